@@ -1,0 +1,145 @@
+"""Node: the one node type of the graph stages (record, differentiate, simplify, fuse). Graph: several roots and all below them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import namedtuple
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tinyengine import dtypes
+from tinyengine.dtypes import DType
+from tinyengine.ops import ELEMENTWISE, MOVEMENT, OPS, REDUCE
+from tinyengine.origin import Origin
+
+Shape = tuple[int, ...]
+
+
+class Node(namedtuple("Node", "op dtype shape src arg origin")):
+    """Immutable. `src`: operand nodes; `arg`: what the op table says; `origin`: tuple of Origin. Compared by identity:
+    equal nodes become one in `simplify`, by a named rule, because merging is a rewrite that must be seen."""
+
+    __slots__ = ()
+    op: str
+    dtype: DType
+    shape: Shape
+    src: tuple[Node, ...]
+    arg: Any
+    origin: tuple[Origin, ...]
+
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"Node({self.op}, {self.dtype}, {self.shape}" + (f", arg={self.arg!r})" if self.arg is not None else ")")
+
+    @property
+    def size(self) -> int:
+        n = 1
+        for d in self.shape:
+            n *= d
+        return n
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    @property
+    def is_elementwise(self) -> bool:
+        return self.op in ELEMENTWISE
+
+    @property
+    def is_movement(self) -> bool:
+        return self.op in MOVEMENT
+
+    @property
+    def is_reduce(self) -> bool:
+        return self.op in REDUCE
+
+    @property
+    def phase(self) -> str:
+        return self.origin[0].phase if self.origin else "forward"
+
+
+def toposort(roots: Iterable[Node]) -> list[Node]:
+    """Every node under `roots` once, operands before users; the order depends only on the graph. Iterative: depth is no limit."""
+    order: list[Node] = []
+    seen: set[int] = set()
+    stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(tuple(roots))]
+    while stack:
+        n, done = stack.pop()
+        if done:
+            order.append(n)
+        elif id(n) not in seen:
+            seen.add(id(n))
+            stack.append((n, True))
+            for s in reversed(n.src):
+                if id(s) not in seen:
+                    stack.append((s, False))
+    return order
+
+
+class Graph:
+    """Roots and everything below them, numbered in topological order: node i is written %i."""
+
+    def __init__(self, roots: Iterable[Node]) -> None:
+        self.roots: tuple[Node, ...] = tuple(roots)
+        self.nodes: list[Node] = toposort(self.roots)
+        self.number: dict[Node, int] = {n: i for i, n in enumerate(self.nodes)}
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def users(self) -> dict[Node, list[Node]]:
+        """For every node the nodes that read it, once per operand position."""
+        out: dict[Node, list[Node]] = {n: [] for n in self.nodes}
+        for n in self.nodes:
+            for s in n.src:
+                out[s].append(n)
+        return out
+
+    def key(self) -> tuple[str, list[Any]]:
+        """(content hash, buffers in order of first use): equal for graphs that differ only in buffers and origins."""
+        slots: dict[int, int] = {}
+        buffers: list[Any] = []
+        parts: list[str] = []
+        number = self.number
+        for n in self.nodes:
+            arg = n.arg
+            if n.op == "buffer":
+                if id(arg) not in slots:
+                    slots[id(arg)] = len(buffers)
+                    buffers.append(arg)
+                arg = slots[id(arg)]
+            parts.append(f"{n.op}|{n.dtype.name}|{n.shape}|{[number[s] for s in n.src]}|{arg!r}")
+        parts.append(repr([number[r] for r in self.roots]))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest(), buffers
+
+    def text(self, origins: bool = False) -> str:
+        """One line per node: number, op, operands, dtype[shape]."""
+        lines = []
+        for i, n in enumerate(self.nodes):
+            args = [f"%{self.number[s]}" for s in n.src]
+            if n.op == "buffer":
+                args.append(getattr(n.arg, "name", None) or "buffer")
+            elif n.arg is not None:
+                args.append(f"{n.arg!r}".replace(" ", ""))
+            mark = "  <- root" if n in self.roots else ""
+            where = f"   # {n.origin[0]}" if origins and n.origin else ""
+            lines.append(f"%{i:<3} = {n.op}({', '.join(args)})  {n.dtype}{list(n.shape)}{mark}{where}")
+        return "\n".join(lines)
+
+    __repr__ = text
+
+
+def const(value: Any, dtype: DType, shape: Shape = (), origin: tuple[Origin, ...] = ()) -> Node:
+    """`value` everywhere, as `dtype`; -0.0 and 0.0 stay different in keys because repr() does."""
+    v = bool(value) if dtype is dtypes.bool_ else float(value) if dtype.is_float else int(value)
+    return Node("const", dtype, shape, (), v, origin)
+
+
+__all__ = ["OPS", "Graph", "Node", "Shape", "const", "toposort"]

@@ -1,0 +1,1 @@
+"""Buffers, memory, threads, compiled programs, the disk cache and clocks."""

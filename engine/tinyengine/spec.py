@@ -1,0 +1,27 @@
+"""Specs: per stage a list of (sentence, predicate). `check` names the sentence that was broken, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+Sentence = tuple[str, Callable[[Any], Iterable[str]]]  # the predicate yields one text per violation: what and where
+
+enabled = True  # specs are cheap against compilation; the tests assert that every stage runs its own
+
+
+class SpecError(AssertionError):
+    """A stage produced a value that breaks its spec. `sentence` is the broken one, `rule` the last rule that fired, if known."""
+
+    def __init__(self, stage: str, sentence: str, where: str, rule: str = "") -> None:
+        super().__init__(f"stage {stage} broke its spec: {sentence}\n  at {where}" + (f"\n  last rule: {rule}" if rule else ""))
+        self.stage, self.sentence, self.where, self.rule = stage, sentence, where, rule
+
+
+def check(stage: str, spec: Sequence[Sentence], value: Any, rule: str = "") -> None:
+    """Raises SpecError at the first sentence that `value` breaks."""
+    if not enabled:
+        return
+    for sentence, violations in spec:
+        for where in violations(value):
+            raise SpecError(stage, sentence, where, rule)

@@ -1,0 +1,1 @@
+"""The stages of the compiler, one file each, in the order of `tinyengine.pipeline.STAGES`."""
