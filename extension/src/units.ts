@@ -1,0 +1,25 @@
+/** Numbers as people read them; `tinyviz` formats the same way in Python. */
+
+const SECONDS: [number, string][] = [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]];
+const BYTES: [number, string][] = [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]];
+const COUNTS: [number, string][] = [[1e12, " T"], [1e9, " G"], [1e6, " M"], [1e3, " k"], [1, ""]];
+
+/** What was not measured is shown as missing, never as 0. */
+export const MISSING = "–";
+
+export const seconds = (value?: number | null): string => scaled(value, SECONDS, " ");
+export const bytes = (value?: number | null): string => scaled(value, BYTES, " ");
+export const count = (value?: number | null): string => scaled(value, COUNTS, "");
+
+function scaled(value: number | null | undefined, units: [number, string][], space: string): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return MISSING;
+  const [size, unit] = units.find(([size]) => Math.abs(value) >= size * 0.9995) ?? units[units.length - 1]!;
+  return `${three(value / size)}${unit === "" ? "" : space}${unit}`;
+}
+
+/** Three significant digits, no exponent; whole numbers stay whole. */
+function three(value: number): string {
+  if (Number.isInteger(value) && Math.abs(value) < 1000) return String(value);
+  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
+  return value.toFixed(Math.min(digits, 3));
+}
