@@ -1,0 +1,1 @@
+"""tinyviz: a neural network's training step, seen whole."""

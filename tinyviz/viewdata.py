@@ -1,0 +1,227 @@
+"""What each view draws, as wire data: a `Page` holds the recording and, per view, the small things computed from it in Python.
+
+Colours are never the only mark: `Category` carries a colour for light and for dark and a letter. Numbers are None where missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tinyviz.wire import Columns, Recording, Selection
+
+
+@dataclass
+class Category:
+    """One entry of a legend: one colour and one letter = one meaning, in every view."""
+
+    name: str
+    label: str
+    light: str  # #rrggbb on light ground
+    dark: str
+    mark: str  # a letter or sign
+
+
+@dataclass
+class ViewData:
+    view: str
+    title: str
+    howto: list[str]  # "how to read this", three lines
+    legend: list[Category]
+    program: int  # which program of the recording it shows; -1: none
+    error: str = ""  # why the view could not be made; then only `text` of the page is to be shown
+
+
+@dataclass
+class Figure:
+    """One number of a summary."""
+
+    name: str
+    unit: str  # "", s, bytes, flops
+    predicted: float | None
+    measured: float | None
+    note: str = ""
+
+
+@dataclass
+class LineRow:
+    """One line of the user's code."""
+
+    line: int  # line id; -1: not attributed
+    seconds: float | None  # per run of the program, measured
+    seconds_predicted: float | None
+    share: float | None  # of the measured time (predicted, where nothing was measured)
+    by_phase: dict[str, float | None]  # phase -> seconds (measured, else predicted)
+    bytes_read: float | None
+    bytes_written: float | None
+    flops: float | None
+    kernels: list[int]
+
+
+@dataclass
+class KernelRow:
+    """One kernel, all its launches in one run together."""
+
+    kernel: int
+    calls: list[int]
+    seconds: float | None  # measured median
+    seconds_low: float | None
+    seconds_high: float | None
+    seconds_predicted: float | None
+    share: float | None
+    flops: int | None
+    bytes_read: int | None
+    bytes_written: int | None
+    bound: str
+    phases: list[str]
+
+
+@dataclass
+class Box:
+    """A module (or kernel) drawn as one box; `parent` -1 at the top."""
+
+    name: str
+    kind: str  # module, kernel, phase
+    parent: int
+    nodes: list[int]  # of itself, without its children's
+    x: float  # centre
+    y: float
+    width: float
+    height: float
+
+
+@dataclass
+class OverviewData(ViewData):
+    figures: list[Figure] = field(default_factory=list)
+    lines: list[LineRow] = field(default_factory=list)
+    kernels: list[KernelRow] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)  # top modules
+    edges: list[list[int]] = field(default_factory=list)  # [from box, to box]
+    width: float = 0.0  # of the picture of boxes
+    height: float = 0.0
+
+
+@dataclass
+class GraphData(ViewData):
+    layout: str = "recorded"  # which of the program's layouts
+    drawn: list[int] = field(default_factory=list)  # node ids
+    boxes: list[Box] = field(default_factory=list)  # modules around their nodes
+    overlays: dict[str, list[float | None]] = field(default_factory=dict)  # seconds, bytes, flops -> by position in `drawn`
+
+
+@dataclass
+class StageRow:
+    stage: int  # of the program
+    name: str
+    question: str
+    seconds: float | None
+    firings: int | None  # None: not recorded
+    nodes_before: int | None
+    nodes_after: int | None
+    decisions: int
+    changed: bool | None
+    rules: list[int] = field(default_factory=list)  # rule ids, most firings first
+    counts: list[int] = field(default_factory=list)  # firings of each of `rules`
+
+
+@dataclass
+class StagesData(ViewData):
+    rows: list[StageRow] = field(default_factory=list)
+
+
+@dataclass
+class FusionEdge:
+    """One edge producer -> consumer with its decision."""
+
+    producer: int  # node id
+    consumer: int
+    verdict: str  # inline, at loop, whole
+    where: str  # loop, for "at loop"
+    reason: str
+    bytes_saved: float | None
+    flops_recomputed: float | None
+    alternatives: dict[str, str]
+    decision: int
+    kernel: int  # of the consumer; -1
+
+
+@dataclass
+class FusionData(ViewData):
+    edges: list[FusionEdge] = field(default_factory=list)
+    groups: list[int] = field(default_factory=list)  # decisions that are about no edge (joining kernels)
+    counts: dict[str, int] = field(default_factory=dict)  # verdict -> edges
+
+
+@dataclass
+class KernelData(ViewData):
+    kernel: int = 0  # shown first
+    rows: list[KernelRow] = field(default_factory=list)
+    decisions: list[list[int]] = field(default_factory=list)  # by kernel: schedule decisions
+
+
+@dataclass
+class Segment(Columns):
+    """Bars of a lane. Host: what the user's thread did; kernels: launches of the median run."""
+
+    lane: list[str] = field(default_factory=list)  # host, kernels, compile
+    label: list[str] = field(default_factory=list)
+    start: list[float] = field(default_factory=list)  # seconds
+    seconds: list[float] = field(default_factory=list)
+    category: list[str] = field(default_factory=list)  # a name of the legend
+    call: list[int] = field(default_factory=list)  # -1
+    line: list[int] = field(default_factory=list)  # line id; -1
+
+
+@dataclass
+class LedgerRow:
+    """One prediction beside its measurement."""
+
+    name: str
+    unit: str
+    kernel: int  # -1: of the whole program
+    predicted: float | None
+    predicted_low: float | None
+    predicted_high: float | None
+    measured: float | None
+    measured_low: float | None
+    measured_high: float | None
+    agrees: bool | None  # None: one side is missing
+
+
+@dataclass
+class TimelineData(ViewData):
+    run: Segment = field(default_factory=Segment)  # one run: lanes host and kernels; time 0 = its launch
+    recording: Segment = field(default_factory=Segment)  # the whole recording, time 0 = its begin
+    compile: Segment = field(default_factory=Segment)  # stages, one after the other
+    ledger: list[LedgerRow] = field(default_factory=list)
+    runs: int = 0
+
+
+@dataclass
+class LinesData(ViewData):
+    rows: list[LineRow] = field(default_factory=list)
+    total_seconds: float | None = None
+    measured: bool = False  # whether seconds are measured
+
+
+@dataclass
+class Views:
+    """The views that a page carries; None: not on this page."""
+
+    overview: OverviewData | None = None
+    graph: GraphData | None = None
+    stages: StagesData | None = None
+    fusion: FusionData | None = None
+    kernel: KernelData | None = None
+    timeline: TimelineData | None = None
+    lines: LinesData | None = None
+
+
+@dataclass
+class Page:
+    """The data of a bundle (`tinyviz.widget.ViewWidget(view, data)`): one explorer."""
+
+    view: str  # shown first: a name of Views, or "explorer"
+    recording: Recording
+    views: Views
+    texts: dict[str, str] = field(default_factory=dict)  # the text twin of each view
+    selection: Selection | None = None

@@ -1,0 +1,345 @@
+"""THE wire format: what a recording holds. Plain data; the TypeScript types are generated from this file and `viewdata.py`
+(`python -m tinyviz.wire` writes extension/src/wire.ts, `--check` fails where it drifted).
+
+How to read it:
+- Ids are positions: node 7 of a program is entry 7 of each column of its `nodes`; line 3 is entry 3 of each column of `lines`.
+- A `Columns` class is a table, column-wise: all its lists have the same length, one entry per row.
+- `None` (TypeScript: null) is "not computed" or "not measured", never 0; -1 is "there is none".
+- Seconds, bytes and FLOPs are in base units. A FLOP count takes an FMA as 2.
+
+A node keeps its id through every rewriting: `frames` say which node was replaced by which. The graph after frame k is: start from
+the stage's `before`; for each frame up to k, users of `replaced` use `by` instead; `added` nodes appear, `removed` ones are gone.
+An operand in `src` is looked up through the replacements so far, those of earlier stages included: see `tinyviz.frames.graph_at`.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+
+VERSION = 1
+PHASES = ("forward", "backward", "optimizer")
+
+#: what can be selected, and the form of its id (see tinyviz/links.py): line "3"; rule "5"; node "0.17" (program.node);
+#: firing "0.2.31" (program.stage.frame); decision "0.4"; kernel "0.2"; loop, source and assembly "0.2.12" (program.kernel.line from 0;
+#: loop: of the scheduled loops); slot "0.3" (a piece of memory); call "0.2" (program.position: one launch of each run).
+SELECTABLE = ("line", "rule", "node", "firing", "decision", "kernel", "loop", "source", "assembly", "slot", "call")
+
+
+@dataclass
+class Columns:
+    """A table, column-wise."""
+
+    def __len__(self) -> int:
+        return len(next(iter(vars(self).values())))
+
+
+@dataclass
+class Selection:
+    kind: str  # one of SELECTABLE
+    id: str
+
+
+@dataclass
+class Machine:
+    """What the machine was, and its measured peaks."""
+
+    name: str = ""
+    cores: int = 0
+    peaks: dict[str, float] = field(default_factory=dict)  # flops_per_second, bytes_per_second, launch_seconds…
+    measured: str = ""  # date of the peaks
+
+
+@dataclass
+class SourceFile:
+    """The text of one of the user's files or cells."""
+
+    name: str  # shown: "train.py", "In [3]"
+    path: str  # as compiled
+    text: str  # "" when the source is gone
+    cell: str = ""  # id of the notebook cell
+
+
+@dataclass
+class Lines(Columns):
+    """Lines of the user's code from which nodes came."""
+
+    file: list[int] = field(default_factory=list)  # into files
+    line: list[int] = field(default_factory=list)  # from 1
+    function: list[str] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)  # stripped; "" when the source is gone
+
+
+@dataclass
+class Rules(Columns):
+    """Every rewrite rule that fired."""
+
+    stage: list[str] = field(default_factory=list)
+    name: list[str] = field(default_factory=list)
+    reason: list[str] = field(default_factory=list)
+    file: list[str] = field(default_factory=list)  # of the rule's definition, relative to the engine; "" when unknown
+    line: list[int] = field(default_factory=list)  # 0 when unknown
+
+
+@dataclass
+class Origins(Columns):
+    """Where nodes came from."""
+
+    lines: list[list[int]] = field(default_factory=list)  # the user's stack, innermost first
+    module: list[str] = field(default_factory=list)  # "model.fc1"; "" outside of modules
+    phase: list[str] = field(default_factory=list)  # one of PHASES
+
+
+@dataclass
+class Nodes(Columns):
+    """Every node that ever existed in a program's graph stages: recorded ones first, then those that rules made."""
+
+    op: list[str] = field(default_factory=list)
+    dtype: list[str] = field(default_factory=list)
+    shape: list[list[int]] = field(default_factory=list)
+    src: list[list[int]] = field(default_factory=list)  # operands when the node was made, in order
+    arg: list[str] = field(default_factory=list)  # for a buffer its name; "" when the op has none
+    phase: list[str] = field(default_factory=list)  # of the first origin
+    module: list[str] = field(default_factory=list)  # of the first origin
+    lines: list[list[int]] = field(default_factory=list)  # innermost user line of each origin, each once
+    origins: list[list[int]] = field(default_factory=list)  # into origins of the program
+    forward: list[int] = field(default_factory=list)  # of a backward node: the node whose gradient it serves; -1
+    derivative: list[str] = field(default_factory=list)  # of a backward node: the derivative rule that made it; ""
+
+
+@dataclass
+class Layout:
+    """Positions of nodes: centre of each box. Ids that stand in no list are not drawn."""
+
+    x: list[float | None]  # by node id
+    y: list[float | None]  # by node id; y grows downwards, from operands to users
+    width: float
+    height: float
+    stubs: list[list[int]] = field(default_factory=list)  # [operand, user] edges from forward to backward: drawn as short stubs
+
+
+@dataclass
+class Frames(Columns):
+    """Rule firings, in order: what each changed."""
+
+    rule: list[int] = field(default_factory=list)  # into rules of the recording
+    replaced: list[int] = field(default_factory=list)  # node id
+    by: list[int] = field(default_factory=list)  # node id
+    added: list[list[int]] = field(default_factory=list)  # node ids that are in the graph from here on
+    removed: list[list[int]] = field(default_factory=list)  # node ids that nothing uses from here on
+    seconds: list[float | None] = field(default_factory=list)
+
+
+@dataclass
+class Stage:
+    """One stage of the compilation of one program. Stages without graphs have empty `before` and `after`."""
+
+    name: str  # record, differentiate, simplify, fuse, loops, schedule, plan, emit
+    question: str  # that it answers
+    seconds: float | None
+    before: list[int] = field(default_factory=list)  # node ids, operands first
+    after: list[int] = field(default_factory=list)
+    roots: list[int] = field(default_factory=list)  # of before
+    frames: Frames = field(default_factory=Frames)
+    replayed: bool = False  # frames were derived after the run, by doing the (deterministic) stage again
+
+
+@dataclass
+class Decision:
+    """What the engine chose and what it refused."""
+
+    stage: str
+    kind: str
+    subject: str  # readable: "%4 -> %7", "k2 axis i"
+    nodes: list[int]  # node ids that it is about; for a fusion edge [producer, consumer]
+    kernel: int  # -1
+    verdict: str
+    reason: str
+    numbers: dict[str, float] = field(default_factory=dict)  # units in the names
+    alternatives: dict[str, str] = field(default_factory=dict)  # verdict -> why it was refused
+
+
+@dataclass
+class Shares(Columns):
+    """How a kernel's time divides over the user's lines; `share` sums to 1."""
+
+    line: list[int] = field(default_factory=list)  # line id; -1: no line of the user's
+    phase: list[str] = field(default_factory=list)
+    share: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Code:
+    """A text whose lines link to nodes, and to lines of the text before it: loops <- scheduled <- source <- assembly."""
+
+    language: str = ""  # loops, llvm, opencl, python, assembly
+    text: list[str] = field(default_factory=list)  # by line, without line ends
+    nodes: list[list[int]] = field(default_factory=list)  # by line: node ids; [] for source and assembly
+    link: list[int] = field(default_factory=list)  # by line: line in the text before it; -1
+
+
+@dataclass
+class Kernel:
+    name: str
+    nodes: list[int]  # node ids that it computes
+    loops: Code  # after stage loops
+    schedule: list[str]  # primitives, in text form
+    scheduled: Code  # after stage schedule
+    source: Code  # what the backend's compiler got
+    assembly: Code
+    flops: int | None = None
+    flops_expanded: int | None = None  # after transcendentals were expanded
+    bytes_read: int | None = None  # distinct global bytes
+    bytes_written: int | None = None
+    bytes_issued: int | None = None  # all accesses
+    seconds_predicted: float | None = None
+    seconds_predicted_low: float | None = None
+    seconds_predicted_high: float | None = None
+    bound: str = ""  # what the prediction says limits it: memory, compute, launch
+    shares: Shares = field(default_factory=Shares)
+    missing: str = ""  # why parts of it are not there; ""
+
+
+@dataclass
+class Slot:
+    """One piece of memory of a program."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    nbytes: int
+    role: str  # input, state, output, temporary
+    offset: int | None  # bytes in the arena; None outside of it
+    first: int  # first call that touches it
+    last: int
+    node: int = -1  # the node whose value it holds
+
+
+@dataclass
+class Call:
+    """One launch in each run of a program."""
+
+    kernel: int
+    slots: list[int]
+
+
+@dataclass
+class Run:
+    """One run of a program, with every kernel's time."""
+
+    began: float  # seconds since the recording began
+    host_seconds: float  # around the native call
+    starts: list[float]  # by call, seconds from the launch; [] where there were no clocks
+    seconds: list[float]  # by call
+
+
+@dataclass
+class Launches:
+    """All runs of a program: some in full, all of them folded."""
+
+    count: int = 0
+    runs: list[Run] = field(default_factory=list)  # the first few and the last few
+    median: list[float] = field(default_factory=list)  # by call, seconds
+    low: list[float] = field(default_factory=list)  # by call, first quartile
+    high: list[float] = field(default_factory=list)  # by call, third quartile
+    host_median: float | None = None
+    host_low: float | None = None
+    host_high: float | None = None
+
+
+@dataclass
+class Certificate:
+    """What was known about the program before it ran."""
+
+    kernels: int | None = None
+    launches: int | None = None
+    flops: int | None = None
+    bytes_read: int | None = None
+    bytes_written: int | None = None
+    peak_bytes: int | None = None
+    seconds: float | None = None
+    seconds_low: float | None = None
+    seconds_high: float | None = None
+    data_dependent: list[str] = field(default_factory=list)  # accesses whose addresses depend on data
+
+
+@dataclass
+class Program:
+    """One compiled graph: a training step, a forward pass."""
+
+    name: str
+    key: str  # content hash of the graph
+    nodes: Nodes
+    origins: Origins
+    recorded: list[int]  # node ids by Graph number of the recorded graph
+    simplified: list[int]  # node ids by Graph number of the simplified graph: the numbers that decisions and loops speak of
+    roots: list[int]  # of the simplified graph
+    layouts: dict[str, Layout]  # recorded, simplified, stages (all nodes that ever were, for stepping)
+    stages: list[Stage]
+    decisions: list[Decision]
+    kernels: list[Kernel]
+    calls: list[Call]
+    slots: list[Slot]
+    arena_bytes: int | None
+    peak_bytes: int | None  # measured or counted from the plan
+    certificate: Certificate
+    launches: Launches
+    backend: str = ""
+    missing: list[str] = field(default_factory=list)  # sentences: what was not recorded, and why
+
+
+@dataclass
+class Realized:
+    """What forced a computation, when and where."""
+
+    cause: str  # item, numpy, print, bool, step
+    line: int  # line id; -1
+    program: int  # -1 when the program was not recorded
+    began: float  # seconds since the recording began
+
+
+@dataclass
+class CacheEvent:
+    cache: str
+    hit: bool
+    key: str
+    count: int = 1
+    guard: str = ""  # of a miss: which guard failed
+    old: str = ""
+    new: str = ""
+
+
+@dataclass
+class Wait:
+    """Time in which the host did nothing but wait."""
+
+    reason: str
+    seconds: float
+    began: float
+
+
+@dataclass
+class Recording:
+    version: int
+    id: str  # content id: sha256 of everything else, 16 hex digits
+    title: str
+    created: str  # ISO 8601, UTC
+    engine: str  # version
+    backend: str
+    machine: Machine
+    files: list[SourceFile]
+    lines: Lines
+    rules: Rules
+    programs: list[Program]
+    realized: list[Realized]
+    caches: list[CacheEvent]
+    waits: list[Wait]
+    seconds: float | None = None  # how long was watched
+    observer_seconds: float | None = None  # of it, in the recorder
+    missing: list[str] = field(default_factory=list)
+
+
+if __name__ == "__main__":
+    from tinyviz.wire_ts import main
+
+    sys.exit(main(sys.argv[1:]))
