@@ -55,10 +55,12 @@ class CellLines:
         if cell is None or not isinstance(raw, str):
             return
         offset = 0
-        if self._running and self._running[-1].cell == cell and self._running[-1].raw.endswith(raw):
-            # A cell magic that runs its body as a cell: the body starts further down.
+        if self._running and self._running[-1].cell == cell:
+            # A cell magic that runs its body as a cell: the body, now with a line end behind it, starts further down.
             outer = self._running[-1]
-            offset = outer.offset + outer.raw.count("\n") - raw.count("\n")
+            text, body = outer.raw.rstrip(), raw.rstrip()
+            if text.endswith(body):
+                offset = outer.offset + text[: len(text) - len(body)].count("\n")
         self._running.append(_Running(cell, raw, offset))
         source = _Source(cell, offset + empty_lines(raw), offset + raw.count("\n") + 1)
         # ipykernel's compiler looks at the raw text only.

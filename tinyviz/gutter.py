@@ -47,13 +47,28 @@ class Gutter:
         self._comm: Any = None
         self._said: dict[str, dict[str, Any]] = {}
 
-    def show(self, cell: str, lines: Mapping[int, Cost], *, total: Cost | None = None, recording: str | None = None) -> None:
-        """Replaces what stands beside ``cell``. ``lines``: line number (from 1, as the reader sees it) → cost."""
+    def show(
+        self,
+        cell: str,
+        lines: Mapping[int, Cost],
+        *,
+        total: Cost | None = None,
+        recording: str | None = None,
+        ids: Mapping[int, str] | None = None,
+    ) -> None:
+        """Replaces what stands beside ``cell``.
+
+        Args:
+            lines: line number (from 1, as the reader sees it) → cost.
+            total: of the whole cell, for the status bar.
+            recording: id of the recording that the numbers come from.
+            ids: line number → id of that line in the recording. A click on the number selects it in every view of the recording.
+        """
         self._said[cell] = {
             "type": "lines",
             "cell": cell,
             "recording": recording,
-            "lines": [{"line": line, **cost.wire()} for line, cost in sorted(lines.items())],
+            "lines": [{"line": line, "id": (ids or {}).get(line), **cost.wire()} for line, cost in sorted(lines.items())],
             "total": None if total is None else total.wire(),
         }
         self._send([self._said[cell]])

@@ -11,10 +11,10 @@ try {
   await build({
     entryPoints: tests.map(name => join("tests", name)),
     outdir: out,
-    outExtension: { ".js": ".mjs" },
+    outExtension: { ".js": ".cjs" },
     bundle: true,
     platform: "node",
-    format: "esm",
+    format: "cjs",
     sourcemap: "inline",
   });
   const files = readdirSync(out).map(name => join(out, name));

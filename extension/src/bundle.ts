@@ -32,7 +32,15 @@ export async function readSaved(saved: unknown): Promise<Bundle> {
   }
   if (bundle !== undefined) return checked(bundle);
   if (typeof gzip !== "string") throw new BundleError("the saved output holds no data");
-  return gunzip(Uint8Array.from(atob(gzip), char => char.charCodeAt(0)));
+  return gunzip(fromBase64(gzip));
+}
+
+function fromBase64(text: string): Uint8Array<ArrayBuffer> {
+  try {
+    return Uint8Array.from(atob(text), char => char.charCodeAt(0));
+  } catch (error) {
+    throw new BundleError(`damaged data: ${String(error)}`);
+  }
 }
 
 export async function gunzip(bytes: Uint8Array<ArrayBuffer>): Promise<Bundle> {

@@ -24,7 +24,7 @@ const STYLE = `
 .tinyviz-list:focus-visible { outline: 2px solid var(--tv-accent); outline-offset: 1px; }
 .tinyviz li.tinyviz-item { display: flex; gap: 12px; justify-content: space-between; margin: 0; padding: 2px 8px; border-left: 3px solid transparent; cursor: pointer; }
 .tinyviz-item:hover { background: var(--tv-raised); }
-.tinyviz-item[aria-selected="true"] { background: var(--tv-raised); border-left-color: var(--tv-accent); font-weight: 600; }
+.tinyviz li.tinyviz-item[aria-selected="true"] { background: var(--tv-raised); border-left-color: var(--tv-accent); font-weight: 600; }
 .tinyviz-label { font-family: var(--tv-code); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .tinyviz-detail { color: var(--tv-faint); font-variant-numeric: tabular-nums; white-space: nowrap; }
 .tinyviz-error { color: var(--tv-error); padding: 4px 8px; border-left: 3px solid var(--tv-error); }

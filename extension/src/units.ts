@@ -17,9 +17,7 @@ function scaled(value: number | null | undefined, units: [number, string][], spa
   return `${three(value / size)}${unit === "" ? "" : space}${unit}`;
 }
 
-/** Three significant digits, no exponent; whole numbers stay whole. */
+/** Three significant digits at most. */
 function three(value: number): string {
-  if (Number.isInteger(value) && Math.abs(value) < 1000) return String(value);
-  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
-  return value.toFixed(Math.min(digits, 3));
+  return String(Number(value.toPrecision(3)));
 }

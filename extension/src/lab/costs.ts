@@ -5,6 +5,8 @@ import { Signal } from "@lumino/signaling";
 /** One line of a cell, counted from 1. A number that was not recorded is absent. */
 export interface LineCost {
   line: number;
+  /** of the line in the recording: what a click on its number selects */
+  id?: string | null;
   seconds?: number | null;
   seconds_predicted?: number | null;
   bytes_read?: number | null;
@@ -18,7 +20,7 @@ export interface CellCosts {
   /** id of the recording that the numbers come from; its selection follows a click on a line */
   recording?: string | null;
   lines: LineCost[];
-  total?: Omit<LineCost, "line"> | null;
+  total?: Omit<LineCost, "line" | "id"> | null;
 }
 
 export class CostStore {

@@ -90,7 +90,7 @@ export function timingGutter(cell: string, store: CostStore): Extension {
         const recording = store.get(cell)?.recording;
         if (!recording) return false;
         view.state.field(markers).between(block.from, block.from, (_from, _to, marker) => {
-          selectionOf(recording).set({ kind: "line", id: `${cell}:${marker.cost.line}` });
+          if (marker.cost.id != null) selectionOf(recording).set({ kind: "line", id: marker.cost.id });
         });
         return true;
       },
