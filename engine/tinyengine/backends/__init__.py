@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,3 +48,50 @@ class Backend(Protocol):
         ...
 
     def compile(self, program: Program) -> Executable: ...
+
+
+MODULES = {
+    "llvm": ("tinyengine.backends.llvm", "LLVMBackend"),
+    "opencl": ("tinyengine.backends.opencl", "OpenCLBackend"),
+    "reference": ("tinyengine.backends.reference", "ReferenceBackend"),
+    "null": ("tinyengine.backends.null", "NullBackend"),
+}
+_made: dict[str, Backend] = {}
+_current: list[str] = [os.environ.get("TINYENGINE_BACKEND", "llvm")]
+
+
+class BackendError(RuntimeError):
+    """A backend that does not exist or cannot be used here; the message says why."""
+
+
+def get(name: str | None = None) -> Backend:
+    """The backend called `name` (the current one when None); BackendError says what is wrong and what exists."""
+    name = name or _current[-1]
+    if name not in _made:
+        if name not in MODULES:
+            raise BackendError(f"unknown backend {name!r}; known: {', '.join(MODULES)}")
+        module, cls = MODULES[name]
+        try:
+            backend: Backend = getattr(importlib.import_module(module), cls)()
+        except ImportError as e:
+            raise BackendError(f"backend {name!r} cannot be used here: {e}") from e
+        why = backend.available()
+        if why:
+            raise BackendError(f"backend {name!r} cannot be used here: {why}")
+        _made[name] = backend
+    return _made[name]
+
+
+def current() -> str:
+    return _current[-1]
+
+
+@contextlib.contextmanager
+def use(name: str) -> Iterator[Backend]:
+    """Compute with this backend inside the with-block."""
+    backend = get(name)
+    _current.append(name)
+    try:
+        yield backend
+    finally:
+        _current.pop()

@@ -1,0 +1,228 @@
+"""The compiler's table of contents: the stages in order, and `lower`, which runs them and keeps every output as a value.
+
+Each stage is pure: equal input gives equal output. `Lowered` computes a stage when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from tinyengine import backends, hooks
+from tinyengine.choices import DEFAULT, Choices
+from tinyengine.loopnest import Kernel
+from tinyengine.machine import Machine
+from tinyengine.machine import current as current_machine
+from tinyengine.node import Graph
+from tinyengine.program import Program
+from tinyengine.runtime.buffer import Buffer
+from tinyengine.stages import fuse, loops, plan, schedule, simplify
+from tinyengine.stages.loops import Nest
+
+
+class Stage(NamedTuple):
+    name: str
+    question: str
+    output: str
+
+
+STAGES = (
+    Stage("record", "what did you ask for?", "Graph of primitive ops; nothing has run"),
+    Stage("differentiate", "what does the gradient need?", "the same Graph with backward nodes"),
+    Stage("simplify", "what need not be computed?", "Graph after named rules"),
+    Stage("fuse", "what is computed together, and where is each value kept?", "Fusion: kernels and one Decision per edge"),
+    Stage("loops", "which loops and which addresses?", "LoopNest per kernel"),
+    Stage("schedule", "in what order, how wide, on how many cores?", "LoopNest after schedule primitives"),
+    Stage("plan", "which memory, when?", "Program: kernels in order, buffers placed"),
+    Stage("emit", "what does the machine get?", "source, object code and assembly for each kernel"),
+    Stage("run", "what happened?", "launches with times"),
+)
+
+
+class Lowered:
+    """A graph on its way to the machine. `graph`, `simplified`, `fusion`, `kernels`, `plan`, `executable` are the stages' outputs;
+    `with_choices`, `with_fusion` and `Compiled.with_schedule` give another Lowered that continues from an edit."""
+
+    def __init__(self, graph: Graph, buffers: Sequence[Buffer], choices: Choices, machine: Machine, backend: str) -> None:
+        self.graph, self.buffers, self.choices, self.machine, self.backend = graph, list(buffers), choices, machine, backend
+        self.decisions: list[hooks.Decision] = []
+        self.seconds: dict[str, float] = {}
+
+    def _stage(self, name: str, subject: Any, f: Callable[[], tuple[Any, Iterable[hooks.Decision]]]) -> Any:
+        """Run one stage: publish its start, decisions and finish; keep its decisions and its time."""
+        if hooks.watching:
+            hooks.publish(hooks.StageStarted(name, subject))
+        began = time.perf_counter()
+        output, decisions = f()
+        self.seconds[name] = time.perf_counter() - began
+        self.decisions += decisions
+        if hooks.watching:
+            for d in decisions:
+                hooks.publish(d)
+            hooks.publish(hooks.StageFinished(name, subject, output, self.seconds[name]))
+        return output
+
+    @cached_property
+    def simplified(self) -> Graph:
+        out: Graph = self._stage("simplify", self.graph, lambda: simplify.run(self.graph, self.choices, self.machine))
+        return out
+
+    @cached_property
+    def fusion(self) -> fuse.Fusion:
+        g = self.simplified
+        out: fuse.Fusion = self._stage("fuse", g, lambda: fuse.run(g, self.choices, self.machine))
+        return out
+
+    @cached_property
+    def nests(self) -> tuple[Nest, ...]:
+        f = self.fusion
+        out: tuple[Nest, ...] = self._stage("loops", f, lambda: (loops.run(f), ()))
+        return out
+
+    @cached_property
+    def scheduled(self) -> tuple[Kernel, ...]:
+        """The kernels of the plan after scheduling, in the order of `nests`."""
+        nests = self.nests
+
+        def f() -> tuple[tuple[Kernel, ...], list[hooks.Decision]]:
+            kernels, decisions = [], []
+            for n in nests:
+                k, ds = schedule.run(n.kernel, self.choices, self.machine)
+                kernels.append(k)
+                decisions += ds
+            return tuple(kernels), decisions
+
+        out: tuple[Kernel, ...] = self._stage("schedule", nests, f)
+        return out
+
+    @cached_property
+    def plan(self) -> Program:
+        nests = tuple(Nest(k, n.values, n.in_place) for k, n in zip(self.scheduled, self.nests, strict=True))
+        out: Program = self._stage("plan", nests, lambda: plan.run(self.simplified, nests, self.buffers, self.choices, self.machine))
+        return out
+
+    @cached_property
+    def executable(self) -> backends.Executable:
+        p = self.plan
+        out: backends.Executable = self._stage("emit", p, lambda: (backends.get(self.backend).compile(p), ()))
+        return out
+
+    @cached_property
+    def kernels(self) -> tuple[Compiled, ...]:
+        """One entry per call of the plan."""
+        return tuple(Compiled(self, i) for i in range(len(self.plan.calls)))
+
+    @cached_property
+    def certificate(self) -> Any:
+        """What the program will cost, known before it runs."""
+        from tinyengine import cost
+
+        return cost.certify(self.plan, self.machine)
+
+    def rebind(self, graph: Graph, buffers: Sequence[Buffer]) -> Lowered:
+        """The same compiled program seen from another graph of equal form: its own origins, the shared plan and executable."""
+        other = Lowered(graph, buffers, self.choices, self.machine, self.backend)
+        shared = ("plan", "executable", "root_slots")
+        other.__dict__.update({k: getattr(self, k) for k in shared})
+        return other
+
+    @cached_property
+    def root_slots(self) -> list[int]:
+        """For each root the slot of the plan that holds its value after the run."""
+        return root_slots(self.simplified, self.buffers)
+
+    def with_choices(self, choices: Choices) -> Lowered:
+        return Lowered(self.graph, self.buffers, choices, self.machine, self.backend)
+
+    def with_fusion(self, key: str, verdict: str) -> Lowered:
+        """Continue from another fusion verdict for the value called `key` (see `value_key`)."""
+        return self.with_choices(self.choices.with_fusion(key, verdict))
+
+    def with_backend(self, name: str) -> Lowered:
+        return Lowered(self.graph, self.buffers, self.choices, self.machine, name)
+
+    def run(self, clocks: bool = False) -> Any:
+        """The roots' values as NumPy arrays, computed on copies: nothing of the user's memory changes.
+        With `clocks`: (values, Times)."""
+        import numpy as np
+
+        given = self.plan.slots[: self.plan.given]
+        memory = []
+        for slot, b in zip(given, [*self.buffers, *[None] * (len(given) - len(self.buffers))], strict=True):
+            if b is None:
+                memory.append(Buffer(slot.size, slot.dtype, slot.name))
+            else:
+                memory.append(Buffer.of(np.array(b.array), b.dtype, b.name) if slot.role == "state" else b)
+        times = self.executable.run(memory, clocks)
+        values = []
+        for r, at in zip(self.simplified.roots, self.root_slots, strict=True):
+            values.append(np.array(memory[at].array).reshape(r.shape))
+        return (values, times) if clocks else values
+
+    def text(self) -> str:
+        return "\n\n".join([self.simplified.text(), self.fusion.text(), *(k.text() for k in self.scheduled), self.plan.text()])
+
+    def __repr__(self) -> str:
+        return f"Lowered({len(self.graph)} nodes, {len(self.fusion.groups)} kernels, backend {self.backend})"
+
+
+class Compiled:
+    """One kernel of a Lowered: `loops` (before), `scheduled` (after), `schedule` (its primitives), `source`, `assembly`."""
+
+    def __init__(self, lowered: Lowered, call: int) -> None:
+        self.lowered, self.call = lowered, call
+        self.scheduled = lowered.plan.calls[call].kernel
+        self.name = self.scheduled.name
+        self.schedule = self.scheduled.schedule
+        before = {n.kernel.name: n.kernel for n in lowered.nests}
+        self.loops = before.get(self.name, self.scheduled)
+
+    @property
+    def source(self) -> str:
+        return self.lowered.executable.source(self.call)
+
+    @property
+    def assembly(self) -> str:
+        return self.lowered.executable.assembly(self.call)
+
+    @property
+    def decisions(self) -> list[hooks.Decision]:
+        return [d for d in self.lowered.decisions if d.subject and d.subject[0] == self.name]
+
+    def with_schedule(self, primitives: Any) -> Lowered:
+        """Continue from another schedule: text with one primitive per line, or a list of them."""
+        return self.lowered.with_choices(self.lowered.choices.with_schedule(self.name, primitives))
+
+    def __repr__(self) -> str:
+        return self.scheduled.text()
+
+
+def root_slots(graph: Graph, buffers: Sequence[Buffer]) -> list[int]:
+    """For each root the slot of the program that holds its value after the run."""
+    from tinyengine.stages.values import base
+
+    position = {id(b): i for i, b in enumerate(buffers)}
+    outputs: list[Any] = []
+    out = []
+    for r in graph.roots:
+        b = base(r)
+        if b.op == "assign":
+            out.append(position[id(b.src[0].arg)])
+        elif b.op == "buffer":
+            out.append(position[id(b.arg)])
+        else:
+            if b not in outputs:
+                outputs.append(b)
+            out.append(len(buffers) + outputs.index(b))
+    return out
+
+
+def lower(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = None, backend: str | None = None) -> Lowered:
+    """`graph` ready to be looked at stage by stage, edited, and run."""
+    _, buffers = graph.key()
+    return Lowered(graph, buffers, choices, machine or current_machine(), backend or backends.current())
+
+
+__all__ = ["STAGES", "Compiled", "Lowered", "Stage", "lower", "root_slots"]

@@ -1,0 +1,190 @@
+"""realize: turn lazy tensors into memory. Graph -> program cache -> run.
+
+A program is cached by the normalised graph, the choices, the machine and the backend: a new cell with the same model compiles nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tinyengine import backends, choices, hooks, machine, origin
+from tinyengine.choices import Choices
+from tinyengine.node import Graph, Node, toposort
+from tinyengine.pipeline import Lowered
+from tinyengine.runtime.buffer import Buffer
+from tinyengine.stages.values import base
+
+programs: dict[tuple[Any, ...], Lowered] = {}
+_forms: dict[str, tuple[Graph, tuple[Any, ...]]] = {}  # ops of a graph, without shapes -> the last graph of that form
+_choices: list[Choices] = [choices.DEFAULT]
+
+
+def live() -> list[Any]:
+    """The tensors that are lazy right now."""
+    from tinyengine.tensor.core import alive
+
+    return [t for t in alive() if t.node.op != "buffer"]
+
+
+def current_choices() -> Choices:
+    return _choices[-1]
+
+
+def pin(c: Choices) -> None:
+    """From now on compile with these choices."""
+    _choices[-1] = c
+
+
+def targets(nodes: Iterable[Node]) -> set[int]:
+    """Identities of the Buffers that the updates among `nodes` write."""
+    return {id(n.src[0].arg) for n in nodes if n.op == "assign"}
+
+
+def with_dependents(tensors: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """(tensors that are lazy, other live lazy tensors that read memory which these would overwrite)."""
+    pending: list[Any] = []
+    for t in tensors:
+        if t.node.op != "buffer" and not any(t is p for p in pending):
+            pending.append(t)
+    extra: list[Any] = []
+    written = targets(toposort([t.node for t in pending]))
+    if not written:
+        return pending, extra
+    others = [t for t in live() if not any(t is p for p in pending)]
+    changed = True
+    while changed and others:
+        changed = False
+        reads: dict[Node, bool] = {}
+        for n in toposort([t.node for t in others]):
+            reads[n] = (n.op == "buffer" and id(n.arg) in written) or any(reads[s] for s in n.src)
+        for t in list(others):
+            if reads[t.node]:
+                extra.append(t)
+                others.remove(t)
+                more = targets(toposort([t.node])) - written
+                if more:
+                    written |= more
+                    changed = True
+    return pending, extra
+
+
+def last_updates(roots: Sequence[Node]) -> list[Node]:
+    """The roots, with every update that a later one of the same memory supersedes replaced by its value."""
+    nodes = toposort(roots)
+    last = {id(n.src[0].arg): n for n in nodes if n.op == "assign"}
+    if sum(n.op == "assign" for n in nodes) == len(last):
+        return list(roots)
+    new: dict[Node, Node] = {}
+    for n in nodes:
+        src = tuple(new[s] for s in n.src)
+        m = n if src == n.src else n._replace(src=src)
+        new[n] = m.src[1] if n.op == "assign" and last[id(n.src[0].arg)] is not n else m
+    return [new[r] for r in roots]
+
+
+def compiled(graph: Graph) -> tuple[Lowered, list[Buffer]]:
+    """The program for `graph`, from the cache when a graph of equal form was compiled before; and the buffers it takes first."""
+    key, buffers = graph.key()
+    m = machine.current()
+    full = (key, current_choices().key(), m.key(), backends.current())
+    found = programs.get(full)
+    if found is not None:
+        if hooks.watching:
+            hooks.publish(hooks.CacheHit("program", key))
+            found = found.rebind(graph, buffers)
+        return found, buffers
+    form = "|".join(f"{n.op}:{len(n.src)}" for n in graph.nodes)
+    if hooks.watching:
+        guard, old, new = _difference(graph, _forms.get(form), full)
+        hooks.publish(hooks.CacheMiss("program", key, guard, old, new))
+    _forms[form] = (graph, full)
+    lowered = Lowered(graph, buffers, current_choices(), m, backends.current())
+    if lowered.plan.calls:
+        _ = lowered.executable
+    programs[full] = lowered
+    return lowered, buffers
+
+
+def _difference(graph: Graph, known: tuple[Graph, tuple[Any, ...]] | None, full: tuple[Any, ...]) -> tuple[str, Any, Any]:
+    """Which guard of the program cache failed: (its name, old value, new value)."""
+    if known is None:
+        return "new graph", None, f"{len(graph)} nodes"
+    old, old_full = known
+    for name, a, b in zip(("choices", "machine", "backend"), old_full[1:], full[1:], strict=True):
+        if a != b:
+            return name, a, b
+    for i, (a, b) in enumerate(zip(old.nodes, graph.nodes, strict=True)):
+        for what in ("shape", "dtype", "arg"):
+            if getattr(a, what) != getattr(b, what) and not (what == "arg" and a.op == "buffer"):
+                return f"{what} of %{i} {b.op}", getattr(a, what), getattr(b, what)
+    return "operands", None, None
+
+
+def execute(lowered: Lowered, buffers: Sequence[Buffer]) -> list[Buffer]:
+    """Run the program on `buffers`; returns one Buffer per slot that the caller gives, the outputs freshly allocated."""
+    p = lowered.plan
+    memory = [*buffers, *(Buffer(s.size, s.dtype) for s in p.slots[len(buffers) : p.given])]
+    if not p.calls:
+        return memory
+    if hooks.watching:
+        began = time.perf_counter()
+        times = lowered.executable.run(memory, clocks=True)
+        spent = time.perf_counter() - began
+        starts, seconds = (times.starts, times.seconds) if times else ((), ())
+        hooks.publish(hooks.Launch(lowered, starts, seconds, spent, began))
+    else:
+        lowered.executable.run(memory)
+    return memory
+
+
+def memory_node(root: Node, memory: Buffer) -> Node:
+    """The node that replaces a realised root: its buffer, with the root's own shape and without ties to the graph that made it."""
+    b = base(root)
+    where = tuple(o._replace(forward=None, derivative="") for o in root.origin[:1])
+    n = Node("buffer", b.dtype, b.shape, (), memory, where)
+    return n if root.shape == b.shape else Node("reshape", root.dtype, root.shape, (n,), None, where)
+
+
+def realize(tensors: Sequence[Any], cause: str) -> None:
+    """Compute `tensors` now. `cause` says what forced it (item, numpy, print, step, ...). Inside a jit trace updates are collected instead."""
+    from tinyengine import jit
+
+    if jit.tracing():
+        jit.defer(tensors, cause)
+        return
+    pending, extra = with_dependents(tensors)
+    if not pending:
+        return
+    everything = pending + extra
+    graph = Graph(last_updates([t.node for t in everything]))
+    if hooks.watching:
+        hooks.publish(hooks.Realized(cause, origin.capture(2), graph.roots))
+        if extra:
+            hooks.publish(hooks.Realized("its memory is about to be overwritten", origin.capture(2), graph.roots[len(pending) :]))
+    lowered, buffers = compiled(graph)
+    settle(everything, graph.roots, run_roots(lowered, graph.roots, buffers))
+
+
+def run_roots(lowered: Lowered, roots: Sequence[Node], buffers: Sequence[Buffer]) -> list[Buffer]:
+    """Run; returns the memory of each root. A root that is nothing but a view of given memory gets a copy, made before the run."""
+    copies: dict[int, Buffer] = {}
+    for i, (r, at) in enumerate(zip(roots, lowered.root_slots, strict=True)):
+        if at < len(buffers) and base(r).op != "assign":
+            copies[i] = Buffer.of(buffers[at].array, buffers[at].dtype)
+    memory = execute(lowered, buffers)
+    return [copies.get(i) or memory[at] for i, at in enumerate(lowered.root_slots)]
+
+
+def settle(tensors: Sequence[Any], roots: Sequence[Node], memory: Sequence[Buffer]) -> None:
+    """Give each tensor its memory."""
+    nodes: dict[int, Node] = {}
+    for t, r, m in zip(tensors, roots, memory, strict=True):
+        n = memory_node(r, m)
+        if n.op == "buffer":
+            n = nodes.setdefault(id(m), n)
+        t.node = n
+
+
+__all__ = ["compiled", "execute", "live", "pin", "programs", "realize"]

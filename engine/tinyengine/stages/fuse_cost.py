@@ -1,0 +1,181 @@
+"""The predicted price of each verdict of `fuse`, from bytes, arithmetic and the machine's peaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tinyengine.node import Node
+from tinyengine.ops import ELEMENTWISE
+
+if TYPE_CHECKING:
+    from tinyengine.machine import Machine
+    from tinyengine.stages.fuse import Group, _Fuser
+
+# arithmetic instructions per element after expansion (stages/expand.py)
+WORK = {"exp": 12, "log": 14, "sin": 16, "tanh": 14, "erf": 16, "div": 4, "reciprocal": 4, "sqrt": 4, "threefry": 90, "floordiv": 8, "mod": 8}
+EFFICIENCY_TILED = 0.8  # of the FMA peak: a matrix product in a register tile
+EFFICIENCY_ROW = 0.12  # computed row by row, its operand streamed again for each row
+EFFICIENCY_PLAIN = 0.25  # vectorised elementwise arithmetic and reductions
+LOCAL_SPEEDUP = 8.0  # bandwidth of a cache-resident row against memory
+BRANCH_LIMIT = 24  # nodes looked at below a value
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    seconds: float
+    reason: str
+    refused: str = ""
+
+
+def is_contraction(n: Node) -> bool:
+    """A sum of products in which each factor is reused: matrix products and convolutions."""
+    if n.op != "sum":
+        return False
+    m = n.src[0]
+    while m.op == "cast":
+        m = m.src[0]
+    if m.op != "mul" or m.src[0] is m.src[1]:
+        return False
+    reduced = 1
+    for a in n.arg:
+        reduced *= n.src[0].shape[a]
+    return reduced > 1 and all(_repeats(s) for s in m.src) and n.size > 1
+
+
+def _repeats(n: Node) -> bool:
+    """Whether a factor has fewer distinct elements than its shape: it is expanded or windowed below."""
+    size = n.size
+    for _ in range(BRANCH_LIMIT):
+        if n.op in ("expand", "window", "place"):
+            return True
+        if n.size < size or not n.src or n.op in ("gather",) or n.is_reduce:
+            return n.size < size
+        n = n.src[0] if n.is_movement or len(n.src) == 1 else max(n.src, key=lambda s: s.op != "const")
+    return False
+
+
+class Costs:
+    """Prices of the options of one value. All in seconds on `machine`; relative size is what matters."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.flops = machine.fma_flops
+        self.bandwidth = machine.bandwidth
+        self._work: dict[Node, float] = {}
+        self._leaves: dict[Node, dict[Node, int]] = {}
+
+    def work(self, n: Node) -> float:
+        """Arithmetic per element of n when everything elementwise below it is inlined; reductions below it cost nothing here."""
+        if n not in self._work:
+            below = sum(0.0 if s.is_reduce else self.work(s) for s in n.src) if n.op in ELEMENTWISE or n.is_movement else 0.0
+            own = WORK.get(n.op, 1.0 if n.op in ELEMENTWISE else 0.0)
+            if n.op in ("pad", "place"):
+                own = 2.0
+            if n.is_reduce:
+                extent = n.src[0].size / max(n.size, 1)
+                below, own = extent * (1.0 + self.work(n.src[0])), 0.0
+            self._work[n] = own + below
+        return self._work[n]
+
+    def leaves(self, n: Node) -> dict[Node, int]:
+        """What computing n reads: leaf -> bytes. Reductions below it are leaves."""
+        if n not in self._leaves:
+            out: dict[Node, int] = {}
+            for s in n.src:
+                if s.op in ("buffer", "gather") or s.is_reduce:
+                    out[s] = s.nbytes
+                elif s.op not in ("const", "iota"):
+                    for leaf, size in self.leaves(s).items():
+                        out[leaf] = size
+                if len(out) > BRANCH_LIMIT:
+                    break
+            self._leaves[n] = out
+        return self._leaves[n]
+
+    def compute(self, n: Node, evaluations: float, efficiency: float) -> float:
+        return evaluations * self.work(n) / (self.flops * efficiency)
+
+    def options(self, n: Node, fuser: _Fuser, groups: list[Group]) -> dict[str, Option]:
+        """Every verdict with its price, or why it is refused."""
+        machine, bw = self.machine, self.bandwidth
+        evaluations, size, nbytes = fuser.evaluations(n), n.size, n.nbytes
+        leaf_bytes = sum(self.leaves(n).values())
+        contraction = is_contraction(n)
+        own = EFFICIENCY_TILED if contraction else EFFICIENCY_PLAIN
+        uses = len(fuser.uses[n])
+        out: dict[str, Option] = {}
+
+        # a product below n becomes an epilogue when n is stored at its own index, and must itself be stored when n is inlined elsewhere
+        below = [m for m in self.leaves(n) if is_contraction(m)]
+        elsewhere = [m for m in below if any(at != fuser.space_vars(fuser.find(s.group).space) for s, at in fuser.uses[n])]
+        stored_below = sum(m.nbytes for m in elsewhere) / bw + machine.launch_seconds * len(elsewhere)
+        leaf_bytes -= sum(m.nbytes for m in below)
+
+        whole = self.compute(n, size, own) + (leaf_bytes + nbytes + nbytes * len(groups)) / bw + machine.launch_seconds
+        out["whole"] = Option(whole, f"stored once ({_bytes(nbytes)}) and read by {len(groups)} kernel{'s' * (len(groups) > 1)}")
+
+        busy = [g for g in groups if contraction and g.contraction is not None and g.contraction is not n]
+        if contraction and busy:
+            out["inline"] = Option(0, "", "a kernel holds one matrix product or convolution")
+        elif n.is_reduce and evaluations > size and self.work(n) > 64:
+            out["inline"] = Option(0, "", f"the reduction would run {evaluations / max(size, 1):.3g} times per result")
+        elif uses >= 64:
+            out["inline"] = Option(0, "", "it is used in too many different ways")
+        else:
+            efficiency = own
+            if contraction:
+                at_own_index = all(at == fuser.space_vars(fuser.find(s.group).space) for s, at in fuser.uses[n])
+                efficiency = EFFICIENCY_TILED if at_own_index else EFFICIENCY_ROW
+            seconds = self.compute(n, evaluations, efficiency) / self._parallel(n, groups, None) + leaf_bytes * len(groups) / bw
+            seconds += stored_below + sum(m.nbytes for m in elsewhere) * len(groups) / bw
+            if n.is_reduce or evaluations <= size:
+                reason = "each element is used once, so nothing is computed twice"
+            else:
+                reason = f"cheaper to compute {evaluations / max(size, 1):.3g} times than to store"
+            out["inline"] = Option(seconds, reason)
+
+        if len(groups) != 1:
+            out["at loop"] = Option(0, "", f"{len(groups)} kernels use it")
+        else:
+            out["at loop"] = self._at_loop(n, fuser, groups[0], leaf_bytes, bool(busy))
+        return out
+
+    def _at_loop(self, n: Node, fuser: _Fuser, g: Group, leaf_bytes: float, busy: bool) -> Option:
+        axes, row, why = fuser.at_loop(n, g)
+        row_bytes = row * n.dtype.itemsize
+        contraction = is_contraction(n)
+        if axes is None:
+            return Option(0, "", why)
+        if busy:
+            return Option(0, "", "a kernel holds one matrix product or convolution")
+        if row_bytes > self.machine.l2_bytes // 4:
+            return Option(0, "", f"its row of {_bytes(row_bytes)} does not fit in a quarter of L2 ({_bytes(self.machine.l2_bytes // 4)})")
+        points = 1
+        for a in axes:
+            points *= g.space[a]
+        efficiency = (EFFICIENCY_TILED if row == 1 and points >= n.size else EFFICIENCY_ROW) if contraction else EFFICIENCY_PLAIN
+        local = row_bytes * points * (1 + len(fuser.uses[n])) / (self.bandwidth * LOCAL_SPEEDUP) if row > 1 else 0.0
+        seconds = self.compute(n, points * row, efficiency) / self._parallel(n, [g], points) + leaf_bytes / self.bandwidth + local
+        what = "kept in a register" if row == 1 else f"kept as a row of {_bytes(row_bytes)} in cache"
+        return Option(seconds, f"computed once per iteration of the outer loops and {what}; {_bytes(n.nbytes)} never reach memory")
+
+    def _parallel(self, n: Node, groups: list[Group], points: int | None) -> float:
+        """The share of the machine that computes n: one core's where there are fewer points than cores."""
+        worst = 1.0
+        for g in groups:
+            p = points
+            if p is None:
+                p = 1
+                for d in g.space:
+                    p *= d
+            worst = min(worst, min(p, self.machine.cores) / self.machine.cores)
+        return max(worst, 1.0 / self.machine.cores)
+
+
+def _bytes(n: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if n < 1024 or unit == "GiB":
+            return f"{n:.0f} {unit}" if unit == "bytes" else f"{n:.3g} {unit}"
+        n /= 1024
+    return ""

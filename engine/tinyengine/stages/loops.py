@@ -1,0 +1,411 @@
+"""Stage 5, loops: which loops, and which addresses?
+
+Input: a Fusion. Output: one Nest per kernel: a LoopNest of scalar statements, one `Let` per graph node, and the value behind each
+parameter. Views (reshape, permute, pad, window...) are gone: they have become index arithmetic and masks. A value that does not change in
+a loop is computed before it. Every access is proven in bounds here, or carries a mask or a Check; where none of these holds the kernel
+is refused with a SpecError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tinyengine import dtypes, index
+from tinyengine import loopnest as ir
+from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Stmt, Store
+from tinyengine.node import Node
+from tinyengine.ops import ELEMENTWISE, REDUCE
+from tinyengine.spec import SpecError
+from tinyengine.stages.fuse import Fusion, Group
+from tinyengine.stages.fuse_cost import is_contraction
+from tinyengine.stages.values import base
+
+
+@dataclass(frozen=True)
+class Nest:
+    """`values[i]` is the value behind `kernel.params[i]`: a buffer node, or a value that some kernel stores.
+    `in_place`: assign node -> name of the parameter that is its target's own memory."""
+
+    kernel: Kernel
+    values: tuple[Node, ...]
+    in_place: dict[Node, str]
+
+    def text(self) -> str:
+        return self.kernel.text()
+
+    __repr__ = text
+
+
+@dataclass
+class _Block:
+    loop: tuple[Expr, int, bool] | None  # variable, extent, reduce
+    stmts: list[Stmt] = field(default_factory=list)
+    memo: dict[tuple[Node, tuple[Expr, ...], Expr | None], Expr] = field(default_factory=dict)
+
+
+SPACE_NAMES = "ijklmnpq"
+
+
+class _Builder:
+    """Builds the body of one kernel by evaluating its outputs at symbolic indices."""
+
+    def __init__(self, fusion: Fusion, group: Group) -> None:
+        self.fusion, self.group = fusion, group
+        self.number = fusion.graph.number
+        self.blocks = [_Block(None)]
+        self.depth: dict[Expr | str, int] = {}  # loop variable, let name or local buffer -> block that it lives in
+        self.bufs: dict[Node, Buf] = {}
+        self.kept: dict[Node, Expr | Buf] = {}
+        self.used: dict[str, int] = {}
+        self.space = tuple(
+            ir.index(0) if n == 1 else ir.var(self.unique(SPACE_NAMES[d] if d < len(SPACE_NAMES) else f"i{d}"), 0, max(n - 1, 0))
+            for d, n in enumerate(group.space)
+        )
+        self.computing: Node | None = None  # the at-loop value being computed: not to be read from where it will be kept
+
+    # -- names and blocks
+
+    def unique(self, name: str) -> str:
+        n = self.used.get(name, 0)
+        self.used[name] = n + 1
+        return name if n == 0 else f"{name}_{n}"
+
+    def open(self, v: Expr, extent: int, reduce: bool = False) -> None:
+        self.blocks.append(_Block((v, extent, reduce)))
+        self.depth[v] = len(self.blocks) - 1
+
+    def close(self, nodes: tuple[int, ...] = ()) -> None:
+        b = self.blocks.pop()
+        assert b.loop is not None
+        v, extent, reduce = b.loop
+        self.blocks[-1].stmts.append(Loop(v, 0, extent, 1, tuple(b.stmts), "serial", reduce, nodes))
+
+    def fresh(self, letter: str, extent: int) -> Expr:
+        return ir.var(self.unique(letter), 0, max(extent - 1, 0))
+
+    def home(self, e: Expr) -> int:
+        """The outermost block in which everything that `e` needs is there."""
+        d = 0
+        for x in ir.subexprs(e):
+            if x.op in ("var", "name"):
+                d = max(d, self.depth[x])
+            elif x.op == "load":
+                d = max(d, self.depth.get(x.arg.name, 0))
+        return d
+
+    def let(self, n: Node, value: Expr, label: str = "v", here: bool = False) -> tuple[Expr, int]:
+        """Bind `value`; returns the reference and its block."""
+        if value.op in ("const", "name"):
+            return value, self.depth.get(value, 0)
+        at = len(self.blocks) - 1 if here else self.home(value)
+        name = ir.name(self.unique(f"{label}{self.number[n]}"), value.dtype, value.lanes)
+        self.blocks[at].stmts.append(Let(name.arg, value, (self.number[n],)))
+        self.depth[name] = at
+        return name, at
+
+    # -- memory
+
+    def buffer(self, n: Node) -> Buf:
+        """The parameter that holds value `n`."""
+        if n not in self.bufs:
+            name = getattr(n.arg, "name", "") if n.op == "buffer" else ""
+            self.bufs[n] = Buf(self.unique(name or f"t{self.number[n]}"), n.dtype, n.shape)
+        return self.bufs[n]
+
+    def read(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> Expr:
+        if not index.proven(at, n.shape, mask):
+            raise SpecError("loops", "every access is in bounds, masked or checked", f"%{self.number[n]} {n!r} at [{', '.join(map(str, at))}]")
+        return ir.load(self.buffer(n), at, mask)
+
+    # -- values
+
+    def ev(self, n: Node, at: tuple[Expr, ...], mask: Expr | None = None) -> Expr:
+        """The value of `n` at index `at`; where `mask` is false it may be anything, but no memory outside is touched."""
+        if n.op == "const":
+            return ir.const(n.arg, n.dtype)
+        for b in reversed(self.blocks):
+            found = b.memo.get((n, at, mask))
+            if found is not None:
+                return found
+        e, depth = self._compute(n, at, mask)
+        self.blocks[depth].memo[n, at, mask] = e
+        return e
+
+    def _compute(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> tuple[Expr, int]:
+        here = self.fusion.stored.get(n)
+        if n.op == "buffer" or (here is not None and here is not self.group):
+            return self.let(n, self.read(n, at, mask))
+        kept = self.kept.get(n)
+        if kept is not None:
+            if isinstance(kept, Expr):
+                return kept, self.depth[kept]
+            row = tuple(at[d] for d in self.group.rows[n])
+            return self.let(n, ir.load(kept, row, mask))
+        if n.op == "iota":
+            return self.let(n, Expr("cast", n.dtype, 1, (at[n.arg],)))
+        if n.is_movement:
+            below, conditions = index.pull(n, at)
+            inner = mask
+            own: Expr | None = None
+            for c in conditions:
+                own = index.both(own, c)
+                inner = index.both(inner, c)
+            value = self.ev(n.src[0], below, inner)
+            if own is None:
+                return value, self.depth.get(value, 0)
+            if n.src[0].op == "buffer" or self._loaded(n.src[0]):
+                return value, self.depth.get(value, 0)  # masked-off loads give 0 already
+            return self.let(n, ir.apply("where", (own, value, ir.const(0, n.dtype))))
+        if n.op == "contiguous":
+            value = self.ev(n.src[0], at, mask)
+            return value, self.depth.get(value, 0)
+        if n.op == "assign":
+            value = self.ev(n.src[1], at, mask)
+            return value, self.depth.get(value, 0)
+        if n.is_reduce:
+            return self._reduce(n, at, mask)
+        if n.op == "gather":
+            return self._gather(n, at, mask)
+        assert n.op in ELEMENTWISE, n.op
+        args = tuple(self.ev(s, at, mask) for s in n.src)
+        return self.let(n, ir.apply(n.op, args, n.dtype))
+
+    def _loaded(self, n: Node) -> bool:
+        """Whether the value of `n` is a plain masked load."""
+        b = self.fusion.stored.get(n)
+        return b is not None and b is not self.group
+
+    def _reduce(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> tuple[Expr, int]:
+        src, num = n.src[0], (self.number[n],)
+        init = {"sum": 0, "prod": 1, "max": n.dtype.min}[n.op]
+        acc = Buf(self.unique(f"acc{num[0]}"), n.dtype, (), "register")
+        self.depth[acc.name] = len(self.blocks) - 1
+        self.blocks[-1].stmts.append(Alloc(acc, init, num))
+        inner = list(at)
+        loops = 0
+        for a in n.arg:
+            if src.shape[a] != 1:
+                v = self.fresh("r", src.shape[a])
+                self.open(v, src.shape[a], True)
+                loops += 1
+                inner[a] = v
+        value = self.ev(src, tuple(inner), mask)
+        self.blocks[-1].stmts.append(Accumulate(acc, (), REDUCE[n.op], value, None, num))
+        for _ in range(loops):
+            self.close(num)
+        return self.let(n, ir.load(acc, ()), here=True)
+
+    def _guarded(self, n: Node, idx: Expr, extent: int, mask: Expr | None) -> Expr:
+        """A data-dependent position: checked, counted from the end when negative, and clamped so that memory stays safe."""
+        e, low = Expr("cast", ir.INDEX, 1, (idx,)), ir.index(0)
+        ok = ir.apply("and", (ir.apply("lt", (ir.index(-1), e)), ir.apply("lt", (e, ir.index(extent)))))
+        if mask is not None:
+            ok = ir.apply("or", (ok, ir.apply("eq", (mask, ir.const(False, dtypes.bool_)))))
+        where = n.origin[0] if n.origin else "an unknown line"
+        text = getattr(where, "frames", ()) and f" at {where}: {where.frames[0].text}" or ""  # type: ignore[union-attr]
+        message = f"index out of range in {n.op}: expected 0 <= index < {extent}{text}"
+        block = self.blocks[self.home(e)]
+        block.stmts.append(Check(ok, message, (self.number[n],)))
+        return ir.apply("maximum", (low, ir.apply("minimum", (e, ir.index(extent - 1)))))
+
+    def _gather(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> tuple[Expr, int]:
+        table, idx = n.src
+        position = self._guarded(n, self.ev(idx, at, mask), table.shape[n.arg], mask)
+        value = self.ev(table, tuple(position if d == n.arg else e for d, e in enumerate(at)), mask)
+        return value, self.depth.get(value, 0)
+
+    # -- the kernel
+
+    def build(self) -> tuple[tuple[Stmt, ...], list[Node]]:
+        """The body, and the outputs in order."""
+        g = self.group
+        if g.writes_by_data:
+            self._scatter(g.outputs[0])
+        else:
+            self._nest(self._stores)
+        return tuple(self.blocks[0].stmts), g.outputs
+
+    def _nest(self, innermost: Callable[[], None]) -> None:
+        """Open the loops of the space in order, computing kept values where their loops are open."""
+        g = self.group
+        opened = 0
+        self._keep(0)
+        for a in g.order:
+            if g.space[a] != 1:
+                self.open(self.space[a], g.space[a])
+                opened += 1
+                self._keep(opened)
+        innermost()
+        for _ in range(opened):
+            self.close()
+
+    def _stores(self) -> None:
+        for n in self.group.outputs:
+            value = self.ev(n, self.space)
+            self.blocks[-1].stmts.append(Store(self.buffer(n), self.space, value, None, "", (self.number[n],)))
+
+    def _keep(self, opened: int) -> None:
+        g = self.group
+        for n in g.at:
+            if g.depth(n) != opened:
+                continue
+            rows = g.rows[n]
+            at = self._own_index(n, rows)
+            if not rows:
+                e = self.ev(n, at)
+                if e.op == "const":
+                    e = self.let(n, e)[0]
+                self.kept[n] = e
+                self.depth.setdefault(e, 0)
+                continue
+            local = Buf(self.unique(f"row{self.number[n]}"), n.dtype, tuple(n.shape[d] for d in rows), "local")
+            self.blocks[-1].stmts.append(Alloc(local, None, (self.number[n],)))
+            self.depth[local.name] = len(self.blocks) - 1
+            inner = list(at)
+            for d in rows:
+                v = self.fresh("c", n.shape[d])
+                self.open(v, n.shape[d])
+                inner[d] = v
+            value = self.ev(n, tuple(inner))
+            self.blocks[-1].stmts.append(Store(local, tuple(inner[d] for d in rows), value, None, "", (self.number[n],)))
+            for _ in rows:
+                self.close()
+            self.kept[n] = local
+
+    def _own_index(self, n: Node, rows: Sequence[int]) -> tuple[Expr, ...]:
+        axes = self.group.at_axes[n]
+        return tuple(ir.index(0) if n.shape[d] == 1 or d in rows else self.space[axes[d]] for d in range(len(n.shape)))
+
+    def _scatter(self, n: Node) -> None:
+        out, (start, idx, values) = self.buffer(n), n.src
+
+        def copy() -> None:
+            self.blocks[-1].stmts.append(Store(out, self.space, self.ev(start, self.space), None, "", (self.number[n],)))
+
+        self._nest(copy)
+        at = tuple(ir.index(0) if d == 1 else self.fresh("s", d) for d in values.shape)
+        opened = [(v, d) for v, d in zip(at, values.shape, strict=True) if d != 1]
+        for v, d in opened:
+            self.open(v, d)
+        position = self._guarded(n, self.ev(idx, at), n.shape[n.arg], None)
+        target = tuple(position if d == n.arg else e for d, e in enumerate(at))
+        self.blocks[-1].stmts.append(Accumulate(out, target, "add", self.ev(values, at), None, (self.number[n],)))
+        for _ in opened:
+            self.close()
+
+
+def _flat_views(body: tuple[Stmt, ...], bufs: dict[Node, Buf]) -> tuple[tuple[Stmt, ...], dict[Node, Buf]]:
+    """Address a buffer by its flat position where that needs fewer divisions than one index per axis."""
+    cost: dict[Buf, list[tuple[int, int, bool]]] = {}
+
+    def look(buf: Buf, at: tuple[Expr, ...], masked: bool) -> None:
+        by_axis = sum(index.divisions(e) for e in at)
+        if by_axis == 0:
+            cost.setdefault(buf, []).append((0, 0, False))
+            return
+        flat = index.flatten(at, buf.shape)
+        ok = index.proven((flat,), (buf.size,), None)
+        cost.setdefault(buf, []).append((by_axis, index.divisions(flat), masked and not ok))
+
+    for s in ir.walk(body):
+        for e in ir.stmt_exprs(s):
+            for x in ir.subexprs(e):
+                if x.op == "load" and x.arg.space == "global":
+                    look(x.arg, ir.load_index(x), ir.load_mask(x) is not None)
+    flat = {b: Buf(b.name, b.dtype, (b.size,)) for b, cs in cost.items() if sum(c[1] for c in cs) < sum(c[0] for c in cs) and not any(c[2] for c in cs)}
+    if not flat:
+        return body, bufs
+
+    def view(e: Expr) -> Expr | None:
+        if e.op == "load" and e.arg in flat:
+            return ir.load(flat[e.arg], (index.flatten(ir.load_index(e), e.arg.shape),), ir.load_mask(e))
+        return None
+
+    memo: dict[Expr, Expr] = {}
+
+    def rebuild(s: Stmt) -> Stmt:
+        if isinstance(s, Loop):
+            return Loop(s.var, s.start, s.stop, s.step, tuple(map(rebuild, s.body)), s.kind, s.reduce, s.nodes)
+        s = ir.map_stmt(s, lambda e: ir.map_expr(e, view, memo))
+        if isinstance(s, Store) and s.buf in flat:
+            return Store(flat[s.buf], (index.flatten(s.index, s.buf.shape),), s.value, s.mask, s.hint, s.nodes)
+        if isinstance(s, Accumulate) and s.buf in flat:
+            return Accumulate(flat[s.buf], (index.flatten(s.index, s.buf.shape),), s.op, s.value, s.mask, s.nodes)
+        return s
+
+    return tuple(map(rebuild, body)), {n: flat.get(b, b) for n, b in bufs.items()}
+
+
+def kernel_label(g: Group) -> str:
+    """A short name from what the kernel does: its product, its reductions, else its last op; and the shape of its result."""
+    words: list[str] = []
+    for v in g.values:
+        if is_contraction(v):
+            below = [v.src[0]]
+            for _ in range(8):
+                below += [s for s in below[-1].src[:1]]
+                if not below[-1].src:
+                    break
+            windows = any(n.op in ("window", "place") for n in below)
+            words.insert(0, "conv" if windows else "matmul")
+        elif v.is_reduce and v.op not in words:
+            words.append(v.op)
+    for v in g.outputs:
+        b = base(v.src[1]) if v.op == "assign" else v
+        word = "assign" if v.op == "assign" else b.op
+        if word not in words and not b.is_reduce:
+            words.append(word)
+    shape = "x".join(str(d) for d in g.space if d != 1) or "scalar"
+    return "_".join([*words[:3], shape])
+
+
+def build(fusion: Fusion, group: Group, name: str) -> Nest:
+    """The loop nest of one kernel."""
+    b = _Builder(fusion, group)
+    body, outputs = b.build()
+    in_place: dict[Node, str] = {}
+    for n in outputs:
+        if n.op == "assign" and not _reads_elsewhere(body, b.bufs.get(n.src[0]), b.space):
+            # the target's own memory takes the result: one parameter for both
+            old, new = b.bufs.pop(n), b.buffer(n.src[0])
+            body = _rename_output(body, old, new)
+            in_place[n] = new.name
+    body, bufs = _flat_views(body, b.bufs)
+    stored = {bufs[n.src[0]].name if n in in_place else bufs[n].name for n in outputs}
+    ordered = sorted(bufs, key=lambda n: (bufs[n].name in stored, b.number[n]))
+    kernel = Kernel(name, tuple(bufs[n] for n in ordered), body, tuple(bufs[n].name for n in ordered if bufs[n].name in stored))
+    return Nest(kernel, tuple(ordered), in_place)
+
+
+def _reads_elsewhere(body: tuple[Stmt, ...], buf: Buf | None, at: tuple[Expr, ...]) -> bool:
+    """Whether the kernel reads `buf` at another index than the one it writes in the same iteration."""
+    if buf is None:
+        return False
+    return any(
+        x.op == "load" and x.arg == buf and ir.load_index(x) != at for s in ir.walk(body) for e in ir.stmt_exprs(s) for x in ir.subexprs(e)
+    )
+
+
+def _rename_output(body: tuple[Stmt, ...], old: Buf, new: Buf) -> tuple[Stmt, ...]:
+    def visit(s: Stmt) -> Stmt:
+        if isinstance(s, Loop):
+            return Loop(s.var, s.start, s.stop, s.step, tuple(map(visit, s.body)), s.kind, s.reduce, s.nodes)
+        if isinstance(s, Store) and s.buf == old:
+            return Store(new, s.index, s.value, s.mask, s.hint, s.nodes)
+        return s
+
+    return tuple(map(visit, body))
+
+
+def run(fusion: Fusion) -> tuple[Nest, ...]:
+    """One Nest per group, with names that are unique in the program. Kernels of empty results are left out."""
+    out: list[Nest] = []
+    names: dict[str, int] = {}
+    for g in fusion.groups:
+        if 0 in g.space:
+            continue
+        label = kernel_label(g)
+        names[label] = names.get(label, 0) + 1
+        out.append(build(fusion, g, label if names[label] == 1 else f"{label}_{names[label]}"))
+    return tuple(out)

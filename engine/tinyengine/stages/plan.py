@@ -1,0 +1,211 @@
+"""Stage 7, plan: which memory, when?
+
+Input: the fusion and its scheduled kernels. Output: a Program: kernels in an order that respects every read and write, each value in a
+slot; temporaries share one arena by lifetime; an update (`assign`) writes its target in place. Where an update would destroy what is
+still needed, a copy is made, and a Decision says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinyengine import hooks
+from tinyengine import loopnest as ir
+from tinyengine.choices import Choices
+from tinyengine.loopnest import Buf, Kernel, Loop, Store
+from tinyengine.machine import Machine
+from tinyengine.node import Graph, Node
+from tinyengine.program import Call, Program, Slot
+from tinyengine.stages import schedule
+from tinyengine.stages.loops import Nest
+from tinyengine.stages.values import base
+
+ALIGN = 64
+
+
+@dataclass(eq=False)
+class _Step:
+    """A kernel with the values behind its parameters, or a copy."""
+
+    kernel: Kernel
+    values: list[Any]  # Node, or a key of a temporary made here
+    writes: set[Any] = field(default_factory=set)
+
+
+def copy_kernel(name: str, dtype: Any, size: int) -> Kernel:
+    """out[i] = x[i] over `size` elements."""
+    x, out = Buf("x", dtype, (size,)), Buf("out", dtype, (size,))
+    i = ir.var("i", 0, max(size - 1, 0))
+    return Kernel(name, (x, out), (Loop(i, 0, size, 1, (Store(out, (i,), ir.load(x, (i,))),)),), ("out",))
+
+
+def storage(n: Node, nests: Sequence[Nest]) -> Node:
+    """The buffer node behind an update that happens in place, else the value itself."""
+    b = base(n)
+    return b.src[0] if b.op == "assign" else b
+
+
+class _Planner:
+    def __init__(self, graph: Graph, nests: Sequence[Nest], buffers: Sequence[Any], name: str) -> None:
+        self.graph, self.name = graph, name
+        self.buffers = buffers
+        self.decisions: list[hooks.Decision] = []
+        self.steps: list[_Step] = []
+        self.node_of = {id(n.arg): n for n in graph.nodes if n.op == "buffer"}
+        in_place: set[Node] = set()
+        for nest in nests:
+            in_place |= set(nest.in_place)
+            outs = set(nest.kernel.outputs)
+            step = _Step(nest.kernel, list(nest.values), {v for p, v in zip(nest.kernel.params, nest.values, strict=True) if p.name in outs})
+            self.steps.append(step)
+        self.in_place = in_place
+        self.copies = 0
+        self.finish: Callable[[Kernel], Kernel] = lambda k: k
+
+    def run(self) -> Program:
+        for n in self.graph.nodes:
+            if n.op == "assign" and n not in self.in_place and n.size:
+                # the kernel reads its target at other places than it writes: the new content goes to a temporary first
+                step = _Step(self._copy_kernel(n), [n, self._target(n)], {self._target(n)})
+                self.steps.append(step)
+                self._decide(n, "copied", "Its kernel reads the old content at other places than it writes.")
+            elif n.op == "assign" and n.size:
+                self._decide(n, "in place", "Every element is read only by the iteration that overwrites it.")
+        calls = self._order()
+        return self._place(calls)
+
+    def _decide(self, n: Node, verdict: str, reason: str) -> None:
+        self.decisions.append(hooks.Decision("plan", "update", (self.graph.number[n],), verdict, reason, {"bytes": float(n.nbytes)}))
+
+    def _target(self, n: Node) -> Node:
+        return self.node_of[id(n.src[0].arg)]
+
+    def _copy_kernel(self, n: Node) -> Kernel:
+        self.copies += 1
+        return self.finish(copy_kernel(f"copy_{n.size}" + (f"_{self.copies}" if self.copies > 1 else ""), n.dtype, n.size))
+
+    # -- order
+
+    def _order(self) -> list[_Step]:
+        """Kahn's algorithm over reads after writes and writes after reads, in the given order where free."""
+        waiting = list(self.steps)
+        produced: set[Any] = set()
+        needs = {v for s in waiting for v in s.writes}
+        in_place_writer = {self._target(n): n for n in self.in_place}
+        done: list[_Step] = []
+        while waiting:
+            for s in waiting:
+                if self._ready(s, waiting, produced, needs):
+                    break
+            else:
+                self._break_cycle(waiting, done)
+                continue
+            waiting.remove(s)
+            done.append(s)
+            produced |= s.writes
+            # an update in place also produces the assign node as a value
+            for v in s.writes:
+                if v in in_place_writer:
+                    produced.add(in_place_writer[v])
+        return done
+
+    def _ready(self, s: _Step, waiting: list[_Step], produced: set[Any], needs: set[Any]) -> bool:
+        for v in s.values:
+            if isinstance(v, Node) and v.op == "assign" and v not in s.writes and v not in produced:
+                return False
+            if v in needs and v not in s.writes and v not in produced and not (isinstance(v, Node) and v.op == "buffer"):
+                return False
+        # a buffer may be overwritten only when nobody waits for its old content
+        for v in s.writes:
+            if isinstance(v, Node) and v.op == "buffer" and any(v in o.values for o in waiting if o is not s and v not in o.writes):
+                return False
+        return True
+
+    def _break_cycle(self, waiting: list[_Step], done: list[_Step]) -> None:
+        """Save the old content of a buffer whose readers wait for its writer."""
+        for s in waiting:
+            for v in s.writes:
+                if isinstance(v, Node) and v.op == "buffer":
+                    readers = [o for o in waiting if o is not s and v in o.values and v not in o.writes]
+                    if readers:
+                        saved = ("old", v)
+                        self.copies += 1
+                        k = self.finish(copy_kernel(f"save_{v.size}_{self.copies}", v.dtype, v.size))
+                        done.append(_Step(k, [v, saved], {saved}))
+                        for o in readers:
+                            o.values = [saved if x is v else x for x in o.values]
+                        self.decisions.append(
+                            hooks.Decision("plan", "update", (self.graph.number[v],), "old content saved",
+                                           "A kernel needs the old content after the update, and the update waits for that kernel.", {"bytes": float(v.nbytes)})
+                        )  # fmt: skip
+                        return
+        raise RuntimeError(f"the kernels of {self.name} wait for each other in a circle")
+
+    # -- memory
+
+    def _slot_key(self, v: Any) -> Any:
+        """Values that live in the same memory have the same key."""
+        if isinstance(v, Node) and v.op == "assign" and v in self.in_place:
+            return self._target(v)
+        return v
+
+    def _place(self, steps: list[_Step]) -> Program:
+        roots: list[Node] = []
+        for r in self.graph.roots:
+            b = base(r)
+            if b.op not in ("buffer", "assign") and b not in roots:
+                roots.append(b)
+        written = {self._slot_key(v) for s in steps for v in s.writes}
+        slots: list[Slot] = []
+        place: dict[Any, int] = {}
+        for i, b in enumerate(self.buffers):
+            n = self.node_of.get(id(b))
+            if n is None:  # simplified away: the slot stays, so that the caller's list fits
+                slots.append(Slot(f"unused{i}", b.dtype, (b.size,), "input"))
+                continue
+            place[n] = len(slots)
+            slots.append(Slot(b.name or f"b{i}", n.dtype, n.shape, "state" if n in written else "input"))
+        for r in roots:
+            place[r] = len(slots)
+            slots.append(Slot(f"t{self.graph.number[r]}", r.dtype, r.shape, "output"))
+        spans: dict[Any, list[int]] = {}
+        for i, s in enumerate(steps):
+            for v in s.values:
+                k = self._slot_key(v)
+                if k not in place:
+                    spans.setdefault(k, [i, i])[1] = i
+        arena = 0
+        taken: list[tuple[int, int, int, int]] = []  # offset, end, first, last
+        for k, (first, last) in sorted(spans.items(), key=lambda kv: (-self._nbytes(kv[0]), kv[1])):
+            nbytes = -(-self._nbytes(k) // ALIGN) * ALIGN
+            offset = 0
+            for o, end, f, la in sorted(taken):
+                if f <= last and first <= la and o < offset + nbytes and offset < end:
+                    offset = end
+            taken.append((offset, offset + nbytes, first, last))
+            arena = max(arena, offset + nbytes)
+            n = k if isinstance(k, Node) else k[1]
+            label = f"t{self.graph.number[n]}" + ("" if isinstance(k, Node) else "_old")
+            place[k] = len(slots)
+            slots.append(Slot(label, n.dtype, n.shape, "temporary", offset))
+            if hooks.watching:
+                hooks.publish(hooks.BufferPlanned(label, self._nbytes(k), offset, first, last))
+        calls = tuple(Call(s.kernel, tuple(place[self._slot_key(v)] for v in s.values)) for s in steps)
+        return Program(self.name, tuple(slots), calls, arena)
+
+    @staticmethod
+    def _nbytes(k: Any) -> int:
+        return (k if isinstance(k, Node) else k[1]).nbytes
+
+
+def run(
+    graph: Graph, nests: Sequence[Nest], buffers: Sequence[Any], choices: Choices, machine: Machine, name: str = "program"
+) -> tuple[Program, tuple[hooks.Decision, ...]]:
+    """(program, decisions). `nests`: the scheduled kernels. `buffers`: the runtime Buffers that the caller will give, in order; then come
+    the outputs, in the order of the graph's roots, each value once. `choices` and `machine` schedule the copies that are added here."""
+    p = _Planner(graph, nests, buffers, name)
+    p.finish = lambda k: schedule.run(k, choices, machine)[0]
+    program = p.run()
+    return program, tuple(p.decisions)
