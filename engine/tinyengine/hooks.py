@@ -1,7 +1,7 @@
 """Every event that the engine publishes, with its payload, and the way to subscribe. This file imports no stage and no backend.
 
-The engine asks one flag, `hooks.watching`, and with no subscriber it does no more than that. A subscriber that raises changes nothing:
-its error is kept in `hooks.errors` and the engine goes on.
+The engine asks one flag, `hooks.watching`, and with no subscriber it does no more than that. A subscriber that raises changes
+nothing: its error is kept in `hooks.errors` and the engine goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Realized(Event):
-    """What forced a computation now: `cause` (item, numpy, print, bool, step, ...), and the user's line. `roots`: the recorded nodes."""
+    """What forced a computation now: `cause` (item, numpy, print, bool, step, ...), and the user's line. `roots`: the recorded
+    nodes."""
 
     cause: str
     origin: Any
@@ -57,8 +58,8 @@ class RuleApplied(Event):
 
 @dataclass(frozen=True, slots=True)
 class Decision(Event):
-    """What the engine chose, and what it refused. `subject`: what was decided about, by node numbers of the simplified graph or names;
-    `numbers`: the quantities that led to it, units in their names; `alternatives`: verdict -> why it was refused."""
+    """What the engine chose, and what it refused. `subject`: what was decided about, by node numbers of the simplified graph
+    or names; `numbers`: the quantities that led to it, units in their names; `alternatives`: verdict -> why it was refused."""
 
     stage: str
     kind: str
@@ -108,7 +109,8 @@ class BufferPlanned(Event):
 
 @dataclass(frozen=True, slots=True)
 class Launch(Event):
-    """One run of a program: `seconds` and `starts` per kernel, from clocks inside the native program; `host_seconds` around the call."""
+    """One run of a program: `seconds` and `starts` per kernel, from clocks inside the native program; `host_seconds` around the
+    call."""
 
     program: Any
     starts: tuple[float, ...]
@@ -173,6 +175,6 @@ def subscribed(f: Subscriber, *kinds: type[Event]) -> Iterator[None]:
 
 
 EVENTS: tuple[type[Event], ...] = (
-    Realized, StageStarted, StageFinished, RuleApplied, Decision, KernelEmitted, CacheHit, CacheMiss, BufferPlanned, Launch, HostWait,
-    ValueCaptured,
+    Realized, StageStarted, StageFinished, RuleApplied, Decision, KernelEmitted, CacheHit, CacheMiss, BufferPlanned, Launch,
+    HostWait, ValueCaptured,
 )  # fmt: skip

@@ -1,0 +1,233 @@
+"""Machine: what is known about the computer, as plain data: facts (cores, vectors, caches) and peaks (FLOP/s, bytes/s, launch
+seconds).
+
+`detect` reads the facts in a few milliseconds and estimates the peaks; `measure` (in `probes`) runs kernels of the engine's own
+and keeps the result on disk with its date; `current` is the measured machine where there is one, else the detected one, so
+nobody waits for probes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LEVELS = ("l1", "l2", "l3", "dram")
+FORMAT = 1  # of the JSON on disk
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`cores`: physical, as far as this process may use them; `threads`: how many the engine runs. Caches: `l1_bytes` and
+    `l2_bytes` of one core, `l3_bytes` of all. `fma_flops`: float32 FLOP/s of one core with full vectors, an FMA counted as 2;
+    `fma_flops_all` of all. Bandwidths in bytes/s, one core and all: per level of LEVELS, for data that lies there. `spread`:
+    relative, of the peaks (error bars).
+    `source`: 'fixture', 'estimated' or 'measured'; `date`: when, ISO 8601, or ''."""
+
+    name: str
+    target: str  # architecture: x86_64, aarch64...
+    cores: int
+    threads: int
+    vector_bytes: int
+    vector_registers: int
+    l1_bytes: int
+    l2_bytes: int
+    l3_bytes: int
+    fma_flops: float
+    fma_flops_all: float
+    read: Mapping[str, float]
+    read_all: Mapping[str, float]
+    write_all: float  # to DRAM, plain stores
+    copy_all: float  # DRAM to DRAM, bytes read plus bytes written
+    launch_seconds: float  # of one kernel inside a running program, all cores
+    start_seconds: float  # of one program, from Python
+    spread: float
+    source: str
+    date: str = ""
+
+    @property
+    def clock(self) -> float:
+        """Vector FMA cycles per second of one core, as far as the peak tells: two FMA units."""
+        return self.fma_flops / (2 * 2 * self.vector_bytes / 4)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Machine:
+        """Raises ValueError when `data` is of another format or lacks a field."""
+        fields = {f.name for f in dataclasses.fields(cls)}
+        if data.get("format") != FORMAT or set(data) != fields | {"format"}:
+            raise ValueError(f"not a machine of format {FORMAT}: fields {sorted(set(data) ^ fields)}")
+        return cls(**{k: v for k, v in data.items() if k != "format"})
+
+    def key(self) -> str:
+        """Equal exactly when all facts that code may depend on are; the measured peaks and the date do not change code."""
+        return "|".join(
+            str(getattr(self, f))
+            for f in ("target", "cores", "threads", "vector_bytes", "vector_registers", "l1_bytes", "l2_bytes", "l3_bytes")
+        )
+
+    def text(self) -> str:
+        """A few lines for people."""
+        gb = 1e9
+        lines = [
+            f"{self.name} ({self.target}), {self.cores} cores, {self.threads} threads, vectors of {self.vector_bytes} bytes",
+            f"caches: L1 {self.l1_bytes >> 10} KiB, L2 {self.l2_bytes >> 10} KiB per core; L3 {self.l3_bytes >> 20} MiB",
+            f"peaks ({self.source}{' ' + self.date if self.date else ''}, ±{self.spread:.0%}):"
+            f" {self.fma_flops / gb:.0f} GFLOP/s on one core, {self.fma_flops_all / gb:.0f} on all",
+            "read, all cores, GB/s: " + ", ".join(f"{level} {self.read_all[level] / gb:.0f}" for level in LEVELS)
+            + f"; write {self.write_all / gb:.0f}, copy {self.copy_all / gb:.0f}",
+            f"launch {self.launch_seconds * 1e6:.2f} µs per kernel, {self.start_seconds * 1e6:.1f} µs per program",
+        ]  # fmt: skip
+        return "\n".join(lines)
+
+
+FIXTURE = Machine(
+    name="fixture: two Zen 5 cores", target="x86_64", cores=2, threads=2, vector_bytes=64, vector_registers=32,
+    l1_bytes=48 << 10, l2_bytes=1 << 20, l3_bytes=32 << 20, fma_flops=256e9, fma_flops_all=506e9,
+    read={"l1": 500e9, "l2": 250e9, "l3": 122e9, "dram": 37e9}, read_all={"l1": 1000e9, "l2": 490e9, "l3": 196e9, "dram": 82e9},
+    write_all=40e9, copy_all=75e9, launch_seconds=0.3e-6, start_seconds=2e-6, spread=0.15, source="fixture", date="2026-11-01",
+)  # fmt: skip
+"""The machine of the tests: two cores with AVX-512, peaks as measured in November 2026."""
+
+
+# ---- facts
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as f:
+            return f.read().strip()
+    except OSError:
+        return ""
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The fields of the first processor."""
+    first = _read("/proc/cpuinfo").split("\n\n")[0]
+    return {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in first.splitlines())}
+
+
+def _usable_cpus() -> list[int]:
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return list(range(os.cpu_count() or 1))
+
+
+def _quota() -> float:
+    """CPUs that the control group grants; inf without a limit."""
+    words = _read("/sys/fs/cgroup/cpu.max").split()
+    if len(words) == 2 and words[0] != "max":
+        return int(words[0]) / int(words[1])
+    quota, period = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    return int(quota) / int(period) if quota and period and int(quota) > 0 else float("inf")
+
+
+def _cores(cpus: list[int]) -> int:
+    """Distinct physical cores among `cpus`."""
+    base = "/sys/devices/system/cpu/cpu"
+    cores = {(_read(f"{base}{c}/topology/physical_package_id"), _read(f"{base}{c}/topology/core_id") or str(c)) for c in cpus}
+    return len(cores)
+
+
+def _caches() -> dict[int, int]:
+    """level -> bytes of the data or unified cache of the first CPU; empty where the system does not say."""
+    sizes = {}
+    for i in range(8):
+        at = f"/sys/devices/system/cpu/cpu0/cache/index{i}/"
+        level, kind, size = _read(at + "level"), _read(at + "type"), _read(at + "size")
+        m = re.fullmatch(r"(\d+)([KMG]?)", size)
+        if level and kind != "Instruction" and m:
+            sizes[int(level)] = int(m[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[m[2]]
+    return sizes
+
+
+def _vectors(target: str, flags: set[str]) -> tuple[int, int]:
+    """(bytes, registers) of the widest float vectors."""
+    if "avx512f" in flags:
+        return 64, 32
+    if target in ("aarch64", "arm64"):
+        return 16, 32
+    return (32, 16) if "avx2" in flags or "avx" in flags else (16, 16)
+
+
+def _hertz(info: Mapping[str, str]) -> float:
+    khz = _read("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")
+    if khz:
+        return int(khz) * 1e3
+    mhz = re.search(r"([\d.]+)", info.get("cpu MHz", ""))
+    return max(float(mhz[1]) * 1e6 if mhz else 0.0, 2.5e9)
+
+
+@functools.cache
+def detect() -> Machine:
+    """The facts of this computer, from the operating system, with peaks that are estimated from them (two FMA units per core;
+    typical bytes per cycle and level). Runs nothing; a few milliseconds."""
+    target, info, cpus = platform.machine().lower(), _cpuinfo(), _usable_cpus()
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    quota = _quota()
+    threads = max(1, min(len(cpus), int(quota) if quota != float("inf") else len(cpus)))
+    cores = max(1, min(_cores(cpus), threads))
+    vector_bytes, registers = _vectors(target, flags)
+    caches = _caches()
+    hertz = _hertz(info)
+    fma = hertz * 2 * 2 * vector_bytes / 4
+    read = {"l1": hertz * 2 * vector_bytes, "l2": hertz * vector_bytes * 0.9, "l3": hertz * 28, "dram": 20e9}
+    dram_all = 20e9 * min(cores, 2) if cores <= 2 else min(20e9 * cores, 40e9 + 10e9 * cores)
+    return Machine(
+        name=info.get("model name") or platform.processor() or target, target=target, cores=cores, threads=threads,
+        vector_bytes=vector_bytes, vector_registers=registers,
+        l1_bytes=caches.get(1, 32 << 10), l2_bytes=caches.get(2, 512 << 10), l3_bytes=caches.get(3, caches.get(2, 512 << 10)),
+        fma_flops=fma, fma_flops_all=fma * cores,
+        read=read, read_all={"l1": read["l1"] * cores, "l2": read["l2"] * cores, "l3": read["l3"] * cores, "dram": dram_all},
+        write_all=dram_all * 0.6, copy_all=dram_all, launch_seconds=1e-6, start_seconds=3e-6, spread=0.5, source="estimated",
+    )  # fmt: skip
+
+
+# ---- the cached measurement
+
+
+def cache_dir() -> Path:
+    """Where the engine keeps what it may lose: $TINYENGINE_CACHE, else the user's cache folder."""
+    given = os.environ.get("TINYENGINE_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinyengine"
+
+
+def _file(facts: Machine) -> Path:
+    return cache_dir() / f"machine-{hashlib.sha256((facts.name + facts.key()).encode()).hexdigest()[:16]}.json"
+
+
+def save(machine: Machine) -> None:
+    """Keep a measurement for `current`; written atomically; a folder that cannot be written keeps nothing."""
+    with contextlib.suppress(OSError):
+        path = _file(detect())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(machine.to_json()))
+        temporary.replace(path)
+    _current.cache_clear()
+
+
+def current() -> Machine:
+    """This machine: with measured peaks where a measurement is kept on disk, else with estimated ones (`source` says which)."""
+    return _current(str(cache_dir()))
+
+
+@functools.cache
+def _current(folder: str) -> Machine:
+    facts = detect()
+    try:
+        kept = Machine.from_json(json.loads(_file(facts).read_text()))
+        return kept if kept.key() == facts.key() else facts
+    except (OSError, ValueError, TypeError, AttributeError):
+        return facts

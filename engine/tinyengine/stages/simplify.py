@@ -1,0 +1,75 @@
+"""Stage 3, simplify: what need not be computed?
+
+Input: a Graph of primitive ops (recorded, with gradients). Output: a Graph with the same roots' values, dtypes and shapes, after
+named
+rules; equal nodes have become one. Floating-point values stay bit-equal, except that a reduction may combine its terms in another
+order (a sum's order is nobody's promise) and that the sign of a zero sum or the payload of a NaN is not kept.
+
+The rules come in three families, in files of their own: arithmetic (`simplify_arithmetic`), views (`simplify_movement`) and
+reductions (`simplify_reduce`). Last, `split-large-reduction` gives a big reduction with few results work for every core.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tinyengine import machine as machines
+from tinyengine import rules, spec
+from tinyengine.choices import DEFAULT, Choices
+from tinyengine.hooks import Decision, RuleApplied
+from tinyengine.machine import Machine
+from tinyengine.node import Graph, Node
+from tinyengine.stages import graph_spec, simplify_arithmetic, simplify_movement, simplify_reduce
+
+STAGE = "simplify"
+SPEC = graph_spec.SPEC
+RULES: tuple[rules.Rule, ...] = (*simplify_arithmetic.RULES, *simplify_movement.RULES, *simplify_reduce.RULES)
+
+
+def run(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = None) -> tuple[Graph, tuple[Decision, ...]]:
+    """The simplified graph, and a Decision for every reduction that has few results: split for the cores, or not, and why.
+
+    `machine` (default: this one) matters only to the splitting. Raises SpecError, naming the rule, when a rule breaks the
+    spec."""
+    machine = machine or machines.current()
+    out, decisions = _apply(graph, machine, None)
+    try:
+        spec.check(STAGE, SPEC, out)
+    except spec.SpecError as e:
+        raise spec.SpecError(STAGE, e.sentence, e.where, _culprit(graph, machine)) from None
+    return out, decisions
+
+
+def explain(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = None) -> tuple[RuleApplied, ...]:
+    """Every firing of `run`, in order: derived again by replaying the stage, which is deterministic; nothing is published."""
+    events: list[RuleApplied] = []
+    _apply(graph, machine or machines.current(), events.append)
+    return tuple(events)
+
+
+def _apply(graph: Graph, machine: Machine, observe: rules.Observe | None) -> tuple[Graph, tuple[Decision, ...]]:
+    before, fired = rules.rewrite(graph, RULES, STAGE, observe=observe)
+    split, decisions = simplify_reduce.split_rule(before, machine)
+    if split is None:
+        return before, tuple(decisions.values())
+    out, became = rules.rewrite_map(before, (split,), STAGE, observe=observe, first=fired)
+    return out, tuple(replace(d, subject=(_number(out, became[before.nodes[i]]),)) for i, d in decisions.items())
+
+
+def _number(graph: Graph, n: Node) -> int:
+    """The number of the reduction that stands for `n`: itself, or below the reshape that a split puts on top."""
+    return graph.number[n if n.is_reduce else n.src[0]]
+
+
+def _culprit(graph: Graph, machine: Machine) -> str:
+    """The first rule whose result breaks the spec, found by replaying; empty when the input broke it already."""
+    try:
+        spec.check(STAGE, SPEC, graph)
+    except spec.SpecError:
+        return ""
+    for event in explain(graph, machine=machine):
+        try:
+            spec.check(STAGE, SPEC, Graph([event.after]))
+        except spec.SpecError:
+            return event.rule
+    return ""
