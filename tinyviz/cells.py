@@ -58,9 +58,9 @@ class CellLines:
         if self._running and self._running[-1].cell == cell:
             # A cell magic that runs its body as a cell: the body, now with a line end behind it, starts further down.
             outer = self._running[-1]
-            text, body = outer.raw.rstrip(), raw.rstrip()
-            if text.endswith(body):
-                offset = outer.offset + text[: len(text) - len(body)].count("\n")
+            whole, part = outer.raw.rstrip(), raw.rstrip()
+            if whole.endswith(part):
+                offset = outer.offset + whole[: len(whole) - len(part)].count("\n")
         self._running.append(_Running(cell, raw, offset))
         source = _Source(cell, offset + empty_lines(raw), offset + raw.count("\n") + 1)
         # ipykernel's compiler looks at the raw text only.
