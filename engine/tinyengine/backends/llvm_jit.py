@@ -1,0 +1,108 @@
+"""From LLVM IR text to callable machine code: the target, the code generator, the in-process linker. llvmlite is imported on first use.
+
+LLVM serves as an assembler here: vectors, unrolling and invariant code are decided before it. No optimisation pipeline runs by default;
+`Target.passes = 3` runs LLVM's O3 instead, for comparison.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """For whom code is generated. `features` in LLVM's +a,-b form. `passes`: 0, or the level of LLVM's own optimisation pipeline."""
+
+    triple: str
+    cpu: str
+    features: str = ""
+    passes: int = 0
+
+    def key(self) -> str:
+        """Text that is equal exactly when the code for a kernel is."""
+        return f"{self.triple} {self.cpu} {self.features} O{self.passes} llvm {llvm_version()}"
+
+
+@functools.cache
+def binding() -> Any:
+    """llvmlite.binding, with every target of this machine's kind initialised."""
+    import llvmlite.binding as b
+
+    b.initialize_native_target()
+    b.initialize_native_asmprinter()
+    return b
+
+
+def llvm_version() -> str:
+    return ".".join(map(str, binding().llvm_version_info))
+
+
+@functools.cache
+def host() -> Target:
+    """The machine that this process runs on."""
+    b = binding()
+    return Target(b.get_default_triple(), b.get_host_cpu_name(), b.get_host_cpu_features().flatten())
+
+
+@functools.cache
+def _machine(target: Target) -> Any:
+    b = binding()
+    try:
+        t = b.Target.from_triple(target.triple)
+    except RuntimeError:
+        b.initialize_all_targets()
+        b.initialize_all_asmprinters()
+        t = b.Target.from_triple(target.triple)
+    return t.create_target_machine(cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small")
+
+
+_context_lock = threading.Lock()  # LLVM's global context is not safe with two threads; llvmlite locks only single calls
+
+
+def _parsed(ir: str, target: Target) -> Any:
+    b = binding()
+    module = b.parse_assembly(ir)
+    module.verify()
+    if target.passes:
+        options = b.create_pipeline_tuning_options(speed_level=target.passes)
+        builder = b.create_pass_builder(_machine(target), options)
+        builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def object_code(ir: str, target: Target) -> bytes:
+    """Relocatable object code for a module. Raises RuntimeError with LLVM's message for IR that is not valid."""
+    with _context_lock:
+        return bytes(_machine(target).emit_object(_parsed(ir, target)))
+
+
+def assembly(ir: str, target: Target) -> str:
+    """The assembly text of a module, with `.loc` lines where the IR has debug locations."""
+    with _context_lock:
+        return str(_machine(target).emit_assembly(_parsed(ir, target)))
+
+
+class Linker:
+    """Object code in this process. Code stays until the process ends: programs, caches and worker threads hold addresses in it."""
+
+    def __init__(self, target: Target) -> None:
+        self._jit = binding().create_lljit_compiler(_machine(target))
+        self._libraries: list[Any] = []
+
+    def link(self, code: bytes, symbols: tuple[str, ...]) -> dict[str, int]:
+        """The addresses of `symbols` in `code`. Raises RuntimeError when one is missing."""
+        with _context_lock:
+            builder = binding().JITLibraryBuilder().add_object_img(code).add_current_process()
+            for s in symbols:
+                builder.export_symbol(s)
+            library = builder.link(self._jit, f"library{len(self._libraries)}")
+            self._libraries.append(library)
+            return {s: int(library[s]) for s in symbols}
+
+
+@functools.cache
+def linker() -> Linker:
+    return Linker(host())

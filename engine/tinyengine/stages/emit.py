@@ -1,0 +1,219 @@
+"""Stage 8, emit: what does the machine get?
+
+Input: the scheduled kernels of a Program. Output: for each distinct kernel the text of a function in LLVM IR, and what the runtime must
+know to launch it (`Code`). Equal kernels (same structure under other names) share one function; `fingerprint` decides what is equal,
+without generating any text, so that a warm start finds its object code in the disk cache before the emitter has run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tinyengine.backends.affine import order
+from tinyengine.loopnest import Accumulate, Alloc, Check, Expr, Kernel, Let, Loop, Prefetch, Stmt, Store, kernel_lines, stmt_exprs, walk
+from tinyengine.spec import Sentence
+
+QUESTION = "What does the machine get?"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one native call of a kernel does: `trips` iterations of a parallel loop, in any order and on any thread, or (`loop` None)
+    a run of statements on one thread."""
+
+    body: tuple[Stmt, ...]
+    loop: Loop | None
+
+    @property
+    def trips(self) -> int:
+        return 1 if self.loop is None else self.loop.trips
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A kernel ready to be emitted. `symbol`: its name in object code, equal for equal kernels; `aliases`: buffer -> the buffer that
+    stands for all that share its memory; `messages[i]` belongs to status i + 1; `work`: estimated cycles of each part on one core."""
+
+    kernel: Kernel
+    symbol: str
+    aliases: Mapping[str, str]
+    parts: tuple[Part, ...]
+    messages: tuple[str, ...]
+    scratch_bytes: int
+    work: tuple[float, ...]
+
+    def part_symbol(self, i: int) -> str:
+        return self.symbol if i == 0 else f"{self.symbol}.{i}"
+
+
+def prepare(kernel: Kernel, aliases: Mapping[str, str] | None = None) -> Code:
+    """Everything about a kernel but its text. `aliases` names parameters that may share memory (see `Code`)."""
+    aliases = dict(aliases or {})
+    parts = split(kernel)
+    symbol = "k_" + hashlib.sha256(fingerprint(kernel, aliases).encode()).hexdigest()[:24]
+    messages = tuple(dict.fromkeys(s.message for s in walk(kernel.body) if isinstance(s, Check)))
+    return Code(kernel, symbol, aliases, parts, messages, scratch_bytes(kernel.body), tuple(work(p.body) for p in parts))
+
+
+def split(kernel: Kernel) -> tuple[Part, ...]:
+    """The parallel loop by itself, and what stands before and after it on one thread. A kernel that keeps values or memory of its own
+    at the outermost level is one part: they cannot be shared between native calls."""
+    top = kernel.body
+    if not any(isinstance(s, Loop) and s.kind == "parallel" for s in top):
+        return (Part(top, None),)
+    if any(isinstance(s, (Alloc, Let)) for s in top):
+        return (Part(top, None),)
+    parts: list[Part] = []
+    serial: list[Stmt] = []
+    for s in top:
+        if isinstance(s, Loop) and s.kind == "parallel" and s.trips:
+            if serial:
+                parts.append(Part(tuple(serial), None))
+                serial = []
+            parts.append(Part((s,), s))
+        else:
+            serial.append(s)
+    if serial or not parts:
+        parts.append(Part(tuple(serial), None))
+    return tuple(parts)
+
+
+def scratch_bytes(body: Iterable[Stmt]) -> int:
+    """Bytes that the local buffers need at once: those of blocks that follow each other share the space."""
+    held = most = 0
+    for s in body:
+        if isinstance(s, Alloc) and s.buf.space == "local":
+            held += (s.buf.nbytes + 63) // 64 * 64
+            most = max(most, held)
+        elif isinstance(s, Loop):
+            most = max(most, held + scratch_bytes(s.body))
+    return most
+
+
+_COST = {"exp": 8.0, "log": 12.0, "sin": 12.0, "tanh": 14.0, "erf": 20.0, "threefry": 100.0, "div": 5.0, "sqrt": 5.0, "reciprocal": 5.0,
+         "floordiv": 10.0, "mod": 10.0}  # fmt: skip
+
+
+def work(body: Iterable[Stmt]) -> float:
+    """Estimated cycles on one core: half a cycle per vector operation, one per access. Only its order of magnitude matters: it decides
+    whether waking another thread pays."""
+    total = 0.0
+    for s in body:
+        if isinstance(s, Loop):
+            total += s.trips * (work(s.body) + (1.0 if s.kind == "serial" else 0.0))
+            continue
+        seen: set[Expr] = set()
+        for root in stmt_exprs(s):
+            for e in order(root, seen):
+                seen.add(e)
+                if e.op == "load":
+                    total += 1.0 if e.lanes == 1 or any(i.op in ("ramp", "add") for i in e.args) else float(e.lanes)
+                elif e.op not in ("const", "var", "name", "ramp", "splat"):
+                    total += _COST.get(e.op, 0.5)
+        if isinstance(s, (Store, Accumulate)):
+            total += 1.0
+    return total
+
+
+# ---- the structure of a kernel, without its names
+
+
+def fingerprint(kernel: Kernel, aliases: Mapping[str, str]) -> str:
+    """Text that is equal exactly for kernels that may share code: names of buffers, variables, values and the kernel do not count."""
+    bufs: dict[str, int] = {}
+    names: dict[str, int] = {}
+    numbers: dict[Expr, int] = {}
+    out: list[str] = []
+
+    def name(text: str) -> int:
+        return names.setdefault(text, len(names))
+
+    def buffer(text: str) -> int:
+        return bufs.setdefault(text, len(bufs))
+
+    def expr(root: Expr) -> int:
+        for e in order(root, numbers):
+            if e.op == "load":
+                arg = f"b{buffer(e.arg.name)}:{len(e.arg.shape)}"
+            elif e.op == "var":
+                arg = f"v{name(e.arg[0])}:{e.arg[1]}:{e.arg[2]}"
+            elif e.op == "name":
+                arg = f"v{name(e.arg)}"
+            else:
+                arg = "" if e.arg is None else repr(e.arg)
+            numbers[e] = len(numbers)
+            out.append(f"{e.op} {e.dtype.name} {e.lanes} {','.join([str(numbers[a]) for a in e.args])} {arg}")
+        return numbers[root]
+
+    def block(body: Iterable[Stmt]) -> None:
+        for s in body:
+            if isinstance(s, Loop):
+                out.append(f"loop v{name(s.name)}:{s.var.arg[1]}:{s.var.arg[2]} {s.start} {s.stop} {s.step} {s.kind}")
+                block(s.body)
+                out.append("end")
+                continue
+            roots = [expr(e) for e in stmt_exprs(s)]
+            if isinstance(s, Alloc):
+                head = f"alloc {buffer(s.buf.name)} {s.buf.dtype.name} {s.buf.shape} {s.buf.space} {s.init!r}"
+            elif isinstance(s, Let):
+                head = f"let v{name(s.name)}"
+            elif isinstance(s, Store):
+                head = f"store {buffer(s.buf.name)} {s.hint} {s.mask is not None}"
+            elif isinstance(s, Accumulate):
+                head = f"accumulate {buffer(s.buf.name)} {s.op} {s.mask is not None}"
+            elif isinstance(s, Check):
+                head = f"check {messages.setdefault(s.message, len(messages))}"
+            else:
+                assert isinstance(s, Prefetch)
+                head = f"prefetch {buffer(s.buf.name)}"
+            out.append(f"{head} {roots}")
+
+    messages: dict[str, int] = {}
+    for p in kernel.params:
+        out.append(f"param {buffer(p.name)} {p.dtype.name} {p.shape} {bufs.get(aliases.get(p.name, p.name))}")
+    block(kernel.body)
+    return "\n".join(out)
+
+
+def line_numbers(kernel: Kernel) -> dict[int, int]:
+    """id of a statement -> its line in `loopnest.kernel_lines(kernel)`, counted from 1."""
+    return {id(s): n for n, (_, s) in enumerate(kernel_lines(kernel), 1) if s is not None}
+
+
+# ---- spec: what a kernel must satisfy to be emitted
+
+
+def _outer_parallel(k: Kernel) -> Iterable[str]:
+    top = [s for s in k.body if isinstance(s, Loop)]
+    for s in walk(k.body):
+        if isinstance(s, Loop) and s.kind == "parallel" and not any(s is t for t in top):
+            yield f"{k.name}: loop {s.name}"
+
+
+def _outputs_are_params(k: Kernel) -> Iterable[str]:
+    params = {p.name for p in k.params}
+    yield from (f"{k.name}: {o}" for o in k.outputs if o not in params)
+
+
+def _writes_are_outputs(k: Kernel) -> Iterable[str]:
+    for s in walk(k.body):
+        if isinstance(s, (Store, Accumulate)) and s.buf.space == "global" and s.buf.name not in k.outputs:
+            yield f"{k.name}: {s.buf.name}"
+
+
+SPEC: list[Sentence] = [
+    ("only an outermost loop is parallel", _outer_parallel),
+    ("every output is a parameter", _outputs_are_params),
+    ("every global buffer that is written is an output", _writes_are_outputs),
+]
+
+
+def explain(code: Code) -> str:
+    """The parts of a kernel, their trips and their estimated work, in words."""
+    out = [f"{code.kernel.name} is {code.symbol}: {len(code.parts)} part(s), {code.scratch_bytes} bytes of scratch per thread"]
+    for i, (p, cycles) in enumerate(zip(code.parts, code.work, strict=True)):
+        how = f"parallel loop {p.loop.name} of {p.trips} iterations" if p.loop else "on one thread"
+        out.append(f"  {code.part_symbol(i)}: {how}, about {cycles:.3g} cycles")
+    return "\n".join(out)
