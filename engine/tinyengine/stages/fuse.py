@@ -10,7 +10,6 @@ evaluations that inlining costs is counted, not guessed. Movement ops are never 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tinyengine import hooks, index
@@ -19,90 +18,13 @@ from tinyengine.loopnest import Expr, var
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node, Shape
 from tinyengine.stages.fuse_cost import Costs, is_contraction
+from tinyengine.stages.fuse_groups import Fusion, Group, Scope, decision_text
 from tinyengine.stages.values import base, is_leaf, value_key
 
 if TYPE_CHECKING:
     from tinyengine.machine import Machine
 
 MAX_USES = 64  # distinct uses of one value after which it is stored without counting further
-
-
-class Scope:
-    """The loops around a use. `loops`: (variable, is it a reduction) from the kernel's own space inwards; `trips`: iterations in all."""
-
-    __slots__ = ("group", "loops", "trips")
-
-    def __init__(self, group: Group, loops: tuple[Expr, ...], trips: int) -> None:
-        self.group, self.loops, self.trips = group, loops, trips
-
-
-@dataclass(eq=False)
-class Group:
-    """One kernel to be. `outputs`: values it stores, all of one shape (`space`); `at`: value -> the axes of the space that are open where it
-    is computed once; the rest of its own axes are a local row. `inlined`: the other values computed in it."""
-
-    space: Shape
-    outputs: list[Node] = field(default_factory=list)
-    at: dict[Node, frozenset[int]] = field(default_factory=dict)
-    inlined: list[Node] = field(default_factory=list)
-    merged_into: Group | None = None
-    rows: dict[Node, tuple[int, ...]] = field(default_factory=dict)  # value in `at` -> which of its axes are a local row
-    at_axes: dict[Node, tuple[int, ...]] = field(default_factory=dict)  # value in `at` -> per axis of it the axis of the space (-1: row)
-    contraction: Node | None = None
-
-    @property
-    def writes_by_data(self) -> bool:
-        """Its stores go to addresses that depend on data: it shares no loops with other outputs."""
-        return any(v.op == "scatter_add" for v in self.outputs)
-
-    @property
-    def order(self) -> tuple[int, ...]:
-        """The axes of the space, outermost first: axes that more at-loop values need stand further out."""
-        sets = sorted(set(self.at.values()), key=len)
-        rank = {a: next((i for i, s in enumerate(sets) if a in s), len(sets)) for a in range(len(self.space))}
-        return tuple(sorted(range(len(self.space)), key=lambda a: (rank[a], a)))
-
-    def depth(self, value: Node) -> int:
-        """How many loops of the space are open where `value` is computed."""
-        return len(self.at[value])
-
-    @property
-    def values(self) -> list[Node]:
-        return [*self.outputs, *self.at, *self.inlined]
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """`groups` in an order in which they can run; `stored`: value -> its group; `decisions`: one per edge producer -> consumer, and more."""
-
-    graph: Graph
-    groups: tuple[Group, ...]
-    stored: dict[Node, Group]
-    decisions: tuple[hooks.Decision, ...]
-    verdicts: dict[Node, str]
-
-    def text(self) -> str:
-        """Kernels with what they store and hold, then every edge with its verdict and reason."""
-        num = self.graph.number
-        out = [f"{len(self.groups)} kernels"]
-        for i, g in enumerate(self.groups):
-            held = ", ".join(f"%{num[v]} {v.op} at depth {g.depth(v)}" for v in g.at)
-            inl = ", ".join(f"%{num[v]} {v.op}" for v in sorted(g.inlined, key=num.__getitem__))
-            stores = ", ".join(f"%{num[v]} {v.op}" for v in g.outputs)
-            out.append(f"  kernel {i}: stores {stores} over {list(g.space)}" + (f"; keeps {held}" if held else "") + (f"; inlines {inl}" if inl else ""))
-        for d in self.decisions:
-            out.append("  " + decision_text(d))
-        return "\n".join(out)
-
-    __repr__ = text
-
-
-def decision_text(d: hooks.Decision) -> str:
-    """One decision as a line: subject, verdict, reason, numbers, and what was refused."""
-    subject = " -> ".join(f"%{s}" if isinstance(s, int) else str(s) for s in d.subject)
-    numbers = ", ".join(f"{k}={v:,.4g}" for k, v in d.numbers.items())
-    refused = "; ".join(f"not {k}: {v}" for k, v in d.alternatives.items())
-    return f"{subject}: {d.verdict}. {d.reason}" + (f" [{numbers}]" if numbers else "") + (f" ({refused})" if refused else "")
 
 
 Use = tuple[Scope, tuple[Expr, ...]]
@@ -253,8 +175,35 @@ class _Fuser:
             elif self.uses[n]:
                 for scope, at in self.uses[n]:
                     self.push(n.src[0], scope, index.pull(n, at)[0] if n.is_movement else at)
+        self._join_siblings()
         groups = self._ordered()
         return Fusion(self.graph, tuple(groups), self.stored, tuple(self.decisions), self.verdict)
+
+    def _join_siblings(self) -> None:
+        """Kernels of one space that read the same memory become one kernel, so that it is read once. A decision of its own."""
+        reads: dict[Group, dict[Node, int]] = {}
+        for n in self.graph.nodes:
+            if n.op == "buffer" or n in self.stored:
+                for g in self.groups_of(n):
+                    if self.stored.get(n) is not g:
+                        reads.setdefault(g, {})[n] = n.nbytes
+        groups = [g for g in reads if g.merged_into is None]
+        for i, b in enumerate(groups):
+            for a in groups[:i]:
+                if a.merged_into is not None or b.merged_into is not None or a.space != b.space or a.contraction or b.contraction:
+                    continue
+                shared = sum(size for n, size in reads[a].items() if n in reads[b])
+                if not shared or 4 * shared < min(sum(reads[a].values()), sum(reads[b].values())):
+                    continue
+                why = self.can_join(a, b)
+                if not why:
+                    self.join(a, b)
+                    reads[a] |= reads[b]
+                subject = tuple(self.graph.number[v] for v in (a.outputs[0], b.outputs[0]))
+                text = "they read the same memory in the same loops" if not why else why
+                self.decisions.append(hooks.Decision("fuse", "join", subject, "kept apart" if why else "joined", text, {"bytes_shared": shared}))
+                if not why:
+                    break
 
     def _link_readers(self) -> None:
         """For every kept-or-computed value: the values that read it, seen through movement."""

@@ -17,6 +17,9 @@ WORK = {"exp": 12, "log": 14, "sin": 16, "tanh": 14, "erf": 16, "div": 4, "recip
 EFFICIENCY_TILED = 0.8  # of the FMA peak: a matrix product in a register tile
 EFFICIENCY_ROW = 0.12  # computed row by row, its operand streamed again for each row
 EFFICIENCY_PLAIN = 0.25  # vectorised elementwise arithmetic and reductions
+FLOPS_PER_LANE, HERTZ = 4, 4e9  # two FMA units
+CORE_BANDWIDTH = 40e9  # bytes/s of one core from memory
+LAUNCH = 0.5e-6  # seconds of one kernel inside a running program
 LOCAL_SPEEDUP = 8.0  # bandwidth of a cache-resident row against memory
 BRANCH_LIMIT = 24  # nodes looked at below a value
 
@@ -59,9 +62,11 @@ class Costs:
     """Prices of the options of one value. All in seconds on `machine`; relative size is what matters."""
 
     def __init__(self, machine: Machine) -> None:
+        # nominal peaks from the facts that are part of every cache key, so that a new measurement never changes a decision
         self.machine = machine
-        self.flops = machine.fma_flops
-        self.bandwidth = machine.bandwidth
+        self.flops = machine.cores * machine.vector_bytes / 4 * FLOPS_PER_LANE * HERTZ
+        self.bandwidth = machine.cores * CORE_BANDWIDTH
+        self.launch = LAUNCH
         self._work: dict[Node, float] = {}
         self._leaves: dict[Node, dict[Node, int]] = {}
 
@@ -98,7 +103,7 @@ class Costs:
 
     def options(self, n: Node, fuser: _Fuser, groups: list[Group]) -> dict[str, Option]:
         """Every verdict with its price, or why it is refused."""
-        machine, bw = self.machine, self.bandwidth
+        bw = self.bandwidth
         evaluations, size, nbytes = fuser.evaluations(n), n.size, n.nbytes
         leaf_bytes = sum(self.leaves(n).values())
         contraction = is_contraction(n)
@@ -109,10 +114,10 @@ class Costs:
         # a product below n becomes an epilogue when n is stored at its own index, and must itself be stored when n is inlined elsewhere
         below = [m for m in self.leaves(n) if is_contraction(m)]
         elsewhere = [m for m in below if any(at != fuser.space_vars(fuser.find(s.group).space) for s, at in fuser.uses[n])]
-        stored_below = sum(m.nbytes for m in elsewhere) / bw + machine.launch_seconds * len(elsewhere)
+        stored_below = sum(m.nbytes for m in elsewhere) / bw + self.launch * len(elsewhere)
         leaf_bytes -= sum(m.nbytes for m in below)
 
-        whole = self.compute(n, size, own) + (leaf_bytes + nbytes + nbytes * len(groups)) / bw + machine.launch_seconds
+        whole = self.compute(n, size, own) + (leaf_bytes + nbytes + nbytes * len(groups)) / bw + self.launch
         out["whole"] = Option(whole, f"stored once ({_bytes(nbytes)}) and read by {len(groups)} kernel{'s' * (len(groups) > 1)}")
 
         busy = [g for g in groups if contraction and g.contraction is not None and g.contraction is not n]

@@ -19,6 +19,7 @@ from tinyengine.ops import ELEMENTWISE, REDUCE
 from tinyengine.spec import SpecError
 from tinyengine.stages.fuse import Fusion, Group
 from tinyengine.stages.fuse_cost import is_contraction
+from tinyengine.stages.loops_merge import merge
 from tinyengine.stages.values import base
 
 
@@ -241,8 +242,8 @@ class _Builder:
             self.close()
 
     def _stores(self) -> None:
-        for n in self.group.outputs:
-            value = self.ev(n, self.space)
+        values = [self.ev(n, self.space) for n in self.group.outputs]
+        for n, value in zip(self.group.outputs, values, strict=True):
             self.blocks[-1].stmts.append(Store(self.buffer(n), self.space, value, None, "", (self.number[n],)))
 
     def _keep(self, opened: int) -> None:
@@ -371,7 +372,7 @@ def build(fusion: Fusion, group: Group, name: str) -> Nest:
             old, new = b.bufs.pop(n), b.buffer(n.src[0])
             body = _rename_output(body, old, new)
             in_place[n] = new.name
-    body, bufs = _flat_views(body, b.bufs)
+    body, bufs = _flat_views(merge(body), b.bufs)
     stored = {bufs[n.src[0]].name if n in in_place else bufs[n].name for n in outputs}
     ordered = sorted(bufs, key=lambda n: (bufs[n].name in stored, b.number[n]))
     kernel = Kernel(name, tuple(bufs[n] for n in ordered), body, tuple(bufs[n].name for n in ordered if bufs[n].name in stored))

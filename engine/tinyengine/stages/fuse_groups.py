@@ -1,0 +1,87 @@
+"""What `fuse` produces: groups (kernels to be), the scopes in which values are used, and the Fusion with its text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tinyengine import hooks
+from tinyengine.loopnest import Expr
+from tinyengine.node import Graph, Node, Shape
+
+
+class Scope:
+    """The loops around a use. `loops`: (variable, is it a reduction) from the kernel's own space inwards; `trips`: iterations in all."""
+
+    __slots__ = ("group", "loops", "trips")
+
+    def __init__(self, group: Group, loops: tuple[Expr, ...], trips: int) -> None:
+        self.group, self.loops, self.trips = group, loops, trips
+
+
+@dataclass(eq=False)
+class Group:
+    """One kernel to be. `outputs`: values it stores, all of one shape (`space`); `at`: value -> the axes of the space that are open where it
+    is computed once; the rest of its own axes are a local row. `inlined`: the other values computed in it."""
+
+    space: Shape
+    outputs: list[Node] = field(default_factory=list)
+    at: dict[Node, frozenset[int]] = field(default_factory=dict)
+    inlined: list[Node] = field(default_factory=list)
+    merged_into: Group | None = None
+    rows: dict[Node, tuple[int, ...]] = field(default_factory=dict)  # value in `at` -> which of its axes are a local row
+    at_axes: dict[Node, tuple[int, ...]] = field(default_factory=dict)  # value in `at` -> per axis of it the axis of the space (-1: row)
+    contraction: Node | None = None
+
+    @property
+    def writes_by_data(self) -> bool:
+        """Its stores go to addresses that depend on data: it shares no loops with other outputs."""
+        return any(v.op == "scatter_add" for v in self.outputs)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The axes of the space, outermost first: axes that more at-loop values need stand further out."""
+        sets = sorted(set(self.at.values()), key=len)
+        rank = {a: next((i for i, s in enumerate(sets) if a in s), len(sets)) for a in range(len(self.space))}
+        return tuple(sorted(range(len(self.space)), key=lambda a: (rank[a], a)))
+
+    def depth(self, value: Node) -> int:
+        """How many loops of the space are open where `value` is computed."""
+        return len(self.at[value])
+
+    @property
+    def values(self) -> list[Node]:
+        return [*self.outputs, *self.at, *self.inlined]
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """`groups` in an order in which they can run; `stored`: value -> its group; `decisions`: one per edge producer -> consumer, and more."""
+
+    graph: Graph
+    groups: tuple[Group, ...]
+    stored: dict[Node, Group]
+    decisions: tuple[hooks.Decision, ...]
+    verdicts: dict[Node, str]
+
+    def text(self) -> str:
+        """Kernels with what they store and hold, then every edge with its verdict and reason."""
+        num = self.graph.number
+        out = [f"{len(self.groups)} kernels"]
+        for i, g in enumerate(self.groups):
+            held = ", ".join(f"%{num[v]} {v.op} at depth {g.depth(v)}" for v in g.at)
+            inl = ", ".join(f"%{num[v]} {v.op}" for v in sorted(g.inlined, key=num.__getitem__))
+            stores = ", ".join(f"%{num[v]} {v.op}" for v in g.outputs)
+            out.append(f"  kernel {i}: stores {stores} over {list(g.space)}" + (f"; keeps {held}" if held else "") + (f"; inlines {inl}" if inl else ""))
+        for d in self.decisions:
+            out.append("  " + decision_text(d))
+        return "\n".join(out)
+
+    __repr__ = text
+
+
+def decision_text(d: hooks.Decision) -> str:
+    """One decision as a line: subject, verdict, reason, numbers, and what was refused."""
+    subject = " -> ".join(f"%{s}" if isinstance(s, int) else str(s) for s in d.subject)
+    numbers = ", ".join(f"{k}={v:,.4g}" for k, v in d.numbers.items())
+    refused = "; ".join(f"not {k}: {v}" for k, v in d.alternatives.items())
+    return f"{subject}: {d.verdict}. {d.reason}" + (f" [{numbers}]" if numbers else "") + (f" ({refused})" if refused else "")

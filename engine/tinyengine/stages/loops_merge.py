@@ -1,0 +1,121 @@
+"""Neighbouring loops of equal extent become one, where no iteration of the second needs more than the same iteration of the first.
+
+`for a: acc1 += x[a]` and `for b: acc2 max= x[b]` read x once then. Used at the end of stage 5.
+"""
+
+from __future__ import annotations
+
+from tinyengine import loopnest as ir
+from tinyengine.index import simplify
+from tinyengine.loopnest import Accumulate, Alloc, Buf, Expr, Let, Loop, Stmt, Store
+
+
+def merge(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """The same statements with mergeable neighbours merged, inner blocks too; equal Lets of one block become one."""
+    stmts = list(body)
+    i = 0
+    while i < len(stmts):
+        first = stmts[i]
+        if isinstance(first, Loop):
+            j = next((j for j in range(i + 1, len(stmts)) if isinstance(stmts[j], Loop)), None)
+            if j is not None:
+                joined = _join(first, stmts[i + 1 : j], stmts[j])
+                if joined is not None:
+                    before, loop, after = joined
+                    stmts[i : j + 1] = [*before, loop, *after]
+                    i += len(before)
+                    continue
+        i += 1
+    return _share([Loop(s.var, s.start, s.stop, s.step, merge(s.body), s.kind, s.reduce, s.nodes) if isinstance(s, Loop) else s for s in stmts])
+
+
+def _join(a: Loop, between: list[Stmt], b: Stmt) -> tuple[list[Stmt], Loop, list[Stmt]] | None:
+    """(statements that move before, the merged loop, statements that move after), or None."""
+    assert isinstance(b, Loop)
+    if (a.start, a.stop, a.step) != (b.start, b.stop, b.step):
+        return None
+    body = _rename(b.body, {b.var: a.var})
+    if not all(isinstance(s, (Let, Alloc)) for s in between):
+        return None
+    written = _written(a.body)
+    # what depends on the first loop's results moves behind; the second loop must not need it
+    behind: list[Stmt] = []
+    ahead: list[Stmt] = []
+    late: set[str] = set()
+    for s in between:
+        reads = {x.arg if x.op == "name" else x.arg.name for e in ir.stmt_exprs(s) for x in ir.subexprs(e) if x.op in ("name", "load")}
+        if isinstance(s, Let) and (reads & late or reads & {w.name for w in written}):
+            behind.append(s)
+            late.add(s.name)
+        else:
+            ahead.append(s)
+    for s in ir.walk(body):
+        for e in ir.stmt_exprs(s):
+            for x in ir.subexprs(e):
+                if x.op == "name" and x.arg in late:
+                    return None
+                if x.op == "load" and x.arg in written and (written[x.arg] is None or written[x.arg] != ir.load_index(x)):
+                    return None
+    mine = _written(body)
+    if any(w.space == "global" and w in mine for w in written):
+        return None
+    # the first loop must not read what the second one changes
+    for s in ir.walk(a.body):
+        for e in ir.stmt_exprs(s):
+            if any(x.op == "load" and x.arg in mine for x in ir.subexprs(e)):
+                return None
+    reduce = a.reduce or b.reduce
+    return ahead, Loop(a.var, a.start, a.stop, a.step, a.body + body, a.kind, reduce, tuple(dict.fromkeys(a.nodes + b.nodes))), behind
+
+
+def _written(body: tuple[Stmt, ...]) -> dict[Buf, tuple[Expr, ...] | None]:
+    """Buffer -> the one index at which it is stored; None where it is accumulated or stored at several."""
+    out: dict[Buf, tuple[Expr, ...] | None] = {}
+    for s in ir.walk(body):
+        if isinstance(s, Store):
+            out[s.buf] = None if s.buf in out and out[s.buf] != s.index else s.index
+        elif isinstance(s, Accumulate):
+            out[s.buf] = None
+    return out
+
+
+def _rename(body: tuple[Stmt, ...], to: dict[Expr, Expr]) -> tuple[Stmt, ...]:
+    memo: dict[Expr, Expr] = {}
+
+    def expr(e: Expr) -> Expr:
+        return simplify(ir.map_expr(e, to.get, memo))
+
+    def visit(s: Stmt) -> Stmt:
+        if isinstance(s, Loop):
+            return Loop(s.var, s.start, s.stop, s.step, tuple(map(visit, s.body)), s.kind, s.reduce, s.nodes)
+        return ir.map_stmt(s, expr)
+
+    return tuple(map(visit, body))
+
+
+def _share(stmts: list[Stmt]) -> tuple[Stmt, ...]:
+    """Give equal Lets of a block one name; a load of a local row just stored in this block becomes the stored value."""
+    first: dict[Expr, Expr] = {}
+    same: dict[Expr, Expr] = {}
+    stored: dict[tuple[Buf, tuple[Expr, ...]], Expr] = {}
+    out: list[Stmt] = []
+    for s in stmts:
+        s = _rename((s,), same)[0] if same else s
+        if isinstance(s, Store) and s.buf.space == "local" and s.mask is None:
+            stored[s.buf, s.index] = s.value
+        elif isinstance(s, (Loop, Accumulate)):
+            inner = _written((s,)) if isinstance(s, Loop) else {s.buf: None}
+            stored = {k: v for k, v in stored.items() if k[0] not in inner}
+            first = {v: n for v, n in first.items() if not any(x.op == "load" and x.arg in inner for x in ir.subexprs(v))}
+        elif isinstance(s, Let):
+            name = ir.name(s.name, s.value.dtype, s.value.lanes)
+            v = s.value
+            if v.op == "load" and ir.load_mask(v) is None and (v.arg, ir.load_index(v)) in stored:
+                same[name] = stored[v.arg, ir.load_index(v)]
+                continue
+            if v in first:
+                same[name] = first[v]
+                continue
+            first[v] = name
+        out.append(s)
+    return tuple(out)

@@ -1,0 +1,194 @@
+"""fuse and loops: how many kernels, what is kept where and why; and the nests compute what NumPy computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinyengine.choices import Choices
+from tinyengine.node import Graph
+from tinyengine.stages import loops
+from tinyengine.stages.values import value_key
+
+from .graphs import F32, buf, conv2d, ew, expand, fused, layernorm, matmul, num, op, permute, red, reshape, run_nests, softmax
+
+rng = np.random.default_rng(0)
+
+
+def rand(*shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def test_matmul_bias_relu_is_one_kernel() -> None:
+    x, w, b = buf("x", 5, 7), buf("w", 7, 4), buf("b", 4)
+    h = ew("maximum", ew("add", matmul(x, w), expand(reshape(b, 1, 4), 5, 4)), num(0, 5, 4))
+    f = fused(h)
+    assert len(f.groups) == 1
+    a, c, d = rand(5, 7), rand(7, 4), rand(4)
+    np.testing.assert_allclose(run_nests(f, x=a, w=c, b=d)[h], np.maximum(a @ c + d, 0), rtol=1e-5, atol=1e-6)
+
+
+def test_softmax_is_one_kernel_with_a_row_in_cache() -> None:
+    x = buf("x", 6, 33)
+    y = softmax(x)
+    f = fused(y)
+    assert len(f.groups) == 1
+    assert {v.op: f.groups[0].rows[v] for v in f.groups[0].at} == {"max": (), "exp": (1,), "sum": ()}
+    a = rand(6, 33)
+    e = np.exp(a - a.max(1, keepdims=True))
+    np.testing.assert_allclose(run_nests(f, x=a)[y], e / e.sum(1, keepdims=True), rtol=1e-5)
+
+
+def test_layernorm_is_one_kernel() -> None:
+    x = buf("x", 6, 33)
+    y = layernorm(x)
+    f = fused(y)
+    assert len(f.groups) == 1
+    a = rand(6, 33)
+    np.testing.assert_allclose(run_nests(f, x=a)[y], (a - a.mean(1, keepdims=True)) / np.sqrt(a.var(1, keepdims=True) + 1e-5), rtol=1e-4, atol=1e-5)
+
+
+def test_norm_over_the_leading_axis_puts_that_loop_inside() -> None:
+    """Batch norm's shape: statistics per column."""
+    x = buf("x", 40, 6)
+    mean = ew("mul", red("sum", x, 0), num(1 / 40, 1, 6))
+    y = ew("sub", x, expand(mean, 40, 6))
+    f = fused(y)
+    assert len(f.groups) == 1
+    assert f.groups[0].order == (1, 0)
+    a = rand(40, 6)
+    np.testing.assert_allclose(run_nests(f, x=a)[y], a - a.mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_padded_conv_masks_its_loads() -> None:
+    x, w = buf("x", 2, 3, 6, 5), buf("w", 4, 3, 3, 3)
+    y = conv2d(x, w, 1)
+    f = fused(y)
+    assert len(f.groups) == 1
+    a, k = rand(2, 3, 6, 5), rand(4, 3, 3, 3)
+    win = np.lib.stride_tricks.sliding_window_view(np.pad(a, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), axis=(2, 3))
+    want = np.einsum("bchwij,ocij->bohw", win, k)
+    got = run_nests(f, x=a, w=k)[f.groups[0].outputs[0]].reshape(want.shape)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_two_products_are_two_kernels_and_say_why() -> None:
+    x, w, v = buf("x", 5, 7), buf("w", 7, 4), buf("v", 7, 4)
+    f = fused(ew("add", matmul(x, w), matmul(x, v)))
+    assert len(f.groups) == 2
+    refused = [d for d in f.decisions if "a kernel holds one matrix product or convolution" in d.alternatives.values()]
+    assert refused and refused[0].verdict.startswith("whole")
+
+
+def test_one_update_kernel_for_a_parameter_and_its_state() -> None:
+    """The shape of Adam: m and w are updated from one gradient, which is computed once."""
+    x, g, m, w = buf("x", 7, 5), buf("g", 7, 4), buf("m", 5, 4), buf("w", 5, 4)
+    grad = matmul(permute(x, 1, 0), g)
+    m2 = ew("add", ew("mul", m, num(0.9, 5, 4)), ew("mul", grad, num(0.1, 5, 4)))
+    w2 = ew("sub", w, ew("mul", m2, num(0.01, 5, 4)))
+    f = fused(op("assign", (5, 4), m, m2), op("assign", (5, 4), w, w2))
+    assert len(f.groups) == 1
+    assert any(d.kind == "join" and d.verdict == "joined" for d in f.decisions)
+    a, b, c, d = rand(7, 5), rand(7, 4), rand(5, 4), rand(5, 4)
+    want_m = 0.9 * c + 0.1 * (a.T @ b)
+    want_w = d - 0.01 * want_m
+    run_nests(f, x=a, g=b, m=c, w=d)
+    np.testing.assert_allclose(c, want_m, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(d, want_w, rtol=1e-4, atol=1e-5)
+
+
+def test_reductions_over_the_same_rows_share_one_loop() -> None:
+    x = buf("x", 6, 33)
+    f = fused(red("sum", x, 1), red("max", x, 1))
+    assert len(f.groups) == 1
+    (nest,) = loops.run(f)
+    assert nest.text().count("for reduce") == 1
+    a = rand(6, 33)
+    got = {n.op: v for n, v in run_nests(f, x=a).items()}
+    np.testing.assert_allclose(got["sum"][:, 0], a.sum(1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(got["max"][:, 0], a.max(1))
+
+
+def test_every_edge_has_a_decision_with_a_reason() -> None:
+    x, w, b = buf("x", 5, 7), buf("w", 7, 4), buf("b", 4)
+    y = softmax(ew("add", matmul(x, w), expand(reshape(b, 1, 4), 5, 4)))
+    g = Graph([y])
+    f = fused(y)
+    decided = {d.subject for d in f.decisions if d.kind == "edge"}
+    for n in g.nodes:
+        for s in n.src:
+            while s.is_movement:
+                s = s.src[0]
+            if s.op not in ("buffer", "const", "iota") and not n.is_movement:
+                assert (f.graph.number[s], f.graph.number[n]) in decided
+    assert all(d.reason for d in f.decisions)
+
+
+@pytest.mark.parametrize("verdict", ["inline", "at loop", "whole"])
+def test_a_choice_is_followed_or_refused_in_words(verdict: str) -> None:
+    x = buf("x", 6, 33)
+    y = softmax(x)
+    e = y.src[0]
+    f = fused(y, choices=Choices(fusion={value_key(e): verdict}))
+    edge = next(d for d in f.decisions if d.subject[0] == f.graph.number[e])
+    assert edge.verdict.startswith(verdict) and edge.reason == "chosen by hand"
+    a = rand(6, 33)
+    ex = np.exp(a - a.max(1, keepdims=True))
+    np.testing.assert_allclose(run_nests(f, x=a)[y], ex / ex.sum(1, keepdims=True), rtol=1e-5)
+
+
+def test_an_illegal_choice_is_refused_with_its_reason() -> None:
+    x = buf("x", 6, 33)
+    y = softmax(x)
+    s = y.src[1].src[0]
+    f = fused(y, choices=Choices(fusion={value_key(s): "inline"}))
+    edge = next(d for d in f.decisions if d.subject[0] == f.graph.number[s])
+    assert not edge.verdict.startswith("inline") and "chosen by hand, but not legal" in edge.alternatives["inline"]
+
+
+def test_gather_is_an_indexed_load_with_a_check() -> None:
+    from tinyengine import dtypes
+
+    table, idx = buf("table", 9, 4), buf("idx", 6, 4, dtype=dtypes.int32)
+    y = op("gather", (6, 4), table, idx, arg=0)
+    f = fused(y)
+    (nest,) = loops.run(f)
+    assert "check" in nest.text()
+    t = rand(9, 4)
+    i = rng.integers(0, 9, (6, 4)).astype(np.int32)
+    np.testing.assert_array_equal(run_nests(f, table=t, idx=i)[y], np.take_along_axis(t, i, 0))
+    i[2, 1] = 9
+    with pytest.raises(IndexError, match="expected 0 <= index < 9"):
+        run_nests(f, table=t, idx=i)
+
+
+def test_scatter_add_accumulates_repeated_indices() -> None:
+    from tinyengine import dtypes
+
+    idx, v = buf("idx", 6, 4, dtype=dtypes.int32), buf("v", 6, 4)
+    y = op("scatter_add", (3, 4), num(0, 3, 4), idx, v, arg=0, dtype=F32)
+    f = fused(y)
+    i, a = rng.integers(0, 3, (6, 4)).astype(np.int32), rand(6, 4)
+    want = np.zeros((3, 4), np.float32)
+    np.add.at(want, (i, np.arange(4)[None, :].repeat(6, 0)), a)
+    np.testing.assert_allclose(run_nests(f, idx=i, v=a)[y], want, rtol=1e-5, atol=1e-6)
+
+
+def test_an_update_that_reads_elsewhere_gets_memory_of_its_own() -> None:
+    w = buf("w", 5, 5)
+    f = fused(op("assign", (5, 5), w, permute(w, 1, 0)))
+    (nest,) = loops.run(f)
+    assert not nest.in_place and len(nest.kernel.params) == 2
+    g = fused(op("assign", (5, 5), w, ew("mul", w, num(2, 5, 5))))
+    (nest,) = loops.run(g)
+    assert nest.in_place and len(nest.kernel.params) == 1
+
+
+def test_constant_work_moves_out_of_the_loop() -> None:
+    """A value that does not change in a loop is computed before it."""
+    x, s = buf("x", 6, 33), buf("s", 1, 1)
+    y = ew("mul", x, expand(ew("exp", s), 6, 33))
+    f = fused(y)
+    (nest,) = loops.run(f)
+    lines = nest.text().splitlines()
+    assert next(i for i, t in enumerate(lines) if "exp(" in t) < next(i for i, t in enumerate(lines) if "for i" in t)
