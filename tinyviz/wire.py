@@ -21,8 +21,9 @@ VERSION = 1
 PHASES = ("forward", "backward", "optimizer")
 
 #: what can be selected, and the form of its id (see tinyviz/links.py): line "3"; rule "5"; node "0.17" (program.node);
-#: firing "0.2.31" (program.stage.frame); decision "0.4"; kernel "0.2"; loop, source and assembly "0.2.12" (program.kernel.line from 0;
-#: loop: of the scheduled loops); slot "0.3" (a piece of memory); call "0.2" (program.position: one launch of each run).
+#: firing "0.2.31" (program.stage.frame); decision "0.4"; kernel "0.2"; loop, source and assembly "0.2.12"
+#: (program.kernel.line from 0; loop: of the scheduled loops); slot "0.3" (a piece of memory); call "0.2" (program.position in
+#: the program: one launch of each run).
 SELECTABLE = ("line", "rule", "node", "firing", "decision", "kernel", "loop", "source", "assembly", "slot", "call")
 
 
@@ -123,7 +124,7 @@ class Frames(Columns):
     """Rule firings, in order: what each changed."""
 
     rule: list[int] = field(default_factory=list)  # into rules of the recording
-    replaced: list[int] = field(default_factory=list)  # node id
+    replaced: list[int] = field(default_factory=list)  # node id; equal to `by` where the firing changed nothing that is drawn
     by: list[int] = field(default_factory=list)  # node id
     added: list[list[int]] = field(default_factory=list)  # node ids that are in the graph from here on
     removed: list[list[int]] = field(default_factory=list)  # node ids that nothing uses from here on
@@ -170,12 +171,12 @@ class Shares(Columns):
 
 @dataclass
 class Code:
-    """A text whose lines link to nodes, and to lines of the text before it: loops <- scheduled <- source <- assembly."""
+    """A text whose lines link to nodes (loops) or to lines of the scheduled loops (source, assembly)."""
 
     language: str = ""  # loops, llvm, opencl, python, assembly
     text: list[str] = field(default_factory=list)  # by line, without line ends
     nodes: list[list[int]] = field(default_factory=list)  # by line: node ids; [] for source and assembly
-    link: list[int] = field(default_factory=list)  # by line: line in the text before it; -1
+    link: list[int] = field(default_factory=list)  # by line: line of `scheduled` (from 0) that it does; -1; [] for loops
 
 
 @dataclass
@@ -290,12 +291,13 @@ class Program:
 
 @dataclass
 class Realized:
-    """What forced a computation, when and where."""
+    """What forced a computation, when and where; equal ones are folded."""
 
     cause: str  # item, numpy, print, bool, step
     line: int  # line id; -1
-    program: int  # -1 when the program was not recorded
-    began: float  # seconds since the recording began
+    program: int  # -1 when no program of the recording ran for it
+    began: float  # the first, seconds since the recording began
+    count: int = 1
 
 
 @dataclass
@@ -316,6 +318,7 @@ class Wait:
     reason: str
     seconds: float
     began: float
+    count: int = 1
 
 
 @dataclass

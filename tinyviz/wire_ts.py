@@ -15,8 +15,8 @@ from typing import Any, Union
 from tinyviz import codec, viewdata, wire
 
 TARGET = Path(__file__).resolve().parent.parent / "extension" / "src" / "wire.ts"
-SELECTABLE_NOTE = """Forms of ids: line "3", rule "5", node "0.17", firing "0.2.31" (program.stage.frame), decision "0.4", kernel "0.2",
-loop/source/assembly "0.2.12" (program.kernel.line from 0; loop: of the scheduled loops), slot "0.3", call "0.2"."""
+SELECTABLE_NOTE = """Forms of ids: line "3", rule "5", node "0.17", firing "0.2.31" (program.stage.frame), decision "0.4",
+kernel "0.2", loop/source/assembly "0.2.12" (program.kernel.line from 0; loop: of the scheduled loops), slot "0.3", call "0.2"."""
 _SIMPLE = {int: "number", float: "number", str: "string", bool: "boolean"}
 
 
@@ -51,7 +51,7 @@ def generate() -> str:
     return "\n".join(parts)
 
 
-def interface(cls: type) -> str:
+def interface(cls: Any) -> str:
     notes = comments(cls)
     base = cls.__mro__[1]
     inherited = set(codec.fields(base)) if dataclasses.is_dataclass(base) and base is not wire.Columns else set()

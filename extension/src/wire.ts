@@ -99,7 +99,7 @@ export interface Layout {
 /** One entry per row in each column. Rule firings, in order: what each changed. */
 export interface Frames {
   rule: number[];  // into rules of the recording
-  replaced: number[];  // node id
+  replaced: number[];  // node id; equal to `by` where the firing changed nothing that is drawn
   by: number[];  // node id
   added: number[][];  // node ids that are in the graph from here on
   removed: number[][];  // node ids that nothing uses from here on
@@ -138,12 +138,12 @@ export interface Shares {
   share: number[];
 }
 
-/** A text whose lines link to nodes, and to lines of the text before it: loops <- scheduled <- source <- assembly. */
+/** A text whose lines link to nodes (loops) or to lines of the scheduled loops (source, assembly). */
 export interface Code {
   language: string;  // loops, llvm, opencl, python, assembly
   text: string[];  // by line, without line ends
   nodes: number[][];  // by line: node ids; [] for source and assembly
-  link: number[];  // by line: line in the text before it; -1
+  link: number[];  // by line: line of `scheduled` (from 0) that it does; -1; [] for loops
 }
 
 export interface Kernel {
@@ -243,12 +243,13 @@ export interface Program {
   missing: string[];  // sentences: what was not recorded, and why
 }
 
-/** What forced a computation, when and where. */
+/** What forced a computation, when and where; equal ones are folded. */
 export interface Realized {
   cause: string;  // item, numpy, print, bool, step
   line: number;  // line id; -1
-  program: number;  // -1 when the program was not recorded
-  began: number;  // seconds since the recording began
+  program: number;  // -1 when no program of the recording ran for it
+  began: number;  // the first, seconds since the recording began
+  count: number;
 }
 
 export interface CacheEvent {
@@ -266,6 +267,7 @@ export interface Wait {
   reason: string;
   seconds: number;
   began: number;
+  count: number;
 }
 
 export interface Recording {

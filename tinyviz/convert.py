@@ -1,0 +1,249 @@
+"""From the engine's values to a wire `Program`. Done after the run, when someone looks; changes nothing in the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinyviz import asm, layout, wire
+from tinyviz.identity import Identities
+from tinyviz.tables import Tables
+
+
+@dataclass
+class Parts:
+    """What is known of one compiled graph; None: not recorded. `firings`: stage -> rule events (see `hooks.RuleApplied`)."""
+
+    name: str
+    graph: Any = None
+    simplified: Any = None
+    fusion: Any = None
+    nests: Sequence[Any] | None = None
+    scheduled: Sequence[Any] | None = None
+    plan: Any = None
+    executable: Any = None
+    machine: Any = None
+    backend: str = ""
+    certificate: Any = None
+    decisions: list[Any] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    firings: dict[str, list[Any]] = field(default_factory=dict)
+    replayed: bool = False
+    missing: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, lowered: Any, name: str = "", emit: bool = True) -> Parts:
+        """From a `tinyengine.pipeline.Lowered`: computes the stages that were not computed yet, and replays the rules."""
+        p = cls(name or "program", lowered.graph, lowered.simplified, lowered.fusion, lowered.nests, lowered.scheduled)
+        p.plan, p.machine, p.backend = lowered.plan, lowered.machine, lowered.backend
+        p.decisions, p.seconds = lowered.decisions, dict(lowered.seconds)
+        if emit:
+            p.executable = p.attempt("source and assembly", lambda: lowered.executable)
+        p.certificate = p.attempt("prediction", lambda: lowered.certificate)
+        p.replay(lowered.choices, lowered.machine)
+        return p
+
+    def replay(self, choices: Any, machine: Any) -> None:
+        """Derive the rule firings by doing the (deterministic) stage again."""
+        from tinyengine.stages import simplify
+
+        events = self.attempt("single rewrites", lambda: simplify.explain(self.graph, choices, machine))
+        if events is not None:
+            self.firings, self.replayed = {"simplify": list(events)}, True
+
+    def attempt(self, what: str, f: Callable[[], Any]) -> Any:
+        """f(), or None with a sentence in `missing`: one part that fails takes no other with it."""
+        try:
+            return f()
+        except Exception as e:
+            self.missing.append(f"{what}: not recorded, because {type(e).__name__}: {e}")
+            return None
+
+
+def program(parts: Parts, tables: Tables) -> wire.Program:
+    """The wire form of everything that `parts` knows."""
+    ids = Identities()
+    origins = wire.Origins()
+    recorded = ids.graph(parts.graph.nodes, fresh=True)
+    roots = [ids.id(r) for r in parts.graph.roots]
+    ids.hold(roots)
+    frames = wire.Frames()
+    for e in parts.firings.get("simplify", ()):
+        ids.fire(frames, tables.rule(e.stage, e.rule, e.reason), e.before, e.after, e.seconds or None)
+    simplified: list[int] = []
+    if parts.simplified is not None:
+        simplified = ids.graph(parts.simplified.nodes)
+        ids.update_origins(parts.simplified.nodes)
+    nodes = _nodes(ids, origins, tables)
+    stages = _stages(parts, recorded, simplified, roots, frames)
+    decisions = [_decision(d, simplified, parts) for d in parts.decisions]
+    kernels, calls = _kernels(parts, simplified)
+    certificate = _certificate(parts)
+    out = wire.Program(
+        name=parts.name, key=parts.graph.key()[0][:16], nodes=nodes, origins=origins, recorded=recorded, simplified=simplified,
+        roots=[ids.find(r) for r in roots], layouts={}, stages=stages, decisions=decisions, kernels=kernels, calls=calls,
+        slots=_slots(parts, ids), arena_bytes=None if parts.plan is None else parts.plan.arena_bytes, peak_bytes=None,
+        certificate=certificate, launches=wire.Launches(), backend=parts.backend, missing=list(parts.missing),
+    )  # fmt: skip
+    out.layouts = _layouts(out, ids)
+    return out
+
+
+def _nodes(ids: Identities, origins: wire.Origins, tables: Tables) -> wire.Nodes:
+    known: dict[Any, int] = {}
+
+    def origin(o: Any) -> int:
+        key = (o.frames, o.module, o.phase)
+        if key not in known:
+            known[key] = len(known)
+            origins.lines.append(list(dict.fromkeys(tables.line(f) for f in o.frames)))
+            origins.module.append(o.module)
+            origins.phase.append(o.phase)
+        return known[key]
+
+    out = wire.Nodes()
+    for i, n in enumerate(ids.node_of):
+        where = list(dict.fromkeys(origin(o) for o in n.origin))
+        out.op.append(n.op)
+        out.dtype.append(n.dtype.name)
+        out.shape.append(list(n.shape))
+        out.src.append(ids.src[i])
+        out.arg.append(arg_text(n))
+        out.phase.append(n.phase)
+        out.module.append(n.origin[0].module if n.origin else "")
+        out.lines.append(list(dict.fromkeys(origins.lines[o][0] for o in where if origins.lines[o])))
+        out.origins.append(where)
+        first = next((o for o in n.origin if o.forward is not None), None)
+        out.forward.append(-1 if first is None or first.forward not in ids else ids.id(first.forward))
+        out.derivative.append(first.derivative if first else "")
+    return out
+
+
+def arg_text(n: Any) -> str:
+    """The argument as text; for a buffer its name."""
+    if n.op == "buffer":
+        return str(getattr(n.arg, "name", "") or "buffer")
+    return "" if n.arg is None else repr(n.arg).replace(" ", "")
+
+
+def _stages(parts: Parts, recorded: list[int], simplified: list[int], roots: list[int], frames: wire.Frames) -> list[wire.Stage]:
+    from tinyengine.pipeline import STAGES
+
+    out = []
+    for s in STAGES:
+        if s.name == "run":
+            continue
+        stage = wire.Stage(s.name, s.question, parts.seconds.get(s.name))
+        if s.name in ("record", "differentiate"):
+            backward = {i for i, n in zip(recorded, parts.graph.nodes, strict=True) if n.phase == "backward"}
+            if s.name == "differentiate":
+                stage.before, stage.after, stage.roots = [i for i in recorded if i not in backward], recorded, []
+            else:
+                stage.after = [i for i in recorded if i not in backward]
+        elif s.name == "simplify":
+            stage.before, stage.after, stage.roots, stage.frames = recorded, simplified, roots, frames
+            stage.replayed = parts.replayed
+        out.append(stage)
+    return out
+
+
+def _decision(d: Any, simplified: list[int], parts: Parts) -> wire.Decision:
+    """Integers in a subject are numbers of the simplified graph; for a decision of simplify, of its output all the same."""
+    nodes = [simplified[s] for s in d.subject if isinstance(s, int) and not isinstance(s, bool) and 0 <= s < len(simplified)]
+    kernel = -1
+    if parts.plan is not None:
+        names = [c.kernel.name for c in parts.plan.calls]
+        kernel = next((names.index(s) for s in d.subject if isinstance(s, str) and s in names), -1)
+    subject = " -> ".join(f"%{s}" if isinstance(s, int) else str(s) for s in d.subject)
+    numbers = {str(k): float(v) for k, v in d.numbers.items()}
+    refused = {str(k): str(v) for k, v in d.alternatives.items()}
+    return wire.Decision(d.stage, d.kind, subject, nodes, kernel, d.verdict, d.reason, numbers, refused)
+
+
+def _kernels(parts: Parts, simplified: list[int]) -> tuple[list[wire.Kernel], list[wire.Call]]:
+    """One kernel per call of the plan: equal kernels may share code, but each serves nodes and lines of its own."""
+    if parts.plan is None:
+        return [], []
+    before = {n.kernel.name: n.kernel for n in parts.nests or ()}
+    kernels, calls = [], []
+    for i, call in enumerate(parts.plan.calls):
+        k = call.kernel
+        loops = _loops(before[k.name], simplified) if k.name in before else wire.Code()
+        scheduled = _loops(k, simplified)
+        served = sorted({n for row in [*loops.nodes, *scheduled.nodes] for n in row})
+        out = wire.Kernel(k.name, served, loops, [str(p) for p in k.schedule], scheduled, wire.Code(), wire.Code())
+        if parts.executable is None:
+            out.missing = "it was not compiled: " + ("; ".join(parts.missing) or "nothing asked for it")
+        else:
+            _emitted(parts, i, k, out)
+        kernels.append(out)
+        calls.append(wire.Call(i, list(call.slots)))
+    return kernels, calls
+
+
+def _loops(k: Any, simplified: list[int]) -> wire.Code:
+    from tinyengine.loopnest import kernel_lines
+
+    out = wire.Code("loops")
+    for text, stmt in kernel_lines(k):
+        out.text.append(text)
+        out.nodes.append([simplified[n] for n in stmt.nodes if n < len(simplified)] if stmt is not None else [])
+    return out
+
+
+def _emitted(parts: Parts, call: int, kernel: Any, out: wire.Kernel) -> None:
+    source = parts.attempt(f"source of {out.name}", lambda: parts.executable.source(call))
+    assembly = parts.attempt(f"assembly of {out.name}", lambda: parts.executable.assembly(call))
+    if source:
+        out.source = asm.source(source, parts.backend, len(out.scheduled.text))
+    if assembly:
+        out.assembly = asm.assembly(assembly, len(out.scheduled.text))
+    if not source:
+        out.missing = f"the backend {parts.backend} gives no source for it"
+
+
+def _certificate(parts: Parts) -> wire.Certificate:
+    c = wire.Certificate()
+    if parts.plan is not None:
+        c.kernels, c.launches = len({x.kernel.name for x in parts.plan.calls}), len(parts.plan.calls)
+    return c
+
+
+def _slots(parts: Parts, ids: Identities) -> list[wire.Slot]:
+    if parts.plan is None:
+        return []
+    touched: dict[int, list[int]] = {}
+    for i, c in enumerate(parts.plan.calls):
+        for s in c.slots:
+            touched.setdefault(s, []).append(i)
+    out = []
+    for i, s in enumerate(parts.plan.slots):
+        calls = touched.get(i, [])
+        offset = s.offset if s.role == "temporary" else None
+        first, last = min(calls, default=-1), max(calls, default=-1)
+        out.append(wire.Slot(s.name, s.dtype.name, list(s.shape), s.nbytes, s.role, offset, first, last))
+    return out
+
+
+def _layouts(p: wire.Program, ids: Identities) -> dict[str, wire.Layout]:
+    recorded = layout.layout(p.nodes, p.recorded, [p.nodes.src[i] for i in p.recorded])
+    frames = [s.frames for s in p.stages]
+    total = len(p.nodes)
+    out = {"recorded": recorded, "stages": layout.follow(recorded, p.recorded, frames, total)}
+    if p.simplified:
+        src = [[ids.find(s) for s in p.nodes.src[i]] for i in p.simplified]
+        out["simplified"] = layout.layout(p.nodes, p.simplified, src, hint=out["stages"])
+    return out
+
+
+def fold(values: Iterable[float]) -> tuple[float, float, float]:
+    """(first quartile, median, third quartile), by linear interpolation between the sorted values."""
+    v = sorted(values)
+
+    def at(q: float) -> float:
+        x = q * (len(v) - 1)
+        i = int(x)
+        return v[i] + (v[min(i + 1, len(v) - 1)] - v[i]) * (x - i)
+
+    return at(0.25), at(0.5), at(0.75)

@@ -1,0 +1,230 @@
+"""`Recorder` listens to the engine's hooks and keeps references; `build` makes wire data of them when someone looks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from tinyengine import hooks
+from tinyviz import wire
+from tinyviz.codec import to_json
+from tinyviz.convert import Parts, fold, program
+from tinyviz.tables import NameFile, Tables
+
+KEPT_RUNS = 8  # first and last runs kept in full, each
+SAMPLES = 512  # runs that the folded figures rest on: every n-th one, n doubling as they fill up
+
+
+class Runs:
+    """All runs of one program in bounded memory."""
+
+    def __init__(self, lowered: Any) -> None:
+        self.lowered = lowered
+        self.seconds = dict(lowered.seconds)  # of stages that ran by then; later ones are done for looking only
+        self.count = 0
+        self.first: list[hooks.Launch] = []
+        self.last: list[hooks.Launch] = []
+        self.samples: list[hooks.Launch] = []
+        self.stride = 1
+
+    def add(self, e: hooks.Launch) -> None:
+        if self.count < KEPT_RUNS:
+            self.first.append(e)
+        else:
+            self.last.append(e)
+            if len(self.last) > KEPT_RUNS:
+                del self.last[0]
+        if self.count % self.stride == 0:
+            self.samples.append(e)
+            if len(self.samples) == SAMPLES:
+                del self.samples[1::2]
+                self.stride *= 2
+        self.count += 1
+
+    def wire(self, zero: float) -> wire.Launches:
+        out = wire.Launches(self.count)
+        for e in [*self.first, *self.last]:
+            out.runs.append(wire.Run(e.began - zero, e.host_seconds, list(e.starts), list(e.seconds)))
+        # the first run pays for cold caches: where there are others it is shown, but not folded in
+        samples = self.samples[1:] if len(self.samples) > 1 else self.samples
+        if samples:
+            out.host_low, out.host_median, out.host_high = fold(e.host_seconds for e in samples)
+        timed = [e for e in samples if e.seconds]
+        if timed:
+            folded = [fold(column) for column in zip(*[e.seconds for e in timed], strict=True)]
+            out.low, out.median, out.high = ([f[i] for f in folded] for i in range(3))
+        return out
+
+
+@dataclass
+class _Folded:
+    """An event that came `count` times; `program` is the place of a program in order of its first launch."""
+
+    event: Any
+    began: float
+    program: int = -1
+    count: int = 1
+    seconds: float = 0.0
+
+
+@dataclass
+class Recorder:
+    """Between `start` and `stop` every event is kept by reference; equal ones are folded, so that memory stays bounded."""
+
+    title: str = ""
+    began: float = 0.0
+    ended: float | None = None
+    created: str = ""
+    spent: float = 0.0  # seconds inside this recorder while the user's code ran
+    programs: dict[int, Runs] = field(default_factory=dict)  # by identity of the plan, which `Runs` keeps alive
+    realized: dict[Any, _Folded] = field(default_factory=dict)
+    caches: dict[Any, _Folded] = field(default_factory=dict)
+    waits: dict[Any, _Folded] = field(default_factory=dict)
+    _waiting: list[_Folded] = field(default_factory=list)  # realised, and not launched yet
+    _end: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Begin to listen; does nothing when it listens already."""
+        if self._end is None:
+            if not self.created:
+                self.began, self.created = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+            self.ended = None
+            self._end = hooks.subscribe(self._take, hooks.Realized, hooks.Launch, hooks.CacheHit, hooks.CacheMiss, hooks.HostWait)
+
+    def stop(self) -> None:
+        if self._end is not None:
+            self._end()
+            self._end = None
+            self.ended = time.perf_counter()
+
+    def _take(self, e: hooks.Event) -> None:
+        now = time.perf_counter()
+        if isinstance(e, hooks.Launch):
+            plan = e.program.plan
+            runs = self.programs.get(id(plan))
+            if runs is None:
+                runs = self.programs[id(plan)] = Runs(e.program)
+            runs.add(e)
+            if self._waiting:
+                at = list(self.programs).index(id(plan))
+                for r in self._waiting:
+                    r.program = at if r.program < 0 else r.program
+                self._waiting.clear()
+        elif isinstance(e, hooks.Realized):
+            frames = e.origin.frames
+            self._waiting.append(self._fold(self.realized, (e.cause, frames[0] if frames else None), e, now))
+        elif isinstance(e, hooks.HostWait):
+            self._fold(self.waits, e.reason, e, now).seconds += e.seconds
+        elif isinstance(e, hooks.CacheHit):
+            self._fold(self.caches, (e.cache, e.key), e, now)
+        elif isinstance(e, hooks.CacheMiss):
+            self._fold(self.caches, (e.cache, e.key, e.guard, str(e.old), str(e.new)), e, now)
+        self.spent += time.perf_counter() - now
+
+    def _fold(self, into: dict[Any, _Folded], key: Any, e: Any, now: float) -> _Folded:
+        found = into.get(key)
+        if found is None:
+            found = into[key] = _Folded(e, now - self.began)
+        else:
+            found.count += 1
+        return found
+
+
+def build(r: Recorder, name_file: NameFile | None = None) -> wire.Recording:
+    """The wire data of everything recorded. Stages that a cached program skipped are done again; the user's program is not."""
+    tables = Tables(name_file)
+    missing: list[str] = []
+    programs: list[wire.Program] = []
+    place: dict[int, int] = {}  # order of first launch -> position in the recording
+    machine = backend = None
+    for i, runs in enumerate(r.programs.values()):
+        machine, backend = machine or runs.lowered.machine, backend or runs.lowered.backend
+        try:
+            parts = Parts.of(runs.lowered, f"program {i}")
+            parts.seconds = runs.seconds
+            p = program(parts, tables)
+        except Exception as error:  # one program that cannot be shown takes no other with it
+            missing.append(f"program {i}: {type(error).__name__}: {error}")
+            continue
+        p.launches = runs.wire(r.began)
+        place[i] = len(programs)
+        programs.append(p)
+    if not programs:
+        missing.append("no program was compiled or run while this was recorded")
+    realized = []
+    for f in r.realized.values():
+        frames = f.event.origin.frames
+        line = tables.line(frames[0]) if frames else -1
+        realized.append(wire.Realized(f.event.cause, line, place.get(f.program, -1), f.began, f.count))
+    caches = []
+    for f in r.caches.values():
+        e, hit = f.event, isinstance(f.event, hooks.CacheHit)
+        old, new = ("", "") if hit else (_text(e.old), _text(e.new))
+        caches.append(wire.CacheEvent(e.cache, hit, e.key[:16], f.count, "" if hit else e.guard, old, new))
+    name_programs(programs, realized)
+    out = wire.Recording(
+        wire.VERSION, "", r.title or "recording", r.created, engine_version(), backend or "", machine_of(machine), tables.files,
+        tables.lines, tables.rules, programs, realized, caches,
+        [wire.Wait(f.event.reason, f.seconds, f.began, f.count) for f in r.waits.values()],
+        (r.ended or time.perf_counter()) - r.began, r.spent, missing,
+    )  # fmt: skip
+    return identified(out)
+
+
+def build_lowered(lowered: Any, title: str = "", name_file: NameFile | None = None) -> wire.Recording:
+    """The wire data of one `tinyengine.pipeline.Lowered` that was not run."""
+    tables = Tables(name_file)
+    p = program(Parts.of(lowered, title or "program 0"), tables)
+    out = wire.Recording(
+        wire.VERSION, "", title or "lowered", datetime.now(UTC).isoformat(timespec="seconds"), engine_version(), lowered.backend,
+        machine_of(lowered.machine), tables.files, tables.lines, tables.rules, [p], [], [], [],
+        missing=["it was lowered, not run"],
+    )  # fmt: skip
+    return identified(out)
+
+
+def name_programs(programs: list[wire.Program], realized: list[wire.Realized]) -> None:
+    """Name each by what its nodes are for, and by what asked for it."""
+    for i, p in enumerate(programs):
+        phases = {p.nodes.phase[n] for n in p.recorded}
+        what = "training step" if "optimizer" in phases else "forward and backward" if "backward" in phases else "forward"
+        causes = [r.cause for r in realized if r.program == i]
+        p.name = f"{what}" + (f", for {causes[0]}" if causes else "")
+    names = [p.name for p in programs]
+    for i, p in enumerate(programs):
+        if names.count(p.name) > 1:
+            p.name += f" #{names[: i + 1].count(names[i])}"
+
+
+def identified(r: wire.Recording) -> wire.Recording:
+    """The same recording with its content id."""
+    r.id = ""
+    r.id = hashlib.sha256(json.dumps(to_json(r), sort_keys=True).encode()).hexdigest()[:16]
+    return r
+
+
+def machine_of(m: Any) -> wire.Machine:
+    if m is None:
+        return wire.Machine("", os.cpu_count() or 0)
+    peaks = {"flops_per_second": m.fma_flops_all, "launch_seconds": m.launch_seconds, "start_seconds": m.start_seconds}
+    peaks |= {f"{level}_bytes_per_second": x for level, x in m.read_all.items()}
+    return wire.Machine(m.name, m.cores, peaks, m.source + (f", {m.date}" if m.date else ""))
+
+
+def engine_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tinyviz-lab")
+    except PackageNotFoundError:
+        return "from source"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)[:200]

@@ -1,0 +1,92 @@
+"""The tables that a recording's programs share: the user's files and lines, and the rules that fired."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+from tinyviz.wire import Lines, Rules, SourceFile
+
+MAX_SOURCE_CHARS = 400_000  # of one file; more is cut, and the file says so
+
+#: compiled name of a file -> (name to show, id of its notebook cell, lines to add); set by the notebook extension
+NameFile = Callable[[str], tuple[str, str, int] | None]
+
+
+def plain_name(path: str) -> tuple[str, str, int]:
+    name = os.path.basename(path) or path
+    if "ipykernel_" in path:
+        name = "cell"
+    return name, "", 0
+
+
+class Tables:
+    """Gives each line and each rule one id. Lines are looked up here, after the run, and not while it is watched."""
+
+    def __init__(self, name_file: NameFile | None = None) -> None:
+        self.files: list[SourceFile] = []
+        self.lines = Lines()
+        self.rules = Rules()
+        self._name_file = name_file
+        self._files: dict[str, int] = {}
+        self._offset: list[int] = []
+        self._lines: dict[tuple[int, int], int] = {}
+        self._frames: dict[tuple[CodeType, int], int] = {}
+        self._rules: dict[tuple[str, str], int] = {}
+
+    def file(self, path: str) -> int:
+        found = self._files.get(path)
+        if found is None:
+            name, cell, offset = (self._name_file and self._name_file(path)) or plain_name(path)
+            text = "\n" * offset + "".join(linecache.getlines(path))
+            if len(text) > MAX_SOURCE_CHARS:
+                text = text[:MAX_SOURCE_CHARS] + "\n... (cut: the file is larger than a recording keeps)\n"
+            found = self._files[path] = len(self.files)
+            self.files.append(SourceFile(name, path, text, cell))
+            self._offset.append(offset)
+        return found
+
+    def line(self, frame: Any) -> int:
+        """The id of the line of a `tinyengine.origin.Frame`."""
+        key = (frame.code, frame.lasti)
+        found = self._frames.get(key)
+        if found is None:
+            file = self.file(frame.file)
+            number = frame.line + self._offset[file]
+            found = self._lines.get((file, number))
+            if found is None:
+                found = self._lines[file, number] = len(self.lines.line)
+                rows = self.files[file].text.split("\n")
+                text = rows[number - 1].strip() if 0 < number <= len(rows) else ""
+                self.lines.file.append(file)
+                self.lines.line.append(number)
+                self.lines.function.append(frame.function)
+                self.lines.text.append(text[:400])
+            self._frames[key] = found
+        return found
+
+    def rule(self, stage: str, name: str, reason: str) -> int:
+        found = self._rules.get((stage, name))
+        if found is None:
+            found = self._rules[stage, name] = len(self.rules.name)
+            file, line = _definition(name)
+            for column, value in zip(vars(self.rules).values(), (stage, name, reason, file, line), strict=True):
+                column.append(value)
+        return found
+
+
+def _definition(rule: str) -> tuple[str, int]:
+    """(file relative to the engine, line) of the function behind a rule, found in the engine's stages; ("", 0) when unknown."""
+    for module_name, module in list(sys.modules.items()):
+        if not module_name.startswith("tinyengine.") or module is None:
+            continue
+        for r in [*getattr(module, "RULES", ()), getattr(module, "MERGE", None)]:
+            if getattr(r, "name", None) == rule and hasattr(r, "build"):
+                code = getattr(r.build, "__code__", None)
+                if code is not None:
+                    return code.co_filename.rpartition("tinyengine" + os.sep)[2].replace(os.sep, "/"), code.co_firstlineno
+    return "", 0

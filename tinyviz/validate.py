@@ -1,0 +1,120 @@
+"""Checks of a recording that types cannot say: every id in range, nothing that could make a reader loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tinyviz import wire
+
+MAX_NODES = 2_000_000
+MAX_SIDE = 1e7  # of a layout, drawing units
+
+
+def validate(r: wire.Recording) -> None:
+    """Raises ValueError that names the place and what is wrong there."""
+    if r.version != wire.VERSION:
+        raise ValueError(f"recording.version: this tinyviz reads version {wire.VERSION}, the file has {r.version}")
+    _ids("recording.lines.file", r.lines.file, len(r.files))
+    for i, p in enumerate(r.programs):
+        _program(f"recording.programs[{i}]", p, r)
+    for i, e in enumerate(r.realized):
+        _ids(f"recording.realized[{i}].line", [e.line], len(r.lines), none=True)
+        _ids(f"recording.realized[{i}].program", [e.program], len(r.programs), none=True)
+
+
+def _program(at: str, p: wire.Program, r: wire.Recording) -> None:
+    nodes, lines = len(p.nodes), len(r.lines)
+    if nodes > MAX_NODES:
+        raise ValueError(f"{at}.nodes: {nodes} nodes are more than {MAX_NODES}")
+    for n, src in enumerate(p.nodes.src):
+        # operands come first, so there is no cycle
+        if src and (min(src) < 0 or max(src) >= n):
+            raise ValueError(f"{at}.nodes.src[{n}]: operands {src[:4]} do not all come before their user: a cycle, or unknown ids")
+    for name, rows, size in (("lines", p.nodes.lines, lines), ("origins", p.nodes.origins, len(p.origins))):
+        _ids(f"{at}.nodes.{name}", (i for row in rows for i in row), size)
+    for n, shape in enumerate(p.nodes.shape):
+        if any(not 0 <= d < 1 << 48 for d in shape) or len(shape) > 64:
+            raise ValueError(f"{at}.nodes.shape[{n}]: {str(shape)[:60]} is no shape")
+    _ids(f"{at}.nodes.forward", p.nodes.forward, nodes, none=True)
+    _ids(f"{at}.origins.lines", (i for row in p.origins.lines for i in row), lines)
+    for name in ("recorded", "simplified", "roots"):
+        _ids(f"{at}.{name}", getattr(p, name), nodes)
+    _stages(at, p, r)
+    for i, d in enumerate(p.decisions):
+        _ids(f"{at}.decisions[{i}].nodes", d.nodes, nodes)
+        _ids(f"{at}.decisions[{i}].kernel", [d.kernel], len(p.kernels), none=True)
+    for i, k in enumerate(p.kernels):
+        _kernel(f"{at}.kernels[{i}]", k, nodes, lines)
+    for i, c in enumerate(p.calls):
+        _ids(f"{at}.calls[{i}].kernel", [c.kernel], len(p.kernels))
+        _ids(f"{at}.calls[{i}].slots", c.slots, len(p.slots))
+    for i, s in enumerate(p.slots):
+        _ids(f"{at}.slots[{i}].first and last", [s.first, s.last], len(p.calls), none=True)
+        _ids(f"{at}.slots[{i}].node", [s.node], nodes, none=True)
+    for name, layout in p.layouts.items():
+        _layout(f"{at}.layouts[{name[:40]!r}]", layout, nodes)
+    _launches(f"{at}.launches", p)
+
+
+def _stages(at: str, p: wire.Program, r: wire.Recording) -> None:
+    nodes = len(p.nodes)
+    replaced: set[int] = set()
+    for i, s in enumerate(p.stages):
+        here = f"{at}.stages[{i}]"
+        for name in ("before", "after", "roots"):
+            _ids(f"{here}.{name}", getattr(s, name), nodes)
+        f = s.frames
+        _ids(f"{here}.frames.rule", f.rule, len(r.rules))
+        for name in ("replaced", "by"):
+            _ids(f"{here}.frames.{name}", getattr(f, name), nodes)
+        for name in ("added", "removed"):
+            _ids(f"{here}.frames.{name}", (n for row in getattr(f, name) for n in row), nodes)
+        for k, (old, new) in enumerate(zip(f.replaced, f.by, strict=True)):
+            if old == new:
+                continue
+            # a node that is gone can neither be replaced again nor replace another: so following replacements ends
+            if old in replaced or new in replaced:
+                raise ValueError(f"{here}.frames[{k}]: node {old if old in replaced else new} was replaced before: a cycle")
+            replaced.add(old)
+
+
+def _kernel(at: str, k: wire.Kernel, nodes: int, lines: int) -> None:
+    _ids(f"{at}.nodes", k.nodes, nodes)
+    for name in ("loops", "scheduled", "source", "assembly"):
+        code: wire.Code = getattr(k, name)
+        if len(code.nodes) not in (0, len(code.text)) or len(code.link) not in (0, len(code.text)):
+            raise ValueError(f"{at}.{name}: {len(code.text)} lines of text, {len(code.nodes)} of nodes, {len(code.link)} links")
+        _ids(f"{at}.{name}.nodes", (n for row in code.nodes for n in row), nodes)
+        _ids(f"{at}.{name}.link", code.link, len(k.scheduled.text), none=True)
+    _ids(f"{at}.shares.line", k.shares.line, lines, none=True)
+
+
+def _layout(at: str, layout: wire.Layout, nodes: int) -> None:
+    if len(layout.x) != len(layout.y) or len(layout.x) > nodes:
+        raise ValueError(f"{at}: {len(layout.x)} x and {len(layout.y)} y for {nodes} nodes")
+    for name in ("x", "y"):
+        if any(v is not None and not 0 <= v <= MAX_SIDE for v in getattr(layout, name)):
+            raise ValueError(f"{at}.{name}: a position is outside of 0 to {MAX_SIDE:.0e}")
+    if not (0 <= layout.width <= 2 * MAX_SIDE and 0 <= layout.height <= 2 * MAX_SIDE):
+        raise ValueError(f"{at}: a size of {layout.width:.3g} × {layout.height:.3g} cannot be drawn")
+    for stub in layout.stubs:
+        if len(stub) != 2:
+            raise ValueError(f"{at}.stubs: {stub[:4]} is no pair of nodes")
+        _ids(f"{at}.stubs", stub, nodes)
+
+
+def _launches(at: str, p: wire.Program) -> None:
+    for name in ("median", "low", "high"):
+        size = len(getattr(p.launches, name))
+        if size not in (0, len(p.calls)):
+            raise ValueError(f"{at}.{name}: {size} times for {len(p.calls)} calls")
+    for i, run in enumerate(p.launches.runs):
+        if len(run.seconds) not in (0, len(p.calls)) or len(run.starts) != len(run.seconds):
+            raise ValueError(f"{at}.runs[{i}]: {len(run.starts)} starts and {len(run.seconds)} times for {len(p.calls)} calls")
+
+
+def _ids(at: str, values: Iterable[int], size: int, none: bool = False) -> None:
+    low = -1 if none else 0
+    for v in values:
+        if not low <= v < size:
+            raise ValueError(f"{at}: {v} is not one of the {size} that there are")
