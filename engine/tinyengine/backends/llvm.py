@@ -20,7 +20,7 @@ class LLVMExecutable:
         self.codes = [prepare(c.kernel) for c in program.calls]
         unique = {c.symbol: c for c in self.codes}
         target = llvm_jit.host()
-        ir = module(list(unique.values()), target.triple)
+        ir = module(list(unique.values()), target)
         symbols = tuple(c.part_symbol(i) for c in unique.values() for i in range(len(c.parts)))
         self.addresses = llvm_jit.linker().link(llvm_jit.object_code(ir, target), symbols)
         self.arena = Buffer(program.arena_bytes, dtypes.uint8, "arena")
@@ -49,7 +49,7 @@ class LLVMExecutable:
         return None
 
     def source(self, call: int) -> str:
-        return module([self.codes[call]], llvm_jit.host().triple, debug=True)
+        return module([self.codes[call]], llvm_jit.host(), debug=True)
 
     def assembly(self, call: int) -> str:
         return llvm_jit.assembly(self.source(call), llvm_jit.host())

@@ -21,6 +21,11 @@ class Target:
     features: str = ""
     passes: int = 0
 
+    @property
+    def scales(self) -> bool:
+        """Whether one instruction multiplies by 2**n (AVX-512's scalef); elsewhere llvm.ldexp would be a library call per lane."""
+        return "+avx512f" in self.features
+
     def key(self) -> str:
         """Text that is equal exactly when the code for a kernel is."""
         return f"{self.triple} {self.cpu} {self.features} O{self.passes} llvm {llvm_version()}"

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinyengine.backends.llvm_ir import NotRegister, Writer, accesses, identifier
+from tinyengine.backends.llvm_jit import Target
 from tinyengine.loopnest import Accumulate, Loop, Stmt, Store, kernel_lines, walk
 from tinyengine.stages.emit import Code, Part, line_numbers
-from tinyengine.stages.expand import lower
+from tinyengine.stages.expand import Expander, expander
 
 ENTRY = "(ptr %slots, ptr %which, i64 %begin, i64 %end, ptr %scratch, ptr %status)"
 FIRST_LOCATION = 10  # metadata numbers below are the module's own
 
 
-def module(codes: Sequence[Code], triple: str, debug: bool = False) -> str:
+def module(codes: Sequence[Code], target: Target, debug: bool = False) -> str:
     """The IR of several kernels as one module. `debug`: instructions carry the line of their kernel's text (one kernel only)."""
     assert not debug or len(codes) == 1
     functions: list[str] = []
@@ -21,16 +22,16 @@ def module(codes: Sequence[Code], triple: str, debug: bool = False) -> str:
     for c in codes:
         numbers = line_numbers(c.kernel) if debug else {}
         for i, part in enumerate(c.parts):
-            functions.append(_function(c, i, part, numbers, declared))
+            functions.append(_function(c, i, part, expander(target.scales), numbers, declared))
     text = "\n\n".join(functions)
-    head = [f'target triple = "{triple}"', "@zero = private constant [64 x i8] zeroinitializer, align 64"]
+    head = [f'target triple = "{target.triple}"', "@zero = private constant [64 x i8] zeroinitializer, align 64"]
     tail = list(declared) + ["!0 = !{i32 1}"]
     if debug:
         tail += _debug_info(codes[0])
     return "\n".join(head) + "\n\n" + text + "\n\n" + "\n".join(tail) + "\n"
 
 
-def _function(c: Code, i: int, part: Part, numbers: dict[int, int], declared: dict[str, None]) -> str:
+def _function(c: Code, i: int, part: Part, lower: Expander, numbers: dict[int, int], declared: dict[str, None]) -> str:
     """The entry and the body of one part; register buffers that turn out not to be registers are tried again as memory."""
     widths: dict[str, set[int]] = {}
     for buf, lanes in accesses(part.body):
@@ -39,13 +40,20 @@ def _function(c: Code, i: int, part: Part, numbers: dict[int, int], declared: di
     in_memory = frozenset(name for name, w in widths.items() if len(w) > 1)
     while True:
         try:
-            return _try_function(c, i, part, numbers, declared, {n: min(w) for n, w in widths.items()}, in_memory)
+            return _try_function(c, i, part, lower, numbers, declared, {n: min(w) for n, w in widths.items()}, in_memory)
         except NotRegister as e:
             in_memory |= {e.name}
 
 
 def _try_function(
-    c: Code, i: int, part: Part, numbers: dict[int, int], declared: dict[str, None], widths: dict[str, int], in_memory: frozenset[str]
+    c: Code,
+    i: int,
+    part: Part,
+    lower: Expander,
+    numbers: dict[int, int],
+    declared: dict[str, None],
+    widths: dict[str, int],
+    in_memory: frozenset[str],
 ) -> str:
     symbol = c.part_symbol(i)
 
