@@ -1,0 +1,333 @@
+"""The certificate: FLOPs, bytes, addresses, memory and time of a program, known before it runs, from its loop nests alone.
+
+Definitions. FLOPs: by the op table (an FMA is 2, a transcendental 1), recomputation included; arithmetic on positions (indices,
+masks, selections by position) is none. bytes_read, bytes_written: distinct bytes of global memory per kernel. bytes_issued: all
+its
+accesses. Masked-off accesses move nothing. A number that had to be bounded from above is marked; addresses that depend on data
+say on which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tinyengine import timing
+from tinyengine.footprint import Access, Count, accesses, box, distinct, issued, statements
+from tinyengine.loopnest import Accumulate, Buf, Expr, Kernel, Let, Store, name, subexprs
+from tinyengine.machine import Machine, current
+from tinyengine.node import Node
+from tinyengine.ops import OPS
+from tinyengine.origin import Origin
+from tinyengine.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One access to global memory. `verdict`: 'static', or 'data-dependent' with the reason; `elements`: moved in all."""
+
+    buffer: str
+    write: bool
+    verdict: str
+    reason: str
+    elements: int
+    exact: bool
+    line: int  # of the kernel's text
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCost:
+    """One kernel. `flops`: asked for; `flops_issued`: done by the scheduled kernel, padded vector lanes included;
+    `flops_expanded`: the same after exp, tanh... have become polynomials. `exact`: no number is an upper bound. `limits`:
+    seconds by limit."""
+
+    name: str
+    flops: int
+    flops_issued: int
+    flops_expanded: int
+    bytes_read: int
+    bytes_written: int
+    bytes_issued: int
+    exact: bool
+    addresses: tuple[Address, ...]
+    seconds: float
+    error: float
+    bound: str
+    limits: Mapping[str, float]
+
+    @property
+    def bytes_moved(self) -> int:
+        return self.bytes_read + self.bytes_written
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs per distinct byte: the x axis of the roofline."""
+        return self.flops / max(1, self.bytes_moved)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A program. `kernels`: one per call, in order. `given_bytes`: inputs, state and outputs; `arena_bytes`: temporaries."""
+
+    program: str
+    machine: Machine
+    kernels: tuple[KernelCost, ...]
+    given_bytes: int
+    arena_bytes: int
+    peak_bytes: int
+    seconds: float
+    error: float
+
+    @property
+    def launches(self) -> int:
+        return len(self.kernels)
+
+    @property
+    def flops(self) -> int:
+        return sum(k.flops for k in self.kernels)
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(k.bytes_read for k in self.kernels)
+
+    @property
+    def bytes_written(self) -> int:
+        return sum(k.bytes_written for k in self.kernels)
+
+    @property
+    def bytes_issued(self) -> int:
+        return sum(k.bytes_issued for k in self.kernels)
+
+    @property
+    def exact(self) -> bool:
+        return all(k.exact for k in self.kernels)
+
+    @property
+    def static(self) -> bool:
+        """Is every address known before the run?"""
+        return all(a.verdict == "static" for k in self.kernels for a in k.addresses)
+
+    def text(self) -> str:
+        """The certificate as a table."""
+        upto = "" if self.exact else " (≤: an upper bound)"
+        out = [
+            f"program {self.program}: {self.launches} kernels, {_si(self.flops)}FLOP, reads {_bytes(self.bytes_read)},"
+            f" writes {_bytes(self.bytes_written)}, peak memory {_bytes(self.peak_bytes)}{upto}",
+            f"predicted {_seconds(self.seconds)} ± {self.error:.0%} on {self.machine.name} ({self.machine.source} peaks)",
+            f"{'kernel':<24}{'FLOP':>10}{'read':>12}{'written':>12}{'issued':>12}{'time':>11}  bound by",
+        ]
+        for k in self.kernels:
+            mark = "" if k.exact else "≤"
+            row = (_si(k.flops), mark + _bytes(k.bytes_read), mark + _bytes(k.bytes_written), mark + _bytes(k.bytes_issued))
+            out.append(f"{k.name:<24}{row[0]:>10}{row[1]:>12}{row[2]:>12}{row[3]:>12}{_seconds(k.seconds):>11}  {k.bound}")
+        dynamic = {(k.name, a.buffer, a.reason) for k in self.kernels for a in k.addresses if a.verdict != "static"}
+        out.append("every address is known before the run" if not dynamic else "addresses that depend on data:")
+        out += [f"  {kernel}: {buffer}, because {reason}" for kernel, buffer, reason in sorted(dynamic)]
+        return "\n".join(out)
+
+    __repr__ = text
+
+
+# ---- FLOPs
+
+
+def flops(kernel: Kernel, expanded: bool = False) -> int:
+    """FLOPs of one launch by the op table; `expanded`: issue slots of the expansions instead, an FMA counted as 2."""
+    total = 0
+    data: dict[str, bool] = {}
+    for s, trips in statements(kernel.body):
+        per_run = 0
+        if not isinstance(s, (Let, Store, Accumulate)):
+            continue
+        seen: set[int] = set()
+        for e in _arithmetic(s.value, data, seen):
+            if e.op == "lanes_reduce":
+                per_run += e.args[0].lanes - 1
+            else:
+                per_run += e.lanes * (_expanded(e) if expanded else OPS[e.op].flops)
+        if isinstance(s, Let):
+            data[s.name] = not _is_position(s.value, data)
+        elif isinstance(s, Accumulate):
+            per_run += s.value.lanes
+        total += trips * per_run
+    return total
+
+
+def _is_position(e: Expr, data: Mapping[str, bool]) -> bool:
+    """Is it arithmetic on positions: int64 or bool, of loop variables alone?"""
+    if e.dtype.kind != "bool" and e.dtype.name != "int64":
+        return False
+    return not any(x.op == "load" or (x.op == "name" and data.get(x.arg, True)) for x in subexprs(e))
+
+
+def _arithmetic(e: Expr, data: Mapping[str, bool], seen: set[int]) -> list[Expr]:
+    """The elementwise ops and lane reductions of a value that compute with data; not those in addresses and masks."""
+    if id(e) in seen or e.op == "load" or _is_position(e, data):
+        return []
+    seen.add(id(e))
+    out = [x for a in e.args for x in _arithmetic(a, data, seen)]
+    if e.op == "lanes_reduce" or (e.op in OPS and e.args and not (e.op == "where" and _is_position(e.args[0], data))):
+        out.append(e)
+    return out
+
+
+def _expanded(e: Expr) -> int:
+    if OPS[e.op].flops == 0:
+        return 0
+    return OPS[e.op].flops if OPS[e.op].flops > 1 else max(1, _flops_of_expansion(e.op, e.args[-1]))
+
+
+_expansions: dict[tuple[str, str], int] = {}
+
+
+def _flops_of_expansion(op: str, like: Expr) -> int:
+    key = (op, like.dtype.name)
+    if key not in _expansions:
+        from tinyengine.dtypes import bool_
+        from tinyengine.stages import expand
+
+        operands = tuple(name(f"{op}{k}", bool_ if op == "where" and k == 0 else like.dtype) for k in range(OPS[op].arity))
+        whole = expand.expander()(Expr(op, bool_ if op in ("lt", "eq") else like.dtype, 1, operands))
+        _expansions[key] = sum(OPS[x.op].flops for x in subexprs(whole) if x.args and x.op in OPS)
+    return _expansions[key]
+
+
+# ---- kernels and programs
+
+
+def kernel_cost(
+    kernel: Kernel, machine: Machine | None = None, asked: Kernel | None = None, program_bytes: int = 0
+) -> KernelCost:
+    """The cost of one launch of `kernel`. `asked`: the same kernel before scheduling, whose FLOPs no padding has grown;
+    `program_bytes`: memory of the program around it (see `timing.predict`)."""
+    machine = machine or current()
+    found = [a for a in accesses(kernel) if a.buf.space == "global"]
+    read, read_exact = _touched([a for a in found if not a.write])
+    written, write_exact = _touched([a for a in found if a.write])
+    addresses = _addresses(kernel, found)
+    moved = sum(a.elements * b.dtype.itemsize for a, b in zip(addresses, (a.buf for a in found), strict=True))
+    time = timing.predict(kernel, machine, program_bytes)
+    issued_flops = flops(kernel)
+    return KernelCost(
+        kernel.name, flops(asked) if asked is not None else issued_flops, issued_flops, flops(kernel, True),
+        read, written, moved, read_exact and write_exact and all(a.exact for a in addresses), addresses,
+        time.seconds, time.error, time.bound, time.limits,
+    )  # fmt: skip
+
+
+def _touched(found: Sequence[Access]) -> tuple[int, bool]:
+    """(distinct bytes, is that exact?) of these accesses together."""
+    by_name: dict[str, list[Access]] = {}
+    for a in found:
+        by_name.setdefault(a.buf.name, []).append(a)
+    total, exact = 0, True
+    for group in by_name.values():
+        views: dict[Buf, list[Access]] = {}
+        for a in group:
+            views.setdefault(a.buf, []).append(a)
+        counts = [distinct(buf, [box(a) for a in those]) for buf, those in views.items()]
+        # one memory seen in several shapes: together at most all of it
+        size = max(b.size for b in views)
+        n = counts[0] if len(counts) == 1 else Count(min(size, sum(c.n for c in counts)), any(c.n == size for c in counts))
+        total, exact = total + n.n * group[0].buf.dtype.itemsize, exact and n.exact
+    return total, exact
+
+
+def _addresses(kernel: Kernel, found: Sequence[Access]) -> tuple[Address, ...]:
+    from tinyengine.loopnest import kernel_lines
+
+    lines = {id(s): i for i, (_, s) in enumerate(kernel_lines(kernel)) if s is not None}
+    out = []
+    for a in found:
+        n = issued(a)
+        verdict = "data-dependent" if a.dynamic else "static"
+        out.append(Address(a.buf.name, a.write, verdict, a.dynamic, n.n, n.exact, lines.get(id(a.stmt), 0)))
+    return tuple(out)
+
+
+def certify(program: Program, machine: Machine | None = None, asked: Mapping[str, Kernel] | None = None) -> Certificate:
+    """The certificate of `program` on `machine` (default: this one). `asked`: kernel name -> the kernel before scheduling."""
+    machine = machine or current()
+    given = sum(s.nbytes for s in program.slots if s.role != "temporary")
+    peak = given + program.arena_bytes
+    known: dict[int, KernelCost] = {}
+    for c in program.calls:
+        k = c.kernel
+        if id(k) not in known:
+            known[id(k)] = kernel_cost(k, machine, (asked or {}).get(k.name), peak)
+    kernels = tuple(known[id(c.kernel)] for c in program.calls)
+    seconds = machine.start_seconds + sum(k.seconds for k in kernels)
+    error = sum(k.seconds * k.error for k in kernels) / seconds if kernels else machine.spread
+    return Certificate(program.name, machine, kernels, given, program.arena_bytes, peak, seconds, error)
+
+
+# ---- whose time is it?
+
+
+def node_weights(kernel: Kernel, machine: Machine | None = None) -> dict[int, float]:
+    """Graph node number -> predicted seconds of that node in this kernel; they add up to the kernel's time. A statement's part
+    is its cycles of arithmetic, loads and stores; what serves no node is spread over all; several nodes of one statement share
+    evenly."""
+    machine = machine or current()
+    counted = timing.core(kernel, machine.vector_bytes)
+    seconds = timing.predict(kernel, machine, 0, counted).seconds
+    out: dict[int, float] = {}
+    nodes: dict[int, None] = {}
+    for s, _ in statements(kernel.body):
+        cycles = counted.by_stmt.get(id(s), 0.0)
+        for n in s.nodes:
+            nodes[n] = None
+            if cycles:
+                out[n] = out.get(n, 0.0) + cycles / len(s.nodes)
+    if not out:
+        out = dict.fromkeys(nodes, 1.0)
+    total = sum(out.values())
+    return {n: c / total * seconds for n, c in out.items()}
+
+
+Key = tuple[str, int, str]  # file, line, phase
+
+
+def line_of(o: Origin) -> Key:
+    """The innermost line of the user ('self'), with its phase."""
+    return (o.file, o.line, o.phase)
+
+
+def shares(
+    kernel: Kernel, graph_nodes: Sequence[Node], machine: Machine | None = None, key: Callable[[Origin], Any] = line_of
+) -> dict[Any, float]:
+    """(file, line, phase) -> that line's share of the kernel's time; the shares add up to 1. A node that several lines asked for
+    is split equally over their distinct keys. `graph_nodes`: the nodes of the simplified graph, by number; `key`: what to
+    charge."""
+    out: dict[Any, float] = {}
+    weights = node_weights(kernel, machine)
+    total = sum(weights.values())
+    for n, w in weights.items():
+        keys = list(dict.fromkeys(key(o) for o in graph_nodes[n].origin))
+        for k in keys:
+            out[k] = out.get(k, 0.0) + w / total / len(keys)
+    return out
+
+
+# ---- text
+
+
+def _si(n: float) -> str:
+    for unit in ("", "k", "M", "G", "T"):
+        if n < 1000 or unit == "T":
+            return f"{n:.0f} {unit}" if not unit else f"{n:.3g} {unit}"
+        n /= 1000
+    return ""
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1024 or unit == "GiB":
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.3g} {unit}"
+        n /= 1024
+    return ""
+
+
+def _seconds(s: float) -> str:
+    return f"{s * 1e6:.3g} µs" if s < 1e-3 else f"{s * 1e3:.3g} ms" if s < 1 else f"{s:.3g} s"
+

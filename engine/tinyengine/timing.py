@@ -1,0 +1,362 @@
+"""How long will a kernel take? A prediction from its loop nest and the machine's peaks, without running it.
+
+Two bounds are computed, and the larger one holds. Core: cycles of the arithmetic, load and store units along the loop tree, where
+loop-invariant work counts once, and the latency of accumulators that wait for themselves. Memory: the bytes that each cache level
+must fetch, found by asking at which loop the data of one iteration still fits, over the bandwidth of the next level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+
+from tinyengine.dtypes import DType
+from tinyengine.footprint import Access, Box, Count, accesses, affine, box, distinct, positional
+from tinyengine.loopnest import (
+    Accumulate,
+    Alloc,
+    Buf,
+    Expr,
+    Kernel,
+    Let,
+    Loop,
+    Prefetch,
+    Stmt,
+    Store,
+    load_index,
+    name,
+    stmt_exprs,
+    subexprs,
+    walk,
+)
+from tinyengine.machine import Machine
+from tinyengine.ops import OPS
+
+LINE = 64  # bytes of a cache line
+UNITS = 2  # arithmetic units of a core for vectors, and load ports
+LATENCY = {"add": 4, "mul": 4, "maximum": 6}  # cycles until a register accumulator may be used again
+MEMORY_LATENCY = 10  # the same through memory
+LOOP_CYCLES, LOOP_START = 0.5, 4.0  # the loop's own, per iteration and once
+SLOW = {"div": 10, "reciprocal": 10, "sqrt": 12, "floordiv": 12, "mod": 12}  # issue slots of what has one slow instruction
+MODEL_ERROR = 0.35  # relative: what this model leaves out, beside the spread of the peaks
+
+
+# ---- instructions
+
+
+@cache
+def instructions(op: str, dtype: DType) -> int:
+    """Issue slots of one elementwise op on one vector, after the engine's own expansion (exp, tanh... become polynomials)."""
+    if op in SLOW:
+        return SLOW[op]
+    row = OPS[op]
+    if row.flops == 0:  # bitcast is free; const and var are no ops
+        return int(op == "cast")
+    from tinyengine.dtypes import bool_
+    from tinyengine.stages import expand
+
+    operands = tuple(name(f"{op}{k}", bool_ if op == "where" and k == 0 else dtype) for k in range(row.arity))
+    e = Expr(op, bool_ if op in ("lt", "eq") else dtype, 1, operands)
+    return sum(SLOW.get(x.op, 1) for x in subexprs(expand.expander()(e)) if x.args and x.op not in ("splat", "bitcast"))
+
+
+# ---- the core
+
+
+@dataclass(slots=True)
+class Level:
+    """A serial or parallel loop (None: the kernel). Unrolled loops are no levels: their copies count in the level around them.
+    `copies`: how often unrolled loops repeat this one. alu, load, store: issue slots per iteration; `chains`: cycles per
+    iteration that accumulations into one element wait for each other, by buffer."""
+
+    loop: Loop | None
+    copies: int = 1
+    children: list[Level] = field(default_factory=list)
+    alu: float = 0.0
+    load: float = 0.0
+    store: float = 0.0
+    chains: dict[str, float] = field(default_factory=dict)
+
+    def cycles(self) -> float:
+        """Of all iterations, on one core."""
+        inner = sum(c.cycles() for c in self.children)
+        own = max(self.alu / UNITS, self.load / UNITS, self.store)
+        once = max(own + inner, max(self.chains.values(), default=0.0))
+        if self.loop is None:
+            return once
+        return self.copies * (LOOP_START + self.loop.trips * (once + LOOP_CYCLES))
+
+
+@dataclass(slots=True)
+class Core:
+    """`root`: the loop tree with its slots; `by_stmt`: cycles per statement (by id), all iterations, as if nothing overlapped."""
+
+    root: Level
+    by_stmt: dict[int, float]
+
+
+class _Counter:
+    def __init__(self, kernel: Kernel, vector_bytes: int) -> None:
+        self.vector_bytes = vector_bytes
+        self.levels: list[Level] = [Level(None)]
+        self.names: dict[str, int] = {}  # loop variable -> level (for an unrolled loop: the level it stands in)
+        self.unrolled: dict[str, int] = {}  # variable of an open unrolled loop -> trips
+        self.deps: dict[str, frozenset[str]] = {}  # let -> loop variables it changes with
+        self.written: dict[str, frozenset[str]] = {}  # buffer -> loops around every write to it
+        self.seen: list[set[Expr]] = [set()]
+        self.by_stmt: dict[int, float] = {}
+        lets = {s.name: s.value for s in walk(kernel.body) if isinstance(s, Let)}
+        # a product that is only accumulated is one instruction with the sum
+        sums = {s.value for s in walk(kernel.body) if isinstance(s, Accumulate) and s.op == "add"}
+        self.fused = {s for s in sums if s.op == "mul"}
+        self.fused |= {lets[s.arg] for s in sums if s.op == "name" and s.arg in lets and lets[s.arg].op == "mul"}
+        self._writes(kernel.body, frozenset())
+
+    def _writes(self, body: Iterable[Stmt], around: frozenset[str]) -> None:
+        for s in body:
+            if isinstance(s, Loop):
+                self._writes(s.body, around | {s.name})
+            elif isinstance(s, (Store, Accumulate)):
+                self.written[s.buf.name] = self.written.get(s.buf.name, around) | around
+
+    def block(self, body: Iterable[Stmt]) -> None:
+        for s in body:
+            if isinstance(s, Loop):
+                self.loop(s)
+            else:
+                self.statement(s)
+
+    def loop(self, s: Loop) -> None:
+        if s.kind == "unroll":
+            self.names[s.name], self.unrolled[s.name] = len(self.levels) - 1, s.trips
+            self.block(s.body)
+            del self.unrolled[s.name], self.names[s.name]
+            return
+        level = Level(s, self.copies(frozenset(self.unrolled), len(self.levels) - 1))
+        self.levels[-1].children.append(level)
+        self.levels.append(level)
+        self.seen.append(set())
+        self.names[s.name] = len(self.levels) - 1
+        self.block(s.body)
+        del self.names[s.name]
+        self.levels.pop()
+        self.seen.pop()
+
+    def copies(self, deps: frozenset[str], level: int) -> int:
+        n = 1
+        for v, trips in self.unrolled.items():
+            if v in deps and self.names[v] >= level:
+                n *= trips
+        return n
+
+    def vectors(self, lanes: int, dtype: DType) -> int:
+        return max(1, -(-lanes * dtype.itemsize // self.vector_bytes))
+
+    def dependence(self, e: Expr) -> frozenset[str]:
+        """The open loops whose variable `e` changes with."""
+        out: set[str] = set()
+        for x in subexprs(e):
+            if x.op == "var":
+                out.add(x.arg[0])
+            elif x.op == "name":
+                out |= self.deps.get(x.arg, frozenset())
+            elif x.op == "load":
+                out |= self.written.get(x.arg.name, frozenset())
+        return frozenset(out & self.names.keys())
+
+    def home(self, deps: frozenset[str]) -> int:
+        return max((self.names[v] for v in deps if v not in self.unrolled), default=0)
+
+    def charge(self, s: Stmt, unit: str, slots: float, deps: frozenset[str]) -> None:
+        """`slots` of a unit for what changes with `deps`, in the level where it must be computed."""
+        at = self.home(deps)
+        level, n = self.levels[at], self.copies(deps, at)
+        setattr(level, unit, getattr(level, unit) + slots * n)
+        times = n
+        for l in self.levels[1 : at + 1]:
+            times *= l.copies * (l.loop.trips if l.loop else 1)
+        per_cycle = 1 if unit == "store" else UNITS
+        self.by_stmt[id(s)] = self.by_stmt.get(id(s), 0.0) + slots * times / per_cycle
+
+    def statement(self, s: Stmt) -> None:
+        if isinstance(s, (Alloc, Prefetch)):
+            return
+        if isinstance(s, Let):
+            self.deps[s.name] = self.dependence(s.value)
+        known: set[int] = set()
+        for e in stmt_exprs(s):
+            for x in subexprs(e, known):
+                self.expression(s, x)
+        if isinstance(s, (Store, Accumulate)):
+            everywhere = frozenset(self.names)
+            n = self.vectors(s.value.lanes, s.buf.dtype)
+            if isinstance(s, Accumulate):
+                self.charge(s, "alu", n, everywhere)
+                self.chain(s)
+            if s.buf.space != "register":
+                contiguous = s.value.lanes == 1 or lane_stride(s.buf, s.index) == 1
+                self.charge(s, "store", n if contiguous else s.value.lanes, everywhere)
+
+    def expression(self, s: Stmt, e: Expr) -> None:
+        if not e.args or e.op in ("ramp", "splat") or e in self.fused:
+            return
+        if e.op == "load":
+            if e.arg.space == "register":
+                return
+        elif positional(e):
+            return
+        deps = self.dependence(e)
+        at = self.home(deps)
+        if e in self.seen[at]:
+            return
+        self.seen[at].add(e)
+        if e.op == "load":
+            contiguous = e.lanes == 1 or lane_stride(e.arg, load_index(e)) in (0, 1)
+            self.charge(s, "load", self.vectors(e.lanes, e.dtype) if contiguous else e.lanes, deps)
+            if not contiguous:
+                self.charge(s, "alu", e.lanes, deps)
+        elif e.op == "lanes_reduce":
+            self.charge(s, "alu", 2.0 * e.args[0].lanes.bit_length(), deps)
+        else:
+            widest = max([e.dtype, *(a.dtype for a in e.args)], key=lambda d: d.itemsize)
+            self.charge(s, "alu", instructions(e.op, widest) * self.vectors(e.lanes, widest), deps)
+
+    def chain(self, s: Accumulate) -> None:
+        """An accumulation waits for the one before it into the same element, when the loop does not change the element."""
+        deps = frozenset().union(*(self.dependence(i) for i in s.index)) if s.index else frozenset()
+        level = self.levels[-1]
+        if level.loop is None or level.loop.name in deps:
+            return
+        latency = LATENCY.get(s.op, 4) if s.buf.space == "register" else MEMORY_LATENCY
+        repeats = self.copies(frozenset(self.unrolled) - deps, len(self.levels) - 1)
+        level.chains[s.buf.name] = level.chains.get(s.buf.name, 0.0) + latency * repeats
+
+
+def lane_stride(buf: Buf, at: tuple[Expr, ...]) -> int | None:
+    """Elements between neighbouring lanes; None where the address is not affine."""
+    total = 0
+    for e, stride in zip(at, buf.strides, strict=True):
+        if e.lanes > 1:
+            a = affine(e)
+            if a is None:
+                return None
+            total += a.get("<lane>", 0) * stride
+    return total
+
+
+def core(kernel: Kernel, vector_bytes: int) -> Core:
+    c = _Counter(kernel, vector_bytes)
+    c.block(kernel.body)
+    return Core(c.levels[0], c.by_stmt)
+
+
+# ---- the caches
+
+
+def traffic(kernel: Kernel, capacity: float, found: list[Access] | None = None) -> float:
+    """Bytes, in whole cache lines, that a cache of `capacity` bytes must fetch or write back while the kernel runs."""
+    found = accesses(kernel) if found is None else found
+    by_stmt: dict[int, list[Access]] = {}
+    for a in found:
+        by_stmt.setdefault(id(a.stmt), []).append(a)
+    return _traffic(kernel.body, 0, capacity, by_stmt, {})
+
+
+def _below(body: Iterable[Stmt], by_stmt: dict[int, list[Access]]) -> list[Access]:
+    return [a for s in walk(tuple(body)) for a in by_stmt.get(id(s), ())]
+
+
+def _traffic(
+    body: tuple[Stmt, ...], depth: int, capacity: float, by_stmt: dict[int, list[Access]], memo: dict[tuple[int, int], float]
+) -> float:
+    whole = line_bytes(_below(body, by_stmt), depth)
+    if whole <= capacity:
+        return whole
+    total = line_bytes([a for s in body if not isinstance(s, Loop) for a in by_stmt.get(id(s), ())], depth)
+    for s in body:
+        if isinstance(s, Loop):
+            if line_bytes(_below(s.body, by_stmt), depth + 1) <= capacity:
+                total += line_bytes(_below((s,), by_stmt), depth)
+            else:
+                total += s.trips * _traffic(s.body, depth + 1, capacity, by_stmt, memo)
+    return total
+
+
+def line_bytes(found: list[Access], inside: int) -> float:
+    """Distinct bytes in whole cache lines of these accesses, with the loops outside of number `inside` standing still."""
+    by_buf: dict[Buf, list[Box | Count]] = {}
+    for a in found:
+        by_buf.setdefault(a.buf, []).append(box(a, inside))
+    total = 0.0
+    for buf, boxes in by_buf.items():
+        listed = [b for b in boxes if isinstance(b, Box) and b.n]
+        waste = min((_waste(buf, b) for b in listed), default=1.0)
+        total += distinct(buf, boxes).n * buf.dtype.itemsize * waste
+    return total
+
+
+def _waste(buf: Buf, b: Box) -> float:
+    """Bytes in lines over bytes: the innermost run of neighbouring elements is rounded up to whole lines."""
+    run, item = 1, buf.dtype.itemsize
+    for part, s in sorted(zip(b.axes, b.sets, strict=True), key=lambda x: x[0], reverse=True):
+        extent = 1
+        for x in part:
+            extent *= buf.shape[x]
+        if len(s) == extent:
+            run *= extent
+            continue
+        if isinstance(s, range) and s.step == 1:
+            run *= len(s)
+        break
+    nbytes = run * item
+    return 1.0 if nbytes >= 4 * LINE else -(-nbytes // LINE) * LINE / nbytes if nbytes > LINE else min(LINE / nbytes, LINE / item)
+
+
+# ---- the whole
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """Seconds, one bound per limit, and what the largest one is: 'compute', 'L2', 'L3', 'memory' or 'launch'. `error` is
+    relative."""
+
+    seconds: float
+    limits: dict[str, float]
+    bound: str
+    cores: float
+    error: float
+
+
+def predict(kernel: Kernel, machine: Machine, program_bytes: int = 0, counted: Core | None = None) -> Time:
+    """The predicted time of one launch. `program_bytes`: memory of the program around it, which tells what stays in cache between
+    kernels (default: the kernel's own buffers)."""
+    counted = counted or core(kernel, machine.vector_bytes)
+    found = accesses(kernel)
+    p = kernel.parallel
+    busy = 1.0
+    if p is not None and p.trips > 0:
+        busy = p.trips / -(-p.trips // machine.cores)  # the last round may leave cores idle
+    share = (busy - 1) / max(1, machine.cores - 1)
+
+    def rate(level: str) -> float:
+        return machine.read[level] + (machine.read_all[level] - machine.read[level]) * share
+
+    resident = max(program_bytes, sum(b.nbytes for b in kernel.params))
+    writes = {a.buf for a in found if a.write and a.buf.space == "global"}
+    written = sum(b.nbytes for b in writes)
+    write_share = written / max(1, sum(b.nbytes for b in kernel.params))
+    streamed = any(isinstance(s, Store) and s.hint == "stream" for s in walk(kernel.body))
+    limits = {"compute": counted.root.cycles() / machine.clock / busy}
+    limits["L2"] = traffic(kernel, machine.l1_bytes, found) / rate("l2")
+    if resident > machine.l2_bytes:
+        limits["L3"] = traffic(kernel, machine.l2_bytes, found) / rate("l3")
+    if resident > machine.l3_bytes:
+        moved = traffic(kernel, machine.l3_bytes, found)
+        write_rate = (machine.stream_all if streamed else machine.write_all) * rate("dram") / machine.read_all["dram"]
+        limits["memory"] = moved * (1 - write_share) / rate("dram") + moved * write_share / write_rate
+    limits["launch"] = machine.launch_seconds
+    bound = max(limits, key=lambda k: limits[k])
+    seconds = machine.launch_seconds + max(v for k, v in limits.items() if k != "launch")
+    dynamic = any(a.dynamic for a in found)
+    error = (machine.spread**2 + MODEL_ERROR**2 + (0.5**2 if dynamic else 0.0)) ** 0.5
+    return Time(seconds, limits, bound, busy, error)
