@@ -1,0 +1,129 @@
+"""Which elements do the statements of a loop touch, and may two iterations touch the same one?
+
+The test is the classical one for affine accesses: on some axis of the buffer both indices are `c*v + (the same outer part) + inner`, and
+the inner parts together span less than the distance `|c| * step` between two iterations of v. What it cannot show, it does not claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tinyengine.index import bounds, terms
+from tinyengine.loopnest import Accumulate, Alloc, Buf, Expr, Loop, Stmt, Store, load_index, stmt_exprs, subexprs, walk
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One access of a statement: `op` is 'read', 'write', or the combining op of an Accumulate."""
+
+    stmt: Stmt
+    buf: Buf
+    at: tuple[Expr, ...]
+    op: str
+
+
+def loads(s: Stmt) -> Iterator[Expr]:
+    """Every load in the expressions of `s`, each once."""
+    seen: set[int] = set()
+    for e in stmt_exprs(s):
+        for x in subexprs(e, seen):
+            if x.op == "load":
+                yield x
+
+
+def accesses(body: tuple[Stmt, ...]) -> list[Access]:
+    """All accesses of the statements in `body`, in order."""
+    out: list[Access] = []
+    for s in walk(body):
+        if isinstance(s, (Loop, Alloc)):
+            continue
+        out += [Access(s, x.arg, load_index(x), "read") for x in loads(s)]
+        if isinstance(s, Store):
+            out.append(Access(s, s.buf, s.index, "write"))
+        elif isinstance(s, Accumulate):
+            out.append(Access(s, s.buf, s.index, s.op))
+    return out
+
+
+def inner_variables(loop: Loop) -> set[str]:
+    """Names of the loops inside `loop`, and of the values that are defined in it."""
+    return {s.name for s in walk(loop.body) if not isinstance(s, (Alloc, Store, Accumulate)) and hasattr(s, "name")}
+
+
+def split(e: Expr, v: str, inner: set[str]) -> tuple[int, frozenset[tuple[Expr, int]], int, int] | None:
+    """e as coefficient * v + outer part + [low, high]; None when v stands in it in another way."""
+    low = high = 0
+    if e.op == "ramp":
+        reach = e.arg * (e.lanes - 1)
+        low, high = min(0, reach), max(0, reach)
+        e = e.args[0]
+    ts, constant = terms(e)
+    coefficient, outer = 0, []
+    for atom, c in ts:
+        if atom.op == "var" and atom.arg[0] == v:
+            coefficient += c
+            continue
+        names = {x.arg[0] if x.op == "var" else x.arg for x in subexprs(atom) if x.op in ("var", "name")}
+        if v in names:
+            return None
+        if any(x.op == "load" for x in subexprs(atom)):
+            return None
+        if names & inner:
+            a, b = bounds(atom)
+            low, high = low + min(a * c, b * c), high + max(a * c, b * c)
+        else:
+            outer.append((atom, c))
+    return coefficient, frozenset(outer), low + constant, high + constant
+
+
+def apart(loop: Loop, a: Access, b: Access, inner: set[str]) -> bool:
+    """Whether `a` in one iteration of `loop` and `b` in another can be shown to touch different elements."""
+    for x, y in zip(a.at, b.at, strict=True):
+        (x0, x1), (y0, y1) = bounds(x), bounds(y)
+        if x1 < y0 or y1 < x0:
+            return True
+        p = split(x, loop.name, inner)
+        q = p if x is y else split(y, loop.name, inner)
+        if p is None or q is None or p[:2] != q[:2] or not p[0]:
+            continue
+        if max(p[3], q[3]) - min(p[2], q[2]) < abs(p[0]) * loop.step:
+            return True
+    return False
+
+
+def conflicts(loop: Loop) -> Iterator[tuple[Access, Access]]:
+    """Pairs of accesses, one of them a write, that different iterations of `loop` may make to the same element of memory outside it."""
+    if loop.trips <= 1:
+        return
+    own = {s.buf for s in walk(loop.body) if isinstance(s, Alloc)}
+    inner = inner_variables(loop)
+    by_buf: dict[Buf, list[Access]] = {}
+    for a in accesses(loop.body):
+        if a.buf not in own:
+            by_buf.setdefault(a.buf, []).append(a)
+    for all_of in by_buf.values():
+        for i, a in enumerate(all_of):
+            for b in all_of[i:]:
+                if not (a.op == b.op == "read") and not apart(loop, a, b, inner):
+                    yield a, b
+
+
+def carried(loop: Loop) -> str:
+    """Why the iterations of `loop` are not independent, in words; empty when they are."""
+    for a, b in conflicts(loop):
+        return f"iterations of {loop.name} may touch the same element of {a.buf.name} ({_word(a)} and {_word(b)})"
+    return ""
+
+
+def carried_beyond_reduction(loop: Loop) -> str:
+    """Why the iterations of `loop` cannot be reordered even as a reduction; empty when each conflict is one of equal accumulations."""
+    for a, b in conflicts(loop):
+        if a.op != b.op or a.op in ("read", "write"):
+            return f"iterations of {loop.name} depend on each other through {a.buf.name} ({_word(a)} and {_word(b)})"
+    return ""
+
+
+def _word(a: Access) -> str:
+    at = ", ".join(map(str, a.at))
+    return f"{a.op if a.op in ('read', 'write') else 'accumulate'} {a.buf.name}[{at}]"

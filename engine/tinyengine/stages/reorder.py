@@ -1,0 +1,336 @@
+"""reorder and merge: another order of nested loops, or one loop instead of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from tinyengine import index
+from tinyengine.dependence import carried, carried_beyond_reduction
+from tinyengine.loopnest import (
+    Accumulate,
+    Alloc,
+    Buf,
+    Expr,
+    Kernel,
+    Let,
+    Loop,
+    Stmt,
+    Store,
+    load,
+    load_index,
+    load_mask,
+    map_expr,
+    map_stmt,
+    stmt_exprs,
+    subexprs,
+    var,
+    walk,
+)  # fmt: skip
+from tinyengine.stages.nest import (
+    Body,
+    ScheduleError,
+    closure,
+    listing,
+    loops,
+    rewrite,
+    sinkable,
+    substitution,
+    used_buffers,
+    used_names,
+    written,
+)
+
+REGISTER_ELEMENTS = 1024  # an accumulator that grows beyond this is no register array any more, but local memory
+
+
+def reorder(kernel: Kernel, *names: str) -> Kernel:
+    """for i: for j: S → for j: for i: S                                    (`reorder(j, i)`)
+
+    A loop that is not alone in the body of the one around it is first split off; an accumulator then becomes an array:
+    for i: for j: (register acc = 0; for reduce k: acc += f; out[i, j] = acc)
+       → register acc[I, J] = 0; for reduce k: unroll i: unroll j: acc[i, j] += f
+         unroll i: unroll j: out[i, j] = acc[i, j]                            (`reorder(k, i, j)`: the register tile)
+
+    Illegal where iterations of one of the loops depend on each other in another way than through a reduction."""
+    text = f"reorder({', '.join(names)})"
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise ScheduleError(f"{text}: name at least two different loops")
+    missing = set(names) - {s.name for s in loops(kernel.body)}
+    if missing:
+        raise ScheduleError(f"{text}: no loop is called {', '.join(sorted(missing))}; {listing(kernel)}")
+    done = 0
+
+    def visit(body: Body) -> Body:
+        nonlocal done
+        out: list[Stmt] = []
+        for s in body:
+            if isinstance(s, Loop):
+                below = {x.name for x in walk((s,)) if isinstance(x, Loop)}
+                if s.name in names and set(names) <= below:
+                    out += _gather(s, names, text)
+                    done += 1
+                    continue
+                s = replace(s, body=visit(s.body))
+            out.append(s)
+        return tuple(out)
+
+    body = visit(kernel.body)
+    if not done:
+        raise ScheduleError(f"{text}: the loops {', '.join(names)} do not stand inside each other")
+    return replace(kernel, body=body)
+
+
+def _gather(root: Loop, names: Sequence[str], text: str) -> list[Stmt]:
+    """The statements that replace `root`: the named loops as one perfect nest in the new order, with what was split off around it."""
+    chain, hoisted = [root], []
+    body = root.body
+    before: list[Stmt] = []
+    while len(chain) < len(names):
+        inside = [s for s in body if isinstance(s, Loop) and s.name in names]
+        wanted = next((s for s in body if isinstance(s, Loop) and {x.name for x in loops((s,))} & set(names)), None)
+        if wanted is None:
+            raise ScheduleError(f"{text}: inside {chain[-1].name} there is no loop called {', '.join(set(names) - {c.name for c in chain})}")
+        if not inside:
+            raise ScheduleError(f"{text}: {wanted.name} stands between {chain[-1].name} and the loops inside it; name it too")
+        segments = _segments(body, names)
+        lets = [s for s in body if isinstance(s, Let)]
+        if len(segments) == 1:
+            loop = inside[0]
+            needed = closure(used_names((loop,)), lets)
+            why = sinkable(needed, loop.body)
+            if why:
+                raise ScheduleError(f"{text} is not legal: {why}")
+            chain.append(loop)
+            body = (*needed, *loop.body)
+            continue
+        # more than the loop: split the nest around it into one nest per segment
+        for c in chain:
+            why = carried_beyond_reduction(replace(chain[0], body=_wrap(chain[1:], body))) if c is chain[0] else carried(c)
+            if why:
+                raise ScheduleError(f"{text} is not legal: {why}")
+        pieces, allocs = _fission(chain, segments, lets, text)
+        hoisted += allocs
+        ordered = sorted(chain, key=lambda c: names.index(c.name))
+        out: list[Stmt] = []
+        for piece in pieces:
+            first = next((s for s in piece if isinstance(s, Loop) and s.name in names), None)
+            nest = _wrap(chain, piece)[0]
+            assert isinstance(nest, Loop)
+            if first is not None and set(names) <= {x.name for x in loops((nest,))}:
+                out += _gather(nest, names, text)
+            else:
+                out += _wrap(ordered, piece)
+        return [*hoisted, *before, *out]
+    _legal(chain, body, names, text)
+    ordered = sorted(chain, key=lambda c: names.index(c.name))
+    return [*hoisted, *_wrap(ordered, body)]
+
+
+def _wrap(chain: Sequence[Loop], body: Body) -> Body:
+    for c in reversed(chain):
+        body = (replace(c, body=body),)
+    return body
+
+
+def _legal(chain: list[Loop], body: Body, names: Sequence[str], text: str) -> None:
+    nest = _wrap(chain, body)
+    for _ in chain:
+        loop = nest[0]
+        assert isinstance(loop, Loop)
+        why = carried_beyond_reduction(loop)
+        if why:
+            raise ScheduleError(f"{text} is not legal: {why}")
+        nest = loop.body
+
+
+def _segments(body: Body, names: Sequence[str]) -> list[Body]:
+    """The body without Lets and Allocs, cut at the loops that are named."""
+    rest = [s for s in body if not isinstance(s, (Let, Alloc))]
+    out: list[Body] = []
+    for own, group in groupby(rest, lambda s: s if isinstance(s, Loop) and s.name in names else None):
+        out.append((own,) if own is not None else tuple(group))
+    return out
+
+
+def _fission(chain: list[Loop], segments: list[Body], lets: list[Let], text: str) -> tuple[list[Body], list[Stmt]]:
+    """Every segment with the values that it needs, and the memory that several segments share, with an axis for each loop of `chain`."""
+    original = chain[-1].body
+    allocs = [s for s in original if isinstance(s, Alloc)]
+    position = {id(s): i for i, s in enumerate(original)}
+    pieces: list[Body] = []
+    for segment in segments:
+        needed = closure(used_names(segment), lets)
+        for s in needed:
+            reads = {x.arg for x in subexprs(s.value) if x.op == "load"}
+            between = written(x for x in original[position[id(s)] :] if position[id(x)] < position[id(segment[0])])
+            if reads & (between | (written(segment) - {a.buf for a in allocs})):
+                raise ScheduleError(f"{text} is not legal: {s.name} would read {', '.join(b.name for b in reads)} again after it was written")
+        pieces.append((*needed, *segment))
+    shared: dict[Buf, Buf] = {}
+    hoisted: list[Stmt] = []
+    unrolled = False
+    for a in allocs:
+        users = [i for i, p in enumerate(pieces) if a.buf in used_buffers(p)]
+        if len(users) == 1:
+            pieces[users[0]] = (a, *pieces[users[0]])
+        elif users:
+            shape = tuple(c.trips for c in chain) + a.buf.shape
+            buf = Buf(a.buf.name, a.buf.dtype, shape, a.buf.space)
+            if buf.size > REGISTER_ELEMENTS:
+                buf = replace(buf, space="local")
+            unrolled = unrolled or buf.space == "register"
+            shared[a.buf] = buf
+            hoisted.append(replace(a, buf=buf))
+    place = tuple(index.floordiv(index.sub(c.var, index.index(c.start)), c.step) for c in chain)
+    if unrolled:
+        for i, c in enumerate(chain):
+            chain[i] = replace(c, kind="unroll")
+    return [_moved(p, shared, place) for p in pieces], hoisted
+
+
+def _moved(body: Body, shared: dict[Buf, Buf], place: tuple[Expr, ...]) -> Body:
+    """Accesses to memory that has got an axis per loop."""
+    if not shared:
+        return body
+    memo: dict[Expr, Expr] = {}
+
+    def f(e: Expr) -> Expr | None:
+        if e.op == "load" and e.arg in shared:
+            return load(shared[e.arg], (*place, *load_index(e)), load_mask(e))
+        return None
+
+    def visit(s: Stmt) -> Stmt:
+        if isinstance(s, Loop):
+            return replace(s, body=tuple(map(visit, s.body)))
+        s = map_stmt(s, lambda e: map_expr(e, f, memo))
+        if isinstance(s, (Store, Accumulate)) and s.buf in shared:
+            return replace(s, buf=shared[s.buf], index=(*place, *s.index))
+        return s
+
+    return tuple(map(visit, body))
+
+
+# ---- merge
+
+
+def merge(kernel: Kernel, *names: str) -> Kernel:
+    """for i in 0..8: for j in 0..16: out[i, j] = f(x[i, j])  →  for ij in 0..128: out[ij] = f(x[ij])
+
+    Buffers are seen with the merged axes as one. Illegal where an access is not contiguous over all of the merged loops."""
+    text = f"merge({', '.join(names)})"
+    if len(names) < 2:
+        raise ScheduleError(f"{text}: name at least two loops")
+    roots = [s for s in loops(kernel.body) if s.name == names[0]]
+    if len(roots) != 1:
+        raise ScheduleError(f"{text}: {len(roots)} loops are called {names[0]!r}; {listing(kernel)}")
+    chain, body = [roots[0]], roots[0].body
+    for n in names[1:]:
+        inner = [s for s in body if not isinstance(s, Let)]
+        if len(inner) != 1 or not isinstance(inner[0], Loop) or inner[0].name != n:
+            raise ScheduleError(f"{text}: the body of {chain[-1].name} is not just the loop {n}")
+        lets = [s for s in body if isinstance(s, Let)]
+        why = sinkable(lets, inner[0].body)
+        if why:
+            raise ScheduleError(f"{text} is not legal: {why}")
+        chain.append(inner[0])
+        body = (*lets, *inner[0].body)
+    if any(c.start or c.step != 1 or c.reduce != chain[0].reduce or c.kind != "serial" for c in chain):
+        raise ScheduleError(f"{text}: the loops must be serial, start at 0, have step 1 and be all or none a reduction")
+    total = 1
+    for c in chain:
+        total *= c.trips
+    flat = var("".join(names), 0, total - 1)
+    if flat.arg[0] in {s.name for s in loops(kernel.body)}:
+        raise ScheduleError(f"{text}: a loop {flat.arg[0]} exists already")
+    parts = index.unflatten(flat, tuple(c.trips for c in chain))
+    body = rewrite(body, substitution({c.var: p for c, p in zip(chain, parts, strict=True)}))
+    merged = Loop(flat, 0, total, 1, body, "serial", chain[0].reduce, chain[0].nodes)
+
+    def visit(b: Body) -> Body:
+        return tuple(merged if s is roots[0] else replace(s, body=visit(s.body)) if isinstance(s, Loop) else s for s in b)
+
+    out = visit(kernel.body)
+    views = _views(out, flat)
+    out, params = _apply_views(kernel, out, views)
+    for s in walk(out):
+        for e in stmt_exprs(s) if not isinstance(s, Loop) else ():
+            for x in subexprs(e):
+                if x.op in ("floordiv", "mod") and any(y is flat for y in subexprs(x)):
+                    raise ScheduleError(f"{text} is not legal: {_where(s)} is not contiguous over all of {', '.join(names)}")
+    return replace(kernel, body=out, params=params)
+
+
+def _where(s: Stmt) -> str:
+    for e in stmt_exprs(s):
+        for x in subexprs(e):
+            if x.op == "load":
+                return f"{x.arg.name}[{', '.join(map(str, load_index(x)))}]"
+    return f"{s.buf.name}" if isinstance(s, (Store, Accumulate)) else type(s).__name__
+
+
+def _views(body: Body, flat: Expr) -> dict[Buf, list[list[int]]]:
+    """For each buffer the groups of neighbouring axes that are one contiguous axis in every access."""
+    seen: dict[Buf, set[tuple[Expr, ...]]] = {}
+    for s in walk(body):
+        if isinstance(s, (Store, Accumulate)):
+            seen.setdefault(s.buf, set()).add(s.index)
+        for e in stmt_exprs(s):
+            for x in subexprs(e):
+                if x.op == "load":
+                    seen.setdefault(x.arg, set()).add(load_index(x))
+    out: dict[Buf, list[list[int]]] = {}
+    for buf, all_at in seen.items():
+        if not any(index.divisions(e) for at in all_at for e in at):
+            continue
+        groups: list[list[int]] = []
+        for axis in range(len(buf.shape)):
+            groups.append([axis])
+            while len(groups) > 1 and all(_joins(buf, at, groups[-2] + groups[-1], flat) for at in all_at):
+                groups[-2:] = [groups[-2] + groups[-1]]
+        # axes that only join as a whole (a product of three loops)
+        if len(groups) > 1 and all(_joins(buf, at, list(range(len(buf.shape))), flat) for at in all_at):
+            groups = [list(range(len(buf.shape)))]
+        if len(groups) < len(buf.shape):
+            out[buf] = groups
+    return out
+
+
+def _flat(buf: Buf, at: tuple[Expr, ...], axes: list[int]) -> Expr:
+    return index.flatten([at[a] for a in axes], tuple(buf.shape[a] for a in axes))
+
+
+def _joins(buf: Buf, at: tuple[Expr, ...], axes: list[int], flat: Expr) -> bool:
+    return index.divisions(_flat(buf, at, axes)) < sum(index.divisions(at[a]) for a in axes)
+
+
+def _apply_views(kernel: Kernel, body: Body, views: dict[Buf, list[list[int]]]) -> tuple[Body, tuple[Buf, ...]]:
+    new: dict[Buf, Buf] = {}
+    for buf, groups in views.items():
+        shape = []
+        for g in groups:
+            n = 1
+            for a in g:
+                n *= buf.shape[a]
+            shape.append(n)
+        new[buf] = replace(buf, shape=tuple(shape))
+    memo: dict[Expr, Expr] = {}
+
+    def moved(buf: Buf, at: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        return tuple(_flat(buf, at, g) for g in views[buf])
+
+    def f(e: Expr) -> Expr | None:
+        return load(new[e.arg], moved(e.arg, load_index(e)), load_mask(e)) if e.op == "load" and e.arg in new else None
+
+    def visit(s: Stmt) -> Stmt:
+        if isinstance(s, Loop):
+            return replace(s, body=tuple(map(visit, s.body)))
+        if isinstance(s, Alloc):
+            return replace(s, buf=new.get(s.buf, s.buf))
+        s = map_stmt(s, lambda e: map_expr(e, f, memo))
+        if isinstance(s, (Store, Accumulate)) and s.buf in new:
+            return replace(s, buf=new[s.buf], index=moved(s.buf, s.index))
+        return s
+
+    return tuple(map(visit, body)), tuple(new.get(p, p) for p in kernel.params)

@@ -1,0 +1,103 @@
+"""Which loop to run in the lanes of vectors: an estimate per loop, from the strides of its accesses.
+
+Cycles are rough: half a cycle per operation and one per access of a vector or scalar, as many as lanes for lanes that lie apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinyengine import index
+from tinyengine.dependence import accesses
+from tinyengine.index import terms
+from tinyengine.loopnest import Accumulate, Alloc, Buf, Expr, Loop, Stmt, stmt_exprs, subexprs
+
+EXPENSIVE = {"exp": 8.0, "log": 12.0, "sin": 12.0, "tanh": 14.0, "erf": 20.0, "threefry": 60.0, "div": 4.0, "sqrt": 4.0, "reciprocal": 4.0}
+FREE = frozenset(("const", "var", "name", "load", "ramp", "splat", "cast", "bitcast"))
+JOIN = 12.0  # cycles for joining the lanes of an accumulator
+
+
+def stride(buf: Buf, at: tuple[Expr, ...], v: str) -> int | None:
+    """By how many elements the access moves when loop variable v moves by one; None when that varies."""
+    out = 0
+    for e, s in zip(at, buf.strides, strict=True):
+        for atom, c in terms(e)[0]:
+            if atom.op == "var":
+                if atom.arg[0] == v:
+                    out += c * s
+            elif any(x.op == "var" and x.arg[0] == v for x in subexprs(atom)):
+                return None
+            elif any(x.op == "name" for x in subexprs(atom)):
+                return None  # a position that comes from data
+    return out
+
+
+def flat_terms(buf: Buf, at: tuple[Expr, ...]) -> dict[str, int]:
+    """Loop variable -> stride in elements, for the affine part."""
+    out: dict[str, int] = {}
+    for atom, c in terms(index.flatten(at, buf.shape))[0]:
+        if atom.op == "var":
+            out[atom.arg[0]] = c
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`cycles` for the whole nest, and the loops to vectorize for it."""
+
+    cycles: float
+    loops: tuple[str, ...]
+
+
+def operations(s: Stmt) -> float:
+    """Cycles of the arithmetic of one statement, per vector or scalar."""
+    total = 0.0
+    for e in stmt_exprs(s):
+        for x in subexprs(e):
+            if x.op not in FREE and x.dtype is not index.INDEX:
+                total += EXPENSIVE.get(x.op, 0.5)
+    return total
+
+
+def statement(s: Stmt, v: str | None, lanes: int) -> float:
+    """Cycles of one statement for one vector along v (or for one scalar)."""
+    total = operations(s)
+    for a in accesses((s,)):
+        if a.buf.space == "register":
+            continue
+        step = stride(a.buf, a.at, v) if v is not None else 0
+        if step in (0, 1):
+            total += 1.0
+        else:
+            total += 2.0 if step == -1 else lanes * (1.0 if a.op == "read" else 1.5)
+    return total + (0.5 if isinstance(s, Accumulate) else 0.0)
+
+
+def body_cycles(body: tuple[Stmt, ...], v: str | None, lanes: int) -> float:
+    total = 0.0
+    for s in body:
+        if isinstance(s, Loop):
+            total += s.trips * (body_cycles(s.body, v, lanes) + 0.5)
+        elif not isinstance(s, Alloc):
+            total += statement(s, v, lanes)
+    return total
+
+
+def plan(s: Loop, lanes: int) -> Plan:
+    """The cheaper of: this loop in lanes; the best of each loop inside it."""
+    vectors = -(-s.trips // lanes)
+    accumulates = any(isinstance(x, Accumulate) for x in s.body) or s.reduce
+    this = vectors * body_cycles(s.body, s.name, lanes) + (JOIN if accumulates else 0.0)
+    inside, loops = 0.0, []
+    for b in s.body:
+        if isinstance(b, Loop):
+            p = plan(b, lanes)
+            inside += p.cycles
+            loops += p.loops
+        elif not isinstance(b, Alloc):
+            inside += statement(b, None, lanes)
+    inside = s.trips * (inside + 0.5)
+    scalar = s.trips * body_cycles(s.body, None, lanes)
+    if loops and inside < this:
+        return Plan(inside, tuple(loops))
+    return Plan(this, (s.name,)) if this < scalar and s.trips > 1 else Plan(scalar, tuple(loops))

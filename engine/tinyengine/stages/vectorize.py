@@ -1,0 +1,379 @@
+"""vectorize and accumulate: the iterations of a loop side by side, in the lanes of vectors or in several accumulators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import gcd
+
+from tinyengine import index
+from tinyengine.dependence import carried_beyond_reduction, conflicts
+from tinyengine.dtypes import bool_
+from tinyengine.index import bounds, terms
+from tinyengine.loopnest import (
+    INDEX,
+    Accumulate,
+    Alloc,
+    Buf,
+    Check,
+    Expr,
+    Kernel,
+    Let,
+    Loop,
+    Prefetch,
+    Stmt,
+    apply,
+    const,
+    lanes_reduce,
+    load,
+    load_index,
+    load_mask,
+    name,
+    ramp,
+    splat,
+    var,
+    walk,
+)  # fmt: skip
+from tinyengine.stages.nest import (
+    Body,
+    Path,
+    ScheduleError,
+    at,
+    build,
+    fresh_buffer,
+    lanes_of,
+    read_buffers,
+    rename_buffers,
+    stmt_exprs,
+    subexprs,
+    substitution,
+    used_buffers,
+)  # fmt: skip
+
+IDENTITY = {"add": lambda d: 0, "mul": lambda d: 1, "maximum": lambda d: d.min}
+
+
+def vectorize(kernel: Kernel, loop: str, lanes: int) -> Kernel:
+    """for j in 0..50: out[j] = f(x[j])
+       → for j in 0..48 step 16: out[j : j + 16] = f(x[j : j + 16])
+         for j in 48..50 step 16: out[48 : 64] = f(x[48 : 64] if 48 : 64 < 50 else 0)  if 48 : 64 < 50
+
+    A reduce loop gets an accumulator per lane, joined by lanes_reduce after the loop. A tail of 2, 4, 8... iterations is a narrower
+    vector, another one is masked. Illegal where iterations depend on each other in another way than through a reduction."""
+    if lanes < 2 or lanes & (lanes - 1):
+        raise ScheduleError(f"vectorize({loop}, {lanes}): the number of lanes must be 2, 4, 8, ...")
+    private: dict[Buf, _Private] = {}
+    grown: dict[Buf, Buf] = {}
+
+    def change(s: Loop, path: Path) -> list[Stmt]:
+        if any(b.op == "ramp" or b.lanes > 1 for t in walk(s.body) for e in stmt_exprs(t) for b in subexprs(e)):
+            raise ScheduleError(f"vectorize({loop}, {lanes}): {loop} already contains vectors")
+        if s.step != 1:
+            raise ScheduleError(f"vectorize({loop}, {lanes}): {loop} has step {s.step}; vectorize the loop inside it")
+        mine = _privatise(kernel, s, f"vectorize({loop}, {lanes})", private, (), (lanes,))
+        main = s.start + s.trips // lanes * lanes
+        out: list[Stmt] = []
+        if main > s.start:
+            out.append(_widen(s, path, s.start, main, lanes, lanes, mine, grown))
+        if main < s.stop:
+            rest = s.stop - main
+            width = lanes
+            while width >= 2 * rest and width > 2 and not _in_registers(s, mine):
+                width //= 2
+            out.append(_widen(s, path, main, s.stop, width, lanes, mine, grown))
+        return out
+
+    kernel = at(kernel, loop, change)
+    body = _join_private(kernel.body, private) if private else kernel.body
+    return replace(kernel, body=rename_buffers(body, grown))
+
+
+def accumulate(kernel: Kernel, loop: str, count: int) -> Kernel:
+    """for reduce k in 0..64: acc += f(k)
+       → register acc_0[4] = 0; for reduce ko in 0..64 step 4: unroll ka in 0..4: acc_0[ka] += f(ko + ka)
+         unroll ka in 0..4: acc += acc_0[ka]
+
+    Independent chains of additions hide the latency of one. Illegal where the loop is not a reduction."""
+    from tinyengine.stages.primitives import tile
+
+    if count < 2:
+        raise ScheduleError(f"accumulate({loop}, {count}): the number of accumulators must be at least 2")
+    private: dict[Buf, _Private] = {}
+    text = f"accumulate({loop}, {count})"
+    kernel = tile(kernel, loop, count, inner="a")
+    part = loop + "a"
+
+    def change(s: Loop, path: Path) -> list[Stmt]:
+        mine = _privatise(kernel, s, text, private, (count,), ())
+        if s.trips == 1:
+            return [s]
+        if not mine:
+            raise ScheduleError(f"{text}: {loop} accumulates into nothing outside it")
+        return [replace(s, kind="unroll", body=_redirect(s.body, mine, (s.var,)))]
+
+    kernel = at(kernel, part, change)
+    return replace(kernel, body=_join_private(kernel.body, private))
+
+
+# ---- private accumulators
+
+
+@dataclass
+class _Private:
+    """Accumulator `buf` and its private copies `own`: (count,) + shape + (lanes,); `joins`: statements that combine them again."""
+
+    buf: Buf
+    own: Buf
+    init: float | int | bool
+    joins: list[Stmt] = field(default_factory=list)
+
+
+def _privatise(
+    kernel: Kernel, s: Loop, text: str, known: dict[Buf, _Private], count: tuple[int, ...], lanes: tuple[int, ...]
+) -> dict[Buf, _Private]:
+    """Private accumulators for all that different iterations of `s` accumulate into; none when they are independent."""
+    why = carried_beyond_reduction(s)
+    if why:
+        raise ScheduleError(f"{text} is not legal: {why}")
+    mine: dict[Buf, _Private] = {}
+    for a, _ in conflicts(s):
+        if a.buf.space == "global":
+            raise ScheduleError(f"{text} is not legal: iterations of {s.name} may add to the same element of {a.buf.name}, which is not private")
+        if a.buf not in known:
+            init = next((x.init for x in walk(kernel.body) if isinstance(x, Alloc) and x.buf == a.buf), None)
+            neutral = IDENTITY[a.op](a.buf.dtype)
+            start = init if init is not None and init == neutral else neutral  # keeps the sign of a zero
+            own = Buf(fresh_buffer(kernel, f"{a.buf.name}_{len(known)}"), a.buf.dtype, count + a.buf.shape + lanes, a.buf.space)
+            known[a.buf] = _Private(a.buf, own, start)
+        p = mine[a.buf] = known[a.buf]
+        assert isinstance(a.stmt, Accumulate)
+        join = _join(p, a.stmt, _path_to(s.body, a.stmt), s.name, count, lanes)
+        if join not in p.joins:
+            p.joins.append(join)
+    return mine
+
+
+def _join(p: _Private, s: Accumulate, inner: Path, v: str, count: tuple[int, ...], lanes: tuple[int, ...]) -> Stmt:
+    """The statement that adds the private copies to the accumulator, inside the loops that its index needs."""
+    at_ = s.index
+    if lanes:
+        mine = lanes_reduce(s.op, load(p.own, (*at_, ramp(index_const(0), lanes[0]))))
+        out: Stmt = Accumulate(p.buf, at_, s.op, mine, None, s.nodes)
+    else:
+        part = var(v, 0, count[0] - 1)
+        out = Accumulate(p.buf, at_, s.op, load(p.own, (part, *at_)), None, s.nodes)
+        out = Loop(part, 0, count[0], 1, (out,), "unroll", False, s.nodes)
+    used = {x.arg[0] for e in at_ for x in subexprs(e) if x.op == "var"}
+    for loop in reversed(inner):
+        if loop.name in used:
+            out = replace(loop, body=(out,), reduce=False)
+    return out
+
+
+def index_const(value: int) -> Expr:
+    return const(value, INDEX)
+
+
+def _path_to(body: Body, target: Stmt) -> Path:
+    for s in body:
+        if isinstance(s, Loop) and any(x is target for x in walk(s.body)):
+            return (s, *_path_to(s.body, target))
+    return ()
+
+
+def _redirect(body: Body, mine: dict[Buf, _Private], first: tuple[Expr, ...]) -> Body:
+    """Accumulations into private copies, at `first`."""
+    out: list[Stmt] = []
+    for s in body:
+        if isinstance(s, Loop):
+            s = replace(s, body=_redirect(s.body, mine, first))
+        elif isinstance(s, Accumulate) and s.buf in mine:
+            s = replace(s, buf=mine[s.buf].own, index=(*first, *s.index))
+        out.append(s)
+    return tuple(out)
+
+
+def _join_private(body: Body, private: dict[Buf, _Private]) -> Body:
+    """Allocate private accumulators before, and join them after, the statements that use them, in the block of the accumulator."""
+    out = [replace(s, body=_join_private(s.body, private)) if isinstance(s, Loop) else s for s in body]
+    for s in body:
+        if not (isinstance(s, Alloc) and s.buf in private):
+            continue
+        p = private[s.buf]
+        users = [i for i, x in enumerate(out) if p.own in used_buffers((x,))]
+        first, last = users[0], users[-1]
+        for x in out[first : last + 1]:
+            for y in walk((x,)):
+                if any(p.buf in read_buffers(e) for e in stmt_exprs(y)):
+                    raise ScheduleError(f"{p.buf.name} is read between two loops that accumulate into it")
+        out[last + 1 : last + 1] = p.joins
+        out.insert(first, Alloc(p.own, p.init, s.nodes))
+    return tuple(out)
+
+
+# ---- widening
+
+
+def _in_registers(s: Loop, mine: dict[Buf, _Private]) -> bool:
+    """Whether `s` works on registers that live outside it: these keep one width."""
+    own = {x.buf for x in walk(s.body) if isinstance(x, Alloc)}
+    return bool(mine) or any(b.space == "register" and b not in own for b in used_buffers(s.body))
+
+
+def _widen(s: Loop, path: Path, start: int, stop: int, lanes: int, full: int, mine: dict[Buf, _Private], grown: dict[Buf, Buf]) -> Loop:
+    """`s` from start to stop in vectors; a single masked one where stop - start < lanes."""
+    tail = stop - start < lanes
+    trips = 1 if stop - start <= lanes else (stop - start) // lanes
+    v = var(s.name, start, start + (trips - 1) * lanes)
+    base = v if trips > 1 else index_const(start)
+    mask = apply("lt", (ramp(base, lanes), splat(index_const(stop), lanes))) if tail else None
+    w = _Widener(s.var, base, lanes, mask, mine, grown, f"_{lanes}" if lanes < full else "")
+    w.grid = {p.name: (p.start, p.step) for p in path} | {s.name: (start, lanes)}
+    body = w.body(s.body)
+    return replace(s, var=v, start=start, stop=stop, step=lanes, body=body)
+
+
+@dataclass
+class _Widener:
+    v: Expr
+    base: Expr
+    lanes: int
+    mask: Expr | None
+    mine: dict[Buf, _Private]
+    grown: dict[Buf, Buf]
+    suffix: str  # of accumulators: one name has one width
+    names: set[str] = field(default_factory=set)
+    expanded: dict[Buf, Buf] = field(default_factory=dict)
+    grid: dict[str, tuple[int, int]] = field(default_factory=dict)
+    memo: dict[Expr, Expr] = field(default_factory=dict)
+
+    def body(self, body: Body) -> Body:
+        return tuple([self.stmt(s) for s in body])
+
+    def stmt(self, s: Stmt) -> Stmt:
+        n = self.lanes
+        if isinstance(s, Loop):
+            self.grid[s.name] = (s.start, s.step)
+            return replace(s, body=self.body(s.body))
+        if isinstance(s, Alloc):
+            self.expanded[s.buf] = Buf(s.buf.name + self.suffix, s.buf.dtype, (*s.buf.shape, n), s.buf.space)
+            return replace(s, buf=self.expanded[s.buf])
+        if isinstance(s, Let):
+            value = self.expr(s.value)
+            if value.lanes > 1:
+                self.names.add(s.name)
+            return replace(s, value=value)
+        if isinstance(s, Check):
+            condition = self.expr(s.condition)
+            if condition.lanes > 1 and self.mask is not None:
+                condition = apply("where", (self.mask, condition, const(True, bool_)))
+            return replace(s, condition=condition)
+        if isinstance(s, Prefetch):
+            return replace(s, index=tuple(substitution({self.v: self.base})(e) for e in s.index))
+        value, buf = self.expr(s.value), s.buf
+        at_ = tuple([self.expr(e) for e in s.index])
+        mask = self.expr(s.mask) if s.mask is not None else None
+        lane = ramp(index_const(0), n)
+        private = isinstance(s, Accumulate) and buf in self.mine
+        if private:
+            buf, at_ = self.mine[buf].own, (*at_, lane)
+        elif buf in self.expanded:
+            buf, at_ = self.expanded[buf], (*at_, lane)
+        elif all(e.lanes == 1 for e in at_):
+            raise ScheduleError(f"{self.v.arg[0]} does not address {buf.name}, which is written in it")
+        if self.mask is not None and (private or (s.buf not in self.expanded and not self.grows(s.buf, at_))):
+            mask = self.mask if mask is None else build(apply("and", (self.mask, mask)), (self.mask, lanes_of(mask, n)))
+        mask = None if mask is None else lanes_of(mask, n)
+        return replace(s, buf=buf, index=at_, value=lanes_of(value, n), mask=mask)
+
+    def grows(self, buf: Buf, at_: tuple[Expr, ...]) -> bool:
+        """Registers need no mask: the array grows to whole vectors instead."""
+        if buf.space != "register":
+            return False
+        shape = tuple(max(d, bounds(e)[1] + 1) for d, e in zip(buf.shape, at_, strict=True))
+        old = self.grown.get(buf, buf)
+        shape = tuple(map(max, shape, old.shape))
+        if shape != buf.shape:
+            self.grown[buf] = Buf(buf.name, buf.dtype, shape, buf.space)
+        return True
+
+    def expr(self, e: Expr) -> Expr:
+        found = self.memo.get(e)
+        if found is None:
+            found = self.memo[e] = self.rebuilt(e)
+        return found
+
+    def rebuilt(self, e: Expr) -> Expr:
+        op, n = e.op, self.lanes
+        if e is self.v:
+            return ramp(self.base, n)
+        if op == "name":
+            return name(e.arg, e.dtype, n) if e.arg in self.names else e
+        if op == "load":
+            return self.load(e)
+        if not e.args:
+            return e
+        args = tuple([self.expr(a) for a in e.args])
+        if all(a.lanes == 1 for a in args):
+            return e if args == e.args else build(e, args)
+        if e.dtype is INDEX and e.lanes == 1 and op in ("add", "sub", "mul", "neg", "floordiv", "mod"):
+            return self.position(e, args)
+        args = tuple([lanes_of(a, n) for a in args])
+        return build(Expr(op, e.dtype, n, args, e.arg), args)
+
+    def position(self, e: Expr, args: tuple[Expr, ...]) -> Expr:
+        """Index arithmetic over lanes: a ramp or one scalar for all lanes where that can be shown."""
+        ts, constant = terms(e)
+        if len(ts) == 1 and ts[0] == (e, 1):
+            x = args[0]
+            if e.op in ("floordiv", "mod") and x.op == "ramp" and x.arg > 0 and e.args[1].op == "const":
+                c = e.args[1].arg
+                if self.room(x.args[0], c) > x.arg * (x.lanes - 1):
+                    return index.floordiv(x.args[0], c) if e.op == "floordiv" else ramp(index.mod(x.args[0], c), x.lanes, x.arg)
+            args = tuple([lanes_of(a, self.lanes) for a in args])
+            return Expr(e.op, INDEX, self.lanes, args, e.arg)
+        scalars: list[tuple[Expr, int]] = []
+        stride, rest = 0, []
+        for atom, c in ts:
+            a = self.expr(atom)
+            if a.lanes == 1:
+                scalars.append((a, c))
+            elif a.op == "ramp":
+                scalars.append((a.args[0], c))
+                stride += a.arg * c
+            else:
+                rest.append((a, c))
+        base = index.add(index_const(constant), *(index.mul(a, c) for a, c in scalars))
+        out = ramp(base, self.lanes, stride) if stride else base
+        for a, c in rest:
+            out = apply("add", (out, a if c == 1 else apply("mul", (a, splat(index_const(c), self.lanes)))))
+        return out
+
+    def room(self, e: Expr, c: int) -> int:
+        """How far e can grow, at least, before e // c changes: from what the steps of the loops divide."""
+        ts, constant = terms(e)
+        g = c
+        for atom, k in ts:
+            start, step = self.grid.get(atom.arg[0], (0, 1)) if atom.op == "var" else (0, 1)
+            constant += k * start
+            g = gcd(g, k * step)
+        return g - constant % g
+
+    def load(self, e: Expr) -> Expr:
+        buf: Buf = e.arg
+        at_ = tuple([self.expr(i) for i in load_index(e)])
+        guard = load_mask(e)
+        mask = self.expr(guard) if guard is not None else None
+        if buf in self.expanded:
+            buf, at_ = self.expanded[buf], (*at_, ramp(index_const(0), self.lanes))
+        vector = any(i.lanes > 1 for i in at_)
+        if not vector and (mask is None or mask.lanes == 1):
+            return e if at_ == load_index(e) and mask is guard else build(load(e.arg, load_index(e), guard), at_ + (() if mask is None else (mask,)))
+        if not vector:
+            at_ = tuple([splat(i, self.lanes) for i in at_])
+        if self.mask is not None and e.arg not in self.expanded and not self.grows(buf, at_):
+            mask = self.mask if mask is None else apply("and", (self.mask, mask))
+        if mask is not None:
+            mask = lanes_of(mask, self.lanes)
+            if mask.op == "const":
+                return load(buf, at_) if mask.arg else const(0, e.dtype, self.lanes)
+        return load(buf, at_, mask)
