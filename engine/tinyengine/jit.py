@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from tinyengine import hooks, origin
+import numpy as np
+
+from tinyengine import dtypes, hooks, origin
 from tinyengine import realize as engine
-from tinyengine.node import Graph, Node
+from tinyengine.node import Graph, Node, toposort
 from tinyengine.pipeline import Lowered
-from tinyengine.runtime.buffer import Buffer
+from tinyengine.runtime.buffer import Buffer, Placeholder
+from tinyengine.tensor import core
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,6 +38,13 @@ class _Trace:
 
     def __init__(self) -> None:
         self.deferred: list[Any] = []
+        self.draws: list[tuple[Placeholder, int]] = []  # memory for the counter of each random draw, and how many numbers it takes
+
+    def offset_node(self, n: int) -> Node:
+        """Stands in for `tensor.random.offset_node`: the counter becomes an input of the program."""
+        b = Placeholder(2, dtypes.uint32, "random_offset")
+        self.draws.append((b, n))
+        return Node("buffer", dtypes.uint32, (2,), (), b, (origin.capture(),))
 
 
 _trace: _Trace | None = None
@@ -56,13 +66,42 @@ def defer(tensors: Sequence[Any], cause: str) -> None:
     _trace.deferred += [t for t in tensors if not any(t is d for d in _trace.deferred)]
 
 
-class _Entry:
-    """A compiled signature: the program, and where each thing it touches comes from."""
+class _Escaped:
+    """The memory of a tensor that was made inside a jitted function and not returned: there is none."""
 
-    def __init__(self, lowered: Lowered, buffers: list[Buffer], inputs: dict[int, int], roots: list[Node], tree: Any, counter: int | None, draws: int) -> None:
-        self.lowered, self.buffers, self.inputs, self.roots, self.tree = lowered, buffers, inputs, roots, tree
-        self.counter, self.draws = counter, draws
-        self.results = [i for i, t in enumerate(roots) if t is not None]
+    name = "escaped"
+
+    def __init__(self, dtype: dtypes.DType, size: int) -> None:
+        self.dtype, self.size = dtype, size
+
+    def __getattr__(self, what: str) -> Any:
+        raise JitError(
+            "this tensor was made inside a jitted function and has no value outside it; expected a tensor that the function returns. "
+            f"Return it; it was asked for on {origin.user_line()}"
+        )
+
+
+def _seal(memory: set[int], kept: Sequence[Any]) -> None:
+    """Tensors that still depend on the placeholders of a trace must not be computed from them later."""
+    tensors = [t for t in engine.live() if not any(t is k for k in kept)]
+    inside: dict[Node, bool] = {}
+    for n in toposort([t.node for t in tensors]):
+        inside[n] = (n.op == "buffer" and id(n.arg) in memory) or any(inside[s] for s in n.src)
+    for t in tensors:
+        if inside[t.node]:
+            t.node = Node("buffer", t.dtype, t.shape, (), _Escaped(t.dtype, t.node.size), t.node.origin[:1])
+
+
+class _Entry(NamedTuple):
+    """A compiled signature: the program, and where each thing that it touches comes from."""
+
+    lowered: Lowered
+    buffers: list[Buffer]  # what the program takes; inputs and counters are replaced at every replay
+    inputs: dict[int, int]  # slot -> position of the tensor argument
+    draws: dict[int, int]  # slot of a random counter -> how many numbers are drawn
+    roots: list[Node]
+    updates: list[Any]  # tensors that the program gives new content, after the results
+    tree: Any  # the result, with tensors as positions
 
 
 class jit(Generic[F]):
@@ -86,9 +125,6 @@ class jit(Generic[F]):
         lazy = [t for t in leaves if t.node.op != "buffer"]
         if lazy:
             engine.realize(lazy, "jit argument")
-            for t in lazy:
-                if t.node.op != "buffer":  # a view of realised memory: the program takes plain memory
-                    t.node = _plain(t)
         entry = self.entries.get(key)
         if entry is None:
             if hooks.watching:
@@ -98,7 +134,7 @@ class jit(Generic[F]):
             entry = self.entries[key] = self._trace(args, kwargs, leaves, Tensor)
         elif hooks.watching:
             hooks.publish(hooks.CacheHit("jit", getattr(self.f, "__qualname__", "function")))
-        return self._replay(entry, leaves, Tensor)
+        return self._replay(entry, leaves)
 
     @property
     def lowered(self) -> list[Lowered]:
@@ -109,62 +145,46 @@ class jit(Generic[F]):
         from tinyengine.tensor import random
 
         global _trace
-        placeholders: dict[int, Any] = {}
-        slots: list[Buffer] = []
-        for t in leaves:
-            slots.append(Buffer(t.node.size, t.dtype, f"arg{len(slots)}"))
-            p = tensor._of(Node("buffer", t.dtype, t.shape, (), slots[-1], t.node.origin))
-            p.requires_grad = t.requires_grad
-            placeholders[id(t)] = p
+        slots = [Placeholder(t.node.size, t.dtype, f"arg{i}") for i, t in enumerate(leaves)]
+        inside = {id(t): core.make(Node("buffer", t.dtype, t.shape, (), b, t.node.origin), t.flow) for t, b in zip(leaves, slots, strict=True)}
         before = {id(t): t.node for t in engine.live()}
-        _trace = _Trace()
+        trace = _trace = _Trace()
+        plain_offset, random.offset_node = random.offset_node, trace.offset_node
+        results: list[Any] = []
         try:
-            with random.program_counter() as counter:
-                result = self.f(*_substitute(args, placeholders, tensor), **_substitute(kwargs, placeholders, tensor))
-                tree_tensors: list[Any] = []
-                tree = _flatten(result, tree_tensors, tensor)
-                updated = [t for t in engine.live() if t.node.op == "assign" and before.get(id(t)) is not t.node]
-                wanted = [*tree_tensors, *(t for t in _trace.deferred if t.node.op != "buffer"), *updated]
-                seen: set[int] = set()
-                updates = [t for t in wanted[len(tree_tensors) :] if not (id(t) in seen or seen.add(id(t)))]  # type: ignore[func-returns-value]
-                roots = engine.last_updates([t.node for t in (*tree_tensors, *updates)])
-                graph = Graph(roots)
-                lowered, buffers = engine.compiled(graph)
+            tree = _flatten(self.f(*_substitute(args, inside, tensor), **_substitute(kwargs, inside, tensor)), results, tensor)
+            updates: list[Any] = []
+            for t in (*trace.deferred, *(t for t in engine.live() if t.node.op == "assign" and before.get(id(t)) is not t.node)):
+                if t.node.op != "buffer" and not any(t is u for u in updates):
+                    updates.append(t)
+            roots = engine.last_updates([t.node for t in (*results, *updates)])
+            lowered, buffers = engine.compiled(Graph(roots))
         finally:
-            _trace = None
-        # parameters and state keep their own memory: the program updates it in place
-        for t, r in zip(updates, roots[len(tree_tensors) :], strict=True):
-            if r.op == "assign":
+            _trace, random.offset_node = None, plain_offset
+        for t, r in zip(updates, roots[len(results) :], strict=True):
+            if r.op == "assign":  # parameters and state keep their own memory
                 t.node = r.src[0]
-        position = {id(b): i for i, b in enumerate(slots)}
-        inputs = {i: position[id(b)] for i, b in enumerate(buffers) if id(b) in position}
-        at = next((i for i, b in enumerate(buffers) if b is counter.buffer), None)
-        entry = _Entry(lowered, buffers, inputs, roots, (tree, len(tree_tensors), updates), at, counter.draws)
-        return entry
+        _seal({id(b) for b in slots} | {id(b) for b, _ in trace.draws}, [*results, *updates])
+        slot_of = {id(b): i for i, b in enumerate(buffers)}
+        inputs = {slot_of[id(b)]: i for i, b in enumerate(slots) if id(b) in slot_of}
+        draws = {slot_of[id(b)]: n for b, n in trace.draws if id(b) in slot_of}
+        return _Entry(lowered, buffers, inputs, draws, roots, updates, (tree, len(results)))
 
-    def _replay(self, entry: _Entry, leaves: list[Any], tensor: Any) -> Any:
-        from tinyengine.tensor import random
-
+    def _replay(self, entry: _Entry, leaves: list[Any]) -> Any:
         buffers = list(entry.buffers)
         for slot, leaf in entry.inputs.items():
             buffers[slot] = leaves[leaf].node.arg
-        if entry.counter is not None:
-            buffers[entry.counter] = random.next_counter(entry.draws)
+        for slot, n in entry.draws.items():
+            from tinyengine.tensor import random
+
+            buffers[slot] = Buffer.of(np.array(random.take(n), np.uint32), dtypes.uint32)
         memory = engine.run_roots(entry.lowered, entry.roots, buffers)
-        tree, count, updates = entry.tree
-        for t, r, m in zip(updates, entry.roots[count:], memory[count:], strict=True):
+        tree, count = entry.tree
+        for t, r, m in zip(entry.updates, entry.roots[count:], memory[count:], strict=True):
             if r.op != "assign":
                 t.node = engine.memory_node(r, m)
-        results = [tensor._of(engine.memory_node(r, m)) for r, m in zip(entry.roots[:count], memory[:count], strict=True)]
+        results = [core.make(engine.memory_node(r, m), core.NO_FLOW) for r, m in zip(entry.roots[:count], memory[:count], strict=True)]
         return _unflatten(tree, results)
-
-
-def _plain(t: Any) -> Node:
-    n = t.node
-    b = n
-    while b.op == "reshape":
-        b = b.src[0]
-    return Node("buffer", n.dtype, n.shape, (), b.arg, n.origin)
 
 
 def _signature(x: Any, leaves: list[Any], tensor: type) -> Any:

@@ -140,11 +140,9 @@ def execute(lowered: Lowered, buffers: Sequence[Buffer]) -> list[Buffer]:
 
 
 def memory_node(root: Node, memory: Buffer) -> Node:
-    """The node that replaces a realised root: its buffer, with the root's own shape and without ties to the graph that made it."""
-    b = base(root)
+    """The node that replaces a realised root: its buffer, without ties to the graph that made it."""
     where = tuple(o._replace(forward=None, derivative="") for o in root.origin[:1])
-    n = Node("buffer", b.dtype, b.shape, (), memory, where)
-    return n if root.shape == b.shape else Node("reshape", root.dtype, root.shape, (n,), None, where)
+    return Node("buffer", root.dtype, root.shape, (), memory, where)
 
 
 def realize(tensors: Sequence[Any], cause: str) -> None:
@@ -178,13 +176,11 @@ def run_roots(lowered: Lowered, roots: Sequence[Node], buffers: Sequence[Buffer]
 
 
 def settle(tensors: Sequence[Any], roots: Sequence[Node], memory: Sequence[Buffer]) -> None:
-    """Give each tensor its memory."""
+    """Give each tensor its memory. Two shapes of one value get memory each: a Buffer has one shape."""
     nodes: dict[int, Node] = {}
     for t, r, m in zip(tensors, roots, memory, strict=True):
-        n = memory_node(r, m)
-        if n.op == "buffer":
-            n = nodes.setdefault(id(m), n)
-        t.node = n
+        n = nodes.setdefault(id(m), memory_node(r, m))
+        t.node = n if n.shape == r.shape else memory_node(r, Buffer.of(m.array, m.dtype))
 
 
 __all__ = ["compiled", "execute", "live", "pin", "programs", "realize"]

@@ -49,3 +49,16 @@ class Buffer:
 
     def __repr__(self) -> str:
         return f"Buffer({self.name or 'unnamed'}, {self.dtype}[{self.size}])"
+
+
+class Placeholder:
+    """Stands for a buffer that a program will be given: it has a size and a dtype, and no content."""
+
+    __slots__ = ("__weakref__", "dtype", "name", "size")
+    array = None
+
+    def __init__(self, size: int, dtype: DType, name: str = "") -> None:
+        self.size, self.dtype, self.name = size, dtype, name
+
+    def __repr__(self) -> str:
+        return f"Placeholder({self.name or 'unnamed'}, {self.dtype}[{self.size}])"

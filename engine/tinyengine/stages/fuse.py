@@ -94,6 +94,7 @@ class _Fuser:
 
     def join(self, a: Group, b: Group) -> None:
         a.outputs += b.outputs
+        a.also_stored += b.also_stored
         a.at |= b.at
         a.rows |= b.rows
         a.at_axes |= b.at_axes
@@ -101,7 +102,7 @@ class _Fuser:
         a.contraction = a.contraction or b.contraction
         b.merged_into = a
         self.feeds[a] |= self.feeds[b]
-        for v in b.outputs:
+        for v in [*b.outputs, *b.also_stored]:
             self.stored[v] = a
 
     @staticmethod
@@ -127,7 +128,7 @@ class _Fuser:
                     v = self.fresh(src.shape[a])
                     inner[a], trips = v, trips * src.shape[a]
                     loops.append(v)
-            self.push(src, Scope(scope.group, tuple(loops), trips), tuple(inner))
+            self.push(src, Scope(scope.group, tuple(loops), trips, scope.contraction or is_contraction(n)), tuple(inner))
         elif n.op == "gather":
             self.push(n.src[1], scope, at)
             self.push(n.src[0], scope, tuple(self.fresh(d) if i == n.arg else e for i, (e, d) in enumerate(zip(at, n.src[0].shape, strict=True))))
@@ -232,8 +233,9 @@ class _Fuser:
         seen = {(id(self.find(s.group)), s.loops, at): s.trips for s, at in self.uses[n]}
         return sum(seen.values())
 
-    def at_loop(self, n: Node, g: Group) -> tuple[frozenset[int] | None, int, str]:
-        """(axes of g's space that stay open, elements of the local row, why not): where n would be computed once in kernel g."""
+    def at_loop(self, n: Node, g: Group, of: Group | None = None) -> tuple[frozenset[int] | None, int, str]:
+        """(axes of g's space that stay open, elements of the local row, why not): where n would be computed once in kernel g.
+        `of`: look only at the uses of that kernel."""
         if g.writes_by_data:
             return None, 1, "its reader writes to addresses that depend on data"
         axis_of = {v: d for d, v in enumerate(self.space_vars(g.space)) if v.op == "var"}
@@ -242,7 +244,7 @@ class _Fuser:
         for d, extent in enumerate(n.shape):
             if extent == 1:
                 continue
-            seen = {at[d] for _, at in self.uses[n]}
+            seen = {at[d] for s, at in self.uses[n] if of is None or self.find(s.group) is of}
             if len(seen) == 1 and next(iter(seen)) in axis_of and axis_of[next(iter(seen))] not in fixed:
                 fixed.add(axis_of[next(iter(seen))])
             else:
@@ -312,35 +314,60 @@ class _Fuser:
         return g is not None and (self.stored.get(reader) is g or any(reader in x.inlined or reader in x.at for x in [self.find(g)]))
 
     def _join_users(self, n: Node, groups: list[Group], notes: list[tuple[str, bool]]) -> list[Group]:
-        """Kernels of one space that all need `n` at their own index become one kernel, so that n is computed once."""
-        same = [g for g in groups if all(at == self.space_vars(g.space) for s, at in self.uses[n] if self.find(s.group) is g)]
-        for g in same[1:]:
-            a = self.find(same[0])
-            why = self.can_join(a, g)
-            if not why:
-                self.join(a, g)
-            notes.append((f"both need %{self.graph.number[n]} at the same index" if not why else why, not why))
+        """Kernels of one space that all need `n` at their own index, or all once per iteration of the same loops, become one kernel,
+        so that n is computed once."""
+        for i, b in enumerate(groups):
+            mine = self._need(n, b)
+            for a in groups[:i]:
+                if mine is None or a.merged_into is not None or a.space != b.space or self._need(n, a) != mine:
+                    continue
+                why = self.can_join(a, b)
+                if not why:
+                    self.join(a, b)
+                notes.append((f"both need %{self.graph.number[n]} " + ("at the same index" if mine == "own" else "in the same loops") if not why else why, not why))
+                if not why:
+                    break
         return self.groups_of(n)
+
+    def _need(self, n: Node, g: Group) -> object:
+        """How g needs `n`: "own" at its own index, the axes of g that fix it, or None where neither fits."""
+        if all(at == self.space_vars(g.space) for s, at in self.uses[n] if self.find(s.group) is g):
+            return "own"
+        if any(s.contraction for s, _ in self.uses[n] if self.find(s.group) is g):
+            return None
+        axes, row, _ = self.at_loop(n, g, of=g)
+        return (axes, row) if axes and row * n.dtype.itemsize <= self.costs.row_limit else None
 
     def _keep_whole(self, n: Node, groups: list[Group], notes: list[tuple[str, bool]]) -> None:
         home: Group | None = None
-        space_shape = n.shape
         for g in groups:
-            if g.space != space_shape or not all(at == self.space_vars(g.space) for s, at in self.uses[n] if self.find(s.group) is g):
+            need = self._need(n, g)
+            own = need == "own" and g.space == n.shape
+            if not own and (not isinstance(need, tuple) or n in self.forced or is_contraction(n) or need[1] > 1):
                 continue
-            others = [x for x in groups if x is not g]
             if n.op == "scatter_add" or g.writes_by_data:
                 notes.append(("it writes to addresses that depend on data", False))
-            elif any(self.reaches(x, g) for x in others):
+            elif any(self.reaches(x, g) for x in groups if x is not g):
                 notes.append(("another reader of it must run before this kernel", False))
             elif is_contraction(n) and g.contraction is not None:
                 notes.append(("a kernel holds one matrix product or convolution", False))
-            else:
+            elif own:
                 home = g
                 notes.append(("it is stored from the kernel that needs it at the same index anyway", True))
                 break
+            else:
+                # computed once per iteration of outer loops there: stored from there as well
+                notes.append(("it is stored from the kernel that computes it in an outer loop anyway", True))
+                g.also_stored.append(n)
+                self.stored[n] = g
+                self.feeds[g] |= {x for x in groups if x is not g}
+                self.uses[n] = [u for u in self.uses[n] if self.find(u[0].group) is g]
+                axes = self.at_loop(n, g)[0]
+                assert axes is not None
+                self._keep_at(n, g, axes)
+                return
         if home is None:
-            home = self.new_group(space_shape)
+            home = self.new_group(n.shape)
         home.outputs.append(n)
         if is_contraction(n):
             home.contraction = n

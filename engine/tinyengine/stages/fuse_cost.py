@@ -67,6 +67,7 @@ class Costs:
         self.flops = machine.cores * machine.vector_bytes / 4 * FLOPS_PER_LANE * HERTZ
         self.bandwidth = machine.cores * CORE_BANDWIDTH
         self.launch = LAUNCH
+        self.row_limit = machine.l2_bytes // 4
         self._work: dict[Node, float] = {}
         self._leaves: dict[Node, dict[Node, int]] = {}
 
@@ -112,7 +113,7 @@ class Costs:
         out: dict[str, Option] = {}
 
         # a product below n becomes an epilogue when n is stored at its own index, and must itself be stored when n is inlined elsewhere
-        below = [m for m in self.leaves(n) if is_contraction(m)]
+        below = [] if n.is_reduce else [m for m in self.leaves(n) if m.size == n.size and is_contraction(m)]
         elsewhere = [m for m in below if any(at != fuser.space_vars(fuser.find(s.group).space) for s, at in fuser.uses[n])]
         stored_below = sum(m.nbytes for m in elsewhere) / bw + self.launch * len(elsewhere)
         leaf_bytes -= sum(m.nbytes for m in below)
@@ -143,10 +144,10 @@ class Costs:
         if len(groups) != 1:
             out["at loop"] = Option(0, "", f"{len(groups)} kernels use it")
         else:
-            out["at loop"] = self._at_loop(n, fuser, groups[0], leaf_bytes, bool(busy))
+            out["at loop"] = self._at_loop(n, fuser, groups[0], leaf_bytes, bool(busy), evaluations, stored_below)
         return out
 
-    def _at_loop(self, n: Node, fuser: _Fuser, g: Group, leaf_bytes: float, busy: bool) -> Option:
+    def _at_loop(self, n: Node, fuser: _Fuser, g: Group, leaf_bytes: float, busy: bool, evaluations: int, below: float) -> Option:
         axes, row, why = fuser.at_loop(n, g)
         row_bytes = row * n.dtype.itemsize
         contraction = is_contraction(n)
@@ -154,14 +155,18 @@ class Costs:
             return Option(0, "", why)
         if busy:
             return Option(0, "", "a kernel holds one matrix product or convolution")
-        if row_bytes > self.machine.l2_bytes // 4:
-            return Option(0, "", f"its row of {_bytes(row_bytes)} does not fit in a quarter of L2 ({_bytes(self.machine.l2_bytes // 4)})")
+        if not n.is_reduce and evaluations <= n.size:
+            return Option(0, "", "each element is used once: there is nothing to keep")
+        if any(s.contraction for s, _ in fuser.uses[n]):
+            return Option(0, "", "it is an operand of a matrix product, whose schedule packs what it reads")
+        if row_bytes > self.row_limit:
+            return Option(0, "", f"its row of {_bytes(row_bytes)} does not fit in a quarter of L2 ({_bytes(self.row_limit)})")
         points = 1
         for a in axes:
             points *= g.space[a]
         efficiency = (EFFICIENCY_TILED if row == 1 and points >= n.size else EFFICIENCY_ROW) if contraction else EFFICIENCY_PLAIN
         local = row_bytes * points * (1 + len(fuser.uses[n])) / (self.bandwidth * LOCAL_SPEEDUP) if row > 1 else 0.0
-        seconds = self.compute(n, points * row, efficiency) / self._parallel(n, [g], points) + leaf_bytes / self.bandwidth + local
+        seconds = self.compute(n, points * row, efficiency) / self._parallel(n, [g], points) + leaf_bytes / self.bandwidth + local + below
         what = "kept in a register" if row == 1 else f"kept as a row of {_bytes(row_bytes)} in cache"
         return Option(seconds, f"computed once per iteration of the outer loops and {what}; {_bytes(n.nbytes)} never reach memory")
 

@@ -10,22 +10,24 @@ from tinyengine.node import Graph, Node, Shape
 
 
 class Scope:
-    """The loops around a use. `loops`: (variable, is it a reduction) from the kernel's own space inwards; `trips`: iterations in all."""
+    """The loops around a use: their variables, from the kernel's own space inwards; `trips`: iterations in all;
+    `contraction`: whether they run inside a matrix product or convolution."""
 
-    __slots__ = ("group", "loops", "trips")
+    __slots__ = ("contraction", "group", "loops", "trips")
 
-    def __init__(self, group: Group, loops: tuple[Expr, ...], trips: int) -> None:
-        self.group, self.loops, self.trips = group, loops, trips
+    def __init__(self, group: Group, loops: tuple[Expr, ...], trips: int, contraction: bool = False) -> None:
+        self.group, self.loops, self.trips, self.contraction = group, loops, trips, contraction
 
 
 @dataclass(eq=False)
 class Group:
-    """One kernel to be. `outputs`: values it stores, all of one shape (`space`); `at`: value -> the axes of the space that are open where it
+    """One kernel to be. `outputs`: values it stores, all of one shape (`space`); `also_stored`: values of `at` that are stored as well; `at`: value -> the axes of the space that are open where it
     is computed once; the rest of its own axes are a local row. `inlined`: the other values computed in it."""
 
     space: Shape
     outputs: list[Node] = field(default_factory=list)
     at: dict[Node, frozenset[int]] = field(default_factory=dict)
+    also_stored: list[Node] = field(default_factory=list)
     inlined: list[Node] = field(default_factory=list)
     merged_into: Group | None = None
     rows: dict[Node, tuple[int, ...]] = field(default_factory=dict)  # value in `at` -> which of its axes are a local row
@@ -70,7 +72,7 @@ class Fusion:
         for i, g in enumerate(self.groups):
             held = ", ".join(f"%{num[v]} {v.op} at depth {g.depth(v)}" for v in g.at)
             inl = ", ".join(f"%{num[v]} {v.op}" for v in sorted(g.inlined, key=num.__getitem__))
-            stores = ", ".join(f"%{num[v]} {v.op}" for v in g.outputs)
+            stores = ", ".join(f"%{num[v]} {v.op}" for v in [*g.outputs, *g.also_stored])
             out.append(f"  kernel {i}: stores {stores} over {list(g.space)}" + (f"; keeps {held}" if held else "") + (f"; inlines {inl}" if inl else ""))
         for d in self.decisions:
             out.append("  " + decision_text(d))

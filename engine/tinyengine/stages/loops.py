@@ -219,13 +219,13 @@ class _Builder:
     # -- the kernel
 
     def build(self) -> tuple[tuple[Stmt, ...], list[Node]]:
-        """The body, and the outputs in order."""
+        """The body, and the values it stores."""
         g = self.group
         if g.writes_by_data:
             self._scatter(g.outputs[0])
         else:
             self._nest(self._stores)
-        return tuple(self.blocks[0].stmts), g.outputs
+        return tuple(self.blocks[0].stmts), [*g.outputs, *g.also_stored]
 
     def _nest(self, innermost: Callable[[], None]) -> None:
         """Open the loops of the space in order, computing kept values where their loops are open."""
@@ -259,6 +259,8 @@ class _Builder:
                     e = self.let(n, e)[0]
                 self.kept[n] = e
                 self.depth.setdefault(e, 0)
+                if n in g.also_stored:
+                    self.blocks[-1].stmts.append(Store(self.buffer(n), at, e, None, "", (self.number[n],)))
                 continue
             local = Buf(self.unique(f"row{self.number[n]}"), n.dtype, tuple(n.shape[d] for d in rows), "local")
             self.blocks[-1].stmts.append(Alloc(local, None, (self.number[n],)))
