@@ -1,0 +1,52 @@
+"""tinyengine: a small lazy-tensor engine whose every stage can be looked at. `from tinyengine import Tensor, nn, optim, jit`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinyengine import data, dtypes, nn, optim, state
+    from tinyengine.jit import jit
+    from tinyengine.tensor import Tensor, cat, manual_seed, no_grad, stack, where
+
+    TinyJit = jit
+
+__version__ = "0.1.0"
+
+# name -> (module, name in it, or None for the module itself). Looked up at first use: importing the engine imports nothing else.
+_PUBLIC: dict[str, tuple[str, str | None]] = {
+    **{n: ("tinyengine.tensor", n) for n in ("Tensor", "cat", "manual_seed", "no_grad", "stack", "where")},
+    **{n: (f"tinyengine.{n}", None) for n in ("data", "dtypes", "hooks", "nn", "optim", "state")},
+    "jit": ("tinyengine.jit", "jit"),
+    "TinyJit": ("tinyengine.jit", "jit"),
+}
+
+__all__ = ["Tensor", "TinyJit", "cat", "data", "dtypes", "jit", "manual_seed", "nn", "no_grad", "optim", "stack", "state", "where"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'tinyengine' has no attribute {name!r}")
+    module, inner = _PUBLIC[name]
+    value = importlib.import_module(module)
+    if inner is not None:
+        value = getattr(value, inner)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
+
+
+class _Package(types.ModuleType):
+    """Importing the submodule tinyengine.jit must not put it in the place of the function of that name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value.jit if name == "jit" and isinstance(value, types.ModuleType) else value)
+
+
+sys.modules[__name__].__class__ = _Package

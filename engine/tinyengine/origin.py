@@ -147,6 +147,18 @@ def module(path: str) -> Iterator[None]:
         _state.module = old
 
 
+def enter(path: str) -> str:
+    """Nodes made from now on belong to the module at `path`; returns the path that it replaces. `module` as a plain function."""
+    old, _state.module = _state.module, path
+    return old
+
+
+def is_user(code: CodeType) -> bool:
+    """Whether a frame of this code is the user's."""
+    known = _kinds.get(id(code))
+    return bool(known[0] if known is not None else _classify(code))
+
+
 def current_module() -> str:
     return _state.module
 

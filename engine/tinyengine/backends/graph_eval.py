@@ -1,0 +1,148 @@
+"""Evaluate a Graph with NumPy, op by op, straight from the op table: slow, obvious, and the oracle of the property tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinyengine.dtypes import DType
+from tinyengine.node import Graph, Node
+from tinyengine.ops import OPS, REDUCE
+
+Array = np.ndarray[Any, Any]
+
+
+class Evaluator:
+    """`wide`: every float is computed as float64, whatever its dtype says (the oracle against which rounding is measured).
+    `values` holds the array of each node after `run`."""
+
+    def __init__(self, graph: Graph, wide: bool = False) -> None:
+        self.graph, self.wide = graph, wide
+        self.values: dict[Node, Array] = {}
+
+    def dtype(self, d: DType) -> np.dtype[Any]:
+        return np.dtype(np.float64) if self.wide and d.is_float else d.numpy
+
+    def run(self) -> list[Array]:
+        """The values of the roots. IndexError, with the line of the gather, when an index is out of range."""
+        for n in self.graph.nodes:
+            out = self.compute(n, [self.values[s] for s in n.src])
+            self.values[n] = np.ascontiguousarray(out, self.dtype(n.dtype)).reshape(n.shape)
+        return [self.values[r] for r in self.graph.roots]
+
+    def compute(self, n: Node, x: list[Array]) -> Array:
+        op = OPS[n.op]
+        if op.family == "reduce":
+            f: Any = OPS[REDUCE[n.op]].numpy
+            start = n.dtype.min if n.op == "max" else 1 if n.op == "prod" else 0
+            ufunc = {"add": np.add, "maximum": np.maximum, "mul": np.multiply}[REDUCE[n.op]] if not isinstance(f, np.ufunc) else f
+            with np.errstate(all="ignore"):
+                return np.asarray(ufunc.reduce(x[0], axis=n.arg, keepdims=True, initial=start, dtype=x[0].dtype))
+        if op.numpy is not None:
+            with np.errstate(all="ignore"):
+                return np.asarray(op.numpy(*x))
+        return SPECIAL[n.op](self, n, x)
+
+
+def _const(e: Evaluator, n: Node, x: list[Array]) -> Array:
+    return np.full(n.shape, n.arg, e.dtype(n.dtype))
+
+
+def _buffer(e: Evaluator, n: Node, x: list[Array]) -> Array:
+    return n.arg.array[: n.size].reshape(n.shape).astype(e.dtype(n.dtype))  # type: ignore[no-any-return]
+
+
+def _iota(e: Evaluator, n: Node, x: list[Array]) -> Array:
+    shape = [k if d == n.arg else 1 for d, k in enumerate(n.shape)]
+    return np.broadcast_to(np.arange(n.shape[n.arg]).astype(e.dtype(n.dtype)).reshape(shape), n.shape)
+
+
+def _cast(e: Evaluator, n: Node, x: list[Array]) -> Array:
+    a = x[0]
+    if n.dtype.is_int and a.dtype.kind == "f":  # beyond the range C leaves the result open; so does this
+        a = np.nan_to_num(np.trunc(a), nan=0.0)
+    with np.errstate(all="ignore"):
+        return a.astype(e.dtype(n.dtype))
+
+
+def _bitcast(e: Evaluator, n: Node, x: list[Array]) -> Array:
+    if n.dtype is n.src[0].dtype:
+        return x[0]
+    return np.ascontiguousarray(x[0], n.src[0].dtype.numpy).view(n.dtype.numpy)
+
+
+def _slice(e: Evaluator, n: Node, x: list[Array]) -> Array:
+    return x[0][tuple([slice(s, s + step * (k - 1) + 1 if k else s, step) for (s, step), k in zip(n.arg, n.shape, strict=True)])]
+
+
+def _pad(e: Evaluator, n: Node, x: list[Array]) -> Array:
+    out = np.zeros(n.shape, x[0].dtype)
+    if x[0].size:
+        at = [slice(low, low + (k - 1) * (i + 1) + 1, i + 1) for (low, _, i), k in zip(n.arg, x[0].shape, strict=True)]
+        out[tuple(at)] = x[0]
+    return out
+
+
+def _grid(shape: tuple[int, ...]) -> list[Array]:
+    return list(np.indices(shape, sparse=True))
+
+
+def _window(e: Evaluator, n: Node, x: list[Array]) -> Array:
+    axis, kaxis, stride, dilation = n.arg
+    at = _grid(n.shape)
+    at[axis] = at[axis] * stride + at[kaxis] * dilation
+    return x[0][tuple(at)]
+
+
+def _place(e: Evaluator, n: Node, x: list[Array]) -> Array:
+    axis, kaxis, stride, dilation = n.arg
+    if not x[0].size:
+        return np.zeros(n.shape, x[0].dtype)
+    at = _grid(n.shape)
+    offset = at[axis] - at[kaxis] * dilation
+    at[axis] = np.clip(offset // stride, 0, x[0].shape[axis] - 1)
+    hit = (offset % stride == 0) & (offset >= 0) & (offset // stride < x[0].shape[axis])
+    return np.where(hit, x[0][tuple(at)], np.zeros((), x[0].dtype))
+
+
+def _checked(n: Node, index: Array, extent: int) -> Array:
+    bad = (index < 0) | (index >= extent)
+    if bad.any():
+        value = index[tuple(np.argwhere(bad)[0])]
+        where = f"\n  at {n.origin[0]}" if n.origin else ""
+        raise IndexError(f"{n.op}: index {value} is out of range for axis {n.arg} of extent {extent}{where}")
+    return index.astype(np.int64)
+
+
+def _gather(e: Evaluator, n: Node, x: list[Array]) -> Array:
+    at = _grid(n.shape)
+    at[n.arg] = _checked(n, x[1], x[0].shape[n.arg])
+    return x[0][tuple(at)]
+
+
+def _scatter_add(e: Evaluator, n: Node, x: list[Array]) -> Array:
+    out = x[0].copy()
+    at = _grid(x[1].shape)
+    at[n.arg] = _checked(n, x[1], n.shape[n.arg])
+    np.add.at(out, tuple(at), x[2])
+    return out
+
+
+SPECIAL: dict[str, Callable[[Evaluator, Node, list[Array]], Array]] = {
+    "const": _const, "buffer": _buffer, "iota": _iota, "cast": _cast, "bitcast": _bitcast, "slice": _slice, "pad": _pad,
+    "window": _window, "place": _place, "gather": _gather, "scatter_add": _scatter_add,
+    "reshape": lambda e, n, x: x[0].reshape(n.shape),
+    "permute": lambda e, n, x: x[0].transpose(n.arg),
+    "expand": lambda e, n, x: np.broadcast_to(x[0], n.shape),
+    "flip": lambda e, n, x: np.flip(x[0], n.arg),
+    "assign": lambda e, n, x: x[1],
+    "contiguous": lambda e, n, x: x[0],
+}  # fmt: skip
+
+
+def evaluate(graph: Graph, wide: bool = False) -> list[Array]:
+    """One array for each root of `graph`, of its shape and dtype (float64 for floats when `wide`). Writes nothing: an `assign` is its
+    value. Raises IndexError for a gather or scatter_add out of range."""
+    return Evaluator(graph, wide).run()

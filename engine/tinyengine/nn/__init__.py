@@ -1,0 +1,30 @@
+"""nn: layers with PyTorch's names, parameters and initialisation."""
+
+from tinyengine.nn.layers import (
+    GELU,
+    BatchNorm,
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    Conv1d,
+    Conv2d,
+    Dropout,
+    Embedding,
+    Flatten,
+    GroupNorm,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    RMSNorm,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Tanh,
+)
+from tinyengine.nn.module import Module, set_training
+
+__all__ = [
+    "GELU", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Conv1d", "Conv2d", "Dropout", "Embedding", "Flatten", "GroupNorm",
+    "LayerNorm", "Linear", "MaxPool2d", "Module", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh", "set_training",
+]  # fmt: skip

@@ -1,0 +1,177 @@
+"""Module: the base of layers, and an optional one of your networks. It finds out under which name it is called, so that every node
+knows its place in the network (`model.fc1`), and it switches between training and evaluation.
+
+A class of yours may define `forward` (PyTorch's way) or `__call__` (tinygrad's), or not inherit from Module at all: names are then
+found by looking, once for each layer, at the attributes of the `self` that called it and at the caller's variables.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from tinyengine import origin, state
+
+if TYPE_CHECKING:
+    from tinyengine.tensor import Tensor
+
+
+class Module:
+    """`model(x)` calls `model.forward(x)` inside the origin of its name. Attributes that are tensors, modules, lists, tuples or dicts of
+    them are its parts."""
+
+    training: bool = True
+    _path: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in cls.__dict__:
+            cls.__call__ = _tracked(cls.__dict__["__call__"])  # type: ignore[method-assign]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with entered(self):
+            return self.forward(*args, **kwargs)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} defines neither forward nor __call__\n  at {origin.user_line()}")
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of all that are trained."""
+        return iter([(k, t) for k, t in state.get_state_dict(self).items() if t.requires_grad])
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The tensors that are trained."""
+        return iter([t for _, t in self.named_parameters()])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Name -> tensor, running statistics included."""
+        return state.get_state_dict(self)
+
+    def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> None:
+        """Take over the values; see `state.load_state_dict`."""
+        state.load_state_dict(self, state_dict, strict)
+
+    def train(self, mode: bool = True) -> Module:
+        """Switch this module and all its parts to training, or with False to evaluation."""
+        set_training(self, mode)
+        return self
+
+    def eval(self) -> Module:
+        """Switch to evaluation: dropout does nothing, batch norm uses its running statistics."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for p in self.parameters():
+            p.grad = None
+
+    def __repr__(self) -> str:
+        parts = [(k, v) for k, v in vars(self).items() if isinstance(v, Module)]
+        for k, v in vars(self).items():
+            if isinstance(v, (list, tuple)):
+                parts += [(f"{k}.{i}", m) for i, m in enumerate(v) if isinstance(m, Module)]
+        if not parts:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        body = "\n".join(f"  ({k}): " + repr(v).replace("\n", "\n  ") for k, v in parts)
+        return f"{type(self).__name__}(\n{body}\n)"
+
+    def extra_repr(self) -> str:
+        return ""
+
+
+def set_training(model: Any, mode: bool) -> None:
+    """Switch every Module inside any object, list or dict."""
+    for _, m in state.walk(model, Module):
+        m.training = mode
+
+
+def _tracked(f: Any) -> Any:
+    @functools.wraps(f)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with entered(self):
+            return f(self, *args, **kwargs)
+
+    return call
+
+
+class entered:
+    """Nodes made inside belong to this module."""
+
+    __slots__ = ("module", "old")
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        m = self.module
+        if m._path is None:
+            m._path = _find(m, sys._getframe(1))
+        self.old = origin.enter(m._path)
+
+    def __exit__(self, *exc: object) -> None:
+        origin.enter(self.old)
+
+
+def _find(module: Any, frame: FrameType | None) -> str:
+    """The name under which the user's code knows this object."""
+    while frame is not None and not origin.is_user(frame.f_code):
+        frame = frame.f_back
+    if frame is None:
+        return type(module).__name__.lower()
+    f_locals = frame.f_locals
+    owner = f_locals.get("self")
+    if owner is not None and owner is not module:
+        name = _part(owner, module)
+        if name:
+            above = getattr(owner, "_path", None) or _name(owner, frame.f_back)
+            return f"{above}.{name}" if above else name
+    found = _name(module, frame)
+    inside = origin.current_module()
+    return found or (f"{inside}." if inside else "") + type(module).__name__.lower()
+
+
+def _name(thing: Any, frame: FrameType | None) -> str:
+    """The variable of this frame, or of one above it, that holds `thing`, or a list that does; empty when there is none."""
+    while frame is not None:
+        if origin.is_user(frame.f_code):
+            for names in (frame.f_locals, frame.f_globals):
+                found = next((k for k, v in names.items() if v is thing and k != "self" and not k.startswith("_")), "")
+                for k, v in () if found else list(names.items()):
+                    if isinstance(v, (list, tuple, dict)) and not k.startswith("_"):
+                        inner = _inside(v, thing)
+                        if inner:
+                            found = f"{k}.{inner}"
+                            break
+                if found:
+                    return found
+            if frame.f_code.co_name == "<module>":
+                break
+        frame = frame.f_back
+    return ""
+
+
+def _part(owner: Any, module: Any, depth: int = 3) -> str:
+    """The dotted path from `owner` to `module` through attributes and containers."""
+    for k, v in getattr(owner, "__dict__", {}).items():
+        if v is module:
+            return str(k)
+    if depth:
+        for k, v in getattr(owner, "__dict__", {}).items():
+            inner = _inside(v, module) if isinstance(v, (list, tuple, dict)) else _part(v, module, depth - 1) if isinstance(v, Module) else ""
+            if inner:
+                return f"{k}.{inner}"
+    return ""
+
+
+def _inside(container: Any, module: Any) -> str:
+    for k, v in container.items() if isinstance(container, dict) else enumerate(container):
+        if v is module:
+            return str(k)
+        if isinstance(v, (list, tuple)):
+            inner = _inside(v, module)
+            if inner:
+                return f"{k}.{inner}"
+    return ""

@@ -1,0 +1,334 @@
+"""Stage 2, differentiate. Question: what does the gradient need? Input: a recorded loss. Output: nodes of the same primitives, one sum
+of contributions for each value asked for, every node tied to its forward node and to the derivative rule that made it.
+
+Reverse mode: from the loss down, each node hands its gradient on to its operands by the rule of its op. Because the result is made
+of the same primitives, it can be differentiated again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from tinyengine import dtypes, hooks
+from tinyengine.node import Graph, Node
+from tinyengine.origin import Origin, user_line
+from tinyengine.stages import record
+from tinyengine.stages.record import Where
+
+# (forward node, its gradient, number of the operand, origin of the new nodes) -> gradient of that operand, or None: zero everywhere
+Build = Callable[[Node, Node, int, Where], Node | None]
+Through = Callable[[Node], Node | None]  # a computed value -> the node that it was computed from, if that is still of interest
+
+
+@dataclass(frozen=True, slots=True)
+class Derivative:
+    """`name` is kebab-case and begins with d-; `reason`: the derivation in one line."""
+
+    name: str
+    reason: str
+    op: str
+    build: Build
+
+
+def _like(n: Node, value: float, o: Where) -> Node:
+    return record.const(value, n.dtype, n.shape, o)
+
+
+def _mul(a: Node, b: Node, o: Where) -> Node:
+    return record.binary("mul", a, b, o)
+
+
+def _div(n: Node, g: Node, i: int, o: Where) -> Node:
+    q = record.binary("div", g, n.src[1], o)
+    return q if i == 0 else record.unary("neg", _mul(q, n, o), o)
+
+
+def _extremum(n: Node, g: Node, i: int, o: Where) -> Node:
+    """The operand that was chosen takes the gradient; a tie is shared, but a constant takes no share and leaves none (relu at 0)."""
+    mine, other = n.src[i], n.src[1 - i]
+    # against a constant, the result tells as much as the operand does, and is often kept anyway
+    seen = n if other.op == "const" else mine
+    pair = (other, seen) if n.op == "maximum" else (seen, other)
+    zero = _like(g, 0.0, o)
+    won = record.where(record.binary("lt", *pair, o), g, zero, o)
+    if other.op == "const":
+        return won
+    shared = record.where(record.binary("eq", mine, other, o), _mul(g, _like(g, 0.5, o), o), zero, o)
+    return record.binary("add", won, shared, o)
+
+
+def _where(n: Node, g: Node, i: int, o: Where) -> Node | None:
+    zero = _like(g, 0.0, o)
+    return None if i == 0 else record.where(n.src[0], g, zero, o) if i == 1 else record.where(n.src[0], zero, g, o)
+
+
+def _mod(n: Node, g: Node, i: int, o: Where) -> Node:
+    if i == 0:
+        return g
+    quotient = record.binary("div", record.binary("sub", n.src[0], n, o), n.src[1], o)  # a whole number, up to rounding
+    return record.unary("neg", _mul(g, quotient, o), o)
+
+
+def _fma(n: Node, g: Node, i: int, o: Where) -> Node:
+    return g if i == 2 else _mul(g, n.src[1 - i], o)
+
+
+def _sin(n: Node, g: Node, i: int, o: Where) -> Node:
+    x = n.src[0]
+    return _mul(g, record.unary("sin", record.binary("add", x, _like(x, math.pi / 2, o), o), o), o)
+
+
+def _tanh(n: Node, g: Node, i: int, o: Where) -> Node:
+    return _mul(g, record.binary("sub", _like(n, 1.0, o), _mul(n, n, o), o), o)
+
+
+def _erf(n: Node, g: Node, i: int, o: Where) -> Node:
+    x = n.src[0]
+    bell = record.unary("exp", record.unary("neg", _mul(x, x, o), o), o)
+    return _mul(g, _mul(bell, _like(x, 2 / math.sqrt(math.pi), o), o), o)
+
+
+def _sqrt(n: Node, g: Node, i: int, o: Where) -> Node:
+    return record.binary("div", _mul(g, _like(g, 0.5, o), o), n, o)
+
+
+def _expand(n: Node, g: Node, i: int, o: Where) -> Node:
+    s = n.src[0].shape
+    return record.reduce("sum", g, tuple([d for d, (a, b) in enumerate(zip(s, n.shape, strict=True)) if a != b]), o)
+
+
+def _permute(n: Node, g: Node, i: int, o: Where) -> Node:
+    return record.permute(g, tuple(sorted(range(len(n.arg)), key=n.arg.__getitem__)), o)
+
+
+def _slice(n: Node, g: Node, i: int, o: Where) -> Node:
+    s = n.src[0].shape
+    if 0 in n.shape:
+        return record.const(0.0, g.dtype, s, o)
+    widths = tuple(
+        [(start, k - start - step * (m - 1) - 1, step - 1) for (start, step), m, k in zip(n.arg, n.shape, s, strict=True)]
+    )
+    return record.pad(g, widths, o)
+
+
+def _pad(n: Node, g: Node, i: int, o: Where) -> Node:
+    return record.slice_(g, tuple([(low, inner + 1) for low, _, inner in n.arg]), n.src[0].shape, o)
+
+
+def _window(n: Node, g: Node, i: int, o: Where) -> Node:
+    return record.place(g, n.arg, n.src[0].shape[n.arg[0]], o)
+
+
+def _place(n: Node, g: Node, i: int, o: Where) -> Node:
+    axis, kaxis, stride, dilation = n.arg
+    w = record.window(g, axis, kaxis, stride, dilation, o)
+    return record.slice_(w, ((0, 1),) * len(w.shape), n.src[0].shape, o)  # a stride may leave more windows than were placed
+
+
+def _max(n: Node, g: Node, i: int, o: Where) -> Node:
+    x = n.src[0]
+    best = record.binary("eq", x, record.expand(n, x.shape, o), o)
+    count = record.reduce("sum", record.cast(best, g.dtype, o), n.arg, o)
+    share = record.expand(record.binary("div", g, count, o), x.shape, o)
+    return record.where(best, share, _like(share, 0.0, o), o)
+
+
+def _prod(n: Node, g: Node, i: int, o: Where) -> Node:
+    """The product of all the others, also where there are zeros: beside one zero only that element has any, beside two none."""
+    x = n.src[0]
+    zero, one = _like(x, 0.0, o), _like(x, 1.0, o)
+    is_zero = record.binary("eq", x, zero, o)
+    safe = record.where(is_zero, one, x, o)
+    zeros = record.reduce("sum", record.cast(is_zero, x.dtype, o), n.arg, o)
+    others_zero = record.binary("sub", record.expand(zeros, x.shape, o), record.cast(is_zero, x.dtype, o), o)
+    others = record.binary("div", record.expand(record.reduce("prod", safe, n.arg, o), x.shape, o), safe, o)
+    live = record.where(record.binary("eq", others_zero, zero, o), others, zero, o)
+    return _mul(record.expand(g, x.shape, o), live, o)
+
+
+def _gather(n: Node, g: Node, i: int, o: Where) -> Node | None:
+    """With one index per row the scatter is a comparison with the position: elementwise, so it fuses with what follows."""
+    if i == 1:
+        return None
+    table, index = n.src
+    axis = n.arg
+    rows = tuple([1 if d == axis else k for d, k in enumerate(table.shape)])
+    if index.shape == rows:
+        here = record.iota(axis, index.dtype, table.shape, o)
+        hit = record.binary("eq", here, record.expand(index, table.shape, o), o)
+        wide = record.expand(g, table.shape, o)
+        return record.where(hit, wide, _like(wide, 0.0, o), o)
+    return record.scatter_add(record.const(0.0, g.dtype, table.shape, o), index, g, axis, o)
+
+
+def _scatter_add(n: Node, g: Node, i: int, o: Where) -> Node | None:
+    return g if i == 0 else None if i == 1 else record.gather(g, n.src[1], n.arg, o)
+
+
+def _cast(n: Node, g: Node, i: int, o: Where) -> Node | None:
+    return record.cast(g, n.src[0].dtype, o) if n.src[0].dtype.is_float and n.dtype.is_float else None
+
+
+def _none(n: Node, g: Node, i: int, o: Where) -> None:
+    return None
+
+
+_TABLE = (
+    Derivative("d-add", "d(a + b) = da + db", "add", lambda n, g, i, o: g),
+    Derivative("d-sub", "d(a - b) = da - db", "sub", lambda n, g, i, o: g if i == 0 else record.unary("neg", g, o)),
+    Derivative("d-mul", "d(a b) = b da + a db", "mul", lambda n, g, i, o: _mul(g, n.src[1 - i], o)),
+    Derivative("d-div", "d(a / b) = da / b - (a / b) db / b", "div", _div),
+    Derivative("d-fma", "d(a b + c) = b da + a db + dc", "fma", _fma),
+    Derivative("d-neg", "d(-a) = -da", "neg", lambda n, g, i, o: record.unary("neg", g, o)),
+    Derivative("d-exp", "d exp(a) = exp(a) da", "exp", lambda n, g, i, o: _mul(g, n, o)),
+    Derivative("d-log", "d log(a) = da / a", "log", lambda n, g, i, o: record.binary("div", g, n.src[0], o)),
+    Derivative("d-sin", "d sin(a) = cos(a) da, and cos(a) = sin(a + pi/2)", "sin", _sin),
+    Derivative("d-tanh", "d tanh(a) = (1 - tanh(a)^2) da", "tanh", _tanh),
+    Derivative("d-erf", "d erf(a) = 2/sqrt(pi) exp(-a^2) da", "erf", _erf),
+    Derivative("d-sqrt", "d sqrt(a) = da / (2 sqrt(a))", "sqrt", _sqrt),
+    Derivative(
+        "d-reciprocal", "d(1/a) = -(1/a)^2 da", "reciprocal", lambda n, g, i, o: record.unary("neg", _mul(g, _mul(n, n, o), o), o)
+    ),
+    Derivative("d-maximum", "The larger operand takes the gradient; a tie is shared; a constant takes none.", "maximum", _extremum),
+    Derivative("d-minimum", "The smaller operand takes the gradient; a tie is shared; a constant takes none.", "minimum", _extremum),
+    Derivative("d-mod", "a mod b = a - floor(a/b) b, and the floor is constant almost everywhere", "mod", _mod),
+    Derivative("d-where", "Each element's gradient goes to the operand that was chosen.", "where", _where),
+    Derivative("d-cast", "Rounding to another float type counts as no change; through ints no gradient flows.", "cast", _cast),
+    Derivative("d-reshape", "Elements keep their order, so the gradient is reshaped back.", "reshape",
+               lambda n, g, i, o: record.reshape(g, n.src[0].shape, o)),
+    Derivative("d-permute", "The gradient's axes go back to where they were.", "permute", _permute),
+    Derivative("d-expand", "A value that was repeated gets the sum over its copies.", "expand", _expand),
+    Derivative("d-slice", "What was cut away had no influence: zeros in its place.", "slice", _slice),
+    Derivative("d-pad", "The zeros that were added depend on nothing: they are cut away again.", "pad", _pad),
+    Derivative("d-flip", "Reversing twice gives the order back.", "flip", lambda n, g, i, o: record.flip(g, n.arg, o)),
+    Derivative("d-window", "Each window's gradient is placed where the window was read.", "window", _window),
+    Derivative("d-place", "What was placed is read again by the same windows.", "place", _place),
+    Derivative("d-sum", "Every summand has the influence of the sum.", "sum", lambda n, g, i, o: record.expand(g, n.src[0].shape, o)),
+    Derivative("d-max", "The largest element takes the gradient; equal largest ones share it (as torch.amax).", "max", _max),
+    Derivative("d-prod", "Each factor's influence is the product of the others.", "prod", _prod),
+    Derivative("d-gather", "An element gets the sum of the gradients of all places that it was read for.", "gather", _gather),
+    Derivative("d-scatter-add", "The base is added to; each value is read back from where it was added.", "scatter_add", _scatter_add),
+    Derivative("d-contiguous", "Storing a value does not change it.", "contiguous", lambda n, g, i, o: g),
+    Derivative("d-assign", "A write to memory is the end of a history: no gradient flows through it.", "assign", _none),
+    Derivative("d-bitcast", "The bits are taken as they are: no gradient flows (detach).", "bitcast", _none),
+    *[
+        Derivative(f"d-{op}", "Piecewise constant: the derivative is zero almost everywhere.", op, _none)
+        for op in ("trunc", "floordiv", "lt", "eq", "and", "or", "xor", "shl", "shr", "threefry")
+    ],
+)  # fmt: skip
+RULES: dict[str, Derivative] = {d.op: d for d in _TABLE}
+FAN_OUT = ("d-fan-out", "A value that is used twice gets the sum of both gradients.")
+SEED = ("d-seed", "The derivative of the loss with respect to itself is 1.")
+
+
+class GradientError(RuntimeError):
+    """There is no gradient, and why."""
+
+
+def _order(loss: Node, through: Through | None) -> tuple[list[Node], dict[Node, Node]]:
+    """Nodes under the loss, operands first; computed values that are followed further -> the node that they came from."""
+    order: list[Node] = []
+    origin: dict[Node, Node] = {}
+    seen: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(loss, False)]
+    while stack:
+        n, done = stack.pop()
+        if done:
+            order.append(n)
+        elif n not in seen:
+            seen.add(n)
+            stack.append((n, True))
+            below = n.src
+            if n.op == "buffer" and through is not None:
+                past = through(n)
+                if past is not None:
+                    origin[n] = past
+                    below = (past,)
+            stack += [(s, False) for s in reversed(below) if s not in seen]
+    return order, origin
+
+
+def gradient(loss: Node, wrt: Sequence[Node], seed: Node | None = None, through: Through | None = None) -> list[Node | None]:
+    """The gradients of the sum of `loss` times `seed` (default: ones; shape and dtype of the loss) with respect to each of `wrt`.
+
+    Each result has the shape and dtype of its node, or is None where the loss does not depend on it or its influence is zero
+    everywhere (comparisons, rounding, detach). `through` leads from a computed value back to its history. Raises GradientError when
+    the loss is not a float, or when an op on the way has no derivative rule."""
+    if not loss.dtype.is_float:
+        raise GradientError(f"gradients need a float loss, not {loss.dtype}{list(loss.shape)}\n  at {user_line()}")
+    watching, began = hooks.watching, time.perf_counter()
+    if watching:
+        hooks.publish(hooks.StageStarted("differentiate", Graph([loss])))
+    order, past = _order(loss, through)
+    targets = set(wrt)
+    needed: set[Node] = set()
+    for n in order:
+        if n in targets or (n in past and past[n] in needed) or any([s in needed for s in n.src]):
+            needed.add(n)
+    grads: dict[Node, Node] = {}
+    if loss in needed:
+        grads[loss] = seed if seed is not None else record.const(1.0, loss.dtype, loss.shape, _tie(loss, SEED[0]))
+    for n in reversed(order):
+        g = grads.get(n)
+        if g is None or n not in needed:
+            continue
+        if n in past:
+            _add(grads, past[n], g)
+            continue
+        if not n.src:
+            continue
+        rule = RULES.get(n.op)
+        if rule is None:
+            raise GradientError(f"{n.op} has no derivative rule, and the loss depends on it\n  at {n.origin[0] if n.origin else user_line()}")
+        o = _tie(n, rule.name)
+        for i, s in enumerate(n.src):
+            if s in needed:
+                d = rule.build(n, g, i, o)
+                if d is not None:
+                    _add(grads, s, d)
+    out = [grads.get(w) for w in wrt]
+    if watching:
+        result = Graph([loss, *[g for g in out if g is not None]])
+        hooks.publish(hooks.StageFinished("differentiate", loss, result, time.perf_counter() - began))
+    return out
+
+
+def _add(grads: dict[Node, Node], n: Node, g: Node) -> None:
+    old = grads.get(n)
+    grads[n] = g if old is None else record.binary("add", old, g, _tie(n, FAN_OUT[0]))
+
+
+def _tie(forward: Node, rule: str) -> Where:
+    """The origin of a backward node: the lines and module of its forward node."""
+    f = forward.origin[0] if forward.origin else Origin((), "", "forward")
+    return (Origin(f.frames, f.module, "backward", forward, rule),)
+
+
+def reason(rule: str) -> str:
+    """The derivation behind `Origin.derivative`."""
+    known = {d.name: d.reason for d in _TABLE} | dict((FAN_OUT, SEED))
+    return known[rule]
+
+
+def _tied(g: Graph) -> Iterable[str]:
+    for n in g.nodes:
+        for o in n.origin:
+            if o.derivative and (o.forward is None or o.phase != "backward"):
+                yield f"{n!r}"
+
+
+def explain(g: Graph) -> str:
+    """Each backward node with its rule, the reason, and the forward node's line."""
+    lines = []
+    for i, n in enumerate(g.nodes):
+        o = n.origin[0] if n.origin else None
+        if o is not None and o.derivative:
+            lines.append(f"%{i} {n.op}: {o.derivative} of {o.forward.op if o.forward else '?'} at {o}: {reason(o.derivative)}")
+    return "\n".join(lines)
+
+
+RUN = gradient
+SPEC = (*record.SPEC, ("Every backward node is tied to its forward node.", _tied))

@@ -1,0 +1,90 @@
+"""Tensor: lazy arrays with the names and semantics of PyTorch. Each file of this folder holds one family of methods; `Tensor` is
+all of them. Building a tensor records nodes; `item`, `numpy`, `tolist`, `bool`, `realize` and `optim` steps compute.
+
+What differs from PyTorch, everywhere: the default integer is int32; `max`, `min`, `cummax` along an axis give values only; there are
+no views: a slice is a value, and writing to it does not change what it was cut from; indices to gather are checked when it runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyengine import dtypes
+from tinyengine.origin import here, user_line
+from tinyengine.runtime.buffer import Buffer
+from tinyengine.stages import record
+from tinyengine.tensor import core
+from tinyengine.tensor.autograd import Autograd
+from tinyengine.tensor.core import no_grad
+from tinyengine.tensor.elementwise import choose
+from tinyengine.tensor.movement import join, stack
+from tinyengine.tensor.random import manual_seed
+
+_KINDS = {np.dtype(np.float64): dtypes.float32, np.dtype(np.int64): dtypes.int32}  # of Python numbers, which NumPy makes wide
+
+
+class Tensor(Autograd):
+    """`Tensor(data)`: data is a number, a nested list, a NumPy array (keeps its dtype) or a tensor. Python floats become float32 and
+    ints int32. The data is copied at once. TypeError for other data and unknown dtypes; ValueError for ragged lists."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, dtype: Any = None, requires_grad: bool | None = None) -> None:
+        self.grad = None
+        self.flow = core.NO_FLOW
+        o = here()
+        d = core.dtype_of(dtype) if dtype is not None else None
+        if isinstance(data, Tensor):
+            self.node = record.cast(data.node, d or data.dtype, o)
+            self.flow = core.STOPPED if data.flow else core.NO_FLOW
+        else:
+            a = _array(data)
+            if d is None:
+                d = dtypes.as_dtype(a.dtype) if isinstance(data, (np.ndarray, np.generic)) else _KINDS.get(a.dtype) or core.dtype_of(a.dtype)
+            self.node = record.buffer(Buffer.of(a, d), a.shape, o)
+        if requires_grad:
+            self.requires_grad = True
+        core.live.append(core._ref(self))
+
+    stack = staticmethod(stack)
+
+    @staticmethod
+    def cat(*tensors: Any, dim: int = 0) -> Tensor:
+        """Tensors joined along `dim`; they may come as one list: Tensor.cat([a, b], dim=1) or a.cat(b, dim=1)."""
+        if len(tensors) == 2 and isinstance(tensors[0], (list, tuple)) and isinstance(tensors[1], int):
+            return join(tensors[0], tensors[1])
+        return join(tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors, dim)
+
+    @staticmethod
+    def no_grad() -> no_grad:
+        return no_grad()
+
+
+def _array(data: Any) -> np.ndarray[Any, Any]:
+    if isinstance(data, (list, tuple)) and _holds_tensor(data):
+        data = _unwrap(data)
+    try:
+        a = np.asarray(data)
+    except ValueError as e:
+        raise ValueError(f"the nested lists are not rectangular: {e}\n  at {user_line()}") from None
+    if a.dtype.kind not in "biuf":
+        if a.size == 0:
+            return a.astype(np.float32)
+        raise TypeError(f"a tensor cannot be made of {type(data).__name__} (NumPy calls it {a.dtype})\n  at {user_line()}")
+    return a
+
+
+def _holds_tensor(data: Any) -> bool:
+    return any(isinstance(x, Tensor) or (isinstance(x, (list, tuple)) and _holds_tensor(x)) for x in data)
+
+
+def _unwrap(data: Any) -> Any:
+    return data.tolist() if isinstance(data, Tensor) else [_unwrap(x) for x in data] if isinstance(data, (list, tuple)) else data
+
+
+core.bind(Tensor)
+where, cat = choose, join
+
+__all__ = ["Tensor", "cat", "manual_seed", "no_grad", "stack", "where"]

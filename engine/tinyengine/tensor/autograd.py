@@ -1,0 +1,262 @@
+"""backward, gradient, requires_grad, and the values of a tensor: item, numpy, tolist, print. Reading a value computes it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinyengine.origin import here, user_line
+from tinyengine.stages import record
+from tinyengine.stages.differentiate import gradient
+from tinyengine.tensor import core, force
+from tinyengine.tensor.core import Base, make
+from tinyengine.tensor.functional import Functional
+
+if TYPE_CHECKING:
+    from tinyengine.tensor import Tensor
+
+class Autograd(Functional):
+    """Gradients and values."""
+
+    __slots__ = ()
+
+    @property
+    def requires_grad(self) -> bool:
+        """True when `backward` leaves a gradient here (a leaf that was told so) or passes one on."""
+        return self.flow == core.FLOWS
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if not value:
+            core.leaves.pop(id(self), None)
+            self.flow = core.NO_FLOW
+            return
+        if not self.dtype.is_float:
+            raise RuntimeError(f"only float tensors can require gradients, this one is {self.dtype}\n  at {user_line()}")
+        if self.flow == core.STOPPED or (self.flow == core.FLOWS and not self.is_leaf):
+            if self.flow == core.FLOWS:
+                return
+            self.node = record.bitcast(self.node, self.dtype, here())  # a value of its own, which is differentiated no further
+        self.flow = core.FLOWS
+        key = id(self)
+        core.leaves[key] = weakref.ref(self, lambda _: core.leaves.pop(key, None))
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        self.requires_grad = requires_grad
+        return self  # type: ignore[return-value]
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for a tensor that was not computed from one that requires a gradient."""
+        return self.flow != core.FLOWS or id(self) in core.leaves
+
+    def backward(self, gradient: Any = None) -> None:
+        """Add the gradient of this scalar (or of sum(self * gradient)) to `.grad` of every leaf that requires one and that it depends
+        on. Records nodes; computes nothing. RuntimeError when this is no scalar and no `gradient` is given, or when nothing below
+        requires a gradient."""
+        if self.flow != core.FLOWS:
+            raise RuntimeError(
+                "backward: this tensor does not depend on any that requires a gradient"
+                f" ({'detached or made under no_grad' if self.flow else 'give requires_grad=True to one'})\n  at {user_line()}"
+            )
+        found = [t for r in list(core.leaves.values()) if (t := r()) is not None]
+        grads = self._gradients(found, gradient)
+        if not any(used for used, _ in grads):
+            raise RuntimeError(
+                f"backward: no tensor with requires_grad is part of this value any more (were they updated since?)\n  at {user_line()}"
+            )
+        with core.no_grad():
+            for t, (used, g) in zip(found, grads, strict=True):
+                if used:
+                    n = g if g is not None else record.const(0.0, t.dtype, t.shape, here())
+                    if t.grad is not None:
+                        n = record.binary("add", t.grad.node, n, n.origin)
+                    t.grad = make(n, core.STOPPED)
+
+    def gradient(self, *targets: Tensor, gradient: Any = None) -> list[Tensor]:
+        """The gradients of this scalar (or of sum(self * gradient)) with respect to each target, which need not require gradients.
+        They can be differentiated again. RuntimeError when this does not depend on a target."""
+        out = []
+        for t, (used, g) in zip(targets, self._gradients(list(targets), gradient), strict=True):
+            if not used:
+                raise RuntimeError(f"gradient: this value does not depend on the target {t!r}\n  at {user_line()}")
+            n = g if g is not None else record.const(0.0, t.dtype, t.shape, here())
+            out.append(make(n, self.flow))
+        return out
+
+    def _gradients(self, targets: Sequence[Base], seed: Any) -> list[tuple[bool, Any]]:
+        """For each target: whether this value depends on it, and the gradient's node (None: zero)."""
+        if seed is None:
+            if self.shape != () and self.numel() != 1:
+                raise RuntimeError(
+                    f"backward: gradients start from a scalar, this has shape {list(self.shape)}; reduce it, as in .sum(), or give a"
+                    f" gradient of that shape\n  at {user_line()}"
+                )
+            start = None
+        else:
+            s = seed if isinstance(seed, Base) else core._cls(seed, dtype=self.dtype)
+            if s.shape != self.shape:
+                raise RuntimeError(f"backward: a gradient of shape {list(s.shape)} for a value of shape {list(self.shape)}\n  at {user_line()}")
+            start = record.cast(s.node, self.dtype, here())
+        used = _reached(self.node, {t.node for t in targets})
+        wrt = [t.node for t in targets if t.node in used]
+        grads = dict(zip(wrt, gradient(self.node, wrt, start, force.history), strict=True))
+        return [(t.node in used, grads.get(t.node)) for t in targets]
+
+    # Values.
+    def realize(self, *others: Any) -> Tensor:
+        """Compute this tensor (and the others, in the same program) now."""
+        force.realize([self, *others], "realize")
+        return self  # type: ignore[return-value]
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The values as a NumPy array of its own."""
+        return self._values("numpy").copy()
+
+    def _values(self, cause: str) -> np.ndarray[Any, Any]:
+        t = self
+        if self.node.op != "buffer":
+            force.realize([self], cause)
+            if self.node.op != "buffer":
+                raise RuntimeError(
+                    f"the value of this tensor is not known yet: inside jit no value can be read ({cause})\n  at {user_line()}"
+                )
+        return t.node.arg.array[: t.node.size].reshape(t.shape)  # type: ignore[no-any-return]
+
+    def data(self) -> memoryview:
+        """The values as a memoryview, read-only."""
+        a = self._values("data")
+        a.flags.writeable = False
+        return memoryview(a)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
+        a = self.numpy()
+        return a if dtype is None else a.astype(dtype)
+
+    def item(self) -> Any:
+        """The only element as a Python number. RuntimeError when there is not exactly one."""
+        if self.numel() != 1:
+            raise RuntimeError(f"item: a tensor of {self.numel()} elements, shape {list(self.shape)}, is no single number\n  at {user_line()}")
+        return self._values("item").item()
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers; a number for a tensor without axes."""
+        return self._values("tolist").tolist()
+
+    def __bool__(self) -> bool:
+        if self.numel() != 1:
+            raise RuntimeError(
+                f"the truth of a tensor of {self.numel()} elements is not defined; use any() or all()\n  at {user_line()}"
+            )
+        return bool(self._values("bool").item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> Any:
+        return float(self.item())
+
+    def __index__(self) -> int:
+        if not self.dtype.is_int:
+            raise TypeError(f"only an integer tensor can be an index, not {self.dtype}\n  at {user_line()}")
+        return int(self.item())
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError(f"len() of a tensor without axes\n  at {user_line()}")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.ndim:
+            raise TypeError(f"iteration over a tensor without axes\n  at {user_line()}")
+        return iter([self[i] for i in range(self.shape[0])])
+
+    def __contains__(self, x: Any) -> bool:
+        return bool((self == x).any())
+
+    def allclose(self, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+        return bool(self.isclose(other, rtol, atol, equal_nan).all())
+
+    def nonzero(self) -> Tensor:
+        """int32 (count, axes): the positions of the elements that are not zero; computed at once."""
+        return core._cls(np.argwhere(self._values("nonzero")).astype(np.int32))  # type: ignore[no-any-return]
+
+    # Assignment.
+    def assign(self, value: Any) -> Tensor:
+        """This tensor's memory gets the elements of `value` (broadcast, cast to this dtype), when either is next computed. Takes no
+        part in gradients. RuntimeError when the shapes do not fit. Values recorded before this read the old content."""
+        v = value if isinstance(value, Base) else core._cls(value, dtype=self.dtype)
+        o = here()
+        if core.broadcast_shape(v.shape, self.shape) != self.shape:
+            raise RuntimeError(f"assign: a value of shape {list(v.shape)} does not fit shape {list(self.shape)}\n  at {user_line()}")
+        n = core.broadcast_node(record.cast(v.node, self.dtype, o), self.shape, o)
+        force.assign(self, n)
+        return self  # type: ignore[return-value]
+
+    def replace(self, other: Tensor) -> Tensor:
+        """This tensor becomes the same value as `other`, without a copy. RuntimeError when shape or dtype differ."""
+        if other.shape != self.shape or other.dtype is not self.dtype:
+            given, wanted = f"{other.dtype}{list(other.shape)}", f"{self.dtype}{list(self.shape)}"
+            raise RuntimeError(f"replace: got {given}, expected {wanted}\n  at {user_line()}")
+        self.node = other.node
+        return self  # type: ignore[return-value]
+
+    def become(self, new: Tensor) -> Tensor:
+        """For x += y and x[i] = y: computed memory is overwritten, a recorded value is replaced by another."""
+        new = new.cast(self.dtype) if new.dtype is not self.dtype else new
+        if new.shape != self.shape:
+            raise RuntimeError(f"in place: a result of shape {list(new.shape)} does not fit shape {list(self.shape)}\n  at {user_line()}")
+        if self.node.op in ("buffer", "assign"):
+            force.assign(self, new.node)
+        else:
+            self.node, self.flow = new.node, new.flow
+        return self  # type: ignore[return-value]
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self.become(self + other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self.become(self - other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self.become(self * other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self.become(self / other)
+
+    def clone(self) -> Tensor:
+        """The same value in memory of its own."""
+        return self.contiguous()
+
+    def zero_grad(self) -> None:
+        self.grad = None
+
+    def __repr__(self) -> str:
+        """Computes nothing: values are shown only when they are known."""
+        extra = ", requires_grad=True" if self.flow == core.FLOWS and id(self) in core.leaves else ""
+        if self.node.op == "buffer":
+            text = np.array2string(self._values("print"), separator=", ", prefix="Tensor(", precision=4, threshold=200)
+            return f"Tensor({text}, dtype={self.dtype}{extra})"
+        return f"Tensor(<not computed: {self.node.op}>, shape={self.shape}, dtype={self.dtype}{extra})"
+
+
+def _reached(root: Any, wanted: set[Any]) -> set[Any]:
+    """Which of these nodes lie under `root`, histories included."""
+    seen: set[Any] = set()
+    stack = [root]
+    while stack:
+        n = stack.pop()
+        if n not in seen:
+            seen.add(n)
+            if n.op == "buffer" and n not in wanted:
+                past = force.history(n)
+                if past is not None:
+                    stack.append(past)
+            stack += n.src
+    return seen & wanted
+
+
+__all__ = ["Autograd"]

@@ -1,0 +1,233 @@
+"""Base: what every tensor is (a node and how gradients flow through it), how new ones are made, and which of them are alive.
+
+`flow` says what `backward` may do here: 0 = nothing below needs a gradient, 1 = gradients flow, 2 = something below needs one but the
+flow is stopped (detach, no_grad). A stop is written into the graph, as a bitcast to the same dtype, only when such a tensor meets
+one that is differentiated, so a graph recorded under `no_grad` has no extra nodes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tinyengine import dtypes
+from tinyengine.dtypes import DType
+from tinyengine.node import Node, Shape
+from tinyengine.origin import here, user_line
+from tinyengine.stages import record
+
+if TYPE_CHECKING:
+    from tinyengine.tensor import Tensor
+
+NO_FLOW, FLOWS, STOPPED = 0, 1, 2
+Number = bool | int | float
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _State:
+    limit = FLOWS  # the largest flow that an operand may have without further thought: NO_FLOW while gradients are off
+    prune_at = 2000
+
+
+state = _State()
+live: list[weakref.ref[Base]] = []  # every tensor that may still be alive, in order of creation; see `alive`
+leaves: dict[int, weakref.ref[Base]] = {}  # id(tensor) -> tensors with requires_grad=True
+_ref = weakref.ref
+_append = live.append
+_object_new = object.__new__
+_cls: type[Any] = object
+
+
+class Base:
+    """`node`: the value, recorded or (a `buffer`) computed. `grad`: what `backward` left here, or None."""
+
+    __slots__ = ("__weakref__", "flow", "grad", "node")
+    node: Node
+    flow: int
+    grad: Tensor | None
+
+    @property
+    def shape(self) -> Shape:
+        """The extents, as a tuple of int."""
+        return self.node.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.node.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.node.shape)
+
+    @property
+    def device(self) -> str:
+        """Where results live: this engine computes on the host."""
+        return "CPU"
+
+    def detach(self) -> Tensor:
+        """The same value; no gradient flows through it."""
+        return make(self.node, STOPPED if self.flow else NO_FLOW)
+
+
+def bind(cls: type[Any]) -> None:
+    """Tell `make` which class is the Tensor."""
+    global _cls
+    _cls = cls
+
+
+def make(node: Node, flow: int) -> Tensor:
+    """A new tensor with this node."""
+    t = _object_new(_cls)
+    t.node = node
+    t.flow = flow
+    t.grad = None
+    _append(_ref(t))
+    if len(live) > state.prune_at:
+        prune()
+    return t  # type: ignore[no-any-return]
+
+
+def prune() -> None:
+    """Forget the tensors that have died."""
+    live[:] = [r for r in live if r() is not None]
+    state.prune_at = 2 * len(live) + 2000
+
+
+def alive() -> list[Base]:
+    """Every tensor that somebody still holds."""
+    return [t for r in live if (t := r()) is not None]
+
+
+def settle(*xs: Base) -> tuple[int, tuple[Node, ...]]:
+    """(flow of the result, operand nodes) where the quick test `flow <= state.limit` fails."""
+    if state.limit == NO_FLOW:
+        return (STOPPED if any(x.flow for x in xs) else NO_FLOW), tuple([x.node for x in xs])
+    for x in xs:
+        if x.flow == STOPPED:
+            x.node = record.bitcast(x.node, x.node.dtype, here())
+            x.flow = NO_FLOW
+    return (FLOWS if any(x.flow for x in xs) else NO_FLOW), tuple([x.node for x in xs])
+
+
+def operand(x: Base) -> tuple[int, Node]:
+    """(flow of the result, operand node) of a function of one tensor; integers and bools carry no gradient."""
+    if x.flow <= state.limit:
+        return x.flow, x.node
+    flow, (n,) = settle(x)
+    return flow, n
+
+
+@contextlib.contextmanager
+def grad_mode(enabled: bool) -> Iterator[None]:
+    """Inside, new tensors are differentiable or not."""
+    old, state.limit = state.limit, FLOWS if enabled else NO_FLOW
+    try:
+        yield
+    finally:
+        state.limit = old
+
+
+class no_grad:
+    """`with no_grad():` or `@no_grad()`: what is recorded inside takes no part in `backward`. Same as torch.no_grad."""
+
+    def __enter__(self) -> None:
+        self._old = state.limit
+        state.limit = NO_FLOW
+
+    def __exit__(self, *exc: object) -> None:
+        state.limit = self._old
+
+    def __call__(self, f: F) -> F:
+        @functools.wraps(f)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with no_grad():
+                return f(*args, **kwargs)
+
+        return wrapper  # type: ignore[return-value]
+
+
+# Shapes and axes, with the errors that users meet.
+
+
+def broadcast_shape(*shapes: Shape) -> Shape:
+    """The common shape by NumPy's rule. Raises RuntimeError, as PyTorch does, when there is none."""
+    out: list[int] = []
+    rank = max((len(s) for s in shapes), default=0)
+    for d in range(rank):
+        n = 1
+        for s in shapes:
+            k = s[d - rank + len(s)] if d - rank + len(s) >= 0 else 1
+            if k != 1:
+                if n not in (1, k):
+                    given = " and ".join(str(list(s)) for s in shapes)
+                    raise RuntimeError(
+                        f"shapes {given} do not broadcast: axis {d - rank} has {n} and {k}, and extents must be equal or 1\n  at {user_line()}"
+                    )
+                n = k
+        out.append(n)
+    return tuple(out)
+
+
+def broadcast_node(n: Node, shape: Shape, o: record.Where) -> Node:
+    """`n` repeated to `shape`, which it is known to fit."""
+    if n.shape == shape:
+        return n
+    if n.op == "const":
+        return record.const(n.arg, n.dtype, shape, o)
+    missing = len(shape) - len(n.shape)
+    if missing:
+        n = record.reshape(n, (1,) * missing + n.shape, o)
+    return record.expand(n, shape, o)
+
+
+def axis_of(dim: int, rank: int, what: str = "dim") -> int:
+    """`dim` counted from the front. Raises IndexError when there is no such axis."""
+    if not isinstance(dim, int) or isinstance(dim, bool):
+        raise TypeError(f"{what} must be an int, not {dim!r}\n  at {user_line()}")
+    r = max(rank, 1)
+    if not -r <= dim < r:
+        raise IndexError(f"{what} {dim} is out of range: the tensor has {rank} axes, so {-r} to {r - 1} are allowed\n  at {user_line()}")
+    return dim % r
+
+
+def axes_of(dim: int | tuple[int, ...] | list[int] | None, rank: int) -> tuple[int, ...]:
+    """Axes counted from the front, in order; None means all. Raises IndexError or RuntimeError (an axis twice)."""
+    if dim is None:
+        return tuple(range(rank))
+    if isinstance(dim, int):
+        return (axis_of(dim, rank),) if rank else ()
+    axes = [axis_of(d, rank) for d in dim]
+    if len(set(axes)) < len(axes):
+        raise RuntimeError(f"dim {tuple(dim)} names an axis twice\n  at {user_line()}")
+    return tuple(sorted(axes)) if rank else ()
+
+
+def shape_of(shape: tuple[Any, ...]) -> Shape:
+    """From f(2, 3) or f((2, 3)). Raises TypeError for what is no int and RuntimeError for negative extents."""
+    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+        shape = tuple(shape[0])
+    out = []
+    for s in shape:
+        try:
+            out.append(s.__index__())
+        except (AttributeError, TypeError):
+            raise TypeError(f"a shape holds ints, not {s!r}\n  at {user_line()}") from None
+    if any(s < 0 for s in out):
+        raise RuntimeError(f"shape {out} has a negative extent\n  at {user_line()}")
+    return tuple(out)
+
+
+def dtype_of(dtype: Any) -> DType:
+    """A DType from what a user gives. Raises TypeError with the user's line."""
+    try:
+        return dtypes.as_dtype(dtype)
+    except TypeError as e:
+        raise TypeError(f"{e}\n  at {user_line()}") from None
+
+
+def float_of(dtype: DType) -> DType:
+    """The dtype in which functions like exp are computed: ints and bools become the default float."""
+    return dtype if dtype.is_float else dtypes.default_float

@@ -1,0 +1,141 @@
+"""When a value is computed: `realize` hands tensors to the engine and keeps everything else that is recorded consistent with it.
+
+After a computation, other recorded values that contain what was computed read it from memory. A tensor that needs a gradient and was
+computed keeps the graph that it came from (`history`), so that `backward` can go on below it. Memory that is overwritten in place is no
+danger to recorded values that read it: the engine computes them first, in the same program.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Sequence
+
+from tinyengine.node import Node
+from tinyengine.origin import here, user_line
+from tinyengine.runtime.buffer import Buffer
+from tinyengine.stages import record
+from tinyengine.tensor import core
+from tinyengine.tensor.core import Base
+
+_history: weakref.WeakKeyDictionary[Buffer, tuple[Node, int]] = weakref.WeakKeyDictionary()
+_overwritten: weakref.WeakKeyDictionary[Buffer, int] = weakref.WeakKeyDictionary()
+_clock = 0  # counts computations: orders histories and overwrites
+
+
+def realize(tensors: Sequence[Base], cause: str) -> None:
+    """Compute these tensors, all in one program. `cause` says what asked for it (item, numpy, print, step...), for the hooks.
+    Inside jit nothing is computed and their nodes stay as they are."""
+    global _clock
+    if all([t.node.op == "buffer" for t in tensors]):
+        return
+    from tinyengine import realize as engine
+
+    before = [(t, t.node) for t in core.alive() if t.node.op != "buffer"]
+    engine.realize([t for t in tensors if t.node.op != "buffer"], cause)
+    _clock += 1
+    changed: dict[Node, Node] = {}
+    history: list[tuple[Buffer, Node]] = []
+    for t, old in before:
+        if t.node is old:
+            continue
+        n = t.node = changed.setdefault(old, _plain(t.node))
+        if old.op == "assign":
+            _overwritten[n.arg] = _clock
+        elif t.flow == core.STOPPED:
+            t.flow = core.NO_FLOW
+        elif t.flow == core.FLOWS and id(t) not in core.leaves:
+            history.append((n.arg, old))
+    del before
+    if changed:
+        del t, old
+    # only `changed`, the loop's name, its pair and the argument of getrefcount hold a node that is in no other graph
+    held = {id(old) for _, old in history}
+    shared = {old: new for old, new in changed.items() if sys.getrefcount(old) > 3 + (id(old) in held)}
+    for memory, old in history:
+        _history[memory] = (old, _clock)
+    if shared:
+        _substitute(shared)
+
+
+def _plain(n: Node) -> Node:
+    """Memory as one buffer node of the right shape."""
+    b = n
+    while b.op == "reshape":
+        b = b.src[0]
+    return n if b is n or b.op != "buffer" else record.buffer(b.arg, n.shape, n.origin)
+
+
+def history(n: Node) -> Node | None:
+    """The graph that a computed value came from. RuntimeError when that has been overwritten since."""
+    found = _history.get(n.arg)
+    if found is None:
+        return None
+    node, then = found
+    if _overwritten:
+        for b in _read(node):
+            if _overwritten.get(b, 0) >= then:
+                raise RuntimeError(
+                    f"backward needs the old content of {b!r}, which has been updated in place since this value was computed\n  at {user_line()}"
+                )
+    return node
+
+
+def _substitute(changed: dict[Node, Node]) -> None:
+    """Put computed values into every recorded graph, and every history, that contains their nodes."""
+    new = dict(changed)
+    for t in core.alive():
+        n = _rebuilt(t.node, new)
+        if n is not t.node:
+            t.node = n
+    for memory, (n, then) in list(_history.items()):
+        src = tuple([_rebuilt(s, new) for s in n.src])
+        if any([a is not b for a, b in zip(src, n.src, strict=True)]):
+            _history[memory] = (n._replace(src=src), then)
+
+
+def _rebuilt(root: Node, new: dict[Node, Node]) -> Node:
+    """`root` with the nodes of `new` replaced; `new` remembers what was seen."""
+    stack = [root]
+    while stack:
+        n = stack[-1]
+        if n in new:
+            stack.pop()
+            continue
+        missing = [s for s in n.src if s not in new]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        src = tuple([new[s] for s in n.src])
+        new[n] = n if all([a is b for a, b in zip(src, n.src, strict=True)]) else n._replace(src=src)
+    return new[root]
+
+
+def _read(root: Node) -> set[Buffer]:
+    """All memory that is read by this graph itself, not by an update that it waits for."""
+    seen: set[Node] = set()
+    out: set[Buffer] = set()
+    stack = [root]
+    while stack:
+        n = stack.pop()
+        if n not in seen:
+            seen.add(n)
+            if n.op == "buffer":
+                out.add(n.arg)
+            elif n.op != "assign":
+                stack += n.src
+    return out
+
+
+def assign(t: Base, value: Node) -> None:
+    """`t` becomes an assign of `value` (of its shape and dtype) to its memory, which it gets first if it has none. A second assign
+    before anything is computed replaces the first; whoever reads the value of the first keeps it."""
+    if t.node.op not in ("buffer", "assign"):
+        realize([t], "assign")
+    if t.node.op == "buffer":
+        t.node = record.assign(t.node, value, here())
+    elif t.node.op == "assign":
+        t.node = record.assign(t.node.src[0], value, here())
+    else:  # recorded inside jit: it has no memory yet
+        t.node = value

@@ -1,0 +1,247 @@
+"""x[...] with ints, slices of any step, None, Ellipsis, lists, bool and int tensors; gather, scatter and one_hot.
+
+Positions known on the host are checked at once; positions in a tensor carry a guard, and raise IndexError when the program has run.
+A bool mask has as many results as true elements, so it is computed at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinyengine import dtypes
+from tinyengine.node import Node
+from tinyengine.origin import here, user_line
+from tinyengine.stages import record
+from tinyengine.tensor import core
+from tinyengine.tensor.core import axis_of, make
+from tinyengine.tensor.elementwise import choose, tensor_of
+from tinyengine.tensor.linalg import Linalg
+
+if TYPE_CHECKING:
+    from tinyengine.tensor import Tensor
+
+
+def _array(index: Any) -> Any:
+    """An index of many positions: a tensor of ints, or a NumPy array of ints for what the host knows; None for other kinds."""
+    if isinstance(index, core.Base):
+        if index.dtype is dtypes.bool_:
+            return np.asarray(index.numpy())  # type: ignore[attr-defined]
+        if not index.dtype.is_int:
+            raise IndexError(f"tensors used as indices must hold ints or bools, not {index.dtype}\n  at {user_line()}")
+        return index
+    if isinstance(index, (list, np.ndarray)):
+        a = np.asarray(index)
+        if a.size == 0:
+            a = a.astype(np.int32)
+        if a.dtype.kind not in "iub":
+            raise IndexError(f"indices must be ints or bools, not {a.dtype}\n  at {user_line()}")
+        return a
+    return None
+
+
+def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
+    """One entry for each axis (int, slice or array) and for each None; Ellipsis and missing axes filled in; masks as positions."""
+    raw = index if isinstance(index, tuple) else (index,)
+    items: list[Any] = []
+    for i in raw:
+        a = _array(i)
+        if a is not None and a.dtype == np.bool_:
+            items.append(("mask", a))
+        else:
+            items.append(i if a is None else ("at", a))
+    used = sum(1 if not (isinstance(i, tuple) and i[0] == "mask") else i[1].ndim for i in items if i is not None and i is not Ellipsis)
+    if used > len(shape):
+        raise IndexError(f"too many indices: {used} for a tensor of {len(shape)} axes, shape {list(shape)}\n  at {user_line()}")
+    if sum(i is Ellipsis for i in items) > 1:
+        raise IndexError(f"an index can have only one Ellipsis\n  at {user_line()}")
+    at = next((k for k, i in enumerate(items) if i is Ellipsis), len(items))
+    items[at : at + 1] = [slice(None)] * (len(shape) - used)
+    out: list[Any] = []
+    d = 0
+    for i in items:
+        if i is None:
+            out.append(None)
+            continue
+        if isinstance(i, tuple) and i[0] == "mask":
+            if i[1].shape != shape[d : d + i[1].ndim]:
+                raise IndexError(f"a mask of shape {list(i[1].shape)} does not fit axes {d}.. of shape {list(shape)}\n  at {user_line()}")
+            out += [p.astype(np.int32) for p in np.nonzero(i[1])]
+            d += i[1].ndim
+            continue
+        if isinstance(i, tuple):
+            out.append(i[1])
+        elif isinstance(i, slice):
+            if i.step == 0:
+                raise ValueError(f"the step of a slice is 0\n  at {user_line()}")
+            out.append(i)
+        elif hasattr(i, "__index__") and not isinstance(i, bool):
+            k = i.__index__()
+            if not -shape[d] <= k < shape[d]:
+                raise IndexError(f"index {k} is out of range for axis {d} of extent {shape[d]}, shape {list(shape)}\n  at {user_line()}")
+            out.append(k % shape[d])
+        else:
+            raise IndexError(f"an index is an int, slice, None, Ellipsis, list or tensor, not {type(i).__name__}\n  at {user_line()}")
+        d += 1
+    return out
+
+
+def _basic(n: Node, items: list[Any], o: record.Where) -> tuple[Node, list[Any]]:
+    """Ints and slices done; returns the node (int axes gone, None axes in) and for each of its axes the array, or None."""
+    starts, extents, flips = [], [], []
+    for d, i in enumerate([i for i in items if i is not None]):
+        if isinstance(i, int):
+            starts.append((i, 1))
+            extents.append(1)
+        elif isinstance(i, slice):
+            a, b, step = i.indices(n.shape[d])
+            count = len(range(a, b, step))
+            if step < 0 and count:
+                flips.append(d)
+                a = a + (count - 1) * step
+            starts.append((a if count else 0, abs(step)))
+            extents.append(count)
+        else:
+            starts.append((0, 1))
+            extents.append(n.shape[d])
+    n = record.flip(record.slice_(n, tuple(starts), tuple(extents), o), tuple(flips), o)
+    shape: list[int] = []
+    arrays: list[Any] = []
+    d = 0
+    for i in items:
+        if i is None:
+            shape.append(1)
+            arrays.append(None)
+            continue
+        if not isinstance(i, int):
+            shape.append(n.shape[d])
+            arrays.append(None if isinstance(i, slice) else i)
+        d += 1
+    return record.reshape(n, tuple(shape), o), arrays
+
+
+def _positions(a: Any, extent: int, axis: int) -> Tensor:
+    """An int32 (or int64) tensor of positions counted from the front; what the host knows is checked here."""
+    if isinstance(a, np.ndarray):
+        if a.size and not (-extent <= a.min() and a.max() < extent):
+            bad = a.reshape(-1)[np.argmax((a.reshape(-1) < -extent) | (a.reshape(-1) >= extent))]
+            raise IndexError(f"index {bad} is out of range for axis {axis} of extent {extent}\n  at {user_line()}")
+        return core._cls(np.where(a < 0, a + extent, a).astype(np.int32))  # type: ignore[no-any-return]
+    if a.dtype.kind == "uint":
+        return a.cast(dtypes.int64 if a.dtype.itemsize >= 4 else dtypes.int32)  # type: ignore[no-any-return]
+    return choose(a < 0, a + extent, a)
+
+
+class Indexing(Linalg):
+    """Indexing methods."""
+
+    __slots__ = ()
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """See the top of this file; NumPy's rules for where the axes of index tensors go. IndexError for what is out of range."""
+        flow, n = core.operand(self)
+        o = here()
+        n, arrays = _basic(n, _normalise(index, n.shape), o)
+        axes = [d for d, a in enumerate(arrays) if a is not None]
+        x = make(n, flow)
+        if not axes:
+            return x
+        at = [_positions(arrays[d], n.shape[d], d) for d in axes]
+        where = core.broadcast_shape(*[p.shape for p in at])
+        # the indexed axes come first and become one, so that one gather serves all of them
+        rest = [d for d in range(len(arrays)) if d not in axes]
+        sizes = [n.shape[d] for d in axes]
+        flat = x.permute(axes + rest).reshape([int(np.prod(sizes)), *[n.shape[d] for d in rest]])
+        linear: Any = at[0]
+        for p, s in zip(at[1:], sizes[1:], strict=True):
+            linear = linear * s + p
+        picked = flat.take(linear.expand(where).flatten(), 0).reshape((*where, *[n.shape[d] for d in rest]))
+        if axes == list(range(axes[0], axes[0] + len(axes))) and axes[0] > 0:  # neighbours: their result stays in their place
+            k, w = axes[0], len(where)
+            picked = picked.permute([*range(w, w + k), *range(w), *range(w + k, picked.ndim)])
+        return picked
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """x[index] = value for ints and slices: this tensor gets the new content (memory that was computed is overwritten)."""
+        items = _normalise(index, self.shape)
+        if any(i is not None and not isinstance(i, (int, slice)) for i in items):
+            raise NotImplementedError(f"assignment through index tensors is not supported; use where() or scatter_add\n  at {user_line()}")
+        o = here()
+        marks = record.reshape(record.iota(0, dtypes.int32, (self.numel(),), o), self.shape, o)
+        chosen, _ = _basic(marks, items, o)
+        v = value if isinstance(value, core.Base) else core._cls(value, dtype=self.dtype)
+        spread = v.cast(self.dtype).expand(chosen.shape) if v.shape != chosen.shape else v.cast(self.dtype)  # type: ignore[attr-defined]
+        flow, n = core.operand(spread)
+        base = [i for i in items if i is not None]
+        widths, flips, extents = [], [], []
+        for i, s in zip(base, self.shape, strict=True):
+            a, b, step = (i, i + 1, 1) if isinstance(i, int) else i.indices(s)
+            count = len(range(a, b, step))
+            if step < 0 and count:
+                flips.append(len(extents))
+                a = a + (count - 1) * step
+            extents.append(count)
+            last = a + (count - 1) * abs(step)
+            widths.append((a, s - last - 1, abs(step) - 1) if count else (0, s, 0))
+        n = record.pad(record.flip(record.reshape(n, tuple(extents), o), tuple(flips), o), tuple(widths), o)
+        inside = record.pad(record.const(True, dtypes.bool_, tuple(extents), o), tuple(widths), o)
+        self.become(choose(make(inside, core.NO_FLOW), make(n, flow), self))  # type: ignore[attr-defined]
+
+    def take(self, index: Tensor, dim: int = 0) -> Tensor:
+        """Slices along `dim` at the positions in a vector of ints (torch.index_select). A position out of range raises IndexError."""
+        d = axis_of(dim, self.ndim)
+        if index.ndim != 1 or not index.dtype.is_int:
+            raise IndexError(f"take needs a vector of ints, not {index.dtype}{list(index.shape)}\n  at {user_line()}")
+        shape = (*self.shape[:d], index.shape[0], *self.shape[d + 1 :])
+        wide = index.reshape([-1 if k == d else 1 for k in range(self.ndim)]) if index.numel() else index.reshape(
+            [0 if k == d else 1 for k in range(self.ndim)]
+        )
+        return self.gather(d, wide.expand(shape))
+
+    index_select = take
+
+    def gather(self, dim: int, index: Tensor) -> Tensor:
+        """out[p] = self[p with axis `dim` replaced by index[p]] (torch.gather). Positions count from the front; out of range raises."""
+        d = axis_of(dim, self.ndim)
+        if not index.dtype.is_int:
+            raise RuntimeError(f"gather needs an index of ints, not {index.dtype}\n  at {user_line()}")
+        if index.ndim != self.ndim or any(i > s for k, (i, s) in enumerate(zip(index.shape, self.shape, strict=True)) if k != d):
+            raise RuntimeError(
+                f"gather along axis {d}: an index of shape {list(index.shape)} does not fit into shape {list(self.shape)}\n  at {user_line()}"
+            )
+        flow, n = core.operand(self)
+        return make(record.gather(n, index.node, d, here()), flow)
+
+    def scatter_add(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
+        """self plus each src[p] at p with axis `dim` replaced by index[p] (torch.scatter_add)."""
+        d = axis_of(dim, self.ndim)
+        values = tensor_of(src, "scatter_add")
+        fits = index.ndim == self.ndim == values.ndim and all(
+            i <= v and (k == d or i <= s) for k, (i, v, s) in enumerate(zip(index.shape, values.shape, self.shape, strict=True))
+        )
+        if not index.dtype.is_int or not fits:
+            raise RuntimeError(
+                f"scatter_add along axis {d}: index {index.dtype}{list(index.shape)} and values {list(values.shape)} do not fit shape"
+                f" {list(self.shape)}\n  at {user_line()}"
+            )
+        o = here()
+        flow = self.flow | values.flow
+        m, v = self.node, values.node
+        if flow > core.state.limit:
+            flow, (m, v) = core.settle(self, values)
+        v = record.slice_(record.cast(v, m.dtype, o), ((0, 1),) * len(index.shape), index.shape, o)
+        return make(record.scatter_add(m, index.node, v, d, o), flow)
+
+    def one_hot(self, num_classes: int = -1) -> Tensor:
+        """int32 (..., num_classes): 1 where the last axis equals the class. -1: one more than the largest, which is computed for that."""
+        if not self.dtype.is_int:
+            raise RuntimeError(f"one_hot needs ints, not {self.dtype}\n  at {user_line()}")
+        n = int(self.max().item()) + 1 if num_classes < 0 else num_classes  # type: ignore[attr-defined]
+        classes = make(record.iota(self.ndim, self.dtype, (*self.shape, n), here()), core.NO_FLOW)
+        return (self.unsqueeze(-1) == classes).cast(dtypes.default_int)
+
+    def masked_select(self, mask: Any) -> Tensor:
+        """The elements where `mask` is true, in row-major order; the mask is computed at once."""
+        shape = core.broadcast_shape(self.shape, mask.shape)
+        return self.expand(shape)[mask.expand(shape)]

@@ -1,0 +1,189 @@
+"""matmul and its relatives, einsum, convolution and pooling: broadcasts, windows and sums of the primitives.
+
+matmul is expand + mul + sum with the summed axis last. conv2d is a window over each spatial axis, mul and one sum; in its gradient
+the windows become `place` and all sums stay one sum, so that it can be computed directly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tinyengine.origin import here, user_line
+from tinyengine.stages import record
+from tinyengine.tensor import core
+from tinyengine.tensor.core import make
+from tinyengine.tensor.elementwise import common_dtype, tensor_of
+from tinyengine.tensor.random import Random
+
+if TYPE_CHECKING:
+    from tinyengine.tensor import Tensor
+
+
+def couple(x: Any, n: int, what: str) -> tuple[int, ...]:
+    """One number for each of n axes."""
+    out = (x,) * n if isinstance(x, int) else tuple(x)
+    if len(out) == 1:
+        out *= n
+    if len(out) != n or not all(isinstance(v, int) for v in out):
+        raise RuntimeError(f"{what} takes an int or {n} ints, not {x!r}\n  at {user_line()}")
+    return out
+
+
+class Linalg(Random):
+    """Products, convolutions and pooling."""
+
+    __slots__ = ()
+
+    def matmul(self, other: Any) -> Tensor:
+        """(..., m, k) @ (..., k, n) -> (..., m, n); leading axes broadcast; a vector counts as a row or a column and its axis goes away.
+        RuntimeError when the inner extents differ. Mixed dtypes are promoted (PyTorch refuses them)."""
+        y = tensor_of(other, "matmul")
+        if not self.ndim or not y.ndim:
+            raise RuntimeError(f"matmul needs at least one axis on each side: got shapes {list(self.shape)} and {list(y.shape)}\n  at {user_line()}")
+        k, l = self.shape[-1], y.shape[-2 if y.ndim > 1 else 0]
+        if k != l:
+            raise RuntimeError(
+                f"matmul of shapes {list(self.shape)} and {list(y.shape)}: the last axis of the left has extent {k}, the"
+                f" {'second to last' if y.ndim > 1 else 'only'} axis of the right has {l}; they must be equal\n  at {user_line()}"
+            )
+        o = here()
+        flow, (m, n) = _both(self, y)
+        a = m if self.ndim > 1 else record.reshape(m, (1, k), o)
+        b = n if y.ndim > 1 else record.reshape(n, (k, 1), o)
+        rows, cols = a.shape[-2], b.shape[-1]
+        lead = core.broadcast_shape(a.shape[:-2], b.shape[:-2])
+        b = record.permute(b, (*range(len(b.shape) - 2), len(b.shape) - 1, len(b.shape) - 2), o)
+        whole = (*lead, rows, cols, k)
+        a = core.broadcast_node(record.reshape(a, (*a.shape[:-1], 1, k), o), whole, o)
+        b = core.broadcast_node(record.reshape(b, (*b.shape[:-2], 1, cols, k), o), whole, o)
+        s = record.reduce("sum", record.binary("mul", a, b, o), (len(lead) + 2,), o)
+        shape = lead + ((rows,) if self.ndim > 1 else ()) + ((cols,) if y.ndim > 1 else ())
+        return make(record.reshape(s, shape, o), flow)
+
+    __matmul__ = matmul
+    dot = matmul
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return core._cls(other).matmul(self)  # type: ignore[no-any-return]
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x @ weight.T + bias; weight (out, in), as in PyTorch."""
+        y = self.matmul(weight.T)
+        return y if bias is None else y + bias
+
+    @staticmethod
+    def einsum(formula: str, *operands: Any) -> Tensor:
+        """Einstein summation with explicit or implicit output; no ellipsis, no letter twice in one operand."""
+        ins, _, out = formula.replace(" ", "").partition("->")
+        terms = ins.split(",")
+        xs = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
+        if len(terms) != len(xs) or any(len(t) != x.ndim or len(set(t)) < len(t) for t, x in zip(terms, xs, strict=False)):
+            raise RuntimeError(f"einsum {formula!r} does not fit shapes {[list(x.shape) for x in xs]}\n  at {user_line()}")
+        extent: dict[str, int] = {}
+        for t, x in zip(terms, xs, strict=True):
+            for letter, s in zip(t, x.shape, strict=True):
+                if extent.setdefault(letter, s) != s:
+                    raise RuntimeError(f"einsum {formula!r}: {letter} has extents {extent[letter]} and {s}\n  at {user_line()}")
+        if "->" not in formula:
+            out = "".join(sorted(c for c in extent if ins.count(c) == 1))
+        order = out + "".join(c for c in extent if c not in out)  # summed letters last
+        product: Any = None
+        for t, x in zip(terms, xs, strict=True):
+            y = x.permute([t.index(c) for c in order if c in t]).reshape([extent[c] if c in t else 1 for c in order])
+            product = y if product is None else product * y
+        product = product.expand([extent[c] for c in order])
+        return product.sum(tuple(range(len(out), len(order)))) if len(order) > len(out) else product  # type: ignore[no-any-return]
+
+    def _windows(self, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+        """The last len(kernel) axes windowed: (..., H, W) -> (..., OH, OW, KH, KW)."""
+        flow, n = core.operand(self)
+        o = here()
+        k, rank = len(kernel), len(n.shape)
+        for size, ext, dil in zip(kernel, n.shape[rank - k :], dilation, strict=True):
+            if dil * (size - 1) + 1 > ext:
+                raise RuntimeError(f"a window of {size} (dilation {dil}) does not fit an extent of {ext}\n  at {user_line()}")
+        n = record.expand(record.reshape(n, n.shape + (1,) * k, o), (*n.shape, *kernel), o)
+        for i in range(k):
+            n = record.window(n, rank - k + i, rank + i, stride[i], dilation[i], o)
+        return make(n, flow)
+
+    def conv2d(
+        self, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    ) -> Tensor:
+        """Cross-correlation as in PyTorch: x (N, C, H, W), weight (O, C / groups, KH, KW), bias (O,) -> (N, O, OH, OW).
+        Also of one or three spatial axes. padding: ints, 'valid' or 'same'. RuntimeError when channels do not fit."""
+        axes = weight.ndim - 2
+        if self.ndim == axes + 1:
+            return self.unsqueeze(0).conv2d(weight, bias, stride, padding, dilation, groups).squeeze(0)
+        if self.ndim != axes + 2:
+            raise RuntimeError(f"conv2d: x of shape {list(self.shape)} does not fit weights of shape {list(weight.shape)}\n  at {user_line()}")
+        batch, channels, *space = self.shape
+        out, per_group, *kernel = weight.shape
+        if groups < 1 or channels != per_group * groups or out % groups:
+            raise RuntimeError(
+                f"conv2d: weights of shape {list(weight.shape)} with {groups} groups take {per_group * groups} channels, x has {channels}"
+                f" (shape {list(self.shape)}), and the {out} output channels must divide into the groups\n  at {user_line()}"
+            )
+        s, d = couple(stride, axes, "stride"), couple(dilation, axes, "dilation")
+        if padding == "same":
+            total = [di * (k - 1) for di, k in zip(d, kernel, strict=True)]
+            pads = [(t // 2, t - t // 2) for t in total]
+        else:
+            pads = [(p, p) for p in couple(0 if padding == "valid" else padding, axes, "padding")]
+        x = self.pad([None, None, *pads]) if any(map(any, pads)) else self
+        for size, ext, dil in zip(kernel, x.shape[2:], d, strict=True):
+            if dil * (size - 1) + 1 > ext:
+                raise RuntimeError(f"conv2d: a kernel of {size} (dilation {dil}) does not fit the padded extent {ext}\n  at {user_line()}")
+        o = here()
+        flow, (n, w) = _both(x, weight)
+        per_out, k = out // groups, axes
+        # x as (batch, group, 1, *space, channel, 1...), spread over (..., output channel, ..., kernel) at once: one sum in the gradient
+        n = record.reshape(n, (batch, groups, per_group, *n.shape[2:]), o)
+        n = record.permute(n, (0, 1, *range(3, 3 + k), 2), o)
+        n = record.reshape(n, (batch, groups, 1, *n.shape[2:], *(1,) * k), o)
+        n = record.expand(n, (batch, groups, per_out, *n.shape[3 : 4 + k], *kernel), o)
+        for i in range(k):
+            n = record.window(n, 3 + i, 4 + k + i, s[i], d[i], o)
+        w = record.reshape(w, (1, groups, per_out, *(1,) * k, per_group, *kernel), o)
+        w = record.expand(w, n.shape, o)
+        y = record.reduce("sum", record.binary("mul", n, w, o), tuple(range(3 + k, 4 + 2 * k)), o)
+        z = make(record.reshape(y, (batch, out, *y.shape[3 : 3 + k]), o), flow)
+        return z if bias is None else z + bias.reshape((out,) + (1,) * k)
+
+    conv1d = conv2d
+
+    def max_pool2d(self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Tensor:
+        """The maximum of each window of the last two axes. Equal largest elements share the gradient (PyTorch: the first takes it)."""
+        k = couple(kernel_size, 2, "kernel_size")
+        p = couple(padding, 2, "padding")
+        x = self.pad([*[None] * (self.ndim - 2), *[(v, v) for v in p]], value=self.dtype.min) if any(p) else self
+        return x._windows(k, couple(k if stride is None else stride, 2, "stride"), couple(dilation, 2, "dilation")).max((-2, -1))
+
+    def avg_pool2d(self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, count_include_pad: bool = True) -> Tensor:
+        """The mean of each window; `count_include_pad`: padded zeros count as elements."""
+        k = couple(kernel_size, 2, "kernel_size")
+        s = couple(k if stride is None else stride, 2, "stride")
+        p = couple(padding, 2, "padding")
+        widths = [*[None] * (self.ndim - 2), *[(v, v) for v in p]]
+        total = self.pad(widths)._windows(k, s, (1, 1)).sum((-2, -1))
+        if count_include_pad or not any(p):
+            return total * (1 / math.prod(k))
+        return total / core._cls.ones(self.shape[-2:]).pad([(v, v) for v in p])._windows(k, s, (1, 1)).sum((-2, -1))  # type: ignore[no-any-return]
+
+
+def _both(a: Any, b: Any) -> tuple[int, tuple[Any, Any]]:
+    """(flow, nodes) of two operands brought to one dtype; their shapes stay."""
+    flow = a.flow | b.flow
+    m, n = a.node, b.node
+    if flow > core.state.limit:
+        flow, (m, n) = core.settle(a, b)
+    if m.dtype is not n.dtype:
+        o = here()
+        dtype = common_dtype(m, n)
+        m, n = record.cast(m, dtype, o), record.cast(n, dtype, o)
+    return flow, (m, n)
+
+
+__all__ = ["Linalg", "couple"]

@@ -1,0 +1,327 @@
+"""Shapes: reshape, permute, expand, slices, padding, and what is made of them. No arithmetic, and nothing is copied until it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tinyengine import dtypes
+from tinyengine.node import Node, Shape
+from tinyengine.origin import here, user_line
+from tinyengine.stages import record
+from tinyengine.tensor import core
+from tinyengine.tensor.core import axes_of, axis_of, make
+from tinyengine.tensor.elementwise import Elementwise, choose
+
+if TYPE_CHECKING:
+    from tinyengine.tensor import Tensor
+
+
+def _ints(args: tuple[Any, ...]) -> tuple[int, ...]:
+    if len(args) == 1 and isinstance(args[0], (tuple, list)):
+        args = tuple(args[0])
+    for a in args:
+        if not hasattr(a, "__index__"):
+            raise TypeError(f"expected ints, got {a!r}\n  at {user_line()}")
+    return tuple([a.__index__() for a in args])
+
+
+class Movement(Elementwise):
+    """Movement methods. Axes may count from the end; a wrong one raises IndexError, a wrong shape RuntimeError, as in PyTorch."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """How many elements."""
+        return self.node.size
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or one extent of it."""
+        return self.shape if dim is None else self.shape[axis_of(dim, self.ndim)]
+
+    @property
+    def nbytes(self) -> int:
+        return self.node.nbytes
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in row-major order in another shape; one extent may be -1."""
+        flow, n = core.operand(self)
+        new = _ints(shape)
+        if -1 in new:
+            rest = 1
+            for s in new:
+                rest *= s if s != -1 else 1
+            if new.count(-1) > 1 or rest == 0 or n.size % rest:
+                raise RuntimeError(f"shape {list(new)} does not fit {n.size} elements of shape {list(n.shape)}\n  at {user_line()}")
+            new = tuple([n.size // rest if s == -1 else s for s in new])
+        size = 1
+        for s in new:
+            size *= s
+        if size != n.size or any(s < 0 for s in new):
+            raise RuntimeError(f"shape {list(new)} is invalid for a tensor of {n.size} elements, shape {list(n.shape)}\n  at {user_line()}")
+        return make(record.reshape(n, new, here(2)), flow)
+
+    view = reshape
+
+    def permute(self, *axes: Any) -> Tensor:
+        """Axis d of the result is axis axes[d] of this tensor."""
+        flow, n = core.operand(self)
+        order = tuple([axis_of(a, self.ndim) for a in _ints(axes)])
+        if sorted(order) != list(range(self.ndim)):
+            raise RuntimeError(f"permute of {self.ndim} axes needs each of them once, not {list(_ints(axes))}\n  at {user_line()}")
+        return make(record.permute(n, order, here(2)), flow)
+
+    def transpose(self, dim0: int = 1, dim1: int = 0) -> Tensor:
+        """Two axes change places."""
+        order = list(range(self.ndim))
+        a, b = axis_of(dim0, self.ndim), axis_of(dim1, self.ndim)
+        if order:
+            order[a], order[b] = order[b], order[a]
+        return self.permute(order)
+
+    @property
+    def T(self) -> Tensor:
+        """All axes in reverse order: the transpose of a matrix."""
+        return self.permute(list(range(self.ndim))[::-1])
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two axes change places."""
+        return self.transpose(-2, -1)
+
+    def expand(self, *shape: Any) -> Tensor:
+        """Axes of extent 1 repeat; -1 keeps an extent; new axes may come in front."""
+        new = _ints(shape)
+        flow, n = core.operand(self)
+        old = (1,) * (len(new) - n.shape.__len__()) + n.shape
+        wanted = tuple([o if s == -1 else s for s, o in zip(new, old, strict=False)])
+        if len(old) != len(new) or any(o not in (1, s) for s, o in zip(wanted, old, strict=True)):
+            raise RuntimeError(f"shape {list(n.shape)} cannot be expanded to {list(new)}: only axes of extent 1 repeat\n  at {user_line()}")
+        return make(core.broadcast_node(n, wanted, here(2)), flow)
+
+    def expand_as(self, other: Tensor) -> Tensor:
+        return self.expand(other.shape)
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        """Axes start_dim to end_dim become one."""
+        if not self.ndim:
+            return self.reshape(1)
+        a, b = axis_of(start_dim, self.ndim), axis_of(end_dim, self.ndim)
+        if a > b:
+            raise RuntimeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}\n  at {user_line()}")
+        size = 1
+        for s in self.shape[a : b + 1]:
+            size *= s
+        return self.reshape((*self.shape[:a], size, *self.shape[b + 1 :]))
+
+    def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
+        """One axis becomes several."""
+        d = axis_of(dim, self.ndim)
+        return self.reshape((*self.shape[:d], *sizes, *self.shape[d + 1 :]))
+
+    def squeeze(self, dim: int | tuple[int, ...] | None = None) -> Tensor:
+        """Axes of extent 1 go away: all of them, or those named."""
+        axes = axes_of(dim, self.ndim)
+        return self.reshape(tuple([s for d, s in enumerate(self.shape) if d not in axes or s != 1]))
+
+    def unsqueeze(self, dim: int) -> Tensor:
+        """A new axis of extent 1."""
+        d = axis_of(dim, self.ndim + 1)
+        return self.reshape((*self.shape[:d], 1, *self.shape[d:]))
+
+    def flip(self, *axes: Any) -> Tensor:
+        """These axes in reverse."""
+        flow, n = core.operand(self)
+        return make(record.flip(n, axes_of(_ints(axes), self.ndim), here(2)), flow)
+
+    def shrink(self, bounds: Sequence[tuple[int, int] | None]) -> Tensor:
+        """Elements start <= i < stop of every axis; None keeps an axis whole."""
+        flow, n = core.operand(self)
+        pairs = [(0, s) if b is None else b for b, s in zip(bounds, n.shape, strict=True)]
+        if any(not 0 <= a <= b <= s for (a, b), s in zip(pairs, n.shape, strict=True)):
+            raise IndexError(f"shrink to {pairs} is outside shape {list(n.shape)}\n  at {user_line()}")
+        return make(record.slice_(n, tuple([(a, 1) for a, _ in pairs]), tuple([b - a for a, b in pairs]), here(2)), flow)
+
+    def pad(self, padding: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Tensor:
+        """`padding` as in PyTorch: (left, right, top, bottom, ...) from the last axis backwards; or one (low, high) or None per axis.
+        Negative widths cut. mode: 'constant' with `value`."""
+        if mode != "constant":
+            raise NotImplementedError(f"pad: mode {mode!r} is not supported, only 'constant'\n  at {user_line()}")
+        widths: list[tuple[int, int]]
+        if all(isinstance(p, int) for p in padding):
+            if len(padding) % 2 or len(padding) // 2 > self.ndim:
+                raise RuntimeError(f"pad: {list(padding)} is no list of (low, high) pairs for {self.ndim} axes\n  at {user_line()}")
+            widths = [(0, 0)] * (self.ndim - len(padding) // 2) + [(padding[i], padding[i + 1]) for i in range(len(padding) - 2, -1, -2)]
+        else:
+            widths = [(0, 0) if p is None else (p[0], p[1]) for p in padding]
+        cut = [(max(-a, 0), s - max(-b, 0)) for (a, b), s in zip(widths, self.shape, strict=True)]
+        x = self.shrink(cut) if any(min(w) < 0 for w in widths) else self
+        flow, n = core.operand(x)
+        o = here(2)
+        wide = tuple([(max(a, 0), max(b, 0), 0) for a, b in widths])
+        padded = make(record.pad(n, wide, o), flow)
+        if value == 0 or padded.node is n:
+            return padded
+        inside = make(record.pad(record.const(True, dtypes.bool_, n.shape, o), wide, o), core.NO_FLOW)
+        return choose(inside, padded, value).cast(n.dtype)
+
+    def contiguous(self) -> Tensor:
+        """The same value, stored in memory of its own: consumers read it from there."""
+        flow, n = core.operand(self)
+        return make(record.contiguous(n, here(2)), flow)
+
+    def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+        """Pieces of that many elements along `dim`; the last may be smaller. A list gives each piece's extent."""
+        d = axis_of(dim, self.ndim)
+        total = self.shape[d]
+        if isinstance(split_size, int):
+            if split_size <= 0:
+                raise RuntimeError(f"split: pieces of {split_size} elements\n  at {user_line()}")
+            sizes = [min(split_size, total - i) for i in range(0, max(total, 1), split_size)]
+        else:
+            sizes = list(split_size)
+        if sum(sizes) != total:
+            raise RuntimeError(f"split: sizes {sizes} do not add up to extent {total}\n  at {user_line()}")
+        out, start = [], 0
+        for s in sizes:
+            out.append(self.shrink([(start, start + s) if i == d else None for i in range(self.ndim)]))
+            start += s
+        return tuple(out)
+
+    def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+        """At most `chunks` pieces of equal extent, the last possibly smaller."""
+        d = axis_of(dim, self.ndim)
+        return self.split(max(-(-self.shape[d] // chunks), 1), d)
+
+    def repeat(self, *repeats: Any) -> Tensor:
+        """The whole tensor that many times along each axis (torch.Tensor.repeat)."""
+        r = _ints(repeats)
+        if len(r) < self.ndim:
+            raise RuntimeError(f"repeat: {len(r)} numbers for {self.ndim} axes\n  at {user_line()}")
+        base = (1,) * (len(r) - self.ndim) + self.shape
+        doubled = self.reshape([k for s in base for k in (1, s)]).expand([k for n, s in zip(r, base, strict=True) for k in (n, s)])
+        return doubled.reshape([n * s for n, s in zip(r, base, strict=True)])
+
+    def repeat_interleave(self, repeats: int, dim: int | None = None) -> Tensor:
+        """Every element `repeats` times in a row along `dim`; None flattens first."""
+        x = self.flatten() if dim is None else self
+        d = axis_of(dim or 0, x.ndim)
+        s = x.shape
+        wide = x.reshape((*s[: d + 1], 1, *s[d + 1 :])).expand((*s[: d + 1], repeats, *s[d + 1 :]))
+        return wide.reshape((*s[:d], s[d] * repeats, *s[d + 1 :]))
+
+    def roll(self, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+        """Elements move by `shifts` along `dims` and come in again at the other end; dims None rolls the flat tensor."""
+        if dims is None:
+            return self.flatten().roll(shifts, 0).reshape(self.shape)
+        out = self.view(self.shape)
+        moves = [shifts] if isinstance(shifts, int) else shifts
+        for k, dim in zip(moves, [dims] if isinstance(dims, int) else dims, strict=True):
+            d = axis_of(dim, self.ndim)
+            k = k % self.shape[d] if self.shape[d] else 0
+            if k:
+                head, tail = out.split([self.shape[d] - k, k], d)
+                out = join([tail, head], d)
+        return out
+
+    def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+        """The elements i, i + offset of two axes, as the last axis of the result."""
+        a, b = axis_of(dim1, self.ndim), axis_of(dim2, self.ndim)
+        if a == b:
+            raise RuntimeError(f"diagonal: both axes are {dim1}\n  at {user_line()}")
+        x = self.permute([d for d in range(self.ndim) if d not in (a, b)] + [a, b])
+        *lead, rows, cols = x.shape
+        r0, c0 = max(-offset, 0), max(offset, 0)
+        n = max(min(rows - r0, cols - c0), 0)
+        if n == 0:
+            return x.reshape((*lead, rows * cols)).shrink([*[None] * len(lead), (0, 0)])
+        x = x.shrink([*[None] * len(lead), (r0, r0 + n), (c0, c0 + n)])
+        x = x.reshape((*lead, n * n))
+        flow, m = core.operand(x)
+        picked = record.slice_(m, (*[(0, 1)] * len(lead), (0, n + 1)), (*lead, n), here(2)) if n > 1 else m
+        return make(picked, flow)
+
+    def diag(self, diagonal: int = 0) -> Tensor:
+        """A vector becomes a diagonal matrix; of a matrix the diagonal is taken."""
+        if self.ndim == 2:
+            return self.diagonal(diagonal)
+        if self.ndim != 1:
+            raise RuntimeError(f"diag takes a vector or a matrix, not shape {list(self.shape)}\n  at {user_line()}")
+        n, k = self.shape[0], abs(diagonal)
+        square = self.unsqueeze(1).pad([None, (0, n)]).reshape(n * (n + 1))
+        square = square.shrink([(0, n * n)]).reshape(n, n)
+        return square.pad([(max(-diagonal, 0), k - max(-diagonal, 0)), (max(diagonal, 0), k - max(diagonal, 0))])
+
+    def unfold(self, dim: int, size: int, step: int) -> Tensor:
+        """Windows of `size` elements every `step` along `dim`; they lie along a new last axis (torch.Tensor.unfold)."""
+        d = axis_of(dim, self.ndim)
+        if size > self.shape[d] or size < 0 or step < 1:
+            raise RuntimeError(f"unfold: windows of {size} every {step} in an extent of {self.shape[d]}\n  at {user_line()}")
+        flow, n = core.operand(self.unsqueeze(-1).expand((*self.shape, size)))
+        return make(record.window(n, d, self.ndim, step, 1, here(2)), flow)
+
+    def tril(self, diagonal: int = 0) -> Tensor:
+        """Zero above the diagonal of the last two axes."""
+        return self._triangle(diagonal, upper=False)
+
+    def triu(self, diagonal: int = 0) -> Tensor:
+        """Zero below it."""
+        return self._triangle(diagonal, upper=True)
+
+    def _triangle(self, diagonal: int, upper: bool) -> Tensor:
+        if self.ndim < 2:
+            raise RuntimeError(f"tril and triu need a matrix, not shape {list(self.shape)}\n  at {user_line()}")
+        keep = triangle(self.shape[-2], self.shape[-1], diagonal, upper)
+        zero: Any = False if self.dtype is dtypes.bool_ else 0
+        return choose(keep, self, zero)
+
+
+def triangle(rows: int, cols: int, diagonal: int, upper: bool) -> Tensor:
+    """bool[rows, cols]: true on and below the diagonal, or on and above it."""
+    o = here(3)
+    i, j = (make(record.iota(d, dtypes.int32, (rows, cols), o), core.NO_FLOW) for d in (0, 1))
+    shifted = i + diagonal if diagonal else i
+    return j >= shifted if upper else j <= shifted
+
+
+def join(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Tensors one after the other along `dim`: the sum of the pieces, each padded with zeros to its place."""
+    from tinyengine.tensor.elementwise import common_dtype, tensor_of
+
+    if not tensors:
+        raise RuntimeError(f"cat of no tensors\n  at {user_line()}")
+    xs: list[Any] = [tensor_of(t, "cat") for t in tensors]
+    d = axis_of(dim, xs[0].ndim)
+    first = xs[0].shape
+    for x in xs[1:]:
+        if x.ndim != len(first) or any(a != b for k, (a, b) in enumerate(zip(x.shape, first, strict=True)) if k != d):
+            raise RuntimeError(f"cat along axis {dim}: shapes {list(first)} and {list(x.shape)} differ elsewhere\n  at {user_line()}")
+    if not first:
+        raise RuntimeError(f"cat: tensors without axes cannot be joined; use stack\n  at {user_line()}")
+    dtype = xs[0].dtype
+    for x in xs[1:]:
+        dtype = common_dtype(record.const(0, dtype, first, ()), x.node)
+    whole = sum(x.shape[d] for x in xs)
+    o = here(3)
+    out: Node | None = None
+    flows, start = core.NO_FLOW, 0
+    for x in xs:
+        flow, n = core.operand(x)
+        flows |= flow
+        n = record.cast(n, dtype, o)
+        n = record.pad(n, tuple([(start, whole - start - x.shape[d], 0) if k == d else (0, 0, 0) for k in range(len(first))]), o)
+        out = n if out is None else record.binary("or" if dtype is dtypes.bool_ else "add", out, n, o)
+        start += x.shape[d]
+    assert out is not None
+    return make(out, flows)
+
+
+def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Tensors of one shape along a new axis."""
+    shapes = {x.shape for x in tensors}
+    if len(shapes) > 1:
+        raise RuntimeError(f"stack: shapes {' and '.join(str(list(s)) for s in sorted(shapes))} are not equal\n  at {user_line()}")
+    return join([x.unsqueeze(axis_of(dim, x.ndim + 1)) for x in tensors], axis_of(dim, len(next(iter(shapes), ())) + 1))
+
+
+__all__ = ["Movement", "Shape", "join", "stack", "triangle"]
