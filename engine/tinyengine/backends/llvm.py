@@ -1,65 +1,125 @@
-"""The llvm backend: the CPU, all cores, through LLVM's code generator."""
+"""The llvm backend: this machine's CPU, all cores, through LLVM's code generator. A program runs by one native call."""
+
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from tinyengine.backends import Times, llvm_jit
+from tinyengine import dtypes, hooks
+from tinyengine.backends import Times, llvm_code, llvm_jit
+from tinyengine.backends.llvm_jit import Target
 from tinyengine.backends.llvm_module import module
-from tinyengine.program import Program
+from tinyengine.program import Call, Program
+from tinyengine.runtime import native
 from tinyengine.runtime.buffer import Buffer
-from tinyengine import dtypes
-from tinyengine.stages.emit import prepare
+from tinyengine.stages.emit import Code, prepare
 
-_ENTRY = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * 2)
+
+def shared_memory(program: Program, call: Call) -> Mapping[str, str]:
+    """Parameters of a call that overlap in memory, each with the first of its group; empty when all are apart."""
+    slots = program.slots
+    out: dict[str, str] = {}
+    for i, (p, s) in enumerate(zip(call.kernel.params, call.slots, strict=True)):
+        for q, t in zip(call.kernel.params[:i], call.slots[:i], strict=True):
+            a, b = slots[s], slots[t]
+            both = a.role == b.role == "temporary"
+            if s == t or (both and a.offset < b.offset + b.nbytes and b.offset < a.offset + a.nbytes):
+                first = out.setdefault(q.name, q.name)
+                if p.name in out:  # it joins two groups
+                    out = {k: first if v == out[p.name] else v for k, v in out.items()}
+                out[p.name] = first
+    return out
 
 
 class LLVMExecutable:
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.codes = [prepare(c.kernel) for c in program.calls]
-        unique = {c.symbol: c for c in self.codes}
-        target = llvm_jit.host()
-        ir = module(list(unique.values()), target)
-        symbols = tuple(c.part_symbol(i) for c in unique.values() for i in range(len(c.parts)))
-        self.addresses = llvm_jit.linker().link(llvm_jit.object_code(ir, target), symbols)
-        self.arena = Buffer(program.arena_bytes, dtypes.uint8, "arena")
-        self.scratch = Buffer(max([c.scratch_bytes for c in self.codes] + [64]), dtypes.uint8, "scratch")
-        n = len(program.slots)
-        self.slots = (ctypes.c_uint64 * n)()
-        for i, s in enumerate(program.slots):
-            if s.role == "temporary":
-                self.slots[i] = self.arena.address + s.offset
-        self.status = ctypes.c_uint64(0)
-        self.steps = []
-        for call, code in zip(program.calls, self.codes, strict=True):
-            which = (ctypes.c_int64 * len(call.slots))(*[8 * s for s in call.slots])
-            for i, p in enumerate(code.parts):
-                self.steps.append((_ENTRY(self.addresses[code.part_symbol(i)]), which, p.trips, code))
+    """A compiled Program. `codes[i]`: what the kernel of call i became; `decisions`: why it runs on one thread or on many."""
+
+    def __init__(self, program: Program, target: Target) -> None:
+        self.program, self.target = program, target
+        self.codes: list[Code] = [prepare(c.kernel, shared_memory(program, c)) for c in program.calls]
+        addresses = llvm_code.link(self.codes, target)
+        self._arena = Buffer(max(1, program.arena_bytes), dtypes.uint8, "arena")
+        slots = [self._arena.address + s.offset if s.role == "temporary" else 0 for s in program.slots]
+        steps: list[native.Step] = []
+        first_write = None
+        for n, (call, code) in enumerate(zip(program.calls, self.codes, strict=True)):
+            outputs = set(call.kernel.outputs)
+            in_place = any(p.name in outputs and program.slots[s].role == "state" for p, s in zip(call.kernel.params, call.slots, strict=True))
+            if in_place and first_write is None:
+                first_write = len(steps)
+            which = tuple(8 * s for s in call.slots)
+            for i, part in enumerate(code.parts):
+                trips = part.trips if part.loop is not None else None
+                steps.append(native.Step(addresses[code.part_symbol(i)], which, trips, code.work[i], n))
+        scratch = max([c.scratch_bytes for c in self.codes], default=0)
+        self._native = native.NativeProgram(
+            steps, slots, program.given, len(steps) if first_write is None else first_write, scratch, llvm_code.runner(), llvm_code.pool
+        )
+
+    @property
+    def decisions(self) -> tuple[hooks.Decision, ...]:
+        threads = llvm_code.pool().threads
+        out = []
+        for s in self._native.steps:
+            kernel = self.codes[s.call].kernel.name
+            size, count = native.chunks(s, threads)
+            numbers = {"threads": float(threads), "trips": float(s.trips or 1), "estimated_cycles": s.work, "chunks": float(count)}
+            if size:
+                verdict, reason = "all threads", f"{count} chunks of {size} iterations, taken by whoever is free"
+            elif s.trips is None:
+                verdict, reason = "one thread", "the kernel has no parallel loop"
+            elif threads == 1 or s.trips == 1:
+                verdict, reason = "one thread", "one thread is all there is" if threads == 1 else "the loop runs once"
+            else:
+                verdict, reason = "one thread", f"less than {native.SMALLEST_SHARE:g} cycles of work: waking a thread costs more"
+            out.append(hooks.Decision("emit", "threads", (kernel,), verdict, reason, numbers))
+        return tuple(out)
 
     def run(self, buffers: Sequence[Buffer], clocks: bool = False) -> Times | None:
-        for i, b in enumerate(buffers):
-            self.slots[i] = b.address
-        for f, which, trips, code in self.steps:
-            f(self.slots, which, 0, trips, self.scratch.address, ctypes.byref(self.status))
-            if self.status.value:
-                m = code.messages[self.status.value - 1]
-                self.status.value = 0
-                raise IndexError(m)
-        return None
+        """Run all kernels on `buffers`, memory for the first `program.given` slots. Raises ValueError for too few buffers, IndexError
+        with the message of a failed Check, KeyboardInterrupt when interrupted before the first write in place."""
+        if len(buffers) != self.program.given:
+            raise ValueError(f"program {self.program.name} takes {self.program.given} buffers, {len(buffers)} were given")
+        status = self._native.run(buffers, clocks)
+        if status == native.CANCELLED:
+            raise KeyboardInterrupt(f"program {self.program.name} was interrupted before it wrote anything in place")
+        if status == native.CHECK_FAILED:
+            step, number = self._native.failed
+            raise IndexError(self.codes[self._native.steps[step].call].messages[number - 1])
+        if not clocks:
+            return None
+        starts, seconds = self._native.times(len(self.codes))
+        return Times(tuple(starts), tuple(seconds))
+
+    def cancel(self) -> None:
+        """From another thread: stop the run that is going on, unless it has begun to write in place."""
+        self._native.cancel()
 
     def source(self, call: int) -> str:
-        return module([self.codes[call]], llvm_jit.host(), debug=True)
+        """The LLVM IR of a kernel, every instruction with the line of the kernel's text that it came from."""
+        return module([self.codes[call]], self.target, debug=True)
 
     def assembly(self, call: int) -> str:
-        return llvm_jit.assembly(self.source(call), llvm_jit.host())
+        """The machine's instructions; `.loc 1 N` says that what follows came from line N of the kernel's text."""
+        return llvm_jit.assembly(self.source(call), self.target)
 
 
 class LLVMBackend:
+    """`passes`: 0, or the level of LLVM's own optimisation pipeline to run as well, for comparison."""
+
     name = "llvm"
 
+    def __init__(self, passes: int = 0) -> None:
+        self.passes = passes
+
     def available(self) -> str:
+        """Empty when a tiny kernel was built and run, else one sentence that says why not."""
+        try:
+            llvm_code.runner()
+            llvm_code.pool()
+        except Exception as e:
+            return f"LLVM cannot generate code here: {type(e).__name__}: {e}"
         return ""
 
     def compile(self, program: Program) -> LLVMExecutable:
-        return LLVMExecutable(program)
+        target = llvm_jit.host()
+        return LLVMExecutable(program, Target(target.triple, target.cpu, target.features, self.passes))

@@ -1,0 +1,133 @@
+"""Machine code for kernels, by content: from this process, else from the disk cache, else compiled now."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tinyengine import hooks
+from tinyengine.backends import llvm_jit
+from tinyengine.backends.llvm_jit import Target
+from tinyengine.backends.llvm_module import module
+from tinyengine.runtime import cache, threads
+from tinyengine.runtime.native import Runner
+from tinyengine.runtime.threads import Pool
+from tinyengine.stages.emit import Code
+
+_linked: dict[str, int] = {}  # symbol of a part, with the target's key -> address
+
+
+@functools.cache
+def emitter_version() -> str:
+    """A hash of the source of everything that decides what a kernel's code is."""
+    here = Path(__file__).parent
+    names = ["affine.py", *(f"llvm_{n}.py" for n in ("ops", "memory", "ir", "module", "jit")), "../stages/emit.py"]
+    names += ["../stages/expand.py", "../stages/expand_math.py", "../runtime/pool.ll"]
+    h = hashlib.sha256()
+    for n in names:
+        h.update((here / n).read_bytes())
+    return h.hexdigest()[:16]
+
+
+@functools.cache
+def _target_key(target: Target) -> str:
+    return f"{target.key()} emitter {emitter_version()}"
+
+
+def link(codes: Sequence[Code], target: Target) -> dict[str, int]:
+    """The address of every part of every kernel, by its symbol."""
+    wanted = {c.symbol: c for c in codes}
+    key = _target_key(target)
+    missing = [c for c in wanted.values() if f"{c.symbol} {key}" not in _linked]
+    if missing:
+        missing = _from_disk(missing, key, target)
+    if missing:
+        _compile(missing, key, target)
+    return {s: _linked[f"{s} {key}"] for c in wanted.values() for s in _parts(c)}
+
+
+def _parts(c: Code) -> tuple[str, ...]:
+    return tuple(c.part_symbol(i) for i in range(len(c.parts)))
+
+
+def _link(code: bytes, symbols: tuple[str, ...], key: str) -> None:
+    for s, address in llvm_jit.linker().link(code, symbols).items():
+        _linked[f"{s} {key}"] = address
+
+
+def _from_disk(codes: Sequence[Code], key: str, target: Target) -> list[Code]:
+    """Link what the disk cache has; returns what it has not."""
+    disk, by_object, missing = cache.default(), dict[str, list[Code]](), list[Code]()
+    for c in codes:
+        name = disk.name_of(f"{c.symbol} {key}")
+        if name:
+            by_object.setdefault(name, []).append(c)
+        else:
+            missing.append(c)
+            _missed(c, "new kernel")
+    for name, group in by_object.items():
+        began = time.perf_counter()
+        code, why = disk.read(name)
+        if code is not None:
+            try:
+                _link(code, tuple(s for c in group for s in _parts(c)), key)
+            except RuntimeError:  # an object without the symbols that its entry promised
+                code, why = None, "damaged entry"
+        for c in group:
+            if code is None:
+                missing.append(c)
+                _missed(c, why)
+            elif hooks.watching:
+                hooks.publish(hooks.CacheHit("kernel", c.symbol))
+                _emitted(c, target, time.perf_counter() - began, True)
+    return missing
+
+
+def _missed(c: Code, guard: str) -> None:
+    if hooks.watching:
+        hooks.publish(hooks.CacheMiss("kernel", c.symbol, guard))
+
+
+def _emitted(c: Code, target: Target, seconds: float, cached: bool) -> None:
+    hooks.publish(hooks.KernelEmitted("llvm", c.kernel, module([c], target, debug=True), seconds, cached))
+
+
+def _compile(codes: Sequence[Code], key: str, target: Target) -> None:
+    began = time.perf_counter()
+    code = llvm_jit.object_code(module(codes, target), target)
+    _link(code, tuple(s for c in codes for s in _parts(c)), key)
+    spent = time.perf_counter() - began
+    cache.default().store([f"{c.symbol} {key}" for c in codes], code)
+    if hooks.watching:
+        for c in codes:  # compiled together: each is charged its share
+            _emitted(c, target, spent / len(codes), False)
+
+
+@functools.cache
+def _pool_code() -> dict[str, int]:
+    target = llvm_jit.host()
+    key = f"pool {_target_key(target)}"
+    symbols = ("run", "worker", "wake")
+    found, _ = cache.default().find(key)
+    if found is not None:
+        try:
+            return llvm_jit.linker().link(found.code, symbols)
+        except RuntimeError:
+            pass
+    code = llvm_jit.object_code(threads.source(target.triple), target)
+    cache.default().store([key], code)
+    return llvm_jit.linker().link(code, symbols)
+
+
+@functools.cache
+def runner() -> Callable[[int], int]:
+    """The native entry that runs a whole program: the address of its block in, OK, CHECK_FAILED or CANCELLED out."""
+    return Runner(_pool_code()["run"])
+
+
+def pool() -> Pool:
+    """The process's thread pool."""
+    return threads.pool(lambda: Pool(threads.thread_count(), _pool_code()["worker"], _pool_code()["wake"]))

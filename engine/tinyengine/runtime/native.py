@@ -1,0 +1,117 @@
+"""A program as data for the native runner: steps, addresses of slots, clocks. One call of `run` per execution."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tinyengine import dtypes
+from tinyengine.runtime import threads
+from tinyengine.runtime.buffer import Buffer
+from tinyengine.runtime.threads import Pool
+
+SMALLEST_SHARE = 8000.0  # estimated cycles (about 2 us): less than this is not worth another thread
+CHUNKS_PER_THREAD = 16  # enough that a thread which loses its core delays the rest by little
+MAX_CHUNKS = 65535
+OK, CHECK_FAILED, CANCELLED = 0, 1, 2
+_STEP = 8  # words
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One native call: `function`'s address, the byte offsets of its parameters' slots, the trips of its parallel loop (or None: one
+    thread), the estimated cycles of all of it, and the call of the program that it belongs to."""
+
+    function: int
+    which: tuple[int, ...]
+    trips: int | None
+    work: float
+    call: int
+
+
+def chunks(step: Step, threads_: int) -> tuple[int, int]:
+    """(trips per chunk, chunks) for `threads_`; (0, 1) where one thread does it all."""
+    if step.trips is None or threads_ == 1 or step.trips < 2 or step.work < SMALLEST_SHARE:
+        return 0, 1
+    wanted = int(min(step.trips, threads_ * CHUNKS_PER_THREAD, max(threads_, step.work // SMALLEST_SHARE), MAX_CHUNKS))
+    size = -(-step.trips // wanted)
+    return size, -(-step.trips // size)
+
+
+class NativeProgram:
+    """Steps in order over `slots` addresses. `first_write`: the first step that writes memory in place (len(steps) if none does).
+    Not for two threads at once: `run` holds `threads.lock`."""
+
+    def __init__(self, steps: Sequence[Step], slots: Sequence[int], given: int, first_write: int, scratch_bytes: int,
+                 runner: Callable[[int], int], pool: Callable[[], Pool]) -> None:  # fmt: skip
+        n = len(steps)
+        self.steps, self.given, self.scratch_bytes = tuple(steps), given, scratch_bytes
+        self._run, self._make_pool = runner, pool
+        self._pool: Pool | None = None
+        self._which = Buffer(sum(len(s.which) for s in steps), dtypes.int64)
+        self._table = Buffer(max(1, n) * _STEP, dtypes.int64)
+        self._clocks = Buffer(n + 1, dtypes.int64)
+        self._slots = Buffer(max(1, len(slots)), dtypes.uint64)
+        self._block = Buffer(16, dtypes.int64)
+        self._slots.array[: len(slots)] = slots
+        self._addresses = memoryview(self._slots.array)
+        block, at = self._block.array, 0
+        for i, s in enumerate(steps):
+            self._which.array[at : at + len(s.which)] = s.which
+            self._table.array[i * _STEP : i * _STEP + 3] = (s.function, self._which.address + 8 * at, s.trips or 1)
+            at += len(s.which)
+        block[:] = 0
+        block[0], block[1], block[2], block[4] = self._table.address, n, self._slots.address, first_write
+        self._words = memoryview(block)
+        self._last: Sequence[Buffer] = ()
+
+    def _bind(self) -> None:
+        """Take the process's pool: at the first run, after a fork, and after its thread count was changed."""
+        p = self._pool = self._make_pool()
+        p.need_scratch(self.scratch_bytes)
+        shared = False
+        for i, s in enumerate(self.steps):
+            size, count = chunks(s, p.threads)
+            self._table.array[i * _STEP + 3 : i * _STEP + 5] = (size, count)
+            shared |= size > 0
+        if shared:
+            p.start()
+        self._words[7] = p.address
+
+    def run(self, buffers: Sequence[Buffer], clocks: bool = False) -> int:
+        """OK, CHECK_FAILED or CANCELLED. `buffers`: the first `given` slots."""
+        with threads.lock:
+            if self._pool is None or self._pool is not threads.current():
+                self._bind()
+            if buffers != self._last:
+                addresses = self._addresses
+                for i in range(self.given):
+                    addresses[i] = buffers[i].address
+                self._last = list(buffers)
+            words = self._words
+            words[3] = self._clocks.address if clocks else 0
+            words[8] = 0
+            return self._run(self._block.address)
+
+    def cancel(self) -> None:
+        """Ask a run in another thread to stop before it writes in place; once it has begun to write, it finishes."""
+        self._words[8] = 1
+
+    @property
+    def failed(self) -> tuple[int, int]:
+        """(step, status) of the first failed check of the last run."""
+        return int(self._words[6]), int(self._words[5])
+
+    def times(self, calls: int) -> tuple[list[float], list[float]]:
+        """(start since the launch, seconds) per call of the program, of the last run with clocks."""
+        t = self._clocks.array
+        starts, seconds, seen = [0.0] * calls, [0.0] * calls, [False] * calls
+        for i, s in enumerate(self.steps):
+            if not seen[s.call]:
+                seen[s.call], starts[s.call] = True, int(t[i] - t[0]) * 1e-9
+            seconds[s.call] += int(t[i + 1] - t[i]) * 1e-9
+        return starts, seconds
+
+
+Runner = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
