@@ -78,12 +78,12 @@ def program(parts: Parts, tables: Tables) -> wire.Program:
     nodes = _nodes(ids, origins, tables)
     stages = _stages(parts, recorded, simplified, roots, frames)
     decisions = [_decision(d, simplified, parts) for d in parts.decisions]
-    kernels, calls = _kernels(parts, simplified)
+    kernels, calls = _kernels(parts, simplified, tables)
     certificate = _certificate(parts)
     out = wire.Program(
         name=parts.name, key=parts.graph.key()[0][:16], nodes=nodes, origins=origins, recorded=recorded, simplified=simplified,
         roots=[ids.find(r) for r in roots], layouts={}, stages=stages, decisions=decisions, kernels=kernels, calls=calls,
-        slots=_slots(parts, ids), arena_bytes=None if parts.plan is None else parts.plan.arena_bytes, peak_bytes=None,
+        slots=_slots(parts, simplified), arena_bytes=None if parts.plan is None else parts.plan.arena_bytes, peak_bytes=None,
         certificate=certificate, launches=wire.Launches(), backend=parts.backend, missing=list(parts.missing),
     )  # fmt: skip
     out.layouts = _layouts(out, ids)
@@ -161,18 +161,23 @@ def _decision(d: Any, simplified: list[int], parts: Parts) -> wire.Decision:
     return wire.Decision(d.stage, d.kind, subject, nodes, kernel, d.verdict, d.reason, numbers, refused)
 
 
-def _kernels(parts: Parts, simplified: list[int]) -> tuple[list[wire.Kernel], list[wire.Call]]:
+def _kernels(parts: Parts, simplified: list[int], tables: Tables) -> tuple[list[wire.Kernel], list[wire.Call]]:
     """One kernel per call of the plan: equal kernels may share code, but each serves nodes and lines of its own."""
     if parts.plan is None:
         return [], []
     before = {n.kernel.name: n.kernel for n in parts.nests or ()}
+    given = {n.kernel.name: _given(n, parts.simplified.number) for n in parts.nests or ()}
     kernels, calls = [], []
     for i, call in enumerate(parts.plan.calls):
         k = call.kernel
         loops = _loops(before[k.name], simplified) if k.name in before else wire.Code()
         scheduled = _loops(k, simplified)
-        served = sorted({n for row in [*loops.nodes, *scheduled.nodes] for n in row})
+        read = {simplified[n] for n in given.get(k.name, ())}
+        served = sorted({n for row in [*loops.nodes, *scheduled.nodes] for n in row} - read)
         out = wire.Kernel(k.name, served, loops, [str(p) for p in k.schedule], scheduled, wire.Code(), wire.Code())
+        out.shares = _shares(parts, k, tables)
+        if parts.certificate is not None:
+            _cost(out, parts.certificate.kernels[i])
         if parts.executable is None:
             out.missing = "it was not compiled: " + ("; ".join(parts.missing) or "nothing asked for it")
         else:
@@ -180,6 +185,13 @@ def _kernels(parts: Parts, simplified: list[int]) -> tuple[list[wire.Kernel], li
         kernels.append(out)
         calls.append(wire.Call(i, list(call.slots)))
     return kernels, calls
+
+
+def _given(nest: Any, number: dict[Any, int]) -> set[int]:
+    """Numbers of the values that a kernel reads ready-made from another kernel."""
+    outputs = set(nest.kernel.outputs)
+    pairs = zip(nest.kernel.params, nest.values, strict=True)
+    return {number[v] for p, v in pairs if p.name not in outputs and v.op != "buffer" and v in number}
 
 
 def _loops(k: Any, simplified: list[int]) -> wire.Code:
@@ -204,25 +216,63 @@ def _emitted(parts: Parts, call: int, kernel: Any, out: wire.Kernel) -> None:
 
 
 def _certificate(parts: Parts) -> wire.Certificate:
-    c = wire.Certificate()
+    """What the engine's cost model said of the whole program (`tinyengine.cost.Certificate`)."""
+    out, c = wire.Certificate(), parts.certificate
     if parts.plan is not None:
-        c.kernels, c.launches = len({x.kernel.name for x in parts.plan.calls}), len(parts.plan.calls)
-    return c
+        out.kernels, out.launches = len(parts.plan.calls), len(parts.plan.calls)
+    if c is not None:
+        out.flops, out.bytes_read, out.bytes_written, out.peak_bytes = c.flops, c.bytes_read, c.bytes_written, c.peak_bytes
+        out.seconds, out.seconds_low, out.seconds_high = c.seconds, c.seconds * (1 - c.error), c.seconds * (1 + c.error)
+        found = {(k.name, a.buffer, a.reason) for k in c.kernels for a in k.addresses if a.verdict != "static"}
+        out.data_dependent = [f"{kernel}: {buffer}, because {reason}" for kernel, buffer, reason in sorted(found)]
+        if not c.exact:
+            out.data_dependent.append("some counts are upper bounds")
+    return out
 
 
-def _slots(parts: Parts, ids: Identities) -> list[wire.Slot]:
+def _cost(out: wire.Kernel, c: Any) -> None:
+    """Fill in what the cost model said of one kernel (`tinyengine.cost.KernelCost`)."""
+    out.flops, out.flops_expanded = c.flops, c.flops_expanded
+    out.bytes_read, out.bytes_written, out.bytes_issued = c.bytes_read, c.bytes_written, c.bytes_issued
+    out.seconds_predicted, out.bound = c.seconds, c.bound
+    out.seconds_predicted_low, out.seconds_predicted_high = c.seconds * (1 - c.error), c.seconds * (1 + c.error)
+
+
+def _shares(parts: Parts, kernel: Any, tables: Tables) -> wire.Shares:
+    """Which lines of the user's code, in which phase, a kernel works for."""
+    from tinyengine import cost
+
+    def key(o: Any) -> tuple[int, str]:
+        return (tables.line(o.frames[0]) if o.frames else -1, o.phase)
+
+    out = wire.Shares()
+    found = parts.attempt(f"shares of {kernel.name}", lambda: cost.shares(kernel, parts.simplified.nodes, parts.machine, key))
+    for (line, phase), share in sorted((found or {}).items(), key=lambda kv: -kv[1]):
+        out.line.append(line)
+        out.phase.append(phase)
+        out.share.append(share)
+    return out
+
+
+def _slots(parts: Parts, simplified: list[int]) -> list[wire.Slot]:
     if parts.plan is None:
         return []
+    values = {n.kernel.name: n.values for n in parts.nests or ()}
+    number = parts.simplified.number
     touched: dict[int, list[int]] = {}
+    holds: dict[int, int] = {}
     for i, c in enumerate(parts.plan.calls):
-        for s in c.slots:
+        behind = values.get(c.kernel.name, ())
+        for k, s in enumerate(c.slots):
             touched.setdefault(s, []).append(i)
+            if k < len(behind) and behind[k] in number:
+                holds.setdefault(s, simplified[number[behind[k]]])
     out = []
     for i, s in enumerate(parts.plan.slots):
         calls = touched.get(i, [])
         offset = s.offset if s.role == "temporary" else None
         first, last = min(calls, default=-1), max(calls, default=-1)
-        out.append(wire.Slot(s.name, s.dtype.name, list(s.shape), s.nbytes, s.role, offset, first, last))
+        out.append(wire.Slot(s.name, s.dtype.name, list(s.shape), s.nbytes, s.role, offset, first, last, holds.get(i, -1)))
     return out
 
 

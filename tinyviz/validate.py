@@ -29,7 +29,7 @@ def _program(at: str, p: wire.Program, r: wire.Recording) -> None:
     for n, src in enumerate(p.nodes.src):
         # operands come first, so there is no cycle
         if src and (min(src) < 0 or max(src) >= n):
-            raise ValueError(f"{at}.nodes.src[{n}]: operands {src[:4]} do not all come before their user: a cycle, or unknown ids")
+            raise ValueError(f"{at}.nodes.src[{n}]: operands {src[:4]} do not all come before it: a cycle, or unknown ids")
     for name, rows, size in (("lines", p.nodes.lines, lines), ("origins", p.nodes.origins, len(p.origins))):
         _ids(f"{at}.nodes.{name}", (i for row in rows for i in row), size)
     for n, shape in enumerate(p.nodes.shape):

@@ -1,0 +1,108 @@
+"""What several views compute from a program: rows of kernels and of lines. A number that was not recorded stays None."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tinyviz.viewdata import KernelRow, LineRow
+from tinyviz.wire import PHASES, Kernel, Program
+
+
+def total(values: Iterable[float | None]) -> float | None:
+    """The sum, or None when any part is missing: half a sum is a made-up number."""
+    out = 0.0
+    for v in values:
+        if v is None:
+            return None
+        out += v
+    return out
+
+
+def kernel_rows(p: Program) -> list[KernelRow]:
+    """One row per kernel, in the order of the program; figures are of all its launches in one run."""
+    timed = p.launches.median
+    rows = []
+    for i, k in enumerate(p.kernels):
+        calls = [c for c, call in enumerate(p.calls) if call.kernel == i]
+        n = len(calls)
+        times = [sum(column[c] for c in calls) if column else None for column in (timed, p.launches.low, p.launches.high)]
+        found = {o for node in k.nodes for o in phases_of(p, node)}
+        phases = [x for x in PHASES if x in found]
+        predicted, flops = times_of(k.seconds_predicted, n), whole(k.flops, n)
+        read, written = whole(k.bytes_read, n), whole(k.bytes_written, n)
+        rows.append(KernelRow(i, calls, times[0], times[1], times[2], predicted, None, flops, read, written, k.bound, phases))
+    sums = total(r.seconds for r in rows)
+    for r in rows:
+        r.share = r.seconds / sums if r.seconds is not None and sums else None
+    return rows
+
+
+def phases_of(p: Program, node: int) -> list[str]:
+    return [p.origins.phase[o] for o in p.nodes.origins[node]] or [p.nodes.phase[node]]
+
+
+def times_of(value: float | None, n: int) -> float | None:
+    return None if value is None else value * n
+
+
+def whole(value: int | None, n: int) -> int | None:
+    return None if value is None else value * n
+
+
+def host_seconds(p: Program) -> float | None:
+    """Time of one run outside of kernels: around the native call, less the kernels."""
+    kernels = total(p.launches.median) if p.launches.median else None
+    if kernels is None or p.launches.host_median is None:
+        return None
+    return max(p.launches.host_median - kernels, 0.0)
+
+
+def line_rows(p: Program) -> tuple[list[LineRow], bool]:
+    """(rows by falling time, whether the times are measured). Kernel times are split by the shares of lines; what a kernel
+    charges to no line, and the time outside of kernels, is the row of line -1. The shares of all rows sum to 1."""
+    rows = kernel_rows(p)
+    measured = bool(p.launches.median)
+    out: dict[int, LineRow] = {}
+
+    def row(line: int) -> LineRow:
+        return out.setdefault(line, LineRow(line, None, None, None, {}, None, None, None, []))
+
+    for k in rows:
+        shares = p.kernels[k.kernel].shares
+        parts = list(zip(shares.line, shares.phase, shares.share, strict=True)) or [(-1, "forward", 1.0)]
+        for line, phase, share in parts:
+            x = row(line)
+            x.seconds = plus(x.seconds, k.seconds, share)
+            x.seconds_predicted = plus(x.seconds_predicted, k.seconds_predicted, share)
+            time = k.seconds if measured else k.seconds_predicted
+            x.by_phase[phase] = plus(x.by_phase.get(phase), time, share)
+            x.bytes_read = plus(x.bytes_read, k.bytes_read, share)
+            x.bytes_written = plus(x.bytes_written, k.bytes_written, share)
+            x.flops = plus(x.flops, k.flops, share)
+            if k.kernel not in x.kernels:
+                x.kernels.append(k.kernel)
+    outside = host_seconds(p)
+    if outside is not None:
+        row(-1).seconds = (row(-1).seconds or 0.0) + outside
+    sums = sum((r.seconds if measured else r.seconds_predicted) or 0.0 for r in out.values())
+    for r in out.values():
+        mine = r.seconds if measured else r.seconds_predicted
+        r.share = mine / sums if mine is not None and sums else None
+    return sorted(out.values(), key=lambda r: (r.line < 0, -(r.share or 0.0), r.line)), measured
+
+
+def plus(sum_so_far: float | None, value: float | None, share: float) -> float | None:
+    return sum_so_far if value is None else (sum_so_far or 0.0) + value * share
+
+
+def node_kernels(p: Program) -> dict[int, list[int]]:
+    """Node id -> kernels that compute it; several where it is recomputed."""
+    out: dict[int, list[int]] = {}
+    for i, k in enumerate(p.kernels):
+        for n in k.nodes:
+            out.setdefault(n, []).append(i)
+    return out
+
+
+def kernel_flops(kernels: Iterable[Kernel]) -> float | None:
+    return total(k.flops for k in kernels)

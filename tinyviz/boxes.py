@@ -1,0 +1,96 @@
+"""The graph folded to its modules: one box for each top-level module and phase, laid out in ranks."""
+
+from __future__ import annotations
+
+from tinyviz import layout
+from tinyviz.svg import Svg, css, cut
+from tinyviz.viewdata import Box
+from tinyviz.wire import Nodes, Program
+
+WIDTH, HEIGHT = 116.0, 42.0
+
+
+def top(module: str, depth: int = 2) -> str:
+    """'model.fc1.gelu' -> 'model.fc1'."""
+    return ".".join(module.split(".")[:depth])
+
+
+def module_boxes(p: Program) -> tuple[list[Box], list[list[int]], float, float]:
+    """(boxes, edges between them, width, height). Nodes outside of modules are grouped by phase."""
+    ids = p.simplified or p.recorded
+    names = {n: (p.nodes.phase[n], top(p.nodes.module[n]) or "(no module)") for n in ids}
+    place: dict[tuple[str, str], int] = {}
+    boxes: list[Box] = []
+    for n in ids:
+        key = names[n]
+        if key not in place:
+            place[key] = len(boxes)
+            boxes.append(Box(key[1], "module", -1, [], 0.0, 0.0, WIDTH, HEIGHT))
+        boxes[place[key]].nodes.append(n)
+    by = {old: new for s in p.stages for old, new in zip(s.frames.replaced, s.frames.by, strict=True) if old != new}
+
+    def find(n: int) -> int:
+        while n in by:
+            n = by[n]
+        return n
+
+    pairs: set[tuple[int, int]] = set()
+    for n in ids:
+        for s in p.nodes.src[n]:
+            s = find(s) if p.simplified else s
+            if s in names and names[s] != names[n]:
+                pairs.add((place[names[s]], place[names[n]]))
+    edges = sorted(pairs)
+    _place(boxes, edges, [key[0] for key in place])
+    width = max([b.x + WIDTH / 2 for b in boxes], default=0.0)
+    height = max([b.y + HEIGHT / 2 for b in boxes], default=0.0)
+    return boxes, [list(e) for e in edges], width, height
+
+
+def _place(boxes: list[Box], edges: list[tuple[int, int]], phases: list[str]) -> None:
+    """Only edges that go on in the order of first use rank; gradients stand beside the module they belong to."""
+    forward = {b.name: i for i, b in enumerate(boxes) if phases[i] == "forward"}
+    src = [[a for a, b in edges if b == i and a < i] for i in range(len(boxes))]
+    nodes = Nodes(
+        phase=list(phases), forward=[forward.get(b.name, -1) if phases[i] == "backward" else -1 for i, b in enumerate(boxes)]
+    )
+    for name in ("op", "dtype", "shape", "src", "arg", "module", "lines", "origins", "derivative"):
+        setattr(nodes, name, [""] * len(boxes))
+    at = layout.layout(nodes, range(len(boxes)), src)
+    for i, b in enumerate(boxes):
+        b.x, b.y = at.x[i] or 0.0, at.y[i] or 0.0
+
+
+def draw_boxes(
+    out: Svg, p: Program, boxes: list[Box], edges: list[list[int]], x: float, y: float, width: float, height: float
+) -> None:
+    """Scaled to fit; edges behind boxes."""
+    if not boxes:
+        return
+    right, bottom = max(b.x + b.width / 2 for b in boxes), max(b.y + b.height / 2 for b in boxes)
+    scale = min(1.0, width / right, height / bottom)
+    for i, j in edges:
+        s, t = boxes[i], boxes[j]
+        x0, y0, x1, y1 = x + s.x * scale, y + (s.y + s.height / 2) * scale, x + t.x * scale, y + (t.y - t.height / 2) * scale
+        if t.y > s.y:
+            out.path(
+                f"M{x0:.1f} {y0:.1f}C{x0:.1f} {(y0 + y1) / 2:.1f} {x1:.1f} {(y0 + y1) / 2:.1f} {x1:.1f} {y1:.1f}",
+                "edge",
+                arrow=True,
+            )
+    for b in boxes:
+        phase = p.nodes.phase[b.nodes[0]]
+        left, upper = x + (b.x - b.width / 2) * scale, y + (b.y - b.height / 2) * scale
+        out.rect(
+            left,
+            upper,
+            b.width * scale,
+            b.height * scale,
+            f"box {css(phase)}",
+            rx=5,
+            tip=f"{b.name}, {phase}: {len(b.nodes)} nodes",
+        )
+        if scale > 0.45:
+            out.text(left + 5, upper + 14, cut(f"{phase[0].upper()} {b.name}", int(b.width * scale / 6.4)), "mono")
+        if scale > 0.8:
+            out.text(left + 5, upper + 30, f"{len(b.nodes)} nodes", "faint")

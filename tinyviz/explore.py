@@ -1,0 +1,130 @@
+"""From a recording to something on screen: pages for the widget, and text and SVG where there is none. A view that fails shows its
+error in its place; the user's cell goes on."""
+
+from __future__ import annotations
+
+import base64
+import html
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tinyviz import viewdata, views, wire
+from tinyviz.codec import to_json
+from tinyviz.svg import Svg
+from tinyviz.wire import Selection
+
+if TYPE_CHECKING:
+    from tinyviz.recording import Recording
+
+
+@dataclass
+class Made:
+    """One view, made: its data, its text and its SVG; `error` when it failed, then text and SVG say so."""
+
+    data: Any
+    text: str
+    svg: str
+    error: str = ""
+
+
+def make(r: wire.Recording, name: str, program: int | None = None, selection: Selection | None = None) -> Made:
+    """Make one view. Never raises for what is in the recording; raises ValueError for an unknown view."""
+    view = views.get(name)
+    try:
+        data = view.data(r, program, selection)
+        return Made(data, view.text(r, data), view.svg(r, data))
+    except Exception as e:
+        error = f"{name}: {e}" if isinstance(e, ValueError) else f"the view {name!r} failed: {type(e).__name__}: {e}"
+        return Made(viewdata.ViewData(name, name, [], [], -1, error), error, str(Svg(600, error, [], [])), error)
+
+
+def page(
+    r: wire.Recording, names: tuple[str, ...], shown: str, program: int | None = None, selection: Selection | None = None
+) -> Any:
+    """The wire form of a `viewdata.Page` with these views, as JSON values."""
+    made = {name: make(r, name, program, selection) for name in names}
+    data = to_json(viewdata.Page(shown, r, viewdata.Views(), {name: m.text for name, m in made.items()}, selection))
+    for name, m in made.items():
+        data["views"][name] = to_json(m.data)
+    return data
+
+
+@dataclass
+class Explorer:
+    """What a notebook shows: one view, or all of them behind tabs (`view` None). Assign `selection` to select; read it to follow."""
+
+    recording: Recording
+    view: str | None = None
+    program: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.view or "overview"
+
+    @cached_property
+    def made(self) -> Made:
+        return make(self.recording.data, self.name, self.program, self.options.get("selection"))
+
+    @property
+    def text(self) -> str:
+        return self.made.text
+
+    @property
+    def svg(self) -> str:
+        return self.made.svg
+
+    @property
+    def data(self) -> Any:
+        """The view's data: a dataclass of `tinyviz.viewdata`."""
+        return self.made.data
+
+    @cached_property
+    def widget(self) -> Any:
+        """The live widget (`tinyviz.widget.ViewWidget`); raises ImportError or FileNotFoundError where it cannot be had."""
+        from tinyviz.widget import ViewWidget
+
+        names = (self.view,) if self.view else views.NAMES
+        selection = self.options.get("selection")
+        data = page(self.recording.data, names, self.name, self.program, selection)
+        chosen: Any = None if selection is None else {"kind": selection.kind, "id": selection.id}
+        name = self.view or "explorer"
+        return ViewWidget(name, data, text=self.text, svg=self.svg, recording=self.recording.data.id, selection=chosen)
+
+    @property
+    def selection(self) -> Selection | None:
+        """What is selected on screen."""
+        chosen = self.widget.selection
+        return None if chosen is None else Selection(chosen["kind"], chosen["id"])
+
+    @selection.setter
+    def selection(self, value: Selection | tuple[str, str] | None) -> None:
+        kind, id = (value.kind, value.id) if isinstance(value, Selection) else value or ("", "")
+        self.widget.selection = {"kind": kind, "id": id} if kind else None
+
+    def __repr__(self) -> str:
+        return self.text
+
+    __str__ = __repr__
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        try:
+            return self.widget._repr_mimebundle_(**kwargs)
+        except Exception as e:  # without a widget the drawing and the text remain
+            forms = {"text/plain": self.text}
+            try:
+                forms |= still(self.svg, self.text)
+            except Exception as drawing:
+                forms["text/plain"] += f"\n(no drawing: {type(drawing).__name__}: {drawing})"
+            if not isinstance(e, (ImportError, FileNotFoundError)):
+                forms["text/plain"] += f"\n(no live view: {type(e).__name__}: {e})"
+            return forms, {}
+
+
+def still(svg: str, text: str) -> dict[str, str]:
+    """The forms that need no front end of ours."""
+    source = base64.b64encode(svg.encode()).decode()
+    alt = html.escape(text.strip().partition("\n")[0])
+    image = f'<img alt="{alt}" style="max-width:100%" src="data:image/svg+xml;base64,{source}">'
+    return {"text/html": image, "image/svg+xml": svg}

@@ -1,0 +1,125 @@
+"""The one selection model: what lights up when something is selected. extension/src/ holds the same query in TypeScript.
+
+Nodes are the hub. A selection stands for a set of nodes; everything that serves one of these nodes is related. Within a kernel
+the texts are linked line by line: a source or instruction line stands for the line of the scheduled loops that it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tinyviz.wire import SELECTABLE, Program, Recording, Selection
+
+Related = dict[str, list[str]]
+
+
+def related(r: Recording, selection: Selection) -> Related:
+    """Kind -> ids of everything related to `selection`, itself included; kinds without any are left out.
+
+    Raises ValueError for a selection of an unknown kind, or of something that is not in the recording."""
+    if selection.kind not in SELECTABLE:
+        raise ValueError(f"nothing of kind {selection.kind!r} can be selected; kinds: {', '.join(SELECTABLE)}")
+    found: dict[str, list[str]] = {kind: [] for kind in SELECTABLE}
+    try:
+        ids = [int(part) for part in selection.id.split(".")]
+        if any(i < 0 for i in ids):
+            raise IndexError
+        if selection.kind in ("line", "rule"):
+            (the_one,) = ids
+            _ = (r.lines.line if selection.kind == "line" else r.rules.name)[the_one]
+            for at in range(len(r.programs)):
+                _program(r, at, selection.kind, [the_one], found)
+        else:
+            _ = r.programs[ids[0]]
+            _program(r, ids[0], selection.kind, ids[1:], found)
+    except (ValueError, IndexError):
+        raise ValueError(f"this recording has no {selection.kind} {selection.id!r}") from None
+    found[selection.kind].append(selection.id)
+    return {kind: sorted(set(ids), key=_order) for kind, ids in found.items() if ids}
+
+
+def _order(id: str) -> list[int]:
+    return [int(part) for part in id.split(".")]
+
+
+def _program(r: Recording, at: int, kind: str, ids: list[int], found: dict[str, list[str]]) -> None:
+    p = r.programs[at]
+    loop_lines: dict[int, set[int]] | None = None  # kernel -> scheduled lines, where the selection is inside of kernels' texts
+    if kind in ("loop", "source", "assembly"):
+        kernel, line = ids
+        code = getattr(p.kernels[kernel], "scheduled" if kind == "loop" else kind)
+        _ = code.text[line]
+        link = line if kind == "loop" else code.link[line] if code.link else -1
+        loop_lines = {kernel: {link} if link >= 0 else set()}
+        nodes = set(p.kernels[kernel].scheduled.nodes[link]) if link >= 0 else set()
+    else:
+        nodes = _nodes(r, p, kind, ids)
+    _add(r, at, p, nodes, loop_lines, found)
+
+
+def _nodes(r: Recording, p: Program, kind: str, ids: list[int]) -> set[int]:
+    """The nodes that a selection stands for."""
+    if kind == "line":
+        return {n for n, lines in enumerate(p.nodes.lines) if ids[0] in lines}
+    if kind == "rule":
+        return {s.frames.by[k] for s in p.stages for k, rule in enumerate(s.frames.rule) if rule == ids[0]}
+    if kind == "node":
+        (n,) = ids
+        _ = p.nodes.op[n]
+        return _family(p, n)
+    if kind == "firing":
+        stage, k = ids
+        f = p.stages[stage].frames
+        return {f.replaced[k], f.by[k], *f.added[k], *f.removed[k]}
+    if kind == "decision":
+        return set(p.decisions[ids[0]].nodes)
+    if kind == "kernel":
+        return set(p.kernels[ids[0]].nodes)
+    if kind == "call":
+        return set(p.kernels[p.calls[ids[0]].kernel].nodes)
+    slot = p.slots[ids[0]]
+    return {slot.node} if slot.node >= 0 else set()
+
+
+def _family(p: Program, n: int) -> set[int]:
+    """A node with its gradient's nodes, or a backward node with its forward node; and what each has become or came from."""
+    forward = p.nodes.forward
+    family = {n} | {b for b, f in enumerate(forward) if f == n}
+    if forward[n] >= 0:
+        family.add(forward[n])
+    by = {old: new for s in p.stages for old, new in zip(s.frames.replaced, s.frames.by, strict=True) if old != new}
+    for m in list(family):
+        while m in by:
+            m = by[m]
+            family.add(m)
+    return family
+
+
+def _add(
+    r: Recording, at: int, p: Program, nodes: set[int], loop_lines: dict[int, set[int]] | None, found: dict[str, list[str]]
+) -> None:
+    def put(kind: str, ids: Iterable[int | str]) -> None:
+        found[kind] += [f"{at}.{i}" for i in ids]
+
+    put("node", nodes)
+    found["line"] += [str(line) for n in nodes for line in p.nodes.lines[n]]
+    for s, stage in enumerate(p.stages):
+        f = stage.frames
+        for k in range(len(f)):
+            if f.replaced[k] in nodes or f.by[k] in nodes:
+                put("firing", [f"{s}.{k}"])
+                found["rule"].append(str(f.rule[k]))
+    put("decision", [i for i, d in enumerate(p.decisions) if nodes.intersection(d.nodes)])
+    put("slot", [i for i, slot in enumerate(p.slots) if slot.node in nodes])
+    kernels = list(loop_lines) if loop_lines is not None else [i for i, k in enumerate(p.kernels) if nodes.intersection(k.nodes)]
+    put("kernel", kernels)
+    put("call", [i for i, c in enumerate(p.calls) if c.kernel in kernels])
+    for i in kernels:
+        kernel = p.kernels[i]
+        if loop_lines is not None:
+            lines = loop_lines[i]
+        else:
+            lines = {j for j, row in enumerate(kernel.scheduled.nodes) if nodes.intersection(row)}
+        put("loop", [f"{i}.{j}" for j in lines])
+        for kind, code in (("source", kernel.source), ("assembly", kernel.assembly)):
+            put(kind, [f"{i}.{j}" for j, link in enumerate(code.link) if link in lines])

@@ -1,0 +1,128 @@
+"""`Recording`: what `watch` gives back and `load` reads. Its data is made when first asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyviz import views, wire
+from tinyviz.links import related
+from tinyviz.wire import Selection
+
+if TYPE_CHECKING:
+    from tinyviz.explore import Explorer
+    from tinyviz.record import Recorder
+
+
+class Recording:
+    """Everything that was recorded. `data` is the wire form (see `tinyviz.wire`): plain dataclasses that any script may read.
+
+    In a notebook it draws itself; `print(rec)` gives the overview as text; `rec.view("fusion")` one view, in all its forms.
+    """
+
+    def __init__(self, data: wire.Recording | None = None, recorder: Recorder | None = None) -> None:
+        self._data, self._recorder = data, recorder
+        self._built_at = -1
+
+    @property
+    def data(self) -> wire.Recording:
+        """The wire form. While recording goes on it is made anew when something came in since."""
+        r = self._recorder
+        if r is not None and (self._data is None or self._built_at != _size(r)):
+            from tinyviz.magics import notebook
+            from tinyviz.record import build
+
+            book = notebook()
+            size = _size(r)
+            self._data = build(r, book.name_file if book is not None else None)
+            self._built_at = size
+            if r.ended is not None:
+                self._recorder = None  # the engine's objects may go
+        assert self._data is not None
+        return self._data
+
+    @property
+    def programs(self) -> list[wire.Program]:
+        return self.data.programs
+
+    @property
+    def kernels(self) -> list[wire.Kernel]:
+        """The kernels of the program that took most of the time; [] when nothing ran."""
+        data = self.data
+        return data.programs[views.choose(data, None, None)].kernels if data.programs else []
+
+    def view(
+        self, name: str | None = None, program: int | None = None, selection: Selection | tuple[str, str] | None = None
+    ) -> Explorer:
+        """One view (a name of `tinyviz.views.NAMES`), or all behind tabs. Raises ValueError for a name that there is not."""
+        from tinyviz.explore import Explorer
+
+        if name is not None:
+            views.get(name)
+        if isinstance(selection, tuple):
+            selection = Selection(*selection)
+        return Explorer(self, name, program, {"selection": selection} if selection is not None else {})
+
+    def related(self, kind: str, id: str) -> dict[str, list[str]]:
+        """Everything that belongs to one thing, by kind; see `tinyviz.links.related`."""
+        return related(self.data, Selection(kind, id))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a .tvz file: zipped JSON with checksums. Returns its path."""
+        from tinyviz.tvz import save
+
+        return save(self.data, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recording:
+        """Read a .tvz file; executes nothing. Raises FileNotFoundError, or ValueError that says what is wrong with the file."""
+        from tinyviz.tvz import load
+
+        return cls(load(path))
+
+    def html(self, path: str | os.PathLike[str]) -> Path:
+        """Write one self-contained interactive page. Returns its path."""
+        from tinyviz.export import write
+
+        return write(self, path)
+
+    def dot(self, program: int | None = None) -> str:
+        """The graph in Graphviz's DOT language."""
+        from tinyviz.dot import dot
+
+        data = self.data
+        return dot(data, views.choose(data, program, None))
+
+    def __repr__(self) -> str:
+        return self.view("overview").text
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return self.view()._repr_mimebundle_(**kwargs)
+
+
+def _size(r: Recorder) -> int:
+    """Grows with everything that comes in."""
+    folded = [*r.realized.values(), *r.caches.values(), *r.waits.values()]
+    return sum(p.count for p in r.programs.values()) + sum(f.count for f in folded) + (r.ended is not None)
+
+
+@contextlib.contextmanager
+def watch(title: str = "") -> Iterator[Recording]:
+    """Record everything that the engine does inside: `with tv.watch() as rec: ...`; then look at `rec`."""
+    from tinyviz.record import Recorder
+
+    recorder = Recorder(title)
+    recording = Recording(recorder=recorder)
+    recorder.start()
+    try:
+        yield recording
+    finally:
+        recorder.stop()
+
+
+def load(path: str | os.PathLike[str]) -> Recording:
+    """Read a .tvz file; see `Recording.load`."""
+    return Recording.load(path)

@@ -1,0 +1,135 @@
+"""kernel: the loops of a kernel, its schedule, its source and its instructions, linked line by line."""
+
+from __future__ import annotations
+
+from tinyviz import analysis, texts, units
+from tinyviz.svg import LINE, Svg, css, cut
+from tinyviz.viewdata import KernelData, KernelRow
+from tinyviz.views import base, choose
+from tinyviz.views.lines import where
+from tinyviz.wire import PHASES, Code, Kernel, Recording, Selection
+
+NAME = "kernel"
+HOWTO = (
+    "One kernel from left to right: its loops, what the compiler got, and the instructions that came out.",
+    "Numbers at the left of a line link it: the same number is the same line of the scheduled loops.",
+    "Figures are of one launch; the shares say which of your lines it works for.",
+)
+SVG_LINES = 60
+TEXT_LINES = 400
+
+
+def data(r: Recording, program: int | None = None, selection: Selection | None = None) -> KernelData:
+    at = choose(r, program, selection)
+    p = r.programs[at]
+    rows = analysis.kernel_rows(p)
+    shown = 0
+    if selection is not None and selection.kind in ("kernel", "loop", "source", "assembly"):
+        shown = int(selection.id.split(".")[1])
+        if shown >= len(rows):
+            raise ValueError(f"the program has {len(rows)} kernels, counted from 0; there is no {shown}")
+    elif rows:
+        shown = max(rows, key=lambda k: (k.seconds or k.seconds_predicted or 0.0, -k.kernel)).kernel
+    decisions = [[i for i, d in enumerate(p.decisions) if d.kernel == k.kernel] for k in rows]
+    title = f"Kernel {shown}: {p.kernels[shown].name}" if rows else "Kernel: none was recorded"
+    return KernelData(**base(NAME, title, HOWTO, PHASES, at), kernel=shown, rows=rows, decisions=decisions)
+
+
+def facts(k: Kernel, row: KernelRow) -> list[list[str]]:
+    """Name and value of each figure of one kernel, of all its launches in one run."""
+    issued = units.MISSING if k.bytes_issued is None else units.nbytes(k.bytes_issued)
+    expanded = units.MISSING if k.flops_expanded is None else units.count(k.flops_expanded)
+    flops = f"{units.count(row.flops)} (after expansion {expanded})"
+    low, high = units.seconds(k.seconds_predicted_low), units.seconds(k.seconds_predicted_high)
+    spread = f" ({units.seconds(row.seconds_low)} to {units.seconds(row.seconds_high)})" if row.seconds is not None else ""
+    return [
+        ["launches per run", str(len(row.calls))],
+        ["FLOPs", flops],
+        ["bytes read, written, issued", f"{units.nbytes(row.bytes_read)}, {units.nbytes(row.bytes_written)}, {issued}"],
+        ["time predicted", f"{units.seconds(row.seconds_predicted)} ({low} to {high}) {k.bound}".rstrip()],
+        ["time measured", units.seconds(row.seconds) + spread],
+    ]
+
+
+def text(r: Recording, d: KernelData) -> str:
+    p = r.programs[d.program]
+    if not d.rows:
+        return texts.heading(d.title, d.howto) + "no kernel was recorded"
+    k, row = p.kernels[d.kernel], d.rows[d.kernel]
+    out = [texts.heading(d.title, d.howto) + texts.table(["figure", "value"], facts(k, row))]
+    if len(k.shares):
+        rows = [[where(r, i), phase, units.percent(share), "" if i < 0 else cut(r.lines.text[i], 60)]
+                for i, phase, share in zip(k.shares.line, k.shares.phase, k.shares.share, strict=True)]  # fmt: skip
+        out.append("for which lines it works\n" + texts.table(["line", "phase", "share", "code"], rows, (2,)))
+    out.append("loops\n" + listing(k.loops))
+    out.append("schedule\n" + ("\n".join(f"  {s}" for s in k.schedule) or "  as it is: no primitive was applied"))
+    for i in d.decisions[d.kernel]:
+        x = p.decisions[i]
+        if x.stage == "schedule":
+            refused = "".join(f"; not {v}: {why}" for v, why in x.alternatives.items())
+            out.append(f"  {x.kind}: {x.verdict}. {x.reason}{refused}")
+    out.append("scheduled loops\n" + listing(k.scheduled, own=True))
+    for name, code in (("source", k.source), ("assembly", k.assembly)):
+        out.append(f"{name} ({code.language or 'none'})\n" + (listing(code) if code.text else f"  {units.MISSING} {k.missing}"))
+    return "\n\n".join(out)
+
+
+def listing(code: Code, own: bool = False) -> str:
+    """Each line with the number of the scheduled line that it does."""
+    if not code.text:
+        return f"  {units.MISSING}"
+    rows = []
+    for i, line in enumerate(code.text[:TEXT_LINES]):
+        link = i if own else code.link[i] if code.link else -1
+        rows.append(f"{link if link >= 0 else '':>4} {line}".rstrip())
+    if len(code.text) > TEXT_LINES:
+        rows.append(f"     … and {len(code.text) - TEXT_LINES} more lines")
+    return "\n".join(rows)
+
+
+def svg(r: Recording, d: KernelData) -> str:
+    p = r.programs[d.program]
+    out = Svg(1240, d.title, d.howto, d.legend)
+    out.y += 8
+    if not d.rows:
+        out.text(12, out.y + LINE, "no kernel was recorded")
+        return str(out)
+    k, row = p.kernels[d.kernel], d.rows[d.kernel]
+    for name, value in facts(k, row):
+        out.y += LINE
+        out.text(12, out.y, name, "faint")
+        out.text(210, out.y, value)
+    for line, phase, share in zip(k.shares.line, k.shares.phase, k.shares.share, strict=True):
+        out.y += LINE
+        out.mark(12, out.y - 11, phase if phase in PHASES else "host")
+        out.text(32, out.y, f"{units.percent(share)} for {where(r, line)}", "mono")
+        out.text(210, out.y, "" if line < 0 else cut(r.lines.text[line], 100), "mono")
+    if k.schedule:
+        out.y += LINE
+        out.text(12, out.y, "schedule", "faint")
+        out.text(210, out.y, cut("; ".join(k.schedule), 150), "mono")
+    top = out.y + LINE + 12
+    columns = [("scheduled loops", k.scheduled, 12.0, 400.0), (f"source, {k.source.language or 'none'}", k.source, 424.0, 420.0),
+               ("assembly", k.assembly, 856.0, 372.0)]  # fmt: skip
+    for title, code, x, width in columns:
+        out.text(x, top, title, "bold")
+        _column(out, code, x, top, width, code is k.scheduled, k.missing)
+    return str(out)
+
+
+def _column(out: Svg, code: Code, x: float, y: float, width: float, own: bool, missing: str) -> None:
+    fits = int((width - 34) / 6.7)
+    if not code.text:
+        out.text(x, y + LINE, units.MISSING + " " + cut(missing, fits), "faint")
+    for i, line in enumerate(code.text[:SVG_LINES]):
+        y += LINE - 3
+        link = i if own else code.link[i] if code.link else -1
+        if link >= 0 and link % 2:
+            out.rect(x, y - 10, width, LINE - 3, "raised")
+        out.text(x + 24, y, str(link) if link >= 0 else "", "mono faint end")
+        out.text(x + 30, y, cut(line, fits), "mono")
+    if len(code.text) > SVG_LINES:
+        out.text(x + 30, y + LINE, f"… and {len(code.text) - SVG_LINES} more lines", "faint")
+
+
+__all__ = ["NAME", "css", "data", "facts", "listing", "svg", "text"]

@@ -1,0 +1,201 @@
+"""timeline: when did what run, what did the host wait for, and did the predictions hold?"""
+
+from __future__ import annotations
+
+from tinyviz import analysis, texts, units
+from tinyviz.svg import LINE, Svg, css, cut
+from tinyviz.viewdata import LedgerRow, Segment, TimelineData
+from tinyviz.views import base, choose
+from tinyviz.views.lines import where
+from tinyviz.wire import PHASES, Program, Recording, Selection
+
+NAME = "timeline"
+HOWTO = (
+    "Above one run of the program: its kernels one after the other, and the time around them.",
+    "Below the ledger: what was predicted before anything ran, and the median of what was measured. A dash means: not known.",
+    "A ✗ marks a difference that is larger than the prediction's error bar and the measurement's spread together.",
+)
+
+
+def data(r: Recording, program: int | None = None, selection: Selection | None = None) -> TimelineData:
+    at = choose(r, program, selection)
+    p = r.programs[at]
+    shared = base(NAME, f"Timeline: {p.name}", HOWTO, (*PHASES, "host"), at)
+    return TimelineData(**shared, run=run(p), recording=whole(r), compile=compiling(p), ledger=ledger(p), runs=p.launches.count)
+
+
+def add(s: Segment, lane: str, label: str, start: float, seconds: float, category: str, call: int = -1, line: int = -1) -> None:
+    for column, value in zip(vars(s).values(), (lane, label, start, seconds, category, call, line), strict=True):
+        column.append(value)
+
+
+def run(p: Program) -> Segment:
+    """One run: start times of the last full one, durations of the median."""
+    out = Segment()
+    full = next((x for x in reversed(p.launches.runs) if x.starts), None)
+    if full is None:
+        return out
+    phases = [k.phases for k in analysis.kernel_rows(p)]
+    for c, call in enumerate(p.calls):
+        mine = phases[call.kernel]
+        add(out, "kernels", p.kernels[call.kernel].name, full.starts[c], full.seconds[c], mine[-1] if mine else "host", c)
+    end = max(full.starts[c] + full.seconds[c] for c in range(len(p.calls)))
+    add(out, "host", "launch and return", 0.0, max(full.host_seconds, end), "host")
+    return out
+
+
+def whole(r: Recording) -> Segment:
+    """The recording from its beginning: what forced computations, and the runs that were kept in full."""
+    out = Segment()
+    for x in r.realized:
+        add(out, "host", f"{x.cause}" + (f" ×{x.count}" if x.count > 1 else ""), x.began, 0.0, "host", line=x.line)
+    for w in r.waits:
+        add(out, "host", f"wait: {w.reason}", w.began, w.seconds, "host")
+    for p in r.programs:
+        for each in p.launches.runs:
+            add(out, "runs", p.name, each.began, each.host_seconds, "host")
+    return out
+
+
+def compiling(p: Program) -> Segment:
+    """The stages one after the other; those whose time is not known are left out."""
+    out = Segment()
+    at = 0.0
+    for s in p.stages:
+        if s.seconds is not None:
+            add(out, "compile", s.name, at, s.seconds, "host")
+            at += s.seconds
+    return out
+
+
+def ledger(p: Program) -> list[LedgerRow]:
+    """Predicted beside measured: for the program, then for each kernel."""
+    c, ran = p.certificate, p.launches.count > 0
+    exact = [
+        ("kernels", "", c.kernels, len(p.kernels) if ran else None),
+        ("launches", "", c.launches, len(p.calls) if ran else None),
+        ("FLOPs", "flops", c.flops, None),
+        ("bytes read", "bytes", c.bytes_read, None),
+        ("bytes written", "bytes", c.bytes_written, None),
+        ("peak memory", "bytes", c.peak_bytes, p.peak_bytes),
+    ]
+    rows = [_row(name, unit, -1, (a, a, a), (b, b, b)) for name, unit, a, b in exact]
+    ran_for = (p.launches.host_median, p.launches.host_low, p.launches.host_high)
+    rows.append(_row("time of one run", "s", -1, (c.seconds, c.seconds_low, c.seconds_high), ran_for))
+    for k in analysis.kernel_rows(p):
+        kernel, n = p.kernels[k.kernel], len(k.calls)
+        low, high = analysis.times_of(kernel.seconds_predicted_low, n), analysis.times_of(kernel.seconds_predicted_high, n)
+        predicted = (k.seconds_predicted, low, high)
+        rows.append(_row(f"time of {kernel.name}", "s", k.kernel, predicted, (k.seconds, k.seconds_low, k.seconds_high)))
+    return rows
+
+
+Three = tuple[float | None, float | None, float | None]
+
+
+def _row(name: str, unit: str, kernel: int, a: Three, b: Three) -> LedgerRow:
+    agrees = None
+    if a[0] is not None and b[0] is not None:
+        low_a, high_a = a[1] if a[1] is not None else a[0], a[2] if a[2] is not None else a[0]
+        low_b, high_b = b[1] if b[1] is not None else b[0], b[2] if b[2] is not None else b[0]
+        agrees = low_a <= high_b and low_b <= high_a
+    return LedgerRow(name, unit, kernel, *a, *b, agrees)
+
+
+def ledger_text(d: TimelineData) -> str:
+    rows = []
+    for x in d.ledger:
+        bar = ""
+        if x.predicted_low is not None and x.predicted_low != x.predicted:
+            bar = f"{units.amount(x.predicted_low, x.unit)} to {units.amount(x.predicted_high, x.unit)}"
+        spread = ""
+        if x.measured_low is not None and x.measured_low != x.measured:
+            spread = f"{units.amount(x.measured_low, x.unit)} to {units.amount(x.measured_high, x.unit)}"
+        sign = {True: "✓", False: "✗", None: ""}[x.agrees]
+        rows.append([x.name, units.amount(x.predicted, x.unit), bar, units.amount(x.measured, x.unit), spread, sign])
+    return texts.table(["", "predicted", "error bar", "measured", "quartiles", ""], rows, (1, 3))
+
+
+def text(r: Recording, d: TimelineData) -> str:
+    p = r.programs[d.program]
+    out = [texts.heading(d.title, d.howto) + f"{d.runs} runs" + ("" if d.runs else ": nothing was measured")]
+    kernels = [i for i in range(len(d.run)) if d.run.lane[i] == "kernels"]
+    if kernels:
+        end = max(d.run.start[i] + d.run.seconds[i] for i in range(len(d.run)))
+        rows = []
+        for i in kernels:
+            bar = texts.bar(d.run.seconds[i] / end, 30) if end else ""
+            rows.append([str(d.run.call[i]), d.run.label[i], units.seconds(d.run.start[i]), units.seconds(d.run.seconds[i]), bar])
+        out.append("one run\n" + texts.table(["#", "kernel", "start", "time", ""], rows, (0, 2, 3)))
+    out.append("ledger\n" + ledger_text(d))
+    if len(d.compile):
+        rows = [[d.compile.label[i], units.seconds(d.compile.seconds[i])] for i in range(len(d.compile))]
+        out.append("compilation\n" + texts.table(["stage", "time"], rows, (1,)))
+    if r.realized:
+        rows = [[x.cause, str(x.count), where(r, x.line) if x.line >= 0 else units.MISSING] for x in r.realized]
+        out.append("what forced a computation\n" + texts.table(["cause", "times", "line"], rows, (1,)))
+    if r.caches:
+        rows = [
+            [c.cache, "hit" if c.hit else "miss", str(c.count), c.guard, f"{c.old} → {c.new}" if c.guard and c.old else c.new]
+            for c in r.caches
+        ]
+        out.append("caches\n" + texts.table(["cache", "", "times", "guard that failed", "change"], rows, (2,)))
+    if p.missing:
+        out.append("missing: " + "; ".join(p.missing))
+    return "\n\n".join(out)
+
+
+def svg(r: Recording, d: TimelineData) -> str:
+    p = r.programs[d.program]
+    out = Svg(1000, d.title, d.howto, d.legend)
+    out.y += 10
+    end = max([d.run.start[i] + d.run.seconds[i] for i in range(len(d.run))], default=0.0)
+    if end:
+        for lane in ("host", "kernels"):
+            out.y += 30
+            out.text(12, out.y, lane, "bold")
+            for i in range(len(d.run)):
+                if d.run.lane[i] == lane:
+                    x, width = 90 + 890 * d.run.start[i] / end, 890 * d.run.seconds[i] / end
+                    tip = f"{d.run.label[i]}: {units.seconds(d.run.seconds[i])}"
+                    out.rect(x, out.y - 15, max(width, 0.6), 20, f"fill {css(d.run.category[i])}", rx=2, tip=tip)
+                    if width > 60:
+                        out.text(x + 4, out.y, cut(d.run.label[i], int(width / 7)), "ontop")
+        out.y += LINE + 4
+        for i in range(5):
+            out.text(
+                90 + 890 * i / 4, out.y, units.seconds(end * i / 4), "faint mono " + ("end" if i == 4 else "mid" if i else "")
+            )
+    else:
+        out.y += LINE
+        out.text(12, out.y, f"{units.MISSING} no run with clocks was recorded", "faint")
+    out.y += 14
+    for x, name, classes in ((12, "ledger", "bold"), (470, "predicted", "faint end"), (700, "measured", "faint end")):
+        out.text(x, out.y + LINE, name, classes)
+    out.y += LINE
+    for row in d.ledger[:40]:
+        out.y += LINE
+        out.text(12, out.y, cut(row.name, 48))
+        out.text(470, out.y, units.amount(row.predicted, row.unit), "mono end")
+        if row.predicted_low is not None and row.predicted_low != row.predicted:
+            out.text(
+                480,
+                out.y,
+                f"({units.amount(row.predicted_low, row.unit)}–{units.amount(row.predicted_high, row.unit)})",
+                "mono faint",
+            )
+        out.text(700, out.y, units.amount(row.measured, row.unit), "mono end")
+        if row.measured_low is not None and row.measured_low != row.measured:
+            out.text(
+                710,
+                out.y,
+                f"({units.amount(row.measured_low, row.unit)}–{units.amount(row.measured_high, row.unit)})",
+                "mono faint",
+            )
+        sign = {True: "✓ agrees", False: "✗ differs", None: ""}[row.agrees]
+        out.text(880, out.y, sign, "bold" if row.agrees is False else "faint")
+    if len(d.ledger) > 40:
+        out.text(12, out.y + LINE, f"… and {len(d.ledger) - 40} more rows", "faint")
+    if p.missing:
+        out.text(12, out.y + 2 * LINE, cut("missing: " + "; ".join(p.missing), 150), "faint")
+    return str(out)
