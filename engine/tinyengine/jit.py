@@ -14,7 +14,7 @@ The contract:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -146,7 +146,7 @@ class jit(Generic[F]):
 
         global _trace
         slots = [Placeholder(t.node.size, t.dtype, f"arg{i}") for i, t in enumerate(leaves)]
-        inside = {id(t): core.make(Node("buffer", t.dtype, t.shape, (), b, t.node.origin), t.flow) for t, b in zip(leaves, slots, strict=True)}
+        inside = iter([core.make(Node("buffer", t.dtype, t.shape, (), b, t.node.origin), t.flow) for t, b in zip(leaves, slots, strict=True)])
         before = {id(t): t.node for t in engine.live()}
         trace = _trace = _Trace()
         plain_offset, random.offset_node = random.offset_node, trace.offset_node
@@ -214,9 +214,10 @@ def _changed(old: Any, new: Any, path: str = "arguments") -> tuple[str, Any, Any
     return path, old, new
 
 
-def _substitute(x: Any, placeholders: dict[int, Any], tensor: type) -> Any:
+def _substitute(x: Any, placeholders: Iterator[Any], tensor: type) -> Any:
+    """The same arguments with the next placeholder for each tensor, in the order of `_signature`: a tensor given twice is two inputs."""
     if isinstance(x, tensor):
-        return placeholders[id(x)]
+        return next(placeholders)
     if isinstance(x, (tuple, list)):
         return type(x)(_substitute(i, placeholders, tensor) for i in x)
     if isinstance(x, dict):

@@ -1,0 +1,111 @@
+"""realize: what is cached, what forces a computation, and that no tensor ever reads memory of the wrong time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tinyengine import backends, hooks
+from tinyengine import realize as engine
+from tinyengine.tensor import Tensor
+
+
+@pytest.fixture(params=["reference", "llvm"], autouse=True)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    with backends.use(request.param):
+        yield request.param
+
+
+def array(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+
+
+def test_equal_graphs_share_one_program() -> None:
+    events: list[hooks.Event] = []
+    with hooks.subscribed(events.append, hooks.CacheHit, hooks.CacheMiss):
+        for _ in range(3):
+            a = array(5, 7)
+            np.testing.assert_allclose((Tensor(a) * 1.25 + 0.75).numpy(), a * np.float32(1.25) + np.float32(0.75), rtol=1e-6)
+    program = [e for e in events if e.cache == "program"]
+    assert [type(e).__name__ for e in program][1:] == ["CacheHit", "CacheHit"]
+
+
+def test_a_miss_names_the_guard() -> None:
+    (Tensor(array(3, 5)) - 0.125).numpy()
+    events: list[hooks.CacheMiss] = []
+    with hooks.subscribed(events.append, hooks.CacheMiss):
+        (Tensor(array(3, 6)) - 0.125).numpy()
+    miss = next(e for e in events if e.cache == "program")
+    assert miss.guard.startswith("shape of %") and miss.old == (3, 5) and miss.new == (3, 6)
+
+
+def test_realized_says_what_forced_it_and_where() -> None:
+    events: list[hooks.Realized] = []
+    with hooks.subscribed(events.append, hooks.Realized):
+        Tensor(array(3)).sum().item()
+    assert events[0].cause == "item"
+    assert events[0].origin.frames[0].text == "Tensor(array(3)).sum().item()"
+
+
+def test_a_lazy_value_reads_the_content_of_its_time() -> None:
+    a = array(4)
+    w = Tensor(a)
+    before = (w * 2).sum()
+    view = w.reshape(2, 2)
+    w.assign(w + 1)
+    w.realize()
+    np.testing.assert_allclose(w.numpy(), a + 1, rtol=1e-6)
+    assert before.item() == pytest.approx(2 * a.sum(), rel=1e-4, abs=1e-5)
+    np.testing.assert_array_equal(view.numpy(), a.reshape(2, 2))
+
+
+def test_two_updates_before_one_computation() -> None:
+    a = array(4)
+    w = Tensor(a)
+    w.assign(w + 1)
+    w.assign(w * 3)
+    np.testing.assert_allclose(w.numpy(), (a + 1) * 3, rtol=1e-5)
+
+
+def test_swap_through_updates() -> None:
+    a, b = array(4), array(4) + 5
+    x, y = Tensor(a), Tensor(b)
+    old = x + 0
+    x.assign(y + 0)
+    y.assign(old)
+    Tensor.realize(x, y)
+    np.testing.assert_allclose(x.numpy(), b)
+    np.testing.assert_allclose(y.numpy(), a)
+
+
+def test_a_view_that_is_computed_has_memory_of_its_own() -> None:
+    x = Tensor(array(6))
+    y = x.reshape(2, 3)
+    y.realize()
+    assert y.node.arg is not x.node.arg
+
+
+def test_an_interrupt_while_compiling_leaves_the_engine_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = Tensor(array(3)) * 0.3125
+    real = engine.Lowered.executable.func
+
+    def interrupted(self: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine.Lowered.executable, "func", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        x.numpy()
+    monkeypatch.setattr(engine.Lowered.executable, "func", real)
+    np.testing.assert_allclose(x.numpy(), array(3) * np.float32(0.3125), rtol=1e-6)
+
+
+def test_a_failing_subscriber_changes_nothing() -> None:
+    def broken(event: hooks.Event) -> None:
+        raise ValueError("a broken observer")
+
+    hooks.errors.clear()
+    with hooks.subscribed(broken):
+        assert Tensor(np.ones(3, np.float32)).sum().item() == 3
+    assert hooks.errors and isinstance(hooks.errors[0][1], ValueError)
