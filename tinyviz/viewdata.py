@@ -130,17 +130,15 @@ class StagesData(ViewData):
 
 @dataclass
 class FusionEdge:
-    """One edge producer -> consumer with its decision."""
+    """One edge producer -> consumer; reason, numbers and alternatives are those of its decision."""
 
     producer: int  # node id
     consumer: int
     verdict: str  # inline, at loop, whole
     where: str  # loop, for "at loop"
-    reason: str
     bytes_saved: float | None
     flops_recomputed: float | None
-    alternatives: dict[str, str]
-    decision: int
+    decision: int  # into decisions of the program
     kernel: int  # of the consumer; -1
 
 

@@ -393,17 +393,15 @@ export interface StagesData extends ViewData {
   rows: StageRow[];
 }
 
-/** One edge producer -> consumer with its decision. */
+/** One edge producer -> consumer; reason, numbers and alternatives are those of its decision. */
 export interface FusionEdge {
   producer: number;  // node id
   consumer: number;
   verdict: string;  // inline, at loop, whole
   where: string;  // loop, for "at loop"
-  reason: string;
   bytes_saved: number | null;
   flops_recomputed: number | null;
-  alternatives: Record<string, string>;
-  decision: number;
+  decision: number;  // into decisions of the program
   kernel: number;  // of the consumer; -1
 }
 

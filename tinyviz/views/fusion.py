@@ -39,7 +39,7 @@ def data(r: Recording, program: int | None = None, selection: Selection | None =
         counts[word] = counts.get(word, 0) + 1
         rest = d.verdict.removeprefix(word).lstrip(", ")
         saved, again = d.numbers.get("bytes_saved"), d.numbers.get("flops_recomputed")
-        edges.append(FusionEdge(producer, consumer, word, rest, d.reason, saved, again, d.alternatives, i, of.get(consumer, -1)))
+        edges.append(FusionEdge(producer, consumer, word, rest, saved, again, i, of.get(consumer, -1)))
     edges.sort(key=lambda e: (e.kernel < 0, e.kernel, e.decision))
     legend = ("inline", "at loop", "whole")
     return FusionData(**base(NAME, f"Fusion: {p.name}", HOWTO, legend, at), edges=edges, groups=groups, counts=counts)
@@ -69,8 +69,9 @@ def text(r: Recording, d: FusionData) -> str:
     for kernel in sorted({e.kernel for e in d.edges}, key=lambda k: (k < 0, k)):
         rows = []
         for e in (x for x in d.edges if x.kernel == kernel):
-            rows.append([edge_text(p, e), f"{e.verdict} {e.where}".strip(), e.reason, numbers_text(p.decisions[e.decision])])
-            rows += [["", f"not {v}", why, ""] for v, why in e.alternatives.items()]
+            made = p.decisions[e.decision]
+            rows.append([edge_text(p, e), f"{e.verdict} {e.where}".strip(), made.reason, numbers_text(made)])
+            rows += [["", f"not {v}", why, ""] for v, why in made.alternatives.items()]
         name = f"kernel {kernel}: {p.kernels[kernel].name}" if kernel >= 0 else "in no kernel"
         out.append(f"{name}\n" + texts.table(["edge", "verdict", "reason", "numbers"], rows))
     if d.groups:
@@ -94,12 +95,12 @@ def svg(r: Recording, d: FusionData) -> str:
         out.mark(20, out.y - 11, e.verdict if e.verdict in ("inline", "at loop", "whole") else "host")
         out.text(40, out.y, cut(edge_text(p, e), 34), "mono")
         out.text(290, out.y, cut(f"{e.verdict} {e.where}".strip(), 26), "bold")
-        rows = wrap(e.reason, 78)
+        rows = wrap(p.decisions[e.decision].reason, 78)
         for row in rows[:3]:
             out.text(470, out.y, row)
             out.y += LINE - 2
         out.y -= LINE - 2
-        for v, why in e.alternatives.items():
+        for v, why in p.decisions[e.decision].alternatives.items():
             out.y += LINE - 2
             out.text(470, out.y, cut(f"not {v}: {why}", 82), "faint")
         out.path(f"M20 {out.y + 5:.1f}H968", f"rule {css('host')}")
