@@ -77,7 +77,7 @@ def as_dtype(x: Any) -> DType:
         return x
     if isinstance(x, str):
         return by_name(x)
-    if x in (bool, int, float):
+    if isinstance(x, type) and x in (bool, int, float):  # np.dtype('int64') == int
         return {bool: bool_, int: default_int, float: default_float}[x]
     try:
         return by_name(np.dtype(x).name)

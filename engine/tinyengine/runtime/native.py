@@ -55,7 +55,7 @@ class NativeProgram:
         self._slots = Buffer(max(1, len(slots)), dtypes.uint64)
         self._block = Buffer(16, dtypes.int64)
         self._slots.array[: len(slots)] = slots
-        self._addresses = memoryview(self._slots.array)
+        self._addresses = self._slots.array.data
         block, at = self._block.array, 0
         for i, s in enumerate(steps):
             self._which.array[at : at + len(s.which)] = s.which
@@ -63,7 +63,7 @@ class NativeProgram:
             at += len(s.which)
         block[:] = 0
         block[0], block[1], block[2], block[4] = self._table.address, n, self._slots.address, first_write
-        self._words = memoryview(block)
+        self._words = block.data
         self._last: Sequence[Buffer] = ()
 
     def _bind(self) -> None:

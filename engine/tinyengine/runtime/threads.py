@@ -36,7 +36,8 @@ def thread_count() -> int:
             raise ValueError(f"TINYENGINE_THREADS must be a whole number from 1 to {MAX_THREADS}, not {asked!r}")
         return int(asked)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, math.ceil(cgroup_quota())))
+    quota = cgroup_quota()
+    return cores if math.isinf(quota) else max(1, min(cores, math.ceil(quota)))
 
 
 def cgroup_quota(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> float:
