@@ -7,6 +7,7 @@ nothing: its error is kept in `hooks.errors` and the engine goes on.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,6 +136,7 @@ Subscriber = Callable[[Event], None]
 
 watching: bool = False
 errors: list[tuple[Event, BaseException]] = []
+_lock = threading.Lock()
 _subscribers: tuple[tuple[Subscriber, tuple[type[Event], ...]], ...] = ()
 
 
@@ -142,13 +144,15 @@ def subscribe(f: Subscriber, *kinds: type[Event]) -> Callable[[], None]:
     """Call `f` with each event of these kinds (all when none is named). Returns the function that ends it."""
     global _subscribers, watching
     entry = (f, kinds or (Event,))
-    _subscribers = (*_subscribers, entry)
-    watching = True
+    with _lock:
+        _subscribers = (*_subscribers, entry)
+        watching = True
 
     def unsubscribe() -> None:
         global _subscribers, watching
-        _subscribers = tuple(e for e in _subscribers if e is not entry)
-        watching = bool(_subscribers)
+        with _lock:
+            _subscribers = tuple(e for e in _subscribers if e is not entry)
+            watching = bool(_subscribers)
 
     return unsubscribe
 

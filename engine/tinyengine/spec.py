@@ -11,10 +11,11 @@ enabled = True  # specs are cheap against compilation; the tests assert that eve
 
 
 class SpecError(AssertionError):
-    """A stage produced a value that breaks its spec. `sentence` is the broken one, `rule` the last rule that fired, if known."""
+    """A stage produced a value that breaks its spec. `sentence` is the broken one, `rule` the one that broke it, if known."""
 
     def __init__(self, stage: str, sentence: str, where: str, rule: str = "") -> None:
-        super().__init__(f"stage {stage} broke its spec: {sentence}\n  at {where}" + (f"\n  last rule: {rule}" if rule else ""))
+        by = f"\n  the rule that broke it: rule {rule}" if rule else ""
+        super().__init__(f"stage {stage} broke its spec: {sentence}\n  at {where}{by}")
         self.stage, self.sentence, self.where, self.rule = stage, sentence, where, rule
 
 

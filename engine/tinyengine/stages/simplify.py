@@ -32,11 +32,12 @@ def run(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = None
     `machine` (default: this one) matters only to the splitting. Raises SpecError, naming the rule, when a rule breaks the
     spec."""
     machine = machine or machines.current()
-    out, decisions = _apply(graph, machine, None)
     try:
+        out, decisions = _apply(graph, machine, None)
         spec.check(STAGE, SPEC, out)
-    except spec.SpecError as e:
-        raise spec.SpecError(STAGE, e.sentence, e.where, _culprit(graph, machine)) from None
+    except Exception:
+        _diagnose(graph, machine)
+        raise
     return out, decisions
 
 
@@ -61,15 +62,7 @@ def _number(graph: Graph, n: Node) -> int:
     return graph.number[n if n.is_reduce else n.src[0]]
 
 
-def _culprit(graph: Graph, machine: Machine) -> str:
-    """The first rule whose result breaks the spec, found by replaying; empty when the input broke it already."""
-    try:
-        spec.check(STAGE, SPEC, graph)
-    except spec.SpecError:
-        return ""
-    for event in explain(graph, machine=machine):
-        try:
-            spec.check(STAGE, SPEC, Graph([event.after]))
-        except spec.SpecError:
-            return event.rule
-    return ""
+def _diagnose(graph: Graph, machine: Machine) -> None:
+    """Replays the stage and raises SpecError at the first thing that breaks the spec: the input, or a rule's result, by name."""
+    spec.check(STAGE, SPEC, graph)
+    _apply(graph, machine, lambda event: spec.check(STAGE, SPEC, Graph([event.after]), event.rule))

@@ -167,6 +167,18 @@ def _where_nested(n: Node) -> Node | None:
     return _node(n, "where", c, inner_a, inner_b) if inner_a is not a or inner_b is not b else None
 
 
+def _into_where(n: Node) -> Node | None:
+    """f(where(c, 1, 2)) -> where(c, f(1), f(2)), for f of one operand or with a constant on the right."""
+    w, rest = n.src[0], n.src[1:]
+    if w.op != "where" or w.src[1].op != "const" or w.src[2].op != "const" or any([s.op != "const" for s in rest]):
+        return None
+    branches = [Node(n.op, n.dtype, n.shape, (b, *rest), None, ()) for b in w.src[1:]]
+    folded = [_fold_cast(b) if n.op == "cast" else _fold(b) for b in branches]
+    if folded[0] is None or folded[1] is None:
+        return None
+    return _node(n, "where", w.src[0], folded[0], folded[1])
+
+
 def _cast_same(n: Node) -> Node | None:
     return n.src[0] if n.src[0].dtype is n.dtype else None
 
@@ -224,6 +236,8 @@ RULES: tuple[Rule, ...] = (
     Rule("where-constant", "The condition is known, so is the branch.", ("where",), _where_constant),
     Rule("where-same", "Both branches are the same value.", ("where",), _where_same),
     Rule("where-nested", "Inside a branch its condition is already decided.", ("where",), _where_nested),
+    Rule("constants-of-where", "Each branch is a constant, so what is done to it may be done beforehand.",
+         (*(o for o in _FOLDED if o != "where"), "cast"), _into_where, sole=True),
     Rule("cast-to-same", "The value has this dtype already.", ("cast", "bitcast"), _cast_same),
     Rule("cast-of-cast", "The dtype between holds every value, so it changes none.", ("cast",), _cast_cast),
     Rule("bitcast-of-bitcast", "The bits stay the same throughout.", ("bitcast",), _bitcast_bitcast),
