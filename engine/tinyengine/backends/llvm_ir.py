@@ -56,6 +56,7 @@ class Scope:
     allocs: list[str] = field(default_factory=list)
     hoisted: int = 0
     loop: bool = True
+    innermost: bool = True
 
 
 def identifier(text: str) -> str:
@@ -106,6 +107,8 @@ class Writer:
 
     def fresh(self, base: str) -> str:
         base = identifier(base)
+        if base[0] == "t" and base[1:].isdigit():
+            base = f"v.{base}"  # t1, t2... are the writer's own temporaries
         n = self.names.get(base, -1) + 1
         self.names[base] = n
         return base if n == 0 else f"{base}.{n}"
@@ -146,14 +149,17 @@ class Writer:
         return 0
 
     def hoist(self, depth: int) -> int:
-        """Where to put a load that could stand at `depth`: there, unless too many loads are held across the loop already."""
-        loop = max(d for d in range(self.depth + 1) if self.scopes[d].loop)
-        if depth >= loop:
+        """Where to put a load that could stand at `depth`: in front of an innermost loop, unless many are held there already; never
+        further out, where it would hold a register through other loops and a load is as cheap as refilling it."""
+        loops = [d for d in range(self.depth + 1) if self.scopes[d].loop]
+        here = loops[-1]
+        if depth >= here:
             return depth
-        if self.scopes[depth].hoisted >= MAX_HOISTED:
-            return loop
-        self.scopes[depth].hoisted += 1
-        return depth
+        outer = max(depth, loops[-2])
+        if not self.scopes[here].innermost or self.scopes[outer].hoisted >= MAX_HOISTED:
+            return here
+        self.scopes[outer].hoisted += 1
+        return outer
 
     def remember(self, key: object, operand: str, depth: int, reads: frozenset[str] = frozenset()) -> None:
         self.values[key] = (operand, depth)
@@ -363,6 +369,7 @@ class Writer:
         written = self.written(s.body)
         carried = {slot: operand for slot, (operand, _) in self.registers.items() if self.group(slot[0]) in written}
         self.enter(written, label)
+        self.scope.innermost = not any(isinstance(b, Loop) and b.kind != "unroll" and b.trips > 1 for b in walk(s.body))
         depth = self.depth
         self.values[s.var] = (f"%{name}", depth)
         self.scope.keys.append(s.var)

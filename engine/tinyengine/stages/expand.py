@@ -77,39 +77,39 @@ def _integer_division(e: Expr, scale: m.Scale) -> Expr | None:
     return m.where(by_zero, zero, quotient)
 
 
-def _float_mod(a: Expr, b: Expr) -> Expr:
-    """NumPy's remainder: the sign of the divisor. Two rounds of r = a - trunc(a/b) * b, each exact by fma."""
+def _fmod(a: Expr, b: Expr) -> Expr:
+    """C's fmod: the sign of a. Rounds of r - trunc(r/b) b, each exact by fma and worth the bits of a mantissa."""
     r = a
-    for _ in range(2):
-        q = apply("trunc", (apply("div", (r, b)),))
-        r = apply("fma", (apply("neg", (q,)), b, r))
-    size = m.magnitude(b)
-    infinite = apply("eq", (size, m.c(float("inf"), b)))
-    finite = m.lt(m.magnitude(a), m.c(float("inf"), a))
-    r = m.where(apply("and", (infinite, finite)), a, r)
+    for _ in range(4 if a.dtype is dtypes.float32 else 2):
+        r = m.fma(apply("neg", (apply("trunc", (apply("div", (r, b)),)),)), b, r)
     # a rounded quotient may be one too far: bring r back towards the sign of a
-    over = m.lt(m.mul(r, a), m.c(0.0, a))
-    r = m.where(over, m.add(r, m.with_sign_of(a, size)), r)
-    opposite = m.lt(m.mul(m.with_sign_of(r, m.c(1.0, r)), m.with_sign_of(b, m.c(1.0, b))), m.c(0.0, r))
-    zero = apply("eq", (r, m.c(0.0, r)))
-    r = m.where(apply("and", (opposite, apply("eq", (zero, _false(zero))))), m.add(r, b), r)
-    return m.where(zero, m.with_sign_of(b, m.c(0.0, r)), r)
+    past = m.lt(m.mul(r, m.with_sign_of(a, m.c(1.0, a))), m.c(0.0, a))
+    r = m.where(past, m.add(r, m.with_sign_of(a, m.magnitude(b))), r)
+    infinite = apply("eq", (m.magnitude(b), m.c(float("inf"), b)))
+    return m.where(apply("and", (infinite, m.lt(m.magnitude(a), m.c(float("inf"), a)))), a, r)
 
 
 def _float_division(e: Expr, scale: m.Scale) -> Expr | None:
+    """NumPy's floor_divide and remainder of floats (npy_divmod): the remainder has the sign of the divisor."""
     if not e.dtype.is_float:
         return None
     wide = dtypes.float32 if e.dtype is dtypes.float16 else e.dtype
     a, b = (x if x.dtype is wide else apply("cast", (x,), wide) for x in e.args)
-    rest = _float_mod(a, b)
-    if e.op == "floordiv":
-        # as NumPy: (a - mod) / b is a whole number up to rounding
-        ratio = apply("div", (m.sub(a, rest), b))
+    zero, one = m.c(0.0, a), m.c(1.0, a)
+    r = _fmod(a, b)
+    exact = apply("eq", (r, zero))
+    opposite = m.lt(m.mul(m.with_sign_of(r, one), m.with_sign_of(b, one)), zero)
+    if e.op == "mod":
+        out = m.where(exact, m.with_sign_of(b, zero), m.where(opposite, m.add(r, b), r))
+    else:
+        ratio = apply("div", (m.sub(a, r), b))
+        ratio = m.where(exact, ratio, m.where(opposite, m.sub(ratio, one), ratio))
         down = apply("trunc", (ratio,))
-        down = m.where(m.lt(ratio, down), m.sub(down, m.c(1.0, down)), down)
-        down = m.where(m.lt(m.c(0.5, down), m.sub(ratio, down)), m.add(down, m.c(1.0, down)), down)
-        rest = m.where(apply("eq", (b, m.c(0.0, b))), m.c(0.0, b), down)
-    return rest if wide is e.dtype else apply("cast", (rest,), e.dtype)
+        down = m.where(m.lt(ratio, down), m.sub(down, one), down)
+        down = m.where(m.lt(m.c(0.5, a), m.sub(ratio, down)), m.add(down, one), down)
+        down = m.where(apply("eq", (ratio, zero)), m.with_sign_of(apply("div", (a, b)), zero), down)
+        out = m.where(apply("eq", (b, zero)), zero, down)
+    return out if wide is e.dtype else apply("cast", (out,), e.dtype)
 
 
 def _to_integer(e: Expr, scale: m.Scale) -> Expr | None:
@@ -198,7 +198,7 @@ EXPANSIONS: tuple[Expansion, ...] = (
     Expansion("divide-integers-as-floats", "Quotients below 2**31 differ by more than float64's rounding.", "floordiv", _integer_division),
     Expansion("remainder-as-floats", "a - floor(a/b) b, the quotient being exact.", "mod", _integer_division),
     Expansion("floor-divide-floats", "(a - a mod b) / b is whole up to rounding, as in NumPy.", "floordiv", _float_division),
-    Expansion("float-remainder", "a - trunc(a/b) b is exact by fma while |a/b| < 2**100.", "mod", _float_division),
+    Expansion("float-remainder", "a - trunc(a/b) b is exact by fma while |a/b| < 2**90.", "mod", _float_division),
     Expansion("saturate-float-to-int", "Out of range gives the nearest integer, NaN gives 0: defined on every machine.", "cast", _to_integer),
     Expansion("round-double-to-half-once", "By way of a float32 rounded to odd, so the second rounding is right.", "cast", _double_to_half),
     Expansion("convert-short-index", "An index whose bounds fit 32 bits converts with half the width.", "cast", _narrow_cast),
