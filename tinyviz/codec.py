@@ -31,7 +31,7 @@ def _number(x: float) -> float | None:
 
 
 @cache
-def fields(cls: type) -> dict[str, tuple[Any, bool]]:
+def fields(cls: Any) -> dict[str, tuple[Any, bool]]:
     """Field name -> (resolved type, whether it may be missing)."""
     hints = typing.get_type_hints(cls, vars(__import__(cls.__module__, fromlist=["*"])))
     no = dataclasses.MISSING

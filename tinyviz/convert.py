@@ -64,7 +64,7 @@ class Parts:
 def program(parts: Parts, tables: Tables) -> wire.Program:
     """The wire form of everything that `parts` knows."""
     ids = Identities()
-    origins = wire.Origins()
+    origins = _Origins(tables)
     recorded = ids.graph(parts.graph.nodes, fresh=True)
     roots = [ids.id(r) for r in parts.graph.roots]
     ids.hold(roots)
@@ -75,14 +75,15 @@ def program(parts: Parts, tables: Tables) -> wire.Program:
     if parts.simplified is not None:
         simplified = ids.graph(parts.simplified.nodes)
         ids.update_origins(parts.simplified.nodes)
-    nodes = _nodes(ids, origins, tables)
+    nodes = _nodes(ids, origins)
     stages = _stages(parts, recorded, simplified, roots, frames)
     decisions = [_decision(d, simplified, parts) for d in parts.decisions]
-    kernels, calls = _kernels(parts, simplified, tables)
+    kernels, calls = _kernels(parts, simplified, origins)
     certificate = _certificate(parts)
     out = wire.Program(
-        name=parts.name, key=parts.graph.key()[0][:16], nodes=nodes, origins=origins, recorded=recorded, simplified=simplified,
-        roots=[ids.find(r) for r in roots], layouts={}, stages=stages, decisions=decisions, kernels=kernels, calls=calls,
+        name=parts.name, key=parts.graph.key()[0][:16], nodes=nodes, origins=origins.wire, recorded=recorded,
+        simplified=simplified, roots=[ids.find(r) for r in roots], layouts={}, stages=stages, decisions=decisions,
+        kernels=kernels, calls=calls,
         slots=_slots(parts, simplified), arena_bytes=None if parts.plan is None else parts.plan.arena_bytes, peak_bytes=None,
         certificate=certificate, launches=wire.Launches(), backend=parts.backend, missing=list(parts.missing),
     )  # fmt: skip
@@ -90,21 +91,29 @@ def program(parts: Parts, tables: Tables) -> wire.Program:
     return out
 
 
-def _nodes(ids: Identities, origins: wire.Origins, tables: Tables) -> wire.Nodes:
-    known: dict[Any, int] = {}
+class _Origins:
+    """Gives each origin of the engine one id."""
 
-    def origin(o: Any) -> int:
+    def __init__(self, tables: Tables) -> None:
+        self.wire = wire.Origins()
+        self._tables = tables
+        self._known: dict[Any, int] = {}
+
+    def id(self, o: Any) -> int:
         key = (o.frames, o.module, o.phase)
-        if key not in known:
-            known[key] = len(known)
-            origins.lines.append(list(dict.fromkeys(tables.line(f) for f in o.frames)))
-            origins.module.append(o.module)
-            origins.phase.append(o.phase)
-        return known[key]
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = len(self._known)
+            self.wire.lines.append(list(dict.fromkeys(self._tables.line(f) for f in o.frames)))
+            self.wire.module.append(o.module)
+            self.wire.phase.append(o.phase)
+        return found
 
+
+def _nodes(ids: Identities, origins: _Origins) -> wire.Nodes:
     out = wire.Nodes()
     for i, n in enumerate(ids.node_of):
-        where = list(dict.fromkeys(origin(o) for o in n.origin))
+        where = list(dict.fromkeys(origins.id(o) for o in n.origin))
         out.op.append(n.op)
         out.dtype.append(n.dtype.name)
         out.shape.append(list(n.shape))
@@ -112,7 +121,7 @@ def _nodes(ids: Identities, origins: wire.Origins, tables: Tables) -> wire.Nodes
         out.arg.append(arg_text(n))
         out.phase.append(n.phase)
         out.module.append(n.origin[0].module if n.origin else "")
-        out.lines.append(list(dict.fromkeys(origins.lines[o][0] for o in where if origins.lines[o])))
+        out.lines.append(list(dict.fromkeys(origins.wire.lines[o][0] for o in where if origins.wire.lines[o])))
         out.origins.append(where)
         first = next((o for o in n.origin if o.forward is not None), None)
         out.forward.append(-1 if first is None or first.forward not in ids else ids.id(first.forward))
@@ -161,7 +170,7 @@ def _decision(d: Any, simplified: list[int], parts: Parts) -> wire.Decision:
     return wire.Decision(d.stage, d.kind, subject, nodes, kernel, d.verdict, d.reason, numbers, refused)
 
 
-def _kernels(parts: Parts, simplified: list[int], tables: Tables) -> tuple[list[wire.Kernel], list[wire.Call]]:
+def _kernels(parts: Parts, simplified: list[int], origins: _Origins) -> tuple[list[wire.Kernel], list[wire.Call]]:
     """One kernel per call of the plan: equal kernels may share code, but each serves nodes and lines of its own."""
     if parts.plan is None:
         return [], []
@@ -175,7 +184,7 @@ def _kernels(parts: Parts, simplified: list[int], tables: Tables) -> tuple[list[
         read = {simplified[n] for n in given.get(k.name, ())}
         served = sorted({n for row in [*loops.nodes, *scheduled.nodes] for n in row} - read)
         out = wire.Kernel(k.name, served, loops, [str(p) for p in k.schedule], scheduled, wire.Code(), wire.Code())
-        out.shares = _shares(parts, k, tables)
+        out.shares = _shares(parts, k, origins)
         if parts.certificate is not None:
             _cost(out, parts.certificate.kernels[i])
         if parts.executable is None:
@@ -238,18 +247,20 @@ def _cost(out: wire.Kernel, c: Any) -> None:
     out.seconds_predicted_low, out.seconds_predicted_high = c.seconds * (1 - c.error), c.seconds * (1 + c.error)
 
 
-def _shares(parts: Parts, kernel: Any, tables: Tables) -> wire.Shares:
+def _shares(parts: Parts, kernel: Any, origins: _Origins) -> wire.Shares:
     """Which lines of the user's code, in which phase, a kernel works for."""
     from tinyengine import cost
 
-    def key(o: Any) -> tuple[int, str]:
-        return (tables.line(o.frames[0]) if o.frames else -1, o.phase)
+    def shares() -> Any:
+        return cost.shares(kernel, parts.simplified.nodes, parts.machine, origins.id)
 
     out = wire.Shares()
-    found = parts.attempt(f"shares of {kernel.name}", lambda: cost.shares(kernel, parts.simplified.nodes, parts.machine, key))
-    for (line, phase), share in sorted((found or {}).items(), key=lambda kv: -kv[1]):
-        out.line.append(line)
-        out.phase.append(phase)
+    found = parts.attempt(f"shares of {kernel.name}", shares)
+    for origin, share in sorted((found or {}).items(), key=lambda kv: (-kv[1], kv[0])):
+        lines = origins.wire.lines[origin]
+        out.line.append(lines[0] if lines else -1)
+        out.phase.append(origins.wire.phase[origin])
+        out.origin.append(origin)
         out.share.append(share)
     return out
 

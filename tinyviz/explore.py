@@ -1,4 +1,4 @@
-"""From a recording to something on screen: pages for the widget, and text and SVG where there is none. A view that fails shows its
+"""From a recording to the screen: pages for the widget, and text and SVG where there is none. A view that fails shows its
 error in its place; the user's cell goes on."""
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def page(
 
 @dataclass
 class Explorer:
-    """What a notebook shows: one view, or all of them behind tabs (`view` None). Assign `selection` to select; read it to follow."""
+    """What a notebook shows: one view, or all behind tabs (`view` None). Assign `selection` to select; read it to follow."""
 
     recording: Recording
     view: str | None = None

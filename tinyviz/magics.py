@@ -7,6 +7,7 @@ from typing import Any
 
 from tinyviz.cells import CellLines, parent_cell_id
 from tinyviz.gutter import Gutter
+from tinyviz.live import Live
 
 
 class Notebook:
@@ -16,10 +17,14 @@ class Notebook:
         self.shell = shell
         self.cells = CellLines(shell)
         self.gutter = Gutter()
+        self.live = Live(self)
+        self.name_file = self.live.name_file
 
     def attach(self) -> None:
         self.shell.events.register("pre_run_cell", self._started)
         self.shell.events.register("post_run_cell", self._finished)
+        self.shell.register_magic_function(self.live.line_magic, "line", "watch")
+        self.shell.register_magic_function(self.live.cell_magic, "cell", "watch")
         # The cell that loads the extension began before anyone listened.
         parent = self.shell.parent_header if hasattr(self.shell, "parent_header") else {}
         code = parent.get("content", {}).get("code")
@@ -36,8 +41,10 @@ class Notebook:
         if self.cells.current is not None:
             # Numbers of an earlier run must not stand beside a cell that runs again.
             self.gutter.clear(self.cells.current)
+        self.live.started(info)
 
     def _finished(self, result: Any) -> None:
+        self.live.finished(result)
         self.cells.finished(result)
 
 

@@ -32,8 +32,13 @@ class Runs:
         self.last: list[hooks.Launch] = []
         self.samples: list[hooks.Launch] = []
         self.stride = 1
+        self.total: list[float] = []
+        self.host_total = 0.0
 
     def add(self, e: hooks.Launch) -> None:
+        self.host_total += e.host_seconds
+        if e.seconds:
+            self.total = [a + b for a, b in zip(self.total, e.seconds, strict=True)] if self.total else list(e.seconds)
         if self.count < KEPT_RUNS:
             self.first.append(e)
         else:
@@ -48,7 +53,7 @@ class Runs:
         self.count += 1
 
     def wire(self, zero: float) -> wire.Launches:
-        out = wire.Launches(self.count)
+        out = wire.Launches(self.count, total=self.total, host_total=self.host_total)
         for e in [*self.first, *self.last]:
             out.runs.append(wire.Run(e.began - zero, e.host_seconds, list(e.starts), list(e.seconds)))
         # the first run pays for cold caches: where there are others it is shown, but not folded in
@@ -179,12 +184,16 @@ def build(r: Recorder, name_file: NameFile | None = None) -> wire.Recording:
 
 def build_lowered(lowered: Any, title: str = "", name_file: NameFile | None = None) -> wire.Recording:
     """The wire data of one `tinyengine.pipeline.Lowered` that was not run."""
+    return build_parts(Parts.of(lowered, title or "lowered"), name_file)
+
+
+def build_parts(parts: Parts, name_file: NameFile | None = None) -> wire.Recording:
+    """The wire data of one program of which only some stages may be known."""
     tables = Tables(name_file)
-    p = program(Parts.of(lowered, title or "program 0"), tables)
+    p = program(parts, tables)
     out = wire.Recording(
-        wire.VERSION, "", title or "lowered", datetime.now(UTC).isoformat(timespec="seconds"), engine_version(), lowered.backend,
-        machine_of(lowered.machine), tables.files, tables.lines, tables.rules, [p], [], [], [],
-        missing=["it was lowered, not run"],
+        wire.VERSION, "", parts.name, datetime.now(UTC).isoformat(timespec="seconds"), engine_version(), parts.backend,
+        machine_of(parts.machine), tables.files, tables.lines, tables.rules, [p], [], [], [], missing=["it was lowered, not run"],
     )  # fmt: skip
     return identified(out)
 

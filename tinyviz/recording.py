@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from tinyviz.wire import Selection
 if TYPE_CHECKING:
     from tinyviz.explore import Explorer
     from tinyviz.record import Recorder
+    from tinyviz.tables import NameFile
 
 
 class Recording:
@@ -32,12 +34,10 @@ class Recording:
         """The wire form. While recording goes on it is made anew when something came in since."""
         r = self._recorder
         if r is not None and (self._data is None or self._built_at != _size(r)):
-            from tinyviz.magics import notebook
             from tinyviz.record import build
 
-            book = notebook()
             size = _size(r)
-            self._data = build(r, book.name_file if book is not None else None)
+            self._data = build(r, name_file())
             self._built_at = size
             if r.ended is not None:
                 self._recorder = None  # the engine's objects may go
@@ -101,6 +101,13 @@ class Recording:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return self.view()._repr_mimebundle_(**kwargs)
+
+
+def name_file() -> NameFile | None:
+    """How the notebook of this process names its cells; None outside of one."""
+    magics: Any = sys.modules.get("tinyviz.magics")
+    book = magics.notebook() if magics is not None else None
+    return None if book is None else book.name_file
 
 
 def _size(r: Recorder) -> int:

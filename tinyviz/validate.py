@@ -45,6 +45,7 @@ def _program(at: str, p: wire.Program, r: wire.Recording) -> None:
         _ids(f"{at}.decisions[{i}].kernel", [d.kernel], len(p.kernels), none=True)
     for i, k in enumerate(p.kernels):
         _kernel(f"{at}.kernels[{i}]", k, nodes, lines)
+        _ids(f"{at}.kernels[{i}].shares.origin", k.shares.origin, len(p.origins), none=True)
     for i, c in enumerate(p.calls):
         _ids(f"{at}.calls[{i}].kernel", [c.kernel], len(p.kernels))
         _ids(f"{at}.calls[{i}].slots", c.slots, len(p.slots))
@@ -104,7 +105,7 @@ def _layout(at: str, layout: wire.Layout, nodes: int) -> None:
 
 
 def _launches(at: str, p: wire.Program) -> None:
-    for name in ("median", "low", "high"):
+    for name in ("median", "low", "high", "total"):
         size = len(getattr(p.launches, name))
         if size not in (0, len(p.calls)):
             raise ValueError(f"{at}.{name}: {size} times for {len(p.calls)} calls")

@@ -164,8 +164,9 @@ class Decision:
 class Shares(Columns):
     """How a kernel's time divides over the user's lines; `share` sums to 1."""
 
-    line: list[int] = field(default_factory=list)  # line id; -1: no line of the user's
+    line: list[int] = field(default_factory=list)  # line id, innermost; -1: no line of the user's
     phase: list[str] = field(default_factory=list)
+    origin: list[int] = field(default_factory=list)  # into origins of the program: the whole stack; -1
     share: list[float] = field(default_factory=list)
 
 
@@ -243,6 +244,8 @@ class Launches:
     median: list[float] = field(default_factory=list)  # by call, seconds
     low: list[float] = field(default_factory=list)  # by call, first quartile
     high: list[float] = field(default_factory=list)  # by call, third quartile
+    total: list[float] = field(default_factory=list)  # by call, seconds of all runs together
+    host_total: float = 0.0  # seconds
     host_median: float | None = None
     host_low: float | None = None
     host_high: float | None = None

@@ -53,8 +53,9 @@ def generate() -> str:
 
 def interface(cls: Any) -> str:
     notes = comments(cls)
-    base = cls.__mro__[1]
-    inherited = set(codec.fields(base)) if dataclasses.is_dataclass(base) and base is not wire.Columns else set()
+    base: Any = cls.__mro__[1]
+    plain = base is object or base is wire.Columns
+    inherited: set[str] = set() if plain else set(codec.fields(base))
     extends = f" extends {base.__name__}" if inherited else ""
     doc = inspect.getdoc(cls) or ""
     if doc.startswith(f"{cls.__name__}("):  # the one that dataclass makes

@@ -133,8 +133,9 @@ export interface Decision {
 
 /** One entry per row in each column. How a kernel's time divides over the user's lines; `share` sums to 1. */
 export interface Shares {
-  line: number[];  // line id; -1: no line of the user's
+  line: number[];  // line id, innermost; -1: no line of the user's
   phase: string[];
+  origin: number[];  // into origins of the program: the whole stack; -1
   share: number[];
 }
 
@@ -201,6 +202,8 @@ export interface Launches {
   median: number[];  // by call, seconds
   low: number[];  // by call, first quartile
   high: number[];  // by call, third quartile
+  total: number[];  // by call, seconds of all runs together
+  host_total: number;  // seconds
   host_median: number | null;
   host_low: number | null;
   host_high: number | null;

@@ -1,4 +1,4 @@
-"""Writes sample.json: the page (`tinyviz.viewdata.Page`) of a small training step, for tests of views in Python and TypeScript.
+"""Writes sample.json: the page (`tinyviz.viewdata.Page`) of a small training step, for tests in Python and TypeScript.
 
 Run `python -m tests.tinyviz.make_sample` after a change of the wire format or of what the engine records; the texts that the tests
 compare with (texts/) are written by `pytest tests/tinyviz --update-texts`.
@@ -24,7 +24,7 @@ def record(backend: str = "llvm"):  # type: ignore[no-untyped-def]
     from tinyviz.recording import watch
 
     with mock.patch.object(machine, "current", lambda: machine.FIXTURE), backends.use(backend):
-        model, step = training.network()
+        _, step = training.network()
         rng = np.random.default_rng(0)
         x = rng.random((32, 16), dtype=np.float32)
         y = rng.integers(0, 4, 32).astype(np.int32)

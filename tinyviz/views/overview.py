@@ -53,8 +53,10 @@ def text(r: Recording, d: OverviewData) -> str:
         values = [units.amount(v, f.unit) for v in (f.predicted, f.measured)]
         figure_rows.append([f.name, *values, f.note])
     parts = [texts.heading(d.title, d.howto) + texts.table(["", "predicted", "measured", ""], figure_rows, (1, 2))]
-    rows = [[where(r, x.line), units.percent(x.share), texts.bar(x.share, 12), "" if x.line < 0 else cut(r.lines.text[x.line], 60)]
-            for x in d.lines]  # fmt: skip
+    rows = []
+    for x in d.lines:
+        code = "" if x.line < 0 else cut(r.lines.text[x.line], 60)
+        rows.append([where(r, x.line), units.percent(x.share), texts.bar(x.share, 12), code])
     parts.append(texts.table(["line", "share", "", "code"], rows, (1,)) if rows else "no line is known")
     parts.append(kernel_table(r, d))
     if r.programs[d.program].missing:

@@ -1,0 +1,77 @@
+"""One self-contained interactive page: the widget's own module, a model that answers it, and the data. No network."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyviz import views
+from tinyviz.explore import make, page
+
+if TYPE_CHECKING:
+    from tinyviz.recording import Recording
+
+# What the widget's module needs of a model: two traits, kept here; nobody answers messages.
+SHIM = """
+const bytes = Uint8Array.from(atob(document.getElementById("data").textContent.trim()), c => c.charCodeAt(0));
+const traits = { payload: new DataView(bytes.buffer), selection: null };
+traits.text = JSON.parse(document.getElementById("text").textContent);
+const heard = {};
+const model = {
+  get: name => traits[name],
+  set: (name, value) => { traits[name] = value; for (const f of heard["change:" + name] ?? []) f(); },
+  save_changes: () => {}, send: () => {},
+  on: (event, f) => void (heard[event] ??= []).push(f),
+  off: (event, f) => { heard[event] = (heard[event] ?? []).filter(g => g !== f); },
+};
+const source = document.getElementById("module").textContent;
+import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })))
+  .then(({ default: widget }) => widget.render({ model, el: document.getElementById("explorer") }));
+"""
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>:root{{color-scheme:light dark}}
+body{{margin:12px;font-family:system-ui,sans-serif;background:Canvas;color:CanvasText}}</style>
+</head><body>
+<main id="explorer"><noscript><pre>{text}</pre></noscript></main>
+<script type="application/json" id="text">{json}</script>
+<script type="text/plain" id="data">{data}</script>
+<script type="text/plain" id="module">{module}</script>
+<script type="module">{shim}</script>
+</body></html>
+"""
+
+
+def document(recording: Recording, view: str | None = None, program: int | None = None) -> str:
+    """The page as text. Raises FileNotFoundError in a source tree in which the widget's bundle was not built."""
+    from tinyviz.widget import bundle_source
+
+    r = recording.data
+    names = (view,) if view else views.NAMES
+    text = make(r, view or "overview", program).text
+    bundle = {"view": view or "explorer", "recording": r.id, "data": page(r, names, view or "overview", program), "text": text}
+    packed = gzip.compress(json.dumps(bundle, separators=(",", ":"), allow_nan=False).encode(), mtime=0)
+    return PAGE.format(
+        title=html.escape(f"tinyviz: {r.title}"),
+        text=html.escape(text),
+        json=json.dumps(text).replace("<", "\\u003c"),
+        data=base64.b64encode(packed).decode(),
+        module=bundle_source().replace("</script", "<\\/script"),
+        shim=SHIM,
+    )
+
+
+def write(
+    recording: Recording, path: str | os.PathLike[str], view: str | None = None, program: int | None = None
+) -> Path:
+    """Write the page; returns its path."""
+    path = Path(path)
+    path.write_text(document(recording, view, program), encoding="utf-8")
+    return path
