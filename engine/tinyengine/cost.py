@@ -14,7 +14,7 @@ from typing import Any
 
 from tinyengine import timing
 from tinyengine.footprint import Access, Count, accesses, box, distinct, issued, statements
-from tinyengine.loopnest import Accumulate, Buf, Expr, Kernel, Let, Store, name, subexprs
+from tinyengine.loopnest import Accumulate, Buf, Expr, Kernel, Let, Stmt, Store, kernel_lines, name, stmt_exprs, subexprs
 from tinyengine.machine import Machine, current
 from tinyengine.node import Node
 from tinyengine.ops import OPS
@@ -234,8 +234,6 @@ def _touched(found: Sequence[Access]) -> tuple[int, bool]:
 
 
 def _addresses(kernel: Kernel, found: Sequence[Access]) -> tuple[Address, ...]:
-    from tinyengine.loopnest import kernel_lines
-
     lines = {id(s): i for i, (_, s) in enumerate(kernel_lines(kernel)) if s is not None}
     out = []
     for a in found:
@@ -265,24 +263,30 @@ def certify(program: Program, machine: Machine | None = None, asked: Mapping[str
 
 
 def node_weights(kernel: Kernel, machine: Machine | None = None) -> dict[int, float]:
-    """Graph node number -> predicted seconds of that node in this kernel; they add up to the kernel's time. A statement's part
-    is its cycles of arithmetic, loads and stores; what serves no node is spread over all; several nodes of one statement share
-    evenly."""
+    """Graph node number -> predicted seconds of that node in this kernel; they add up to the kernel's time. A statement's part is
+    its cycles of arithmetic, loads and stores; a load is charged to the statements that use what it brings, not to whoever made
+    it; what serves no node is spread over all; several nodes of one statement share evenly."""
     machine = machine or current()
     counted = timing.core(kernel, machine.vector_bytes)
     seconds = timing.predict(kernel, machine, 0, counted).seconds
+    cycles: dict[int, float] = {}  # by statement
+    body = [s for s, _ in statements(kernel.body)]
+    users: dict[str, list[Stmt]] = {}
+    for s in body:
+        for used in {x.arg for e in stmt_exprs(s) for x in subexprs(e) if x.op == "name"}:
+            users.setdefault(used, []).append(s)
+    for s in body:
+        charged = users.get(s.name, [s]) if isinstance(s, Let) and s.value.op == "load" else [s]
+        for u in charged:
+            cycles[id(u)] = cycles.get(id(u), 0.0) + counted.by_stmt.get(id(s), 0.0) / len(charged)
     out: dict[int, float] = {}
-    nodes: dict[int, None] = {}
-    for s, _ in statements(kernel.body):
-        cycles = counted.by_stmt.get(id(s), 0.0)
+    for s in body:
         for n in s.nodes:
-            nodes[n] = None
-            if cycles:
-                out[n] = out.get(n, 0.0) + cycles / len(s.nodes)
-    if not out:
-        out = dict.fromkeys(nodes, 1.0)
+            out[n] = out.get(n, 0.0) + cycles.get(id(s), 0.0) / len(s.nodes)
     total = sum(out.values())
-    return {n: c / total * seconds for n, c in out.items()}
+    if not total:
+        return {n: seconds / len(out) for n in out}
+    return {n: c / total * seconds for n, c in out.items() if c}
 
 
 Key = tuple[str, int, str]  # file, line, phase

@@ -38,6 +38,7 @@ LATENCY = {"add": 4, "mul": 4, "maximum": 6}  # cycles until a register accumula
 MEMORY_LATENCY = 10  # the same through memory
 LOOP_CYCLES, LOOP_START = 0.5, 4.0  # the loop's own, per iteration and once
 SLOW = {"div": 10, "reciprocal": 10, "sqrt": 12, "floordiv": 12, "mod": 12}  # issue slots of what has one slow instruction
+ALONE = 0.1  # launching a kernel on one thread, beside one that all threads join
 MODEL_ERROR = 0.35  # relative: what this model leaves out, beside the spread of the peaks
 
 
@@ -354,9 +355,10 @@ def predict(kernel: Kernel, machine: Machine, program_bytes: int = 0, counted: C
         moved = traffic(kernel, machine.l3_bytes, found)
         write_rate = (machine.stream_all if streamed else machine.write_all) * rate("dram") / machine.read_all["dram"]
         limits["memory"] = moved * (1 - write_share) / rate("dram") + moved * write_share / write_rate
-    limits["launch"] = machine.launch_seconds
+    work = max(limits.values())
+    limits["launch"] = machine.launch_seconds * (1.0 if p is not None else ALONE)
     bound = max(limits, key=lambda k: limits[k])
-    seconds = machine.launch_seconds + max(v for k, v in limits.items() if k != "launch")
+    seconds = limits["launch"] + work
     dynamic = any(a.dynamic for a in found)
     error = (machine.spread**2 + MODEL_ERROR**2 + (0.5**2 if dynamic else 0.0)) ** 0.5
     return Time(seconds, limits, bound, busy, error)
