@@ -119,7 +119,7 @@ class Lowered:
         """What the program will cost, known before it runs."""
         from tinyengine import cost
 
-        return cost.certify(self.plan, self.machine)
+        return cost.certify(self.plan, self.machine, {n.kernel.name: n.kernel for n in self.nests})
 
     def rebind(self, graph: Graph, buffers: Sequence[Buffer]) -> Lowered:
         """The same compiled program seen from another graph of equal form: its own origins, the shared plan and executable."""
