@@ -1,0 +1,118 @@
+"""The command line: tinyviz demo | lab | show FILE.tvz | doctor | cache clear."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tinyviz import views
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 done, 1 it did not work out, 2 wrong use."""
+    parser = argparse.ArgumentParser(prog="tinyviz", description="A neural network's training step, seen whole.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    p = commands.add_parser("demo", help="train a network on handwritten digits and write an interactive page")
+    p.add_argument("--html", type=Path, default=Path("tinyviz-demo.html"), help="where the page goes (default: %(default)s)")
+    p.add_argument("--epochs", type=int, default=60)
+    p = commands.add_parser("lab", help="open JupyterLab on the first notebook")
+    p.add_argument("arguments", nargs=argparse.REMAINDER, help="handed on to JupyterLab")
+    p = commands.add_parser("show", help="show a recording as text, or write it as a page")
+    p.add_argument("file", type=Path)
+    p.add_argument("--view", choices=views.NAMES, help="one view only (as text: default overview)")
+    p.add_argument("--program", type=int, help="which program of the recording, from 0")
+    p.add_argument("--html", type=Path, metavar="OUT", help="write a self-contained interactive page")
+    p.add_argument("--svg", type=Path, metavar="OUT", help="write the view as a drawing")
+    p.add_argument("--dot", type=Path, metavar="OUT", help="write the graph for Graphviz; .svg, .pdf and .png are drawn by it")
+    p.add_argument("--json", action="store_true", help="print the view's data as JSON")
+    p.add_argument("--text", action="store_true", help="print the view as text (the default)")
+    commands.add_parser("doctor", help="say what works on this machine")
+    p = commands.add_parser("cache", help="the cache of compiled kernels")
+    p.add_argument("action", choices=["clear"])
+    args = parser.parse_args(argv)
+    commands_by_name = {"demo": _demo, "lab": _lab, "show": _show, "doctor": _doctor, "cache": _cache}
+    try:
+        return commands_by_name[args.command](args)
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except (OSError, ValueError, ImportError) as e:
+        print(f"tinyviz {args.command}: {e}", file=sys.stderr)
+        return 1
+
+
+def _demo(args: Any) -> int:
+    from tinyviz.demo import run
+
+    return run(args.html, args.epochs)
+
+
+def _lab(args: Any) -> int:
+    try:
+        from jupyterlab.labapp import main as lab
+    except ImportError:
+        raise ImportError("JupyterLab is not installed: pip install 'tinyviz-lab[lab]'") from None
+    notebook = Path("notebooks/00_whole_game.ipynb")
+    given = args.arguments or ([str(notebook)] if notebook.is_file() else [])
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in given:
+        given = ["--allow-root", *given]
+    lab(given)
+    return 0
+
+
+def _show(args: Any) -> int:
+    from tinyviz import export
+    from tinyviz.codec import to_json
+    from tinyviz.recording import Recording
+
+    recording = Recording.load(args.file)
+    view = recording.view(args.view or "overview", args.program)
+    if view.made.error and args.program is not None:
+        raise ValueError(view.made.error)
+    wrote = [out for out in (args.html, args.svg, args.dot) if out is not None]
+    if args.html is not None:
+        export.write(recording, args.html, args.view, args.program)
+    if args.svg is not None:
+        args.svg.write_text(view.svg, encoding="utf-8")
+    if args.dot is not None:
+        _dot(recording, args.program, args.dot)
+    for out in wrote:
+        print(f"wrote {out} ({out.stat().st_size:,} bytes)")
+    if args.json:
+        print(json.dumps(to_json(view.data), indent=1, ensure_ascii=False))
+    elif args.text or not wrote:
+        print(view.text)
+    return 1 if view.made.error else 0
+
+
+def _dot(recording: Any, program: int | None, path: Path) -> None:
+    from tinyviz import dot
+
+    at = views.choose(recording.data, program, None)
+    if path.suffix in (".svg", ".pdf", ".png"):
+        dot.draw(recording.data, at, path)
+    else:
+        path.write_text(dot.dot(recording.data, at), encoding="utf-8")
+
+
+def _doctor(args: Any) -> int:
+    from tinyviz.doctor import examine
+
+    return examine()
+
+
+def _cache(args: Any) -> int:
+    from tinyviz.doctor import clear_cache
+
+    return clear_cache()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
