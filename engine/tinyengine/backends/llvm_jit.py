@@ -7,6 +7,7 @@ LLVM serves as an assembler here: vectors, unrolling and invariant code are deci
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +97,7 @@ class Linker:
     def __init__(self, target: Target) -> None:
         self._jit = binding().create_lljit_compiler(_machine(target))
         self._libraries: list[Any] = []
+        self._names = itertools.count()  # a name is spent even when linking fails
 
     def link(self, code: bytes, symbols: tuple[str, ...]) -> dict[str, int]:
         """The addresses of `symbols` in `code`. Raises RuntimeError when one is missing."""
@@ -103,7 +105,7 @@ class Linker:
             builder = binding().JITLibraryBuilder().add_object_img(code).add_current_process()
             for s in symbols:
                 builder.export_symbol(s)
-            library = builder.link(self._jit, f"library{len(self._libraries)}")
+            library = builder.link(self._jit, f"library{next(self._names)}")
             self._libraries.append(library)
             return {s: int(library[s]) for s in symbols}
 

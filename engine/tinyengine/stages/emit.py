@@ -12,7 +12,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tinyengine.backends.affine import order
-from tinyengine.loopnest import Accumulate, Alloc, Check, Expr, Kernel, Let, Loop, Prefetch, Stmt, Store, kernel_lines, stmt_exprs, walk
+from tinyengine.loopnest import (
+    Accumulate,
+    Alloc,
+    Check,
+    Expr,
+    Kernel,
+    Let,
+    Loop,
+    Prefetch,
+    Stmt,
+    Store,
+    kernel_lines,
+    stmt_exprs,
+    walk,
+)
 from tinyengine.spec import Sentence
 
 QUESTION = "What does the machine get?"
@@ -113,7 +127,7 @@ def work(body: Iterable[Stmt]) -> float:
                 elif e.op not in ("const", "var", "name", "ramp", "splat"):
                     total += _COST.get(e.op, 0.5)
         if isinstance(s, (Store, Accumulate)):
-            total += 1.0
+            total += 1.0 if isinstance(s, Store) or s.buf.space == "register" else 2.0
     return total
 
 
