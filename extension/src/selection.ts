@@ -50,7 +50,16 @@ export function asSelection(value: unknown): Selection | null {
 }
 
 export function selectionOf(recording: string): SelectionStore {
-  const key = Symbol.for("tinyviz.selections");
+  return storeOf("tinyviz.selections", recording);
+}
+
+/** What the pointer is on: a preview of what a click would select. */
+export function hoverOf(recording: string): SelectionStore {
+  return storeOf("tinyviz.hovers", recording);
+}
+
+function storeOf(name: string, recording: string): SelectionStore {
+  const key = Symbol.for(name);
   const page = globalThis as { [key]?: Map<string, SelectionStore> };
   const stores = (page[key] ??= new Map());
   let store = stores.get(recording);

@@ -1,5 +1,10 @@
 /** The look, from the host's own theme: JupyterLab's variables, else VS Code's, else the system's light or dark. */
 
+import { DRAWING } from "./styles/drawing";
+import { PARTS } from "./styles/parts";
+import { SHELL } from "./styles/shell";
+import { VIEWS } from "./styles/views";
+
 const STYLE = `
 .tinyviz, .tinyviz-error, .tinyviz-text {
   --tv-back: var(--jp-layout-color1, var(--vscode-editor-background, Canvas));
@@ -17,7 +22,7 @@ const STYLE = `
   line-height: 1.4;
   text-align: left;
 }
-.tinyviz { background: var(--tv-back); container-type: inline-size; }
+.tinyviz { background: var(--tv-back); container-type: inline-size; --tv-shade: color-mix(in srgb, var(--tv-ink) 5%, var(--tv-back)); --tv-lit: color-mix(in srgb, var(--tv-accent) 16%, var(--tv-back)); }
 .tinyviz *, .tinyviz *::before { box-sizing: border-box; }
 .tinyviz-title { font-weight: 600; padding: 4px 8px; }
 .tinyviz ul.tinyviz-list { list-style: none; margin: 0; padding: 0; max-height: 24em; overflow: auto; border: 1px solid var(--tv-line); border-radius: 3px; }
@@ -38,6 +43,6 @@ export function ensureStyle(el: HTMLElement): void {
   if (home.querySelector("style[data-tinyviz]")) return;
   const style = document.createElement("style");
   style.dataset.tinyviz = "";
-  style.textContent = STYLE;
+  style.textContent = [STYLE, SHELL, PARTS, DRAWING, VIEWS].join("");
   home.append(style);
 }

@@ -11,6 +11,22 @@ export const seconds = (value?: number | null): string => scaled(value, SECONDS,
 export const bytes = (value?: number | null): string => scaled(value, BYTES, " ");
 export const count = (value?: number | null): string => scaled(value, COUNTS, "");
 
+/** A number in the unit of a wire field: s, bytes, flops, or none. */
+export function amount(value: number | null | undefined, unit: string): string {
+  return unit === "s" ? seconds(value) : unit === "bytes" ? bytes(value) : count(value);
+}
+
+/** A share of 1. */
+export function percent(value?: number | null): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return MISSING;
+  return `${value >= 0.0995 || value === 0 ? Math.round(100 * value) : (100 * value).toFixed(1)} %`;
+}
+
+/** The sum, or null when any part is missing: half a sum is a made-up number. */
+export function total(values: readonly (number | null | undefined)[]): number | null {
+  return values.reduce<number | null>((sum, value) => (sum === null || value === null || value === undefined ? null : sum + value), 0);
+}
+
 function scaled(value: number | null | undefined, units: [number, string][], space: string): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return MISSING;
   const [size, unit] = units.find(([size]) => Math.abs(value) >= size * 0.9995) ?? units[units.length - 1]!;

@@ -346,7 +346,7 @@ export interface KernelRow {
   bytes_read: number | null;
   bytes_written: number | null;
   bound: string;
-  phases: string[];
+  phases: string[];  // the one with most of its time first
 }
 
 /** A module (or kernel) drawn as one box; `parent` -1 at the top. */

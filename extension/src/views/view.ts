@@ -1,4 +1,6 @@
+import type { Links, Lit } from "../links";
 import type { SelectionStore } from "../selection";
+import type { Category, Page, Recording } from "../wire";
 
 export type Cleanup = () => void;
 
@@ -12,3 +14,33 @@ export interface Host {
 
 /** Draws `data` into `el`, follows and sets `selection`, and returns what undoes it all. */
 export type View<Data = unknown> = (el: HTMLElement, data: Data, selection: SelectionStore, host: Host) => Cleanup;
+
+/** What the explorer gives to each of its views. */
+export interface Context {
+  page: Page;
+  recording: Recording;
+  links: Links;
+  selection: SelectionStore;
+  /** what the pointer is on */
+  hover: SelectionStore;
+  host: Host;
+  /** Calls `light` now, and whenever the selection changes: `pinned` is related to it. */
+  onSelect(light: (pinned: Lit) => void): Cleanup;
+  /** Calls `light` whenever the pointer comes to something else: `shown` is related to that. */
+  onHover(light: (shown: Lit) => void): Cleanup;
+  /** Calls `redraw` after the theme changed: what is painted, and not styled, has the old colours. */
+  onTheme(redraw: () => void): Cleanup;
+  category(name: string): Category;
+  /** Shows another view of the same explorer, where there is one. */
+  open(view: string): void;
+  /** To screen readers. */
+  say(text: string): void;
+}
+
+/** One view of the explorer. */
+export type Part<Data> = (el: HTMLElement, data: Data, context: Context) => Cleanup;
+
+/** Runs all of them; what the views return. */
+export function together(...cleanups: Cleanup[]): Cleanup {
+  return () => cleanups.forEach(cleanup => cleanup());
+}

@@ -1,0 +1,63 @@
+/** How the things of a recording are called on screen. */
+
+import { numbers } from "./links";
+import type { Selection } from "./selection";
+import type { Program, Recording } from "./wire";
+
+/** "In [3]:12" */
+export function lineName({ lines, files }: Recording, line: number): string {
+  const file = files[lines.file[line] ?? -1];
+  return line < 0 || !file ? "not attributed" : `${file.name}:${lines.line[line]}`;
+}
+
+export function shapeName(shape: readonly number[] = []): string {
+  return shape.length === 0 ? "scalar" : shape.join("×");
+}
+
+const SHORT: Record<string, string> = {
+  float64: "f64", float32: "f32", float16: "f16", bfloat16: "bf16", int64: "i64", int32: "i32", int16: "i16", int8: "i8",
+  uint64: "u64", uint32: "u32", uint16: "u16", uint8: "u8",
+};
+export const dtypeName = (dtype = ""): string => SHORT[dtype] ?? dtype;
+
+/** "sum (1,)", "weight" for a buffer, "0.5" for a constant. */
+export function nodeName({ nodes }: Program, node: number): string {
+  const [op, arg] = [nodes.op[node] ?? "?", nodes.arg[node] ?? ""];
+  if (op === "buffer") return arg || "buffer";
+  if (op === "const") return arg || "const";
+  return arg && arg.length < 24 ? `${op} ${arg}` : op;
+}
+
+/** "%17 max(%3, %5)": a node as a line of text, with operands as the caller finds them. */
+export function nodeText(program: Program, node: number, src: readonly number[]): string {
+  const { op, arg, dtype, shape } = program.nodes;
+  const args = [...src.map(operand => `%${operand}`), ...(arg[node] ? [arg[node]] : [])].join(", ");
+  return `%${node} = ${op[node]}(${args}) : ${dtypeName(dtype[node])}[${shapeName(shape[node])}]`;
+}
+
+/** The kernel's number and what it does: "k3 matmul_relu". */
+export function kernelName({ kernels }: Program, kernel: number): string {
+  const name = kernels[kernel]?.name ?? "?";
+  return new RegExp(`^k_?${kernel}\\b`).test(name) ? name : `k${kernel} ${name}`;
+}
+
+/** Anything that can be selected, in a few words. */
+export function selectionName(recording: Recording, { kind, id }: Selection): string {
+  const ids = numbers(id);
+  const [first = -1, second = -1, third = -1] = ids;
+  if (kind === "line") return `${lineName(recording, first)}  ${recording.lines.text[first] ?? ""}`;
+  if (kind === "rule") return `rule ${recording.rules.name[first] ?? "?"}`;
+  const program = recording.programs[first];
+  if (!program) return `${kind} ${id}`;
+  switch (kind) {
+    case "node": return `%${second} ${nodeName(program, second)}`;
+    case "firing": return `${program.stages[second]?.name ?? "?"} step ${third + 1}`;
+    case "decision": return `${program.decisions[second]?.kind ?? "decision"} ${program.decisions[second]?.subject ?? ""}`;
+    case "kernel": return kernelName(program, second);
+    case "call": return `launch ${second} of ${kernelName(program, program.calls[second]?.kernel ?? -1)}`;
+    case "slot": return `memory ${program.slots[second]?.name ?? "?"}`;
+    case "loop": case "source": case "assembly":
+      return `${kernelName(program, second)}, ${kind === "loop" ? "loops" : kind} line ${third + 1}`;
+    default: return `${kind} ${id}`;
+  }
+}

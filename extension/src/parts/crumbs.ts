@@ -1,0 +1,64 @@
+/** The bar under the tabs: what is selected, and how much of each kind is related to it. Each part can be chosen. */
+
+import { button, cut, h } from "../dom";
+import type { Lit } from "../links";
+import { kernelName, lineName, selectionName } from "../names";
+import type { Context } from "../views/view";
+import type { Selectable, Views } from "../wire";
+
+/** Where things of a kind are shown. */
+const VIEW: [Selectable, string, keyof Views][] = [
+  ["line", "line", "lines"], ["node", "node", "graph"], ["firing", "rule firing", "stages"], ["decision", "decision", "fusion"],
+  ["kernel", "kernel", "kernel"], ["source", "source line", "kernel"], ["assembly", "instruction", "kernel"], ["call", "launch", "timeline"],
+];
+
+export function crumbs(context: Context): HTMLElement {
+  const { recording, page } = context;
+  const bar = h("nav.tv-crumbs", { "aria-label": "selected, and related to it" });
+  const show = (lit: Lit) => {
+    const { selection } = lit;
+    if (!selection) {
+      const program = recording.programs[page.views.overview?.program ?? 0];
+      const about = [recording.title, program?.name, program?.backend || recording.backend, recording.machine.name].filter(Boolean).join(" · ");
+      bar.replaceChildren(h("span.tv-faint", {}, `${about} — select anything: what belongs to it lights up`));
+      return;
+    }
+    const clear = button("×", () => context.selection.set(null), { "aria-label": "clear the selection", title: "clear the selection (Esc)" });
+    const parts: (Node | string)[] = [h("strong.tv-crumb", { title: selectionName(recording, selection) }, cut(selectionName(recording, selection), 60)), clear];
+    const path = pathOf(context, lit);
+    if (path.length > 0) parts.push(h("span.tv-path", {}, ...path.flatMap(part => ["‹ ", part])));
+    const counts = h("span.tv-counts");
+    for (const [kind, word, view] of VIEW) {
+      const count = lit.count(kind);
+      if (count === 0 || (count === 1 && kind === selection.kind)) continue;
+      const label = `${count} ${word}${count === 1 ? "" : "s"}`;
+      if (!page.views[view]) counts.append(h("span.tv-chip", {}, label));
+      else counts.append(button(label, () => context.open(view), { class: "tv-chip tv-button", title: `show in ${view}` }));
+    }
+    parts.push(counts);
+    bar.replaceChildren(...parts);
+  };
+  context.onSelect(show);
+  return bar;
+}
+
+/** The module, line and kernel that a selected thing stands in. */
+function pathOf({ recording, selection }: Context, lit: Lit): HTMLElement[] {
+  const out: HTMLElement[] = [];
+  const kind = lit.selection!.kind;
+  const one = (what: Selectable, name: (id: string) => string) => {
+    const ids = lit.of(what);
+    if (kind !== what && ids.length === 1) out.push(button(name(ids[0]!), () => selection.set({ kind: what, id: ids[0]! }), { class: "tv-link" }));
+  };
+  if (kind === "node") {
+    const [at, node] = lit.selection!.id.split(".").map(Number) as [number, number];
+    const module = recording.programs[at]?.nodes.module[node];
+    if (module) out.push(h("span", {}, module));
+  }
+  one("line", id => lineName(recording, Number(id)));
+  one("kernel", id => {
+    const [at, kernel] = id.split(".").map(Number) as [number, number];
+    return kernelName(recording.programs[at]!, kernel);
+  });
+  return out;
+}

@@ -1,0 +1,180 @@
+/** From a program's nodes to a scene: in Python's places, or composed where nodes stand in groups that open and close. */
+
+import { dtypeName, lineName, nodeName, shapeName } from "../names";
+import type { Selection } from "../selection";
+import type { Layout, Recording } from "../wire";
+import { compose, type Part } from "./compose";
+import { HEIGHT, WIDTH, type Edge, type EdgeKind, type Frame, type Item, type Scene, type Shape } from "./scene";
+
+const MOVES = new Set(["reshape", "permute", "expand", "pad", "shrink", "flip", "window", "slice", "stride", "contiguous", "bitcast"]);
+
+/** What is drawn. `src`: operands of a node as they stand in this graph. */
+export interface Drawn {
+  recording: Recording;
+  at: number;
+  nodes: readonly number[];
+  src: (node: number) => readonly number[];
+  layout: Layout;
+}
+
+/** Of a node's look, what the view decides. */
+export interface Look {
+  bar?: (node: number) => number | null;
+  detail?: (node: number) => string | null;
+  change?: (node: number) => Item["change"];
+  /** of the edge from operand to user: its kind and what a click selects */
+  edge?: (from: number, to: number) => { kind: EdgeKind; key: Selection | null } | null;
+}
+
+export function nodeItem({ recording, at }: Drawn, node: number, x: number, y: number, look: Look, roots: ReadonlySet<number>): Item {
+  const program = recording.programs[at]!;
+  const { nodes } = program;
+  const op = nodes.op[node] ?? "?";
+  const shape: Shape = op === "buffer" ? "input" : op === "const" ? "constant" : MOVES.has(op) ? "move" : "op";
+  const size = `${shapeName(nodes.shape[node])} ${dtypeName(nodes.dtype[node])}`;
+  const derivative = nodes.derivative[node];
+  const lines = (nodes.lines[node] ?? []).slice(0, 3).map(line => `${lineName(recording, line)}  ${recording.lines.text[line] ?? ""}`);
+  const tip = [
+    `%${node} ${nodeName(program, node)} : ${size}`,
+    `phase: ${nodes.phase[node]}${nodes.module[node] ? `, module: ${nodes.module[node]}` : ""}`,
+    derivative ? `made by the derivative rule: ${derivative}` : "",
+    ...lines,
+  ];
+  return {
+    key: { kind: "node", id: `${at}.${node}` }, node, group: "", x, y, w: WIDTH, h: HEIGHT, shape, tip: tip.filter(Boolean).join("\n"),
+    title: nodeName(program, node), detail: look.detail?.(node) ?? size, category: nodes.phase[node] ?? "",
+    bar: look.bar?.(node) ?? null, change: look.change?.(node) ?? "", root: roots.has(node),
+  };
+}
+
+/** Every node where Python put it. */
+export function flatScene(drawn: Drawn, look: Look = {}, frames: Frame[] = []): Scene {
+  const program = drawn.recording.programs[drawn.at]!;
+  const { layout } = drawn;
+  const roots = new Set(program.roots);
+  const items: Item[] = [];
+  const place = new Map<number, number>();
+  for (const node of drawn.nodes) {
+    const [x, y] = [layout.x[node], layout.y[node]];
+    if (x === null || x === undefined || y === null || y === undefined) continue;
+    place.set(node, items.length);
+    items.push(nodeItem(drawn, node, x, y, look, roots));
+  }
+  const stubs = new Set(layout.stubs.map(([a, b]) => `${a} ${b}`));
+  const edges: Edge[] = [];
+  for (const [node, to] of place) {
+    for (const operand of new Set(drawn.src(node))) {
+      const from = place.get(operand);
+      if (from === undefined) continue;
+      const kind: EdgeKind = stubs.has(`${operand} ${node}`) ? "stub" : "flow";
+      edges.push({ from, to, kind, key: null, ...look.edge?.(operand, node) });
+    }
+  }
+  return { items, frames, edges, width: layout.width, height: layout.height };
+}
+
+export interface Group {
+  id: string;
+  title: string;
+  detail: string;
+  parent: string;
+  key: Selection | null;
+  category: string;
+}
+
+/** Nodes in groups. `home`: the innermost group of a node; "": none. A node may be in several places (computed again in each). */
+export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node: number) => readonly string[], open: ReadonlySet<string>, look: Look = {}): Scene {
+  const program = drawn.recording.programs[drawn.at]!;
+  const byId = new Map(groups.map(group => [group.id, group]));
+  const wish = (node: number) => ({ x: drawn.layout.x[node] ?? 0, y: drawn.layout.y[node] ?? 0 });
+
+  const parts = new Map<string, Part>();
+  const top: Part[] = [];
+  const sums = new Map<string, { x: number; y: number; n: number }>();
+  const partOf = (id: string): Part => {
+    let part = parts.get(id);
+    if (part) return part;
+    part = { id: `g${id}`, wish: { x: 0, y: 0 }, ...(open.has(id) ? { parts: [] } : { w: 164, h: HEIGHT }) };
+    parts.set(id, part);
+    const { parent } = byId.get(id)!;
+    if (parent && byId.has(parent)) partOf(parent).parts?.push(part);
+    else top.push(part);
+    return part;
+  };
+  /** The outermost closed group on the way to `id`, or "" when all are open. */
+  const closed = (id: string): string => {
+    let found = "";
+    for (let at = id; at && byId.has(at); at = byId.get(at)!.parent) if (!open.has(at)) found = at;
+    return found;
+  };
+
+  const boxes = new Map<string, { node: number; in: string }>();
+  const copies = new Map<number, string[]>();
+  for (const node of drawn.nodes) {
+    const homes = home(node);
+    for (const group of homes.length > 0 ? homes : [""]) {
+      for (let at = group; at && byId.has(at); at = byId.get(at)!.parent) {
+        const sum = sums.get(at) ?? { x: 0, y: 0, n: 0 };
+        sums.set(at, { x: sum.x + wish(node).x, y: sum.y + wish(node).y, n: sum.n + 1 });
+      }
+      const shut = group && closed(group);
+      const id = shut ? `g${shut}` : `n${node} ${group}`;
+      (copies.get(node) ?? copies.set(node, []).get(node)!).push(id);
+      if (shut) partOf(shut);
+      else {
+        boxes.set(id, { node, in: group });
+        const part: Part = { id, wish: wish(node) };
+        if (group && byId.has(group)) partOf(group).parts!.push(part);
+        else top.push(part);
+      }
+    }
+  }
+  for (const [id, part] of parts) {
+    const sum = sums.get(id);
+    if (sum) part.wish = { x: sum.x / sum.n, y: sum.y / sum.n };
+  }
+
+  // A user takes the copy of its operand in its own group, else the one that is stored: the first.
+  const links = new Map<string, { from: string; to: string; pair: [number, number] }>();
+  for (const node of drawn.nodes) {
+    const homes = home(node);
+    (homes.length > 0 ? homes : [""]).forEach((group, i) => {
+      const to = copies.get(node)![i]!;
+      for (const operand of drawn.src(node)) {
+        const options = copies.get(operand);
+        if (!options) continue;
+        const from = options[home(operand).indexOf(group)] ?? options[0]!;
+        if (from !== to) links.set(`${from}|${to}`, { from, to, pair: [operand, node] });
+      }
+    });
+  }
+  const { places, width, height } = compose(top, [...links.values()].map(({ from, to }) => [from, to] as const));
+
+  const roots = new Set(program.roots);
+  const items: Item[] = [];
+  const number = new Map<string, number>();
+  for (const [id, { node }] of boxes) {
+    const at = places.get(id)!;
+    number.set(id, items.length);
+    items.push(nodeItem(drawn, node, at.x, at.y, look, roots));
+  }
+  const frames: Frame[] = [];
+  for (const [id, part] of parts) {
+    const group = byId.get(id)!;
+    const at = places.get(part.id)!;
+    const title = group.title;
+    if (part.parts) frames.push({ key: group.key, group: id, ...at, title, closes: true });
+    else {
+      number.set(part.id, items.length);
+      const key = group.key ?? { kind: "group", id };
+      const tip = `${title}\n${group.detail}\nclick the triangle, or press Enter, to open`;
+      items.push({ key, node: -1, group: id, ...at, title, detail: group.detail, tip, category: group.category, shape: "group", bar: null, change: "", root: false });
+    }
+  }
+  const edges: Edge[] = [...links.values()].flatMap(({ from, to, pair }) => {
+    const [a, b] = [number.get(from), number.get(to)];
+    if (a === undefined || b === undefined) return [];
+    return [{ from: a, to: b, kind: "flow" as EdgeKind, key: null, ...look.edge?.(...pair) }];
+  });
+  return { items, frames, edges, width, height };
+}

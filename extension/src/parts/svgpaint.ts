@@ -1,0 +1,126 @@
+/** Paints a scene as SVG: up to about 1,500 boxes, where text stays sharp and every box is an element. */
+
+import { cut, s } from "../dom";
+import type { Lit } from "../links";
+import type { Category, Selectable } from "../wire";
+import { colorVariable } from "./head";
+import { curve, type Edge, type Item, type Scene } from "./scene";
+
+export interface Transform {
+  scale: number;
+  x: number;
+  y: number;
+}
+
+/** What the scene looks like beyond itself: which boxes are lit, under the pointer, found by a search (null: no search). */
+export interface Light {
+  pinned: Lit;
+  hover: Lit;
+  found: ReadonlySet<Item> | null;
+}
+
+export interface Painter {
+  readonly element: Element;
+  show(scene: Scene): void;
+  view(transform: Transform): void;
+  light(light: Light): void;
+  resize(width: number, height: number): void;
+}
+
+export const isLit = (lit: Lit, item: { key: { kind: string; id: string } }) => lit.has(item.key.kind as Selectable, item.key.id);
+
+/** An edge is lit with both of its ends, or by itself. */
+export function edgeLit(lit: Lit, edge: Edge, scene: Scene): boolean {
+  if (edge.key && edge.key.kind !== "node" && lit.selection?.kind === edge.key.kind) return lit.is(edge.key.kind as Selectable, edge.key.id);
+  return isLit(lit, scene.items[edge.from]!) && isLit(lit, scene.items[edge.to]!);
+}
+
+export class SvgPainter implements Painter {
+  readonly element = s("svg.tv-drawing", { "aria-hidden": true });
+  private readonly layer = s("g");
+  private scene: Scene | null = null;
+  private boxes: SVGGElement[] = [];
+  private lines: SVGPathElement[] = [];
+
+  constructor(private readonly category: (name: string) => Category) {
+    this.element.append(s("defs", {}, tip("tv-tip", "tv-tip"), tip("tv-tip-lit", "tv-tip-lit")), this.layer);
+  }
+
+  show(scene: Scene): void {
+    this.scene = scene;
+    const frames = scene.frames.map(frame => {
+      const [left, top] = [frame.x - frame.w / 2, frame.y - frame.h / 2];
+      const group = s("g.tv-frame", { "data-group": frame.group }, s("rect", { x: left, y: top, width: frame.w, height: frame.h, rx: 8 }));
+      const mark = frame.closes ? "▾ " : "";
+      group.append(s("text", { x: left + 8, y: top + 15 }, cut(`${mark}${frame.title}`, Math.floor(frame.w / 6.6))));
+      return group;
+    });
+    this.lines = scene.edges.map(edge => {
+      const [x0, y0, ...rest] = curve(scene.items[edge.from]!, scene.items[edge.to]!, edge.kind === "stub");
+      const line = s("path.tv-edge", { d: `M${x0.toFixed(1)} ${y0.toFixed(1)}C${rest.map(v => v.toFixed(1)).join(" ")}` });
+      line.dataset.kind = edge.kind;
+      if (edge.kind !== "fold") line.setAttribute("marker-end", "url(#tv-tip)");
+      return line;
+    });
+    this.boxes = scene.items.map(item => this.box(item));
+    this.layer.replaceChildren(s("g", {}, ...frames), s("g", {}, ...this.lines), s("g", {}, ...this.boxes));
+  }
+
+  private box(item: Item): SVGGElement {
+    const [x, y] = [item.x - item.w / 2, item.y - item.h / 2];
+    const group = s("g.tv-box", { "data-kind": item.key.kind, "data-id": item.key.id, "data-shape": item.shape });
+    if (item.change) group.dataset.change = item.change;
+    const round = item.shape === "input" ? item.h / 2 : item.shape === "constant" ? 2 : 6;
+    group.append(s("rect.tv-body", { x, y, width: item.w, height: item.h, rx: round }));
+    if (item.root) group.append(s("rect.tv-root", { x: x - 3, y: y - 3, width: item.w + 6, height: item.h + 6, rx: round + 3 }));
+    if (item.category) {
+      const { mark } = this.category(item.category);
+      const letter = s("g.tv-letter", {}, s("rect", { x: x + 6, y: y + 6, width: 14, height: 14, rx: 3 }), s("text", { x: x + 13, y: y + 16.5 }, mark));
+      letter.style.setProperty("--c", `var(${colorVariable(item.category)})`);
+      group.style.setProperty("--c", `var(${colorVariable(item.category)})`);
+      group.append(letter);
+    }
+    const room = Math.floor((item.w - 32) / 6.7);
+    const mark = item.shape === "group" ? "▸ " : item.change === "new" ? "+ " : item.change === "removed" ? "− " : "";
+    group.append(s("text.tv-name", { x: x + 25, y: y + 17 }, cut(mark + item.title, room)));
+    group.append(s("text.tv-small", { x: x + 8, y: y + 33 }, cut(item.detail, Math.floor((item.w - 14) / 6.1))));
+    if (item.bar !== null) group.append(s("rect.tv-bar", { x: x + 8, y: y + item.h - 8, width: Math.max((item.w - 16) * item.bar, 1), height: 4, rx: 2 }));
+    group.append(s("title", {}, item.tip));
+    return group;
+  }
+
+  view({ scale, x, y }: Transform): void {
+    this.layer.setAttribute("transform", `translate(${x} ${y}) scale(${scale})`);
+    this.element.classList.toggle("tv-far", scale < 0.45);
+  }
+
+  light({ pinned, hover, found }: Light): void {
+    const { scene } = this;
+    if (!scene) return;
+    this.element.classList.toggle("tv-some", !pinned.empty);
+    this.element.classList.toggle("tv-search", found !== null);
+    scene.items.forEach((item, i) => {
+      const { classList } = this.boxes[i]!;
+      classList.toggle("tv-lit", isLit(pinned, item));
+      classList.toggle("tv-sel", pinned.is(item.key.kind as Selectable, item.key.id));
+      classList.toggle("tv-hover", isLit(hover, item));
+      classList.toggle("tv-found", found?.has(item) ?? false);
+    });
+    scene.edges.forEach((edge, i) => {
+      const line = this.lines[i]!;
+      const on = edgeLit(pinned, edge, scene);
+      line.classList.toggle("tv-lit", on);
+      line.classList.toggle("tv-hover", edgeLit(hover, edge, scene));
+      if (edge.kind !== "fold") line.setAttribute("marker-end", on ? "url(#tv-tip-lit)" : "url(#tv-tip)");
+    });
+  }
+
+  resize(width: number, height: number): void {
+    this.element.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  }
+}
+
+function tip(id: string, className: string): SVGMarkerElement {
+  const size = { viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto", markerUnits: "userSpaceOnUse" };
+  return s("marker", { id, ...size }, s("path", { d: "M0 0L8 4L0 8z", class: className }));
+}

@@ -1,0 +1,145 @@
+/** Pan and zoom. The wheel zooms only once the view has the focus; before, it scrolls the notebook. */
+
+import { taken } from "../dom";
+import type { Cleanup } from "../views/view";
+import type { Transform } from "./svgpaint";
+
+const MOST = 3;
+const STEP = 1.2;
+
+export interface Events {
+  moved(transform: Transform): void;
+  click(x: number, y: number, event: PointerEvent): void;
+  point(x: number, y: number): void;
+  leave(): void;
+}
+
+export class Viewport {
+  transform: Transform = { scale: 1, x: 0, y: 0 };
+  size = { width: 1, height: 1 };
+  private drag: { x: number; y: number; from: Transform; moved: boolean } | null = null;
+
+  constructor(private readonly el: HTMLElement, private readonly content: () => { width: number; height: number }, private readonly events: Events) {}
+
+  start(): Cleanup {
+    const { el } = this;
+    const place = (event: MouseEvent): [number, number] => {
+      const box = el.getBoundingClientRect();
+      return [event.clientX - box.left, event.clientY - box.top];
+    };
+    const down = (event: PointerEvent) => {
+      if (event.button !== 0) return;
+      el.focus({ preventScroll: true });
+      this.drag = { x: event.clientX, y: event.clientY, from: this.transform, moved: false };
+    };
+    const move = (event: PointerEvent) => {
+      const { drag } = this;
+      if (!drag) return this.events.point(...this.inside(...place(event)));
+      const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
+      if (!drag.moved && Math.hypot(dx, dy) < 4) return;
+      if (!drag.moved) el.setPointerCapture(event.pointerId);
+      drag.moved = true;
+      el.classList.add("tv-dragging");
+      this.set({ ...drag.from, x: drag.from.x + dx, y: drag.from.y + dy });
+    };
+    const up = (event: PointerEvent) => {
+      const { drag } = this;
+      this.drag = null;
+      el.classList.remove("tv-dragging");
+      if (drag && !drag.moved) this.events.click(...this.inside(...place(event)), event);
+    };
+    const wheel = (event: WheelEvent) => {
+      const root = el.getRootNode() as Document | ShadowRoot;
+      if (root.activeElement !== el) return;
+      taken(event);
+      this.zoom(Math.exp(-event.deltaY * (event.deltaMode === 1 ? 0.05 : 0.002)), ...place(event));
+    };
+    const leave = () => this.events.leave();
+    const twice = () => this.fit();
+    const cancel = () => {
+      this.drag = null;
+      el.classList.remove("tv-dragging");
+    };
+    el.addEventListener("pointerdown", down);
+    el.addEventListener("pointermove", move);
+    el.addEventListener("pointerup", up);
+    el.addEventListener("pointercancel", cancel);
+    el.addEventListener("pointerleave", leave);
+    el.addEventListener("wheel", wheel, { passive: false });
+    el.addEventListener("dblclick", twice);
+    return () => {
+      el.removeEventListener("pointerdown", down);
+      el.removeEventListener("pointermove", move);
+      el.removeEventListener("pointerup", up);
+      el.removeEventListener("pointercancel", cancel);
+      el.removeEventListener("pointerleave", leave);
+      el.removeEventListener("wheel", wheel);
+      el.removeEventListener("dblclick", twice);
+    };
+  }
+
+  /** From places in the element to places in the drawing. */
+  inside(x: number, y: number): [number, number] {
+    return [(x - this.transform.x) / this.transform.scale, (y - this.transform.y) / this.transform.scale];
+  }
+
+  set(transform: Transform): void {
+    this.transform = transform;
+    this.events.moved(transform);
+  }
+
+  zoom(factor: number, x = this.size.width / 2, y = this.size.height / 2): void {
+    const { transform } = this;
+    const scale = Math.min(Math.max(transform.scale * factor, this.least()), MOST);
+    const by = scale / transform.scale;
+    this.set({ scale, x: x - (x - transform.x) * by, y: y - (y - transform.y) * by });
+  }
+
+  private least(): number {
+    return Math.min(this.fitting() * 0.5, 0.5);
+  }
+
+  private fitting(): number {
+    const { width, height } = this.content();
+    return Math.min((this.size.width - 16) / Math.max(width, 1), (this.size.height - 16) / Math.max(height, 1));
+  }
+
+  /** All of it, in the middle. */
+  fit(): void {
+    const { width, height } = this.content();
+    const scale = Math.min(Math.max(this.fitting(), 0.01), 1.15);
+    this.set({ scale, x: (this.size.width - width * scale) / 2, y: (this.size.height - height * scale) / 2 });
+  }
+
+  /** The upper left at a size that can be read, where all of it would be too small; else all of it. */
+  open(): void {
+    if (this.fitting() >= 0.55) return this.fit();
+    const { width } = this.content();
+    const scale = Math.max(Math.min((this.size.width - 16) / width, 0.9), 0.55);
+    this.set({ scale, x: Math.max((this.size.width - width * scale) / 2, 8), y: 8 });
+  }
+
+  /** Brings a place into view, if it is not; `always`: to the middle. */
+  reveal(x: number, y: number, always = false): void {
+    const { scale } = this.transform;
+    const [px, py] = [x * scale + this.transform.x, y * scale + this.transform.y];
+    const margin = 50;
+    const seen = px > margin && py > margin && px < this.size.width - margin && py < this.size.height - margin;
+    if (seen && !always) return;
+    const better = Math.max(scale, 0.5);
+    this.set({ scale: better, x: this.size.width / 2 - x * better, y: this.size.height / 2 - y * better });
+  }
+
+  pan(dx: number, dy: number): void {
+    this.set({ ...this.transform, x: this.transform.x + dx, y: this.transform.y + dy });
+  }
+
+  /** + − 0 space: true where the key was one of these. */
+  key(key: string): boolean {
+    if (key === "+" || key === "=") this.zoom(STEP);
+    else if (key === "-") this.zoom(1 / STEP);
+    else if (key === "0" || key === " ") this.fit();
+    else return false;
+    return true;
+  }
+}

@@ -1,0 +1,173 @@
+/** kernel: the loops of a kernel, its schedule, its source and its instructions, linked line by line, and to the lines of the user. */
+
+import { h, taken } from "../dom";
+import { codePane, type CodeLine, type CodePane } from "../parts/code";
+import { bar } from "../parts/controls";
+import { colorVariable, head, swatch, table } from "../parts/head";
+import { kernelName, lineName } from "../names";
+import { amount, bytes, count, MISSING, percent, seconds } from "../units";
+import type { Kernel, KernelData, KernelRow, Program } from "../wire";
+import { together, type Cleanup, type Context, type Part } from "./view";
+
+const PANES = ["your lines", "loops", "scheduled", "source", "assembly"] as const;
+type Pane = (typeof PANES)[number];
+
+export const kernel: Part<KernelData> = (el, data, context) => {
+  const { program } = context.links.program(data.program);
+  const list = h("div.tv-kernels", { role: "listbox", tabindex: 0, "aria-label": "kernels, in the order of the program" });
+  const body = h("div.tv-kernelbody");
+  el.append(head({ ...data, title: `Kernels: ${program.name}` }), h("div.tv-split", {}, list, body));
+  if (data.rows.length === 0) {
+    body.append(h("p.tv-missing", {}, `${MISSING} no kernel was recorded: ${program.missing.join("; ") || "nothing was compiled"}`));
+    return () => undefined;
+  }
+  const shown = new Set<Pane>(el.clientWidth > 1250 ? PANES : ["your lines", "scheduled", "source", "assembly"]);
+  const longest = Math.max(...data.rows.map(row => row.seconds ?? row.seconds_predicted ?? 0)) || 1;
+  const rows = data.rows.map(row => kernelRow(context, program, row, longest));
+  list.append(...rows);
+
+  let current = -1;
+  let undo: Cleanup = () => undefined;
+  const show = (at: number) => {
+    if (at === current || !data.rows[at]) return;
+    current = at;
+    undo();
+    undo = one(body, data, at, shown, context);
+    rows.forEach((row, i) => row.classList.toggle("tv-current", i === at));
+  };
+  const choose = (at: number) => context.selection.set({ kind: "kernel", id: `${data.program}.${data.rows[at]!.kernel}` });
+  rows.forEach((row, i) => {
+    row.addEventListener("click", () => choose(i));
+    row.addEventListener("pointerenter", () => context.hover.set({ kind: "kernel", id: `${data.program}.${data.rows[i]!.kernel}` }));
+  });
+  list.addEventListener("pointerleave", () => context.hover.set(null));
+  list.addEventListener("keydown", event => {
+    const by = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
+    if (by === undefined) return;
+    taken(event);
+    const next = Math.min(Math.max(current + by, 0), rows.length - 1);
+    choose(next);
+    rows[next]!.scrollIntoView({ block: "nearest" });
+  });
+  const unselect = context.onSelect(pinned => {
+    const ids = pinned.of("kernel").filter(id => id.startsWith(`${data.program}.`)).map(id => Number(id.split(".")[1]));
+    rows.forEach((row, i) => {
+      const lit = ids.includes(data.rows[i]!.kernel);
+      row.classList.toggle("tv-lit", lit);
+      row.setAttribute("aria-selected", String(pinned.is("kernel", `${data.program}.${data.rows[i]!.kernel}`)));
+    });
+    // A selection that reaches into the kernel on show does not take it away.
+    if (ids.length > 0 && (pinned.selection?.kind === "kernel" || !ids.includes(data.rows[current]?.kernel ?? -1))) {
+      const own = pinned.selection?.kind === "kernel" ? Number(pinned.selection.id.split(".")[1]) : ids[0];
+      show(data.rows.findIndex(row => row.kernel === own));
+    }
+  });
+  const unhover = context.onHover(lit => rows.forEach((row, i) => row.classList.toggle("tv-hover", lit.has("kernel", `${data.program}.${data.rows[i]!.kernel}`))));
+  if (current < 0) show(Math.max(data.rows.findIndex(row => row.kernel === data.kernel), 0));
+  return together(unselect, unhover, () => undo());
+};
+
+function kernelRow(context: Context, program: Program, row: KernelRow, longest: number): HTMLElement {
+  const time = row.seconds ?? row.seconds_predicted;
+  const phase = row.phases.at(-1) ?? "";
+  const name = kernelName(program, row.kernel);
+  const text = time === null ? MISSING : `${seconds(time)}${row.seconds === null ? " predicted" : ""}`;
+  const made = h("div.tv-kernelrow", { role: "option", "aria-selected": "false", title: `${name}\n${row.bound}` });
+  made.append(h("span.tv-marks", {}, ...row.phases.map(each => swatch(context.category(each)))), h("span.tv-name", {}, name), bar(time === null ? 0 : time / longest, text, phase ? colorVariable(phase) : ""));
+  return made;
+}
+
+/** One kernel: figures, schedule, and its panes. */
+function one(el: HTMLElement, data: KernelData, at: number, shown: Set<Pane>, context: Context): Cleanup {
+  const row = data.rows[at]!;
+  const { program } = context.links.program(data.program);
+  const kernel = program.kernels[row.kernel];
+  if (!kernel) throw new Error(`the recording has no kernel ${row.kernel}`);
+  const panes = makePanes(context, data.program, row.kernel, kernel);
+  const grid = h("div.tv-panes");
+  const choice = h("div.tv-tools", { role: "group", "aria-label": "columns" }, ...PANES.map(name => {
+    const box = h("input", { type: "checkbox", checked: shown.has(name) });
+    box.addEventListener("change", () => {
+      if (box.checked) shown.add(name);
+      else shown.delete(name);
+      place();
+    });
+    return h("label.tv-field", {}, box, name);
+  }));
+  const place = () => {
+    const visible = PANES.filter(name => shown.has(name));
+    grid.replaceChildren(...visible.map(name => panes[name].element));
+    grid.style.setProperty("--panes", String(visible.length));
+  };
+  place();
+  el.replaceChildren(h("div.tv-title", {}, kernelName(program, row.kernel)), figures(kernel, row), schedule(context, data, at, kernel), choice, grid);
+  const all = Object.values(panes);
+  return together(
+    context.onSelect(lit => all.forEach(pane => pane.light(lit, !pane.element.contains(document.activeElement)))),
+    context.onHover(lit => all.forEach(pane => pane.preview(lit))),
+  );
+}
+
+function makePanes(context: Context, at: number, number: number, kernel: Kernel): Record<Pane, CodePane> {
+  const { recording, links } = context;
+  const missing = kernel.missing || "not recorded";
+  const key = (kind: string, line: number) => ({ kind, id: `${at}.${number}.${line}` });
+  const text = (kind: "source" | "assembly"): CodeLine[] => kernel[kind].text.map((line, i) => ({ text: line, key: (kernel[kind].link[i] ?? -1) >= 0 ? key(kind, i) : null }));
+  // A line of the unscheduled loops is known by its nodes: it stands for the scheduled line with the same ones.
+  const twins = new Map<string, number>();
+  kernel.scheduled.nodes.forEach((nodes, i) => nodes.length > 0 && !twins.has(nodes.join()) && twins.set(nodes.join(), i));
+  const loops = kernel.loops.text.map((line, i): CodeLine => {
+    const nodes = kernel.loops.nodes[i] ?? [];
+    const twin = twins.get(nodes.join()) ?? kernel.scheduled.nodes.findIndex(row => row.some(node => nodes.includes(node)));
+    const also = (lit: { has(kind: "node", id: string): boolean }) => nodes.some(node => lit.has("node", `${at}.${node}`));
+    return { text: line, key: nodes.length > 0 && twin >= 0 ? key("loop", twin) : null, also };
+  });
+  const order = kernel.shares.line.map((line, i) => ({ line, phase: kernel.shares.phase[i]!, share: kernel.shares.share[i]! })).sort((a, b) => b.share - a.share);
+  const lines = order.length > 0
+    ? order.map(({ line, phase, share }): CodeLine => ({
+      text: line < 0 ? "not attributed" : (recording.lines.text[line] ?? ""), label: `${context.category(phase).mark} ${lineName(recording, line)}`,
+      key: line < 0 ? null : { kind: "line", id: String(line) }, share: { part: share, text: percent(share) },
+    }))
+    : [...new Set(kernel.nodes.flatMap(node => links.program(at).program.nodes.lines[node] ?? []))].map((line): CodeLine => ({
+      text: recording.lines.text[line] ?? "", label: lineName(recording, line), key: { kind: "line", id: String(line) },
+    }));
+  return {
+    "your lines": codePane("your lines", "python", lines, context, "no line of yours is known for it"),
+    loops: codePane("loops before scheduling", "loops", loops, context, missing),
+    scheduled: codePane("scheduled loops", "loops", kernel.scheduled.text.map((line, i) => ({ text: line, key: key("loop", i) })), context, missing),
+    source: codePane(`source, ${kernel.source.language || "none"}`, kernel.source.language, text("source"), context, missing),
+    assembly: codePane("assembly", "assembly", text("assembly"), context, missing),
+  };
+}
+
+function figures(kernel: Kernel, row: KernelRow): HTMLElement {
+  const range = (low: number | null, high: number | null) => (low === null || high === null || low === high ? "" : `${seconds(low)} to ${seconds(high)}`);
+  const one = (name: string, value: string, note = "") => h("div.tv-figure", {}, h("dt", {}, name), h("dd", {}, value, note ? h("span.tv-faint", {}, ` ${note}`) : null));
+  const moved = row.bytes_read === null || row.bytes_written === null ? null : row.bytes_read + row.bytes_written;
+  const intensity = moved && row.flops !== null ? `${(row.flops / moved).toPrecision(2)} FLOPs per byte` : "";
+  return h("dl.tv-figures", {},
+    one("measured", seconds(row.seconds), row.seconds === null ? "it did not run" : range(row.seconds_low, row.seconds_high)),
+    one("predicted", seconds(row.seconds_predicted), row.seconds_predicted === null ? "no prediction" : `${range(kernel.seconds_predicted_low, kernel.seconds_predicted_high)} ${row.bound ? `· ${row.bound} bound` : ""}`),
+    one("FLOPs", count(row.flops), kernel.flops_expanded === null ? intensity : `${count(kernel.flops_expanded)} after expansion · ${intensity}`),
+    one("read", bytes(row.bytes_read), kernel.bytes_issued === null ? "" : `${bytes(kernel.bytes_issued)} issued`),
+    one("written", bytes(row.bytes_written)),
+    one("launches", count(row.calls.length), "per run"),
+    one("share", percent(row.share), "of kernel time"),
+  );
+}
+
+function schedule(context: Context, data: KernelData, at: number, kernel: Kernel): HTMLElement {
+  const { program } = context.links.program(data.program);
+  const list = kernel.schedule.length > 0
+    ? h("ol.tv-schedule", {}, ...kernel.schedule.map(primitive => h("li", {}, h("code", {}, primitive))))
+    : h("span.tv-faint", {}, "as it is: no primitive was applied");
+  const ids = (data.decisions[at] ?? []).filter(i => program.decisions[i]?.stage === "schedule");
+  const reasons = ids.length === 0 ? null : h("details.tv-twin", {}, h("summary", {}, `why this schedule: ${ids.length} decision${ids.length === 1 ? "" : "s"}`), table([
+    { name: "about", text: i => program.decisions[i]!.kind },
+    { name: "verdict", text: i => program.decisions[i]!.verdict },
+    { name: "reason", text: i => program.decisions[i]!.reason },
+    { name: "numbers", text: i => Object.entries(program.decisions[i]!.numbers).map(([name, value]) => `${name} ${amount(value, name.includes("bytes") ? "bytes" : name.startsWith("seconds") ? "s" : "")}`).join(", ") },
+    { name: "refused", text: i => Object.entries(program.decisions[i]!.alternatives).map(([name, why]) => `${name}: ${why}`).join("; ") },
+  ], ids, i => context.selection.set({ kind: "decision", id: `${data.program}.${i}` })));
+  return h("div.tv-schedulebox", {}, h("span.tv-faint", {}, "schedule "), list, reasons);
+}

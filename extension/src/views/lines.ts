@@ -1,0 +1,3 @@
+import type { LinesData } from "../wire";
+import type { Part } from "./view";
+export const lines: Part<LinesData> = () => () => undefined;
