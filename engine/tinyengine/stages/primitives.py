@@ -6,6 +6,7 @@
     unroll(k) unroll(k, 4)  no loop in the machine code; or only of every 4 iterations
     parallel(i)             iterations on several cores
     pack(w, at=jo)          a contiguous local copy of what the loop touches; pack(w, at=jo, axes=(1, 0)) transposes
+    unpack(out, at=mo)      the counterpart: results into a local tile first, then to their places
     accumulate(k, 4)        independent accumulators
     merge(i, j)             one loop over a flattened view
     streaming(out)          stores that go past the caches
@@ -41,6 +42,7 @@ from tinyengine.stages.nest import (
 )
 from tinyengine.stages.pack import pack
 from tinyengine.stages.reorder import merge, reorder
+from tinyengine.stages.unpack import unpack
 from tinyengine.stages.vectorize import accumulate, vectorize
 
 
@@ -66,7 +68,7 @@ def tile(kernel: Kernel, loop: str, size: int, inner: str = "i") -> Kernel:
             outer = var(loop + "o", start, start + (count - 1) * span)
             base = outer if count > 1 else index.index(start)
             part = var(loop + inner, 0, n - 1)
-            body = rewrite(s.body, substitution({s.var: index.add(base, index.mul(part if n > 1 else index.index(0), s.step))}))
+            body = rewrite(s.body, substitution({s.var: index.add(base, index.mul(part, s.step))}))
             below = Loop(part, 0, n, 1, body, "serial" if s.kind == "parallel" else s.kind, s.reduce, s.nodes)
             out.append(Loop(outer, start, stop, span, (below,), s.kind, s.reduce, s.nodes))
         return out
@@ -118,9 +120,10 @@ def _clash(a: Stmt, b: Stmt) -> str:
     """The name of a buffer of which `a` and `b` may touch the same element, one of them writing; empty when there is none."""
     once = Loop(var("", 0, 1), 0, 2, 1, (a, b))
     inner = inner_variables(once)
+    own = {s.buf for s in walk((a, b)) if isinstance(s, Alloc)}
     for x in accesses((a,)):
         for y in accesses((b,)):
-            if x.buf == y.buf and not (x.op == y.op == "read") and not apart(once, x, y, inner):
+            if x.buf == y.buf and x.buf not in own and not (x.op == y.op == "read") and not apart(once, x, y, inner):
                 return x.buf.name
     return ""
 
@@ -205,6 +208,7 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
     "accumulate": (accumulate, ("name", "int"), 2, {}),
     "streaming": (streaming, ("name",), 1, {}),
     "pack": (lambda k, b, at, axes=None: pack(k, b, at, axes), ("name",), 1, {"at": "name", "axes": "axes"}),
+    "unpack": (lambda k, b, at, axes=None: unpack(k, b, at, axes), ("name",), 1, {"at": "name", "axes": "axes"}),
     "prefetch": (lambda k, b, i, at: prefetch(k, b, i, at), ("name", "name"), 2, {"at": "name"}),
 }
 
@@ -265,5 +269,5 @@ def apply(kernel: Kernel, primitives: str | Iterable[str | Primitive]) -> Kernel
 
 __all__ = [
     "TABLE", "Access", "Primitive", "ScheduleError", "accumulate", "apply", "apply_one", "merge", "pack", "parallel", "parse", "prefetch",
-    "reorder", "streaming", "tile", "unroll", "vectorize", "walk",
+    "reorder", "streaming", "tile", "unpack", "unroll", "vectorize", "walk",
 ]  # fmt: skip

@@ -110,9 +110,11 @@ def _gather(root: Loop, names: Sequence[str], text: str) -> list[Stmt]:
             why = carried_beyond_reduction(replace(chain[0], body=_wrap(chain[1:], body))) if c is chain[0] else carried(c)
             if why:
                 raise ScheduleError(f"{text} is not legal: {why}")
-        pieces, allocs = _fission(chain, segments, lets, text)
-        hoisted += allocs
         ordered = sorted(chain, key=lambda c: names.index(c.name))
+        pieces, allocs, unrolled = _fission(chain[-1].body, ordered, segments, lets, text)
+        hoisted += allocs
+        if unrolled:
+            chain, ordered = ([replace(c, kind="unroll") for c in x] for x in (chain, ordered))
         out: list[Stmt] = []
         for piece in pieces:
             first = next((s for s in piece if isinstance(s, Loop) and s.name in names), None)
@@ -154,9 +156,11 @@ def _segments(body: Body, names: Sequence[str]) -> list[Body]:
     return out
 
 
-def _fission(chain: list[Loop], segments: list[Body], lets: list[Let], text: str) -> tuple[list[Body], list[Stmt]]:
-    """Every segment with the values that it needs, and the memory that several segments share, with an axis for each loop of `chain`."""
-    original = chain[-1].body
+def _fission(
+    original: Body, chain: list[Loop], segments: list[Body], lets: list[Let], text: str
+) -> tuple[list[Body], list[Stmt], bool]:
+    """Every segment with the values that it needs; the memory that several segments share, with an axis for each loop of `chain`; and
+    whether that is registers, so that the loops must be unrolled."""
     allocs = [s for s in original if isinstance(s, Alloc)]
     position = {id(s): i for i, s in enumerate(original)}
     pieces: list[Body] = []
@@ -184,10 +188,7 @@ def _fission(chain: list[Loop], segments: list[Body], lets: list[Let], text: str
             shared[a.buf] = buf
             hoisted.append(replace(a, buf=buf))
     place = tuple(index.floordiv(index.sub(c.var, index.index(c.start)), c.step) for c in chain)
-    if unrolled:
-        for i, c in enumerate(chain):
-            chain[i] = replace(c, kind="unroll")
-    return [_moved(p, shared, place) for p in pieces], hoisted
+    return [_moved(p, shared, place) for p in pieces], hoisted, unrolled
 
 
 def _moved(body: Body, shared: dict[Buf, Buf], place: tuple[Expr, ...]) -> Body:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from tinyengine.choices import Choices
 from tinyengine.dependence import carried
 from tinyengine.hooks import Decision
-from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Stmt, Store, stmt_exprs, subexprs, walk
+from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store, stmt_exprs, subexprs, walk
 from tinyengine.machine import Machine
 from tinyengine.stages import schedule_contraction
 from tinyengine.stages.nest import ScheduleError, loops, tidy
+from tinyengine.stages.nest_spec import SCHEDULED as SPEC
 from tinyengine.stages.primitives import apply, apply_one, parse
 from tinyengine.stages.schedule_cost import body_cycles, plan
 
@@ -105,7 +106,7 @@ def nest(c: Chooser, s: Loop) -> None:
     if not inner:
         elementwise(c, around)
     else:
-        rows(c, s, around)
+        rows(c, s)
 
 
 def cycles(s: Loop, lanes: int) -> float:
@@ -185,7 +186,7 @@ def _stream(c: Chooser) -> None:
             )  # fmt: skip
 
 
-def rows(c: Chooser, s: Loop, around: list[Loop]) -> None:
+def rows(c: Chooser, s: Loop) -> None:
     """A nest with loops inside: vectorize where strides make it cheapest, rows on the threads."""
     if c.lanes > 1:
         best = plan(s, c.lanes)
@@ -203,7 +204,6 @@ def rows(c: Chooser, s: Loop, around: list[Loop]) -> None:
         c.refuse("parallel", s.name, "too little work to wake a second thread", {"cycles": work, "least_cycles": PARALLEL_CYCLES})
     else:
         c.do(f"parallel({s.name})", "parallel", "rows are independent", {"cycles": work, "threads": c.machine.threads})
-    del around
 
 
 def text(decisions: tuple[Decision, ...]) -> str:
@@ -211,4 +211,4 @@ def text(decisions: tuple[Decision, ...]) -> str:
     return "\n".join(f"{d.subject[-1]}: {d.verdict} ({d.reason})" for d in decisions)
 
 
-_ = Stmt
+__all__ = ["SPEC", "Chooser", "ScheduleError", "run", "text"]

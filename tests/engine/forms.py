@@ -1,0 +1,192 @@
+"""Hand-written loop nests of every form that stage 5 makes, and ways to run and compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tinyengine import dtypes
+from tinyengine import loopnest as ir
+from tinyengine.backends.reference import interpret
+from tinyengine.dtypes import DType
+from tinyengine.index import add, both, within
+from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Stmt, Store, const, index, load, name, var
+
+F, I = dtypes.float32, dtypes.int32
+Array = np.ndarray[Any, Any]
+
+
+def loop(v: Expr, *body: Stmt, reduce: bool = False) -> Loop:
+    """A loop over all values of its variable."""
+    return Loop(v, v.arg[1], v.arg[2] + 1, 1, tuple(body), "serial", reduce)
+
+
+def v(label: str, extent: int) -> Expr:
+    return var(label, 0, extent - 1)
+
+
+def op(name_: str, *args: Expr) -> Expr:
+    return ir.apply(name_, args)
+
+
+def n(label: str, dtype: DType = F) -> Expr:
+    return name(label, dtype)
+
+
+def sum_of(acc: Buf, r: Expr, *body: Stmt, value: Expr, init: float = 0, how: str = "add") -> tuple[Stmt, Stmt]:
+    return Alloc(acc, init), loop(r, *body, Accumulate(acc, (), how, value), reduce=True)
+
+
+def matmul(m: int, width: int, depth: int, transposed: bool = False, dtype: DType = F) -> Kernel:
+    """out = maximum(x @ w + b, 0); w is (width, depth) when transposed."""
+    x, w = Buf("x", dtype, (m, depth)), Buf("w", dtype, (width, depth) if transposed else (depth, width))
+    b, out, acc = Buf("b", dtype, (width,)), Buf("out", dtype, (m, width)), Buf("acc", dtype, (), "register")
+    i, j, k = v("i", m), v("j", width), v("k", depth)
+    body = (
+        Let("v1", load(x, (i, k)), (1,)), Let("v2", load(w, (j, k) if transposed else (k, j)), (2,)),
+        Let("v3", op("mul", n("v1", dtype), n("v2", dtype)), (3,)),
+    )  # fmt: skip
+    return Kernel("matmul", (x, w, b, out), (loop(i, loop(j,
+        *sum_of(acc, k, *body, value=n("v3", dtype)),
+        Let("v4", load(acc, ())), Let("vb", load(b, (j,))), Let("v5", op("add", n("v4", dtype), n("vb", dtype))),
+        Let("v6", op("maximum", n("v5", dtype), const(0, dtype))), Store(out, (i, j), n("v6", dtype)),
+    )),), ("out",))  # fmt: skip
+
+
+def softmax(rows: int, width: int) -> Kernel:
+    x, out, e = Buf("x", F, (rows, width)), Buf("out", F, (rows, width)), Buf("e", F, (width,), "local")
+    m, s = Buf("m", F, (), "register"), Buf("s", F, (), "register")
+    i, r, c, j = v("i", rows), v("r", width), v("c", width), v("j", width)
+    return Kernel("softmax", (x, out), (loop(i,
+        *sum_of(m, r, value=load(x, (i, r)), init=-np.inf, how="maximum"),
+        Let("top", load(m, ())), Alloc(e), Alloc(s, 0),
+        loop(c, Let("v1", op("exp", op("sub", load(x, (i, c)), n("top")))), Store(e, (c,), n("v1")), Accumulate(s, (), "add", n("v1"))),
+        Let("total", load(s, ())),
+        loop(j, Store(out, (i, j), op("div", load(e, (j,)), n("total")))),
+    ),), ("out",))  # fmt: skip
+
+
+def elementwise(rows: int, width: int, bias: bool = False, dtype: DType = F) -> Kernel:
+    """out = x * y + x, or x * b + x with a row b."""
+    x, out = Buf("x", dtype, (rows, width)), Buf("out", dtype, (rows, width))
+    y = Buf("y", dtype, (width,) if bias else (rows, width))
+    i, j = v("i", rows), v("j", width)
+    return Kernel("elementwise", (x, y, out), (loop(i, loop(j,
+        Let("v1", load(x, (i, j))), Let("v2", load(y, (j,) if bias else (i, j))),
+        Store(out, (i, j), op("add", op("mul", n("v1", dtype), n("v2", dtype)), n("v1", dtype))),
+    )),), ("out",))  # fmt: skip
+
+
+def outer_sum(rows: int, width: int, dtype: DType = F) -> Kernel:
+    """out[j] = sum over i of x[i, j]."""
+    x, out, acc = Buf("x", dtype, (rows, width)), Buf("out", dtype, (width,)), Buf("acc", dtype, (), "register")
+    j, r = v("j", width), v("r", rows)
+    body = loop(j, *sum_of(acc, r, value=load(x, (r, j))), Let("v1", load(acc, ())), Store(out, (j,), n("v1", dtype)))
+    return Kernel("outer_sum", (x, out), (body,), ("out",))
+
+
+def full_sum(rows: int, width: int, dtype: DType = F) -> Kernel:
+    x, out, acc = Buf("x", dtype, (rows, width)), Buf("out", dtype, (1,)), Buf("acc", dtype, (), "register")
+    r, s = v("r", rows), v("s", width)
+    return Kernel("full_sum", (x, out), (
+        Alloc(acc, 0), loop(r, loop(s, Accumulate(acc, (), "add", load(x, (r, s))), reduce=True), reduce=True),
+        Let("v1", load(acc, ())), Store(out, (index(0),), n("v1", dtype)),
+    ), ("out",))  # fmt: skip
+
+
+def conv(images: int, cin: int, cout: int, size: int, taps: int = 3, pad: int = 1) -> Kernel:
+    """A padded convolution with masked loads and three reduce loops."""
+    o = size + 2 * pad - taps + 1
+    x, w = Buf("x", F, (images, cin, size, size)), Buf("w", F, (cout, cin, taps, taps))
+    out, acc = Buf("out", F, (images, cout, o, o)), Buf("acc", F, (), "register")
+    b, c, y, z = v("b", images), v("c", cout), v("y", o), v("z", o)
+    r, s, t = v("r", cin), v("s", taps), v("t", taps)
+    row, col = add(y, s, index(-pad)), add(z, t, index(-pad))
+    mask: Expr | None = None
+    for e in (row, col):
+        for condition in within(e, size):
+            mask = both(mask, condition)
+    value = op("mul", n("v1"), n("v2"))
+    inner = (Let("v1", load(x, (b, r, row, col), mask)), Let("v2", load(w, (c, r, s, t))), Accumulate(acc, (), "add", value))
+    sums = loop(r, loop(s, loop(t, *inner, reduce=True), reduce=True), reduce=True)
+    body = loop(b, loop(c, loop(y, loop(z, Alloc(acc, 0), sums, Let("v3", load(acc, ())), Store(out, (b, c, y, z), n("v3"))))))
+    return Kernel("conv", (x, w, out), (body,), ("out",))
+
+
+def update(size: int) -> Kernel:
+    """An optimizer step with two stores, in place: m = 0.9 m + g; p = p - 0.1 m."""
+    p, g, m = (Buf(b, F, (size,)) for b in "pgm")
+    i = v("i", size)
+    return Kernel("update", (g, p, m), (loop(i,
+        Let("v1", op("add", op("mul", load(m, (i,)), const(0.9, F)), load(g, (i,)))),
+        Let("v2", op("sub", load(p, (i,)), op("mul", n("v1"), const(0.1, F)))),
+        Store(m, (i,), n("v1")), Store(p, (i,), n("v2")),
+    ),), ("p", "m"))  # fmt: skip
+
+
+def gather(rows: int, width: int, table: int) -> Kernel:
+    """out[i, j] = table[clamped ids[i], j], checked."""
+    ids, t, out = Buf("ids", I, (rows,)), Buf("table", F, (table, width)), Buf("out", F, (rows, width))
+    i, j = v("i", rows), v("j", width)
+    e = Expr("cast", ir.INDEX, 1, (n("id", I),))
+    ok = op("and", op("lt", index(-1), e), op("lt", e, index(table)))
+    at = op("maximum", index(0), op("minimum", e, index(table - 1)))
+    return Kernel("gather", (ids, t, out), (loop(i, Let("id", load(ids, (i,))), Check(ok, "index out of range"),
+        loop(j, Store(out, (i, j), load(t, (at, j))))),), ("out",))  # fmt: skip
+
+
+def scatter(count: int, table: int, dtype: DType = F) -> Kernel:
+    """out[ids[s]] += x[s], after out = 0."""
+    ids, x, out = Buf("ids", I, (count,)), Buf("x", dtype, (count,)), Buf("out", dtype, (table,))
+    i, s = v("i", table), v("s", count)
+    e = Expr("cast", ir.INDEX, 1, (load(ids, (s,)),))
+    at = op("maximum", index(0), op("minimum", e, index(table - 1)))
+    body = (loop(i, Store(out, (i,), const(0, dtype))), loop(s, Accumulate(out, (at,), "add", load(x, (s,)))))
+    return Kernel("scatter", (ids, x, out), body, ("out",))
+
+
+def recurrence(size: int) -> Kernel:
+    """out[i + 1] = out[i] + x[i]: iterations that depend on each other."""
+    x, out = Buf("x", F, (size,)), Buf("out", F, (size + 1,))
+    i = v("i", size)
+    return Kernel("recurrence", (x, out), (
+        Store(out, (index(0),), const(1.0, F)),
+        loop(i, Store(out, (add(i, index(1)),), op("add", load(out, (i,)), load(x, (i,))))),
+    ), ("out",))  # fmt: skip
+
+
+FORMS: dict[str, Kernel] = {
+    "matmul": matmul(13, 21, 19), "matmul transposed": matmul(9, 35, 20, True), "softmax": softmax(5, 37), "elementwise": elementwise(7, 40),
+    "bias": elementwise(7, 21, True), "outer sum": outer_sum(23, 19), "full sum": full_sum(9, 17), "conv": conv(2, 3, 5, 9),
+    "update": update(53), "gather": gather(6, 18, 5), "scatter": scatter(30, 7),
+}  # fmt: skip
+
+
+def arrays(k: Kernel, seed: int = 0) -> dict[str, Array]:
+    """Memory for every parameter; small whole numbers for ids and integers, normal numbers else."""
+    r = np.random.default_rng(seed)
+    out = {}
+    for p in k.params:
+        a = r.integers(0, 5, p.shape) if p.dtype.is_int else r.normal(size=p.shape)
+        out[p.name] = a.astype(p.dtype.numpy)
+    return out
+
+
+def outputs(k: Kernel, memory: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs of `k` on a copy of `memory`, flat: a schedule may see a buffer in another shape."""
+    own = {name_: a.reshape(-1).copy() for name_, a in memory.items()}
+    interpret(k, own)
+    return {o: own[o] for o in k.outputs}
+
+
+def assert_same(a: Kernel, b: Kernel, seed: int = 0) -> None:
+    """Both kernels compute the same: exactly for integers, up to the order of summation for floats."""
+    memory = arrays(a, seed)
+    x, y = outputs(a, memory), outputs(b, memory)
+    for o in a.outputs:
+        if x[o].dtype.kind == "f":
+            np.testing.assert_allclose(y[o], x[o], rtol=2e-5, atol=2e-5)
+        else:
+            np.testing.assert_array_equal(y[o], x[o])

@@ -1,0 +1,158 @@
+"""Each schedule primitive: what it makes of a nest, that the meaning stays, and what it says when it does not apply."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine import forms
+from tests.engine.forms import assert_same
+from tinyengine import spec
+from tinyengine.loopnest import Alloc, Kernel, Loop, walk
+from tinyengine.stages.nest_spec import SCHEDULED
+from tinyengine.stages.primitives import TABLE, ScheduleError, apply, parse
+
+LEGAL: list[tuple[str, str]] = [
+    ("elementwise", "tile(j, 16)"), ("elementwise", "tile(i, 3); tile(j, 7); reorder(ji, jo)"), ("elementwise", "reorder(j, i)"),
+    ("elementwise", "merge(i, j); vectorize(ij, 16); parallel(ij)"), ("elementwise", "merge(i, j); tile(ij, 64); parallel(ijo); vectorize(iji, 8)"),
+    ("elementwise", "vectorize(j, 4); unroll(j, 2)"), ("elementwise", "streaming(out)"), ("elementwise", "prefetch(x, i, at=j)"),
+    ("bias", "vectorize(j, 16); parallel(i)"), ("bias", "unroll(i)"),
+    ("matmul", "vectorize(j, 8)"), ("matmul", "vectorize(k, 8)"), ("matmul", "vectorize(k, 4); accumulate(k, 3)"), ("matmul", "accumulate(k, 4)"),
+    ("matmul", "reorder(j, i); tile(j, 8); reorder(i, ji); tile(i, 4); pack(w, at=jo); reorder(k, ii, ji); vectorize(ji, 4); parallel(jo)"),
+    ("matmul", "reorder(k, i, j)"), ("matmul", "tile(k, 5); tile(j, 4); reorder(ko, ji); unroll(ki)"), ("matmul", "pack(x, at=i); parallel(i)"),
+    ("matmul transposed", "tile(j, 16); reorder(jo, i, ji); pack(w, at=jo, axes=(1, 0)); reorder(k, ji); vectorize(ji, 16); vectorize(w_0, 16)"),
+    ("matmul transposed", "tile(i, 2); tile(j, 3); reorder(jo, ii, ji); reorder(k, ii, ji); vectorize(k, 8)"),
+    ("matmul", "tile(i, 4); reorder(ii, j); unpack(out, at=io, axes=(1, 0))"),
+    ("softmax", "vectorize(r, 8); accumulate(r, 2); vectorize(c, 8); vectorize(j, 16); parallel(i)"), ("softmax", "vectorize(i, 4)"),
+    ("softmax", "prefetch(x, i, at=c); vectorize(c, 8)"),
+    ("outer sum", "vectorize(j, 8)"), ("outer sum", "tile(j, 8); reorder(r, ji); vectorize(ji, 4); parallel(jo)"), ("outer sum", "vectorize(r, 4)"),
+    ("full sum", "vectorize(s, 8)"), ("full sum", "merge(r, s); vectorize(rs, 16); accumulate(rs, 2)"), ("full sum", "reorder(s, r)"),
+    ("conv", "vectorize(z, 4)"), ("conv", "pack(x, at=b); vectorize(z, 8); parallel(b)"), ("conv", "unroll(t); unroll(s); vectorize(r, 2)"),
+    ("conv", "reorder(b, y, c, z); tile(y, 3); reorder(c, z, yi); tile(c, 4); reorder(z, ci, yi); tile(z, 8); pack(x, at=b); "
+             "reorder(r, s, t, ci, yi, zi); vectorize(zi, 4); unroll(t); parallel(b)"),
+    ("conv", "pack(w, at=b, axes=(1, 2, 3, 0)); vectorize(c, 4); parallel(b)"),
+    ("update", "vectorize(i, 16); parallel(i)"), ("gather", "vectorize(j, 8); parallel(i)"), ("gather", "vectorize(i, 4)"),
+    ("scatter", "vectorize(i, 4)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "text"), LEGAL)
+def test_a_legal_schedule_keeps_the_meaning_and_the_spec(form: str, text: str) -> None:
+    before = forms.FORMS[form]
+    after = apply(before, text)
+    spec.check("schedule", SCHEDULED, after)
+    assert_same(before, after)
+    assert after.schedule == tuple(map(str, parse(text)))
+    assert apply(before, after.schedule) == after  # replayed from its own text
+
+
+def test_every_primitive_is_tried() -> None:
+    tried = {p.name for _, text in LEGAL for p in parse(text)}
+    assert tried == set(TABLE) - {"fuse"}  # another word for merge
+
+
+ILLEGAL: list[tuple[str, str, str]] = [
+    ("matmul", "tile(q, 4)", "no loop is called 'q'; the loops of matmul are i, j, k"),
+    ("matmul", "tile(i, 0)", "the size must be at least 1"),
+    ("matmul", "tile(i, 4); tile(i, 2)", "no loop is called 'i'; the loops of matmul are io, ii, j, k"),
+    ("matmul", "vectorize(j, 3)", "the number of lanes must be 2, 4, 8"),
+    ("matmul", "vectorize(j, 4); vectorize(k, 4)", "k already contains vectors"),
+    ("matmul", "parallel(j)", "j stands inside another loop"),
+    ("matmul", "parallel(i); parallel(i)", "i is parallel already"),
+    ("matmul", "reorder(i, i)", "name at least two different loops"),
+    ("matmul", "reorder(k, i)", "j stands between i and the loops inside it; name it too"),
+    ("matmul", "pack(out, at=j)", "out is written in j"),
+    ("matmul", "pack(nothing, at=j)", "no global buffer is called 'nothing'"),
+    ("matmul", "pack(w, at=j, axes=(0, 0))", "is not a permutation"),
+    ("matmul", "vectorize(j, 4); pack(w, at=i)", "pack before vectorize"),
+    ("matmul", "merge(i, j)", "is not contiguous over all of i, j"),
+    ("matmul", "unpack(x, at=i)", "no output is called 'x'"),
+    ("matmul", "streaming(x)", "the kernel reads x too"),
+    ("matmul", "accumulate(j, 2)", "accumulates into nothing outside it"),
+    ("bias", "merge(i, j)", "is not contiguous over all of i, j"),
+    ("softmax", "merge(i, j)", "the body of i is not just the loop j"),
+    ("softmax", "reorder(r, c)", "do not stand inside each other"),
+    ("full sum", "parallel(r)", "iterations of r may touch the same element of acc"),
+    ("scatter", "vectorize(s, 4)", "may add to the same element of out, which is not private"),
+    ("scatter", "parallel(s)", "iterations of s may touch the same element of out"),
+    ("update", "streaming(p)", "the kernel reads p too"),
+    ("elementwise", "prefetch(out, i, at=j)", "out is not read directly in j"),
+    ("elementwise", "prefetch(x, j, at=i)", "i does not stand inside j"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "text", "says"), ILLEGAL)
+def test_an_illegal_schedule_says_why(form: str, text: str, says: str) -> None:
+    with pytest.raises(ScheduleError) as e:
+        apply(forms.FORMS[form], text)
+    assert says in str(e.value)
+
+
+def test_dependent_iterations_are_neither_vectors_nor_threads() -> None:
+    k = forms.recurrence(20)
+    for text in ("vectorize(i, 4)", "parallel(i)", "tile(i, 4); reorder(ii, io)"):
+        with pytest.raises(ScheduleError, match=r"depend on each other|may touch the same element of out"):
+            apply(k, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("tile i 32", "is not a schedule primitive"), ("til(i, 3)", "unknown primitive 'til'; known: tile"), ("tile(i)", "takes 2 arguments, got 1"),
+        ("tile(i, j)", "expected a whole number, got 'j'"), ("tile(3, 3)", "expected the name of a loop or buffer"), ("pack(w)", "needs at=LOOP"),
+        ("pack(w, at=j, order=2)", "has no option 'order'"), ("pack(w, at=j, axes=1)", "expected a tuple of axes"), ("tile(i, 4, 5)", "got 3"),
+    ],
+)  # fmt: skip
+def test_text_that_is_no_schedule(text: str, says: str) -> None:
+    with pytest.raises(ScheduleError) as e:
+        parse(text)
+    assert says in str(e.value)
+
+
+def test_comments_and_lines() -> None:
+    listed = parse("tile(i, 4)  # rows\n\n  vectorize(j,8) ; pack(w, at=jo, axes=(1,0))")
+    assert list(map(str, listed)) == ["tile(i, 4)", "vectorize(j, 8)", "pack(w, at=jo, axes=(1, 0))"]
+    assert parse([listed[0], "unroll(k)"]) == [listed[0], *parse("unroll(k)")]
+
+
+def _loops(k: Kernel, name: str) -> list[Loop]:
+    return [s for s in walk(k.body) if isinstance(s, Loop) and s.name == name]
+
+
+def test_a_tile_has_a_static_tail_of_the_same_names() -> None:
+    k = apply(forms.elementwise(2, 40), "tile(j, 16)")
+    assert [(s.start, s.stop, s.step) for s in _loops(k, "jo")] == [(0, 32, 16), (32, 40, 16)]
+    assert [s.trips for s in _loops(k, "ji")] == [16, 8]
+
+
+def test_the_register_tile_turns_the_accumulator_into_an_array() -> None:
+    k = apply(forms.matmul(8, 32, 5), "tile(i, 4); tile(j, 16); reorder(jo, ii, ji); reorder(k, ii, ji); vectorize(ji, 16)")
+    acc = [s.buf for s in walk(k.body) if isinstance(s, Alloc)]
+    assert [(b.name, b.shape, b.space) for b in acc] == [("acc", (4, 16), "register")]
+    (reduction,) = _loops(k, "k")
+    assert reduction.reduce and [s.kind for s in walk(reduction.body) if isinstance(s, Loop)] == ["unroll", "unroll"]
+
+
+def test_a_large_accumulator_is_local_memory() -> None:
+    k = apply(forms.outer_sum(4, 2000), "reorder(r, j)")
+    assert [s.buf.space for s in walk(k.body) if isinstance(s, Alloc)] == ["local"]
+
+
+def test_packing_a_padded_image_removes_the_masks() -> None:
+    before, after = forms.conv(1, 2, 3, 8), apply(forms.conv(1, 2, 3, 8), "pack(x, at=c)")
+    masked = [line for line in before.text().split("\n") if " if " in line]
+    left = [line.strip() for line in after.text().split("\n") if " if " in line]
+    assert len(masked) == 1 and len(left) == 1 and left[0].startswith("x_pack[")
+    assert [s.buf.shape for s in walk(after.body) if isinstance(s, Alloc) and s.buf.name == "x_pack"] == [(1, 2, 10, 10)]
+
+
+def test_tails_of_vectors_are_narrow_where_a_power_of_two_is_left() -> None:
+    k = apply(forms.elementwise(1, 40), "vectorize(j, 16)")
+    assert " if " not in k.text() and "x[i, 32 : 32 + 8]" in k.text()
+    k = apply(forms.elementwise(1, 37), "vectorize(j, 16)")
+    assert "if (32 : 32 + 8) < 37" in k.text()
+
+
+def test_what_does_not_change_is_computed_before_the_loop() -> None:
+    k = apply(forms.elementwise(3, 32, bias=True), "reorder(j, i)")
+    lines = [line.strip() for line in k.text().split("\n")]
+    assert lines[1:4] == ["for j in 0..32:", "v2 = y[j]", "for i in 0..3:"]
