@@ -26,8 +26,7 @@ def kernel_rows(p: Program) -> list[KernelRow]:
         calls = [c for c, call in enumerate(p.calls) if call.kernel == i]
         n = len(calls)
         times = [sum(column[c] for c in calls) if column else None for column in (timed, p.launches.low, p.launches.high)]
-        found = {o for node in k.nodes for o in phases_of(p, node)}
-        phases = [x for x in PHASES if x in found]
+        phases = kernel_phases(p, k)
         predicted, flops = times_of(k.seconds_predicted, n), whole(k.flops, n)
         read, written = whole(k.bytes_read, n), whole(k.bytes_written, n)
         rows.append(KernelRow(i, calls, times[0], times[1], times[2], predicted, None, flops, read, written, k.bound, phases))
@@ -35,6 +34,25 @@ def kernel_rows(p: Program) -> list[KernelRow]:
     for r in rows:
         r.share = r.seconds / sums if r.seconds is not None and sums else None
     return rows
+
+
+def kernel_phases(p: Program, k: Kernel) -> list[str]:
+    """The phases that a kernel works for: the one with most of its time first."""
+    time: dict[str, float] = {}
+    for phase, share in zip(k.shares.phase, k.shares.share, strict=True):
+        time[phase] = time.get(phase, 0.0) + share
+    if not time:  # shares are not known
+        found = {x for node in k.nodes for x in phases_of(p, node)}
+        return [x for x in PHASES if x in found]
+    return sorted(time, key=lambda x: (-time[x], x))
+
+
+def line_shares(k: Kernel) -> list[tuple[int, str, float]]:
+    """(line, phase, share) by falling share: stacks that end on the same line are one."""
+    out: dict[tuple[int, str], float] = {}
+    for line, phase, share in zip(k.shares.line, k.shares.phase, k.shares.share, strict=True):
+        out[line, phase] = out.get((line, phase), 0.0) + share
+    return sorted([(line, phase, share) for (line, phase), share in out.items()], key=lambda x: -x[2])
 
 
 def phases_of(p: Program, node: int) -> list[str]:

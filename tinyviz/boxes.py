@@ -91,6 +91,6 @@ def draw_boxes(
             tip=f"{b.name}, {phase}: {len(b.nodes)} nodes",
         )
         if scale > 0.45:
-            out.text(left + 5, upper + 14, cut(f"{phase[0].upper()} {b.name}", int(b.width * scale / 6.4)), "mono")
+            out.text(left + 5, upper + 14, cut(f"{phase[0].upper()} {b.name}", int(b.width * scale / 7.4)), "mono")
         if scale > 0.8:
             out.text(left + 5, upper + 30, f"{len(b.nodes)} nodes", "faint")

@@ -1,8 +1,8 @@
 """Layered layout in near-linear time (after Sugiyama, Tagawa & Toda 1981): longest-path ranks, dummy nodes, median sweeps.
 
 A backward node is folded beside the forward node whose gradient it serves: edges from forward to backward, which would tear a
-training graph apart, take no part in ranking and are drawn as stubs. While rules rewrite a graph nothing moves: a new node takes
-the place of the one it replaces, and what it brings along the nearest free places.
+training graph apart, take no part in ranking and are drawn as stubs. The optimizer stands below the forward pass. While rules
+rewrite a graph nothing moves: a new node takes the place of the one it replaces, and what it brings the nearest free places.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def _items(nodes: Nodes, drawn: Sequence[int], src: Sequence[Sequence[int]]) -> 
     items: list[_Item] = []
     item_of: list[int] = []
     place = {n: i for i, n in enumerate(drawn)}
+    below = _forward_ranks(nodes, drawn, src, place)
     for p, n in enumerate(drawn):
         above = [item_of[place[s]] for s in src[p]]
         if nodes.phase[n] == "backward":
@@ -70,11 +71,23 @@ def _items(nodes: Nodes, drawn: Sequence[int], src: Sequence[Sequence[int]]) -> 
                 item_of.append(at)
                 continue
         item_of.append(len(items))
-        items.append(_Item(max([items[a].rank for a in above], default=-1) + 1, 1.0, 1, n))
+        rank = max([items[a].rank for a in above], default=-1) + 1
+        if nodes.phase[n] == "optimizer" and src[p]:
+            rank = max(rank, below)
+        items.append(_Item(rank, 1.0, 1, n))
     for item in items:
         item.width = 1.0 + min(len(item.folded), FOLD)
         item.rows = max(1, -(-len(item.folded) // FOLD))
     return items, item_of
+
+
+def _forward_ranks(nodes: Nodes, drawn: Sequence[int], src: Sequence[Sequence[int]], place: dict[int, int]) -> int:
+    """How many ranks the forward pass takes."""
+    rank = [0] * len(drawn)
+    for p, n in enumerate(drawn):
+        if nodes.phase[n] == "forward":
+            rank[p] = max([rank[place[s]] for s in src[p]], default=-1) + 1
+    return max(rank, default=-1) + 1
 
 
 def _nearest(nodes: Nodes, src: Sequence[int], above: list[int]) -> int:

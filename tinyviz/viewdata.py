@@ -72,7 +72,7 @@ class KernelRow:
     bytes_read: int | None
     bytes_written: int | None
     bound: str
-    phases: list[str]
+    phases: list[str]  # the one with most of its time first
 
 
 @dataclass

@@ -8,8 +8,8 @@ images, labels, test_images, test_labels = data.digits()
 
 class Network(nn.Module):
     def __init__(self):
-        self.fc1 = nn.Linear(64, 128)
-        self.fc2 = nn.Linear(128, 10)
+        self.fc1 = nn.Linear(64, 256)
+        self.fc2 = nn.Linear(256, 10)
 
     def forward(self, x):
         h = self.fc1(x).relu()
@@ -17,7 +17,7 @@ class Network(nn.Module):
 
 
 model = Network()
-optimizer = optim.Adam(model.parameters(), lr=3e-3)
+optimizer = optim.Adam(model.parameters(), lr=1e-3)
 
 
 @jit

@@ -94,7 +94,7 @@ def svg(r: Recording, d: FusionData) -> str:
         out.y += LINE + 2
         out.mark(20, out.y - 11, e.verdict if e.verdict in ("inline", "at loop", "whole") else "host")
         out.text(40, out.y, cut(edge_text(p, e), 34), "mono")
-        out.text(290, out.y, cut(f"{e.verdict} {e.where}".strip(), 26), "bold")
+        out.text(290, out.y, cut(f"{e.verdict} {e.where}".strip(), 24), "bold")
         rows = wrap(p.decisions[e.decision].reason, 78)
         for row in rows[:3]:
             out.text(470, out.y, row)

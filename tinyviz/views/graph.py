@@ -167,11 +167,11 @@ def svg(r: Recording, d: GraphData) -> str:
         phase = p.nodes.phase[n]
         tip = f"{label(p, n)} {p.nodes.dtype[n]}{p.nodes.shape[n]} {' '.join(where(r, i) for i in p.nodes.lines[n][:3])}"
         out.rect(x - W / 2, y - H / 2, W, H, f"box {css(phase)}", rx=6, tip=tip)
-        out.text(x - W / 2 + 6, y - 6, cut(f"{phase[:1].upper()} {label(p, n)}", 16), "mono bold")
+        out.text(x - W / 2 + 6, y - 8, cut(f"{phase[:1].upper()} {label(p, n)}", 16), "mono bold")
         out.text(
-            x - W / 2 + 6, y + 8, cut(f"{'×'.join(map(str, p.nodes.shape[n])) or 'scalar'} {p.nodes.dtype[n]}", 16), "mono faint"
+            x - W / 2 + 6, y + 6, cut(f"{'×'.join(map(str, p.nodes.shape[n])) or 'scalar'} {p.nodes.dtype[n]}", 16), "mono faint"
         )
-        out.text(x - W / 2 + 6, y + 20, cut(" ".join(where(r, i) for i in p.nodes.lines[n][:1]), 16), "mono faint")
+        out.text(x - W / 2 + 6, y + 18, cut(" ".join(where(r, i) for i in p.nodes.lines[n][:1]), 16), "mono faint")
     out.reach(top + at.height)
     return str(out)
 

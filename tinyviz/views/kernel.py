@@ -58,8 +58,9 @@ def text(r: Recording, d: KernelData) -> str:
     k, row = p.kernels[d.kernel], d.rows[d.kernel]
     out = [texts.heading(d.title, d.howto) + texts.table(["figure", "value"], facts(k, row))]
     if len(k.shares):
-        rows = [[where(r, i), phase, units.percent(share), "" if i < 0 else cut(r.lines.text[i], 60)]
-                for i, phase, share in zip(k.shares.line, k.shares.phase, k.shares.share, strict=True)]  # fmt: skip
+        rows = []
+        for i, phase, share in analysis.line_shares(k):
+            rows.append([where(r, i), phase, units.percent(share), "" if i < 0 else cut(r.lines.text[i], 60)])
         out.append("for which lines it works\n" + texts.table(["line", "phase", "share", "code"], rows, (2,)))
     out.append("loops\n" + listing(k.loops))
     out.append("schedule\n" + ("\n".join(f"  {s}" for s in k.schedule) or "  as it is: no primitive was applied"))
@@ -99,7 +100,7 @@ def svg(r: Recording, d: KernelData) -> str:
         out.y += LINE
         out.text(12, out.y, name, "faint")
         out.text(210, out.y, value)
-    for line, phase, share in zip(k.shares.line, k.shares.phase, k.shares.share, strict=True):
+    for line, phase, share in analysis.line_shares(k):
         out.y += LINE
         out.mark(12, out.y - 11, phase if phase in PHASES else "host")
         out.text(32, out.y, f"{units.percent(share)} for {where(r, line)}", "mono")

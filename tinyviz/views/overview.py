@@ -100,7 +100,7 @@ def svg(r: Recording, d: OverviewData) -> str:
     biggest = max([k.seconds or k.seconds_predicted or 0.0 for k in d.kernels], default=0.0) or 1.0
     for k in d.kernels[:24]:
         y += LINE + 2
-        phase = k.phases[-1] if k.phases else "host"
+        phase = k.phases[0] if k.phases else "host"
         out.mark(760, y - 12, phase)
         out.text(780, y, cut(p.kernels[k.kernel].name, 22), "mono", tip=p.kernels[k.kernel].name)
         seconds = k.seconds if k.seconds is not None else k.seconds_predicted

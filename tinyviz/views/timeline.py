@@ -38,7 +38,7 @@ def run(p: Program) -> Segment:
     phases = [k.phases for k in analysis.kernel_rows(p)]
     for c, call in enumerate(p.calls):
         mine = phases[call.kernel]
-        add(out, "kernels", p.kernels[call.kernel].name, full.starts[c], full.seconds[c], mine[-1] if mine else "host", c)
+        add(out, "kernels", p.kernels[call.kernel].name, full.starts[c], full.seconds[c], mine[0] if mine else "host", c)
     end = max(full.starts[c] + full.seconds[c] for c in range(len(p.calls)))
     add(out, "host", "launch and return", 0.0, max(full.host_seconds, end), "host")
     return out
@@ -160,7 +160,7 @@ def svg(r: Recording, d: TimelineData) -> str:
                     tip = f"{d.run.label[i]}: {units.seconds(d.run.seconds[i])}"
                     out.rect(x, out.y - 15, max(width, 0.6), 20, f"fill {css(d.run.category[i])}", rx=2, tip=tip)
                     if width > 60:
-                        out.text(x + 4, out.y, cut(d.run.label[i], int(width / 7)), "ontop")
+                        out.text(x + 4, out.y, cut(d.run.label[i], int(width / 8.6)), "ontop")
         out.y += LINE + 4
         for i in range(5):
             out.text(
