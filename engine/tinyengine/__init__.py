@@ -24,7 +24,21 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "TinyJit": ("tinyengine.jit", "jit"),
 }
 
-__all__ = ["Tensor", "TinyJit", "cat", "data", "dtypes", "jit", "manual_seed", "nn", "no_grad", "optim", "stack", "state", "where"]
+__all__ = [
+    "Tensor",
+    "TinyJit",
+    "cat",
+    "data",
+    "dtypes",
+    "jit",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "optim",
+    "stack",
+    "state",
+    "where",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,4 +13,4 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 def erf(x: Any) -> Any:
     """erf(x), elementwise; same shape and dtype as x."""
     x = np.asarray(x)
-    return _erf(x.astype(np.float64)).astype(np.float64).astype(x.dtype)
+    return np.asarray(_erf(x.astype(np.float64)), np.float64).astype(x.dtype)

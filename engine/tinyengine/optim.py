@@ -1,5 +1,5 @@
-"""Optimizers. Each step is recorded (phase "optimizer") and computed in one program together with the gradients; parameters and state
-are updated in place. Learning rate and counters live in memory, not in the graph: changing them compiles nothing."""
+"""Optimizers. Each step is recorded (phase "optimizer") and computed in one program together with the gradients; parameters and
+state are updated in place. Learning rate and counters live in memory, not in the graph: changing them compiles nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class Optimizer:
         given = list(params)
         wrong = next((p for p in given if not isinstance(p, Tensor)), None)
         if wrong is not None:
-            raise TypeError(f"an optimizer takes tensors, not {type(wrong).__name__}; see state.get_parameters(model)\n  at {user_line()}")
+            raise TypeError(
+                f"an optimizer takes tensors, not {type(wrong).__name__}; see state.get_parameters(model)\n  at {user_line()}"
+            )
         self.params = list({id(p): p for p in given if p.requires_grad}.values())
         if not self.params:
             raise ValueError(f"no tensor that requires a gradient was given to the optimizer\n  at {user_line()}")
@@ -73,11 +75,12 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """g += weight_decay * p; v = momentum * v + (1 - dampening) * g (at first v = g); p -= lr * (g + momentum * v if nesterov else v)."""
+    """g += weight_decay * p; v = momentum * v + (1 - dampening) * g (at first v = g); p -= lr * (g + momentum * v if nesterov
+    else v)."""
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0,
-        nesterov: bool = False,
+        self, params: Iterable[Tensor], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
+        weight_decay: float = 0.0, nesterov: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(params, lr)
         if nesterov and (momentum <= 0 or dampening != 0):
@@ -106,13 +109,18 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Kingma and Ba 2014, as in PyTorch: m, v are running means of g and g^2; p -= lr / c1 * m / (sqrt(v) / sqrt(c2) + eps), where
-    c = 1 - beta^t. weight_decay is added to g (AdamW: taken from p instead)."""
+    """Kingma and Ba 2014, as in PyTorch: m, v are running means of g and g^2; p -= lr / c1 * m / (sqrt(v) / sqrt(c2) + eps),
+    where c = 1 - beta^t. weight_decay is added to g (AdamW: taken from p instead)."""
 
     decoupled = False
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, lr)
         if not all(0 <= b < 1 for b in betas):
@@ -150,7 +158,12 @@ class AdamW(Adam):
     decoupled = True
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay)
 

@@ -26,8 +26,8 @@ _MAX_HEADER = 100_000_000  # bytes, as in the reference implementation
 
 
 def walk(obj: Any, kind: type | tuple[type, ...], prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
-    """(dotted path, thing) for everything of `kind` inside an object: attributes, lists, tuples, dicts. A Sequential's list has no name of
-    its own, as in PyTorch. Each object is visited once."""
+    """(dotted path, thing) for everything of `kind` inside an object: attributes, lists, tuples, dicts. A Sequential's list has
+    no name of its own, as in PyTorch. Each object is visited once."""
     seen = set() if seen is None else seen
     if id(obj) in seen:
         return
@@ -63,16 +63,16 @@ def get_parameters(obj: Any) -> list[Tensor]:
 
 
 def load_state_dict(model: Any, state_dict: Mapping[str, Any], strict: bool = True) -> None:
-    """Take over values by name, into the memory that the model has. Raises KeyError, naming them, for missing or unexpected names when
-    `strict`, and ValueError for a wrong shape; then nothing has been changed."""
+    """Take over values by name, into the memory that the model has. Raises RuntimeError, naming them, for missing or unexpected
+    names when `strict`, and for a wrong shape; then nothing has been changed."""
     mine = get_state_dict(model)
     missing, extra = [k for k in mine if k not in state_dict], [k for k in state_dict if k not in mine]
     if strict and (missing or extra):
-        raise KeyError(f"state dict: missing {missing}, unexpected {extra}; at {user_line()}")
+        raise RuntimeError(f"state dict: missing {missing}, unexpected {extra}\n  at {user_line()}")
     new = {k: v if isinstance(v, Tensor) else Tensor(np.asarray(v)) for k, v in state_dict.items() if k in mine}
     for k, v in new.items():
         if v.shape != mine[k].shape:
-            raise ValueError(f"state dict: {k} has shape {list(v.shape)}, expected {list(mine[k].shape)}\n  at {user_line()}")
+            raise RuntimeError(f"state dict: {k} has shape {list(v.shape)}, expected {list(mine[k].shape)}\n  at {user_line()}")
     for k, v in new.items():
         mine[k].assign(v)
     if new:

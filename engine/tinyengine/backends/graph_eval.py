@@ -143,6 +143,6 @@ SPECIAL: dict[str, Callable[[Evaluator, Node, list[Array]], Array]] = {
 
 
 def evaluate(graph: Graph, wide: bool = False) -> list[Array]:
-    """One array for each root of `graph`, of its shape and dtype (float64 for floats when `wide`). Writes nothing: an `assign` is its
-    value. Raises IndexError for a gather or scatter_add out of range."""
+    """One array for each root of `graph`, of its shape and dtype (float64 for floats when `wide`). Writes nothing: an `assign` is
+    its value. Raises IndexError for a gather or scatter_add out of range."""
     return Evaluator(graph, wide).run()

@@ -25,6 +25,7 @@ from tinyengine.nn.layers import (
 from tinyengine.nn.module import Module, set_training
 
 __all__ = [
-    "GELU", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Conv1d", "Conv2d", "Dropout", "Embedding", "Flatten", "GroupNorm",
-    "LayerNorm", "Linear", "MaxPool2d", "Module", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh", "set_training",
+    "GELU", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Conv1d", "Conv2d", "Dropout", "Embedding", "Flatten",
+    "GroupNorm", "LayerNorm", "Linear", "MaxPool2d", "Module", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh",
+    "set_training",
 ]  # fmt: skip

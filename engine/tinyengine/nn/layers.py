@@ -1,4 +1,5 @@
-"""Layers with state. Names of parameters, their shapes and initial distributions are PyTorch's; initial values are drawn on the host."""
+"""Layers with state. Names of parameters, their shapes and initial distributions are PyTorch's; initial values are drawn on the
+host."""
 
 from __future__ import annotations
 
@@ -38,9 +39,7 @@ class Linear(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not x.ndim or x.shape[-1] != self.weight.shape[1]:
-            raise RuntimeError(
-                f"{self!r} takes (..., {self.weight.shape[1]}), got shape {list(x.shape)}\n  at {user_line()}"
-            )
+            raise RuntimeError(f"{self!r} takes (..., {self.weight.shape[1]}), got shape {list(x.shape)}\n  at {user_line()}")
         return x.linear(self.weight, self.bias)
 
     def extra_repr(self) -> str:
@@ -81,10 +80,13 @@ class Conv1d(Conv2d):
 
 
 class BatchNorm(Module):
-    """Per channel (axis 1): (x - mean) / sqrt(var + eps) * weight + bias. In training with the batch's mean and biased variance, and
-    the running statistics move by `momentum` toward the batch's (unbiased) ones, in place; in evaluation with the running ones."""
+    """Per channel (axis 1): (x - mean) / sqrt(var + eps) * weight + bias. In training with the batch's mean and biased variance,
+    and the running statistics move by `momentum` toward the batch's (unbiased) ones, in place; in evaluation with the running
+    ones."""
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True, track_running_stats: bool = True) -> None:
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True, track_running_stats: bool = True
+    ) -> None:
         self.eps, self.momentum = eps, momentum
         self.weight = filled((num_features,), 1.0) if affine else None
         self.bias = filled((num_features,), 0.0) if affine else None
@@ -98,7 +100,9 @@ class BatchNorm(Module):
         axes = (0, *range(2, x.ndim))
         count = math.prod(x.shape[a] for a in axes)
         if count < 2 and self.training:
-            raise ValueError(f"batch norm in training needs more than one value per channel, got shape {list(x.shape)}\n  at {user_line()}")
+            raise ValueError(
+                f"batch norm in training needs more than one value per channel, got shape {list(x.shape)}\n  at {user_line()}"
+            )
         mean = x.mean(axes)
         d = x - mean.reshape([-1 if a == 1 else 1 for a in range(x.ndim)])
         var = (d * d).mean(axes)
@@ -161,7 +165,8 @@ class RMSNorm(Module):
 
 
 class Embedding(Module):
-    """Rows of weight (num_embeddings, embedding_dim), normal with variance 1: ints of shape S -> floats of shape S + (embedding_dim,)."""
+    """Rows of weight (num_embeddings, embedding_dim), normal with variance 1: ints of shape S -> floats of shape S +
+    (embedding_dim,)."""
 
     def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
         self.weight = normal((num_embeddings, embedding_dim))
@@ -239,6 +244,6 @@ class MaxPool2d(Module):
 
 
 __all__ = [
-    "GELU", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Conv1d", "Conv2d", "Dropout", "Embedding", "Flatten", "GroupNorm",
-    "LayerNorm", "Linear", "MaxPool2d", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh",
+    "GELU", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Conv1d", "Conv2d", "Dropout", "Embedding", "Flatten",
+    "GroupNorm", "LayerNorm", "Linear", "MaxPool2d", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh",
 ]  # fmt: skip

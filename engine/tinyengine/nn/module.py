@@ -1,8 +1,8 @@
-"""Module: the base of layers, and an optional one of your networks. It finds out under which name it is called, so that every node
-knows its place in the network (`model.fc1`), and it switches between training and evaluation.
+"""Module: the base of layers, and an optional one of your networks. It finds out under which name it is called, so that every
+node knows its place in the network (`model.fc1`), and it switches between training and evaluation.
 
-A class of yours may define `forward` (PyTorch's way) or `__call__` (tinygrad's), or not inherit from Module at all: names are then
-found by looking, once for each layer, at the attributes of the `self` that called it and at the caller's variables.
+A class of yours may define `forward` (PyTorch's way) or `__call__` (tinygrad's), or not inherit from Module at all: names are
+then found by looking, once for each layer, at the attributes of the `self` that called it and at the caller's variables.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 class Module:
-    """`model(x)` calls `model.forward(x)` inside the origin of its name. Attributes that are tensors, modules, lists, tuples or dicts of
-    them are its parts."""
+    """`model(x)` calls `model.forward(x)` inside the origin of its name. Attributes that are tensors, modules, lists, tuples or
+    dicts of them are its parts."""
 
     training: bool = True
     _path: str | None = None
@@ -138,13 +138,13 @@ def _name(thing: Any, frame: FrameType | None) -> str:
     while frame is not None:
         if origin.is_user(frame.f_code):
             for names in (frame.f_locals, frame.f_globals):
-                found = next((k for k, v in names.items() if v is thing and k != "self" and not k.startswith("_")), "")
-                for k, v in () if found else list(names.items()):
-                    if isinstance(v, (list, tuple, dict)) and not k.startswith("_"):
-                        inner = _inside(v, thing)
-                        if inner:
-                            found = f"{k}.{inner}"
-                            break
+                held = [(k, v) for k, v in list(names.items()) if k != "self" and k.isidentifier() and not k.startswith("_")]
+                found = next((k for k, v in held if v is thing), "")
+                for k, v in () if found else held:
+                    inner = _part(v, thing) if isinstance(v, (list, tuple, dict)) else ""
+                    if inner:
+                        found = f"{k}.{inner}"
+                        break
                 if found:
                     return found
             if frame.f_code.co_name == "<module>":
@@ -153,25 +153,6 @@ def _name(thing: Any, frame: FrameType | None) -> str:
     return ""
 
 
-def _part(owner: Any, module: Any, depth: int = 3) -> str:
-    """The dotted path from `owner` to `module` through attributes and containers."""
-    for k, v in getattr(owner, "__dict__", {}).items():
-        if v is module:
-            return str(k)
-    if depth:
-        for k, v in getattr(owner, "__dict__", {}).items():
-            inner = _inside(v, module) if isinstance(v, (list, tuple, dict)) else _part(v, module, depth - 1) if isinstance(v, Module) else ""
-            if inner:
-                return f"{k}.{inner}"
-    return ""
-
-
-def _inside(container: Any, module: Any) -> str:
-    for k, v in container.items() if isinstance(container, dict) else enumerate(container):
-        if v is module:
-            return str(k)
-        if isinstance(v, (list, tuple)):
-            inner = _inside(v, module)
-            if inner:
-                return f"{k}.{inner}"
-    return ""
+def _part(owner: Any, thing: Any) -> str:
+    """The dotted path from `owner` to `thing`, the same as in the state dict."""
+    return next((path for path, t in state.walk(owner, type(thing)) if t is thing), "")

@@ -1,8 +1,8 @@
-"""Stage 2, differentiate. Question: what does the gradient need? Input: a recorded loss. Output: nodes of the same primitives, one sum
-of contributions for each value asked for, every node tied to its forward node and to the derivative rule that made it.
+"""Stage 2, differentiate. Question: what does the gradient need? Input: a recorded loss. Output: nodes of the same primitives,
+one sum of contributions for each value asked for, every node tied to its forward node and to the derivative rule that made it.
 
-Reverse mode: from the loss down, each node hands its gradient on to its operands by the rule of its op. Because the result is made
-of the same primitives, it can be differentiated again.
+Reverse mode: from the loss down, each node hands its gradient on to its operands by the rule of its op. Because the result is
+made of the same primitives, it can be differentiated again.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from tinyengine import dtypes, hooks
+from tinyengine import hooks
 from tinyengine.node import Graph, Node
 from tinyengine.origin import Origin, user_line
 from tinyengine.stages import record
 from tinyengine.stages.record import Where
 
-# (forward node, its gradient, number of the operand, origin of the new nodes) -> gradient of that operand, or None: zero everywhere
+# (forward node, its gradient, number of the operand, origin of the new nodes) -> gradient of that operand, or None: zero
+# everywhere
 Build = Callable[[Node, Node, int, Where], Node | None]
 Through = Callable[[Node], Node | None]  # a computed value -> the node that it was computed from, if that is still of interest
 
@@ -47,7 +48,8 @@ def _div(n: Node, g: Node, i: int, o: Where) -> Node:
 
 
 def _extremum(n: Node, g: Node, i: int, o: Where) -> Node:
-    """The operand that was chosen takes the gradient; a tie is shared, but a constant takes no share and leaves none (relu at 0)."""
+    """The operand that was chosen takes the gradient; a tie is shared, but a constant takes no share and leaves none (relu at
+    0)."""
     mine, other = n.src[i], n.src[1 - i]
     # against a constant, the result tells as much as the operand does, and is often kept anyway
     seen = n if other.op == "const" else mine
@@ -192,8 +194,8 @@ _TABLE = (
     Derivative(
         "d-reciprocal", "d(1/a) = -(1/a)^2 da", "reciprocal", lambda n, g, i, o: record.unary("neg", _mul(g, _mul(n, n, o), o), o)
     ),
-    Derivative("d-maximum", "The larger operand takes the gradient; a tie is shared; a constant takes none.", "maximum", _extremum),
-    Derivative("d-minimum", "The smaller operand takes the gradient; a tie is shared; a constant takes none.", "minimum", _extremum),
+    Derivative("d-maximum", "The larger takes the gradient; a tie is shared; a constant takes none.", "maximum", _extremum),
+    Derivative("d-minimum", "The smaller takes the gradient; a tie is shared; a constant takes none.", "minimum", _extremum),
     Derivative("d-mod", "a mod b = a - floor(a/b) b, and the floor is constant almost everywhere", "mod", _mod),
     Derivative("d-where", "Each element's gradient goes to the operand that was chosen.", "where", _where),
     Derivative("d-cast", "Rounding to another float type counts as no change; through ints no gradient flows.", "cast", _cast),
@@ -206,11 +208,11 @@ _TABLE = (
     Derivative("d-flip", "Reversing twice gives the order back.", "flip", lambda n, g, i, o: record.flip(g, n.arg, o)),
     Derivative("d-window", "Each window's gradient is placed where the window was read.", "window", _window),
     Derivative("d-place", "What was placed is read again by the same windows.", "place", _place),
-    Derivative("d-sum", "Every summand has the influence of the sum.", "sum", lambda n, g, i, o: record.expand(g, n.src[0].shape, o)),
+    Derivative("d-sum", "Every summand has the sum's influence.", "sum", lambda n, g, i, o: record.expand(g, n.src[0].shape, o)),
     Derivative("d-max", "The largest element takes the gradient; equal largest ones share it (as torch.amax).", "max", _max),
     Derivative("d-prod", "Each factor's influence is the product of the others.", "prod", _prod),
     Derivative("d-gather", "An element gets the sum of the gradients of all places that it was read for.", "gather", _gather),
-    Derivative("d-scatter-add", "The base is added to; each value is read back from where it was added.", "scatter_add", _scatter_add),
+    Derivative("d-scatter-add", "Each value is read back from where it was added to the base.", "scatter_add", _scatter_add),
     Derivative("d-contiguous", "Storing a value does not change it.", "contiguous", lambda n, g, i, o: g),
     Derivative("d-assign", "A write to memory is the end of a history: no gradient flows through it.", "assign", _none),
     Derivative("d-bitcast", "The bits are taken as they are: no gradient flows (detach).", "bitcast", _none),
@@ -255,8 +257,8 @@ def gradient(loss: Node, wrt: Sequence[Node], seed: Node | None = None, through:
     """The gradients of the sum of `loss` times `seed` (default: ones; shape and dtype of the loss) with respect to each of `wrt`.
 
     Each result has the shape and dtype of its node, or is None where the loss does not depend on it or its influence is zero
-    everywhere (comparisons, rounding, detach). `through` leads from a computed value back to its history. Raises GradientError when
-    the loss is not a float, or when an op on the way has no derivative rule."""
+    everywhere (comparisons, rounding, detach). `through` leads from a computed value back to its history. Raises GradientError
+    when the loss is not a float, or when an op on the way has no derivative rule."""
     if not loss.dtype.is_float:
         raise GradientError(f"gradients need a float loss, not {loss.dtype}{list(loss.shape)}\n  at {user_line()}")
     watching, began = hooks.watching, time.perf_counter()
@@ -282,7 +284,9 @@ def gradient(loss: Node, wrt: Sequence[Node], seed: Node | None = None, through:
             continue
         rule = RULES.get(n.op)
         if rule is None:
-            raise GradientError(f"{n.op} has no derivative rule, and the loss depends on it\n  at {n.origin[0] if n.origin else user_line()}")
+            raise GradientError(
+                f"{n.op} has no derivative rule, and the loss depends on it\n  at {n.origin[0] if n.origin else user_line()}"
+            )
         o = _tie(n, rule.name)
         for i, s in enumerate(n.src):
             if s in needed:

@@ -1,7 +1,7 @@
 """Stage 1, record. Question: what did you ask for? Input: the user's calls. Output: a Graph of primitive ops; nothing has run.
 
-The constructors below are the only way in which the front end and the derivative rules make nodes. Each takes operand nodes and the
-origin of the new node, checks nothing that its caller has checked, and makes no node where the result is the operand itself.
+The constructors below are the only way in which the front end and the derivative rules make nodes. Each takes operand nodes and
+the origin of the new node, checks nothing that its caller has checked, and makes no node where the result is the operand itself.
 """
 
 from __future__ import annotations
@@ -198,7 +198,9 @@ def _maps(g: Graph) -> Iterable[str]:
                 for (start, step), m, k in zip(n.arg, n.shape, s, strict=True)
             )
         elif n.op == "pad":
-            ok = all(min(w) >= 0 and m == w[0] + k + w[1] + max(k - 1, 0) * w[2] for w, m, k in zip(n.arg, n.shape, s, strict=True))
+            ok = all(
+                min(w) >= 0 and m == w[0] + k + w[1] + max(k - 1, 0) * w[2] for w, m, k in zip(n.arg, n.shape, s, strict=True)
+            )
         elif n.op == "flip":
             ok = n.shape == s and all(0 <= a < len(s) for a in n.arg)
         else:
@@ -210,7 +212,12 @@ def _maps(g: Graph) -> Iterable[str]:
 def _window_fits(n: Node, s: Shape) -> bool:
     axis, kaxis, stride, dilation = n.arg
     inner, outer = (s, n.shape) if n.op == "window" else (n.shape, s)
-    if axis == kaxis or stride < 1 or dilation < 1 or any(a != b for d, (a, b) in enumerate(zip(s, n.shape, strict=True)) if d != axis):
+    if (
+        axis == kaxis
+        or stride < 1
+        or dilation < 1
+        or any(a != b for d, (a, b) in enumerate(zip(s, n.shape, strict=True)) if d != axis)
+    ):
         return False
     return 0 in outer or (outer[axis] - 1) * stride + (s[kaxis] - 1) * dilation < inner[axis]
 
@@ -263,4 +270,4 @@ def explain(g: Graph) -> str:
     for n in g.nodes:
         phases[n.phase] = phases.get(n.phase, 0) + 1
     counts = ", ".join(f"{v} {k}" for k, v in phases.items())
-    return f"You asked for {len(g.roots)} value(s), made of {len(g)} primitive ops ({counts}). Nothing has run.\n{g.text(origins=True)}"
+    return f"You asked for {len(g.roots)} value(s), made of {len(g)} primitive ops ({counts}). Nothing has run.\n" + g.text(True)

@@ -1,8 +1,9 @@
 """Tensor: lazy arrays with the names and semantics of PyTorch. Each file of this folder holds one family of methods; `Tensor` is
 all of them. Building a tensor records nodes; `item`, `numpy`, `tolist`, `bool`, `realize` and `optim` steps compute.
 
-What differs from PyTorch, everywhere: the default integer is int32; `max`, `min`, `cummax` along an axis give values only; there are
-no views: a slice is a value, and writing to it does not change what it was cut from; indices to gather are checked when it runs.
+What differs from PyTorch, everywhere: the default integer is int32; `max`, `min`, `cummax` along an axis give values only; there
+are no views: a slice is a value, and writing to it does not change what it was cut from; indices to gather are checked when it
+runs.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _KINDS = {np.dtype(np.float64): dtypes.float32, np.dtype(np.int64): dtypes.int32
 
 
 class Tensor(Autograd):
-    """`Tensor(data)`: data is a number, a nested list, a NumPy array (keeps its dtype) or a tensor. Python floats become float32 and
-    ints int32. The data is copied at once. TypeError for other data and unknown dtypes; ValueError for ragged lists."""
+    """`Tensor(data)`: data is a number, a nested list, a NumPy array (keeps its dtype) or a tensor. Python floats become float32
+    and ints int32. The data is copied at once. TypeError for other data and unknown dtypes; ValueError for ragged lists."""
 
     __slots__ = ()
 
@@ -42,20 +43,27 @@ class Tensor(Autograd):
         else:
             a = _array(data)
             if d is None:
-                d = dtypes.as_dtype(a.dtype) if isinstance(data, (np.ndarray, np.generic)) else _KINDS.get(a.dtype) or core.dtype_of(a.dtype)
+                d = (
+                    dtypes.as_dtype(a.dtype)
+                    if isinstance(data, (np.ndarray, np.generic))
+                    else _KINDS.get(a.dtype) or core.dtype_of(a.dtype)
+                )
             self.node = record.buffer(Buffer.of(a, d), a.shape, o)
         if requires_grad:
             self.requires_grad = True
         core.live.append(core._ref(self))
 
-    stack = staticmethod(stack)
+    def cat(self: Any, *others: Any, dim: int = 0) -> Tensor:
+        """Joined along `dim`: a.cat(b, dim=1), Tensor.cat(a, b, dim=1) or Tensor.cat([a, b], dim=1)."""
+        if isinstance(self, (list, tuple)):
+            return join(self, *others) if others else join(self, dim)
+        return join([self, *others], dim)
 
-    @staticmethod
-    def cat(*tensors: Any, dim: int = 0) -> Tensor:
-        """Tensors joined along `dim`; they may come as one list: Tensor.cat([a, b], dim=1) or a.cat(b, dim=1)."""
-        if len(tensors) == 2 and isinstance(tensors[0], (list, tuple)) and isinstance(tensors[1], int):
-            return join(tensors[0], tensors[1])
-        return join(tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors, dim)
+    def stack(self: Any, *others: Any, dim: int = 0) -> Tensor:
+        """Tensors of one shape along a new axis, called like `cat`."""
+        if isinstance(self, (list, tuple)):
+            return stack(self, *others) if others else stack(self, dim)
+        return stack([self, *others], dim)
 
     @staticmethod
     def no_grad() -> no_grad:

@@ -18,6 +18,7 @@ from tinyengine.tensor.functional import Functional
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
 
+
 class Autograd(Functional):
     """Gradients and values."""
 
@@ -54,19 +55,20 @@ class Autograd(Functional):
         return self.flow != core.FLOWS or id(self) in core.leaves
 
     def backward(self, gradient: Any = None) -> None:
-        """Add the gradient of this scalar (or of sum(self * gradient)) to `.grad` of every leaf that requires one and that it depends
-        on. Records nodes; computes nothing. RuntimeError when this is no scalar and no `gradient` is given, or when nothing below
-        requires a gradient."""
+        """Add the gradient of this scalar (or of sum(self * gradient)) to `.grad` of every leaf that requires one and that it
+        depends on. Records nodes; computes nothing. RuntimeError when this is no scalar and no `gradient` is given, or when
+        nothing below requires a gradient."""
         if self.flow != core.FLOWS:
             raise RuntimeError(
-                "backward: this tensor does not depend on any that requires a gradient"
-                f" ({'detached or made under no_grad' if self.flow else 'give requires_grad=True to one'})\n  at {user_line()}"
+                "backward: this value does not depend on a tensor that requires a gradient: give requires_grad=True to one, and"
+                f" see that nothing on the way was detached or made under no_grad\n  at {user_line()}"
             )
         found = [t for r in list(core.leaves.values()) if (t := r()) is not None]
         grads = self._gradients(found, gradient)
         if not any(used for used, _ in grads):
             raise RuntimeError(
-                f"backward: no tensor with requires_grad is part of this value any more (were they updated since?)\n  at {user_line()}"
+                f"backward: no tensor with requires_grad is part of this value any more (were they updated since?)\n"
+                f"  at {user_line()}"
             )
         with core.no_grad():
             for t, (used, g) in zip(found, grads, strict=True):
@@ -77,8 +79,8 @@ class Autograd(Functional):
                     t.grad = make(n, core.STOPPED)
 
     def gradient(self, *targets: Tensor, gradient: Any = None) -> list[Tensor]:
-        """The gradients of this scalar (or of sum(self * gradient)) with respect to each target, which need not require gradients.
-        They can be differentiated again. RuntimeError when this does not depend on a target."""
+        """The gradients of this scalar (or of sum(self * gradient)) with respect to each target, which need not require
+        gradients. They can be differentiated again. RuntimeError when this does not depend on a target."""
         out = []
         for t, (used, g) in zip(targets, self._gradients(list(targets), gradient), strict=True):
             if not used:
@@ -92,14 +94,16 @@ class Autograd(Functional):
         if seed is None:
             if self.shape != () and self.numel() != 1:
                 raise RuntimeError(
-                    f"backward: gradients start from a scalar, this has shape {list(self.shape)}; reduce it, as in .sum(), or give a"
-                    f" gradient of that shape\n  at {user_line()}"
+                    f"backward: gradients start from a scalar, this has shape {list(self.shape)}; reduce it, as in .sum(), or"
+                    f" give a gradient of that shape\n  at {user_line()}"
                 )
             start = None
         else:
             s = seed if isinstance(seed, Base) else core._cls(seed, dtype=self.dtype)
             if s.shape != self.shape:
-                raise RuntimeError(f"backward: a gradient of shape {list(s.shape)} for a value of shape {list(self.shape)}\n  at {user_line()}")
+                raise RuntimeError(
+                    f"backward: a gradient of shape {list(s.shape)} for a value of shape {list(self.shape)}\n  at {user_line()}"
+                )
             start = record.cast(s.node, self.dtype, here())
         used = _reached(self.node, {t.node for t in targets})
         wrt = [t.node for t in targets if t.node in used]
@@ -130,7 +134,7 @@ class Autograd(Functional):
         """The values as a memoryview, read-only."""
         a = self._values("data")
         a.flags.writeable = False
-        return memoryview(a)
+        return memoryview(a)  # type: ignore[arg-type]
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
         a = self.numpy()
@@ -139,7 +143,9 @@ class Autograd(Functional):
     def item(self) -> Any:
         """The only element as a Python number. RuntimeError when there is not exactly one."""
         if self.numel() != 1:
-            raise RuntimeError(f"item: a tensor of {self.numel()} elements, shape {list(self.shape)}, is no single number\n  at {user_line()}")
+            raise RuntimeError(
+                f"item: a tensor of {self.numel()} elements, shape {list(self.shape)}, is no single number\n  at {user_line()}"
+            )
         return self._values("item").item()
 
     def tolist(self) -> Any:
@@ -186,12 +192,14 @@ class Autograd(Functional):
 
     # Assignment.
     def assign(self, value: Any) -> Tensor:
-        """This tensor's memory gets the elements of `value` (broadcast, cast to this dtype), when either is next computed. Takes no
-        part in gradients. RuntimeError when the shapes do not fit. Values recorded before this read the old content."""
+        """This tensor's memory gets the elements of `value` (broadcast, cast to this dtype), when either is next computed. Takes
+        no part in gradients. RuntimeError when the shapes do not fit. Values recorded before this read the old content."""
         v = value if isinstance(value, Base) else core._cls(value, dtype=self.dtype)
         o = here()
         if core.broadcast_shape(v.shape, self.shape) != self.shape:
-            raise RuntimeError(f"assign: a value of shape {list(v.shape)} does not fit shape {list(self.shape)}\n  at {user_line()}")
+            raise RuntimeError(
+                f"assign: a value of shape {list(v.shape)} does not fit shape {list(self.shape)}\n  at {user_line()}"
+            )
         n = core.broadcast_node(record.cast(v.node, self.dtype, o), self.shape, o)
         force.assign(self, n)
         return self  # type: ignore[return-value]
@@ -208,23 +216,25 @@ class Autograd(Functional):
         """For x += y and x[i] = y: computed memory is overwritten, a recorded value is replaced by another."""
         new = new.cast(self.dtype) if new.dtype is not self.dtype else new
         if new.shape != self.shape:
-            raise RuntimeError(f"in place: a result of shape {list(new.shape)} does not fit shape {list(self.shape)}\n  at {user_line()}")
+            raise RuntimeError(
+                f"in place: a result of shape {list(new.shape)} does not fit shape {list(self.shape)}\n  at {user_line()}"
+            )
         if self.node.op in ("buffer", "assign"):
             force.assign(self, new.node)
         else:
             self.node, self.flow = new.node, new.flow
         return self  # type: ignore[return-value]
 
-    def __iadd__(self, other: Any) -> Tensor:
+    def __iadd__(self, other: Any) -> Tensor:  # type: ignore[misc]
         return self.become(self + other)
 
-    def __isub__(self, other: Any) -> Tensor:
+    def __isub__(self, other: Any) -> Tensor:  # type: ignore[misc]
         return self.become(self - other)
 
-    def __imul__(self, other: Any) -> Tensor:
+    def __imul__(self, other: Any) -> Tensor:  # type: ignore[misc]
         return self.become(self * other)
 
-    def __itruediv__(self, other: Any) -> Tensor:
+    def __itruediv__(self, other: Any) -> Tensor:  # type: ignore[misc]
         return self.become(self / other)
 
     def clone(self) -> Tensor:

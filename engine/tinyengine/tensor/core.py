@@ -1,8 +1,8 @@
 """Base: what every tensor is (a node and how gradients flow through it), how new ones are made, and which of them are alive.
 
-`flow` says what `backward` may do here: 0 = nothing below needs a gradient, 1 = gradients flow, 2 = something below needs one but the
-flow is stopped (detach, no_grad). A stop is written into the graph, as a bitcast to the same dtype, only when such a tensor meets
-one that is differentiated, so a graph recorded under `no_grad` has no extra nodes.
+`flow` says what `backward` may do here: 0 = nothing below needs a gradient, 1 = gradients flow, 2 = something below needs one but
+the flow is stopped (detach, no_grad). A stop is written into the graph, as a bitcast to the same dtype, only when such a tensor
+meets one that is differentiated, so a graph recorded under `no_grad` has no extra nodes.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ def broadcast_shape(*shapes: Shape) -> Shape:
                 if n not in (1, k):
                     given = " and ".join(str(list(s)) for s in shapes)
                     raise RuntimeError(
-                        f"shapes {given} do not broadcast: axis {d - rank} has {n} and {k}, and extents must be equal or 1\n  at {user_line()}"
+                        f"shapes {given} do not broadcast: axis {d - rank} has {n} and {k}, and extents must be equal or 1\n"
+                        f"  at {user_line()}"
                     )
                 n = k
         out.append(n)
@@ -189,7 +190,9 @@ def axis_of(dim: int, rank: int, what: str = "dim") -> int:
         raise TypeError(f"{what} must be an int, not {dim!r}\n  at {user_line()}")
     r = max(rank, 1)
     if not -r <= dim < r:
-        raise IndexError(f"{what} {dim} is out of range: the tensor has {rank} axes, so {-r} to {r - 1} are allowed\n  at {user_line()}")
+        raise IndexError(
+            f"{what} {dim} is out of range: the tensor has {rank} axes, so {-r} to {r - 1} are allowed\n  at {user_line()}"
+        )
     return dim % r
 
 

@@ -75,7 +75,9 @@ class Creation(Math):
         d = core.dtype_of(dtype) if dtype is not None else dtypes.default_int if whole else dtypes.default_float
         n = -((start - stop) // step) if whole else math.ceil((stop - start) / step)
         o = here()
-        work = d if d.itemsize > 2 else dtypes.default_float if d.is_float else dtypes.default_int  # small types would overflow on the way
+        work = (
+            d if d.itemsize > 2 else dtypes.default_float if d.is_float else dtypes.default_int
+        )  # small types would overflow on the way
         t = make(record.iota(0, dtypes.default_int, (max(n, 0),), o), core.NO_FLOW).cast(work)
         t = t * step if step != 1 else t
         t = t + start if start != 0 else t
@@ -117,6 +119,9 @@ class Creation(Math):
         shape = [0] * len(tensors)
         for t, d in zip(tensors, order, strict=True):
             shape[d] = t.numel()
-        return tuple([
-            t.reshape([t.numel() if k == d else 1 for k in range(len(shape))]).expand(shape) for t, d in zip(tensors, order, strict=True)
-        ])
+        return tuple(
+            [
+                t.reshape([t.numel() if k == d else 1 for k in range(len(shape))]).expand(shape)
+                for t, d in zip(tensors, order, strict=True)
+            ]
+        )

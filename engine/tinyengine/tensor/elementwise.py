@@ -1,4 +1,4 @@
-"""Arithmetic, comparison and bit operations on two tensors, or a tensor and a number; casts; the primitive functions of one tensor."""
+"""Arithmetic, comparison and bit operations on two tensors, or a tensor and a number; the primitive functions of one tensor."""
 
 from __future__ import annotations
 
@@ -88,16 +88,27 @@ def pair(a: Any, b: Any, op: str, to_float: bool = False) -> tuple[Node, Node, i
 
 
 def binary(op: str, a: Any, b: Any) -> Tensor:
-    """`op` of two operands. The first lines are the short way of two tensors of one dtype and shape."""
-    if a.__class__ is b.__class__:
+    """`op` of two operands. The first lines are the short ways: two tensors of one dtype and shape, a float tensor and a number."""
+    kind = b.__class__
+    if a.__class__ is kind:
         m, n = a.node, b.node
         if m.dtype is n.dtype and m.shape == n.shape:
             flow = a.flow | b.flow
             if flow > core.state.limit:
                 flow, (m, n) = core.settle(a, b)
+            o = here(3)
             if op in _NO_GRADIENT:
-                return make(record.binary(op, m, n, here(3)), core.NO_FLOW)
-            return make(_node(Node, (op, m.dtype, m.shape, (m, n), None, here(3))), flow)
+                return make(record.binary(op, m, n, o), core.NO_FLOW)
+            return make(_node(Node, (op, m.dtype, m.shape, (m, n), None, o)), flow)
+    elif kind is float or kind is int:
+        m = a.node
+        if m.dtype.kind == "float" and op not in _NO_GRADIENT:
+            flow = a.flow
+            if flow > core.state.limit:
+                flow, (m,) = core.settle(a)
+            o = here(3)
+            c = _node(Node, ("const", m.dtype, m.shape, (), float(b), o))
+            return make(_node(Node, (op, m.dtype, m.shape, (m, c), None, o)), flow)
     m, n, flow, o = pair(a, b, op)
     return make(record.binary(op, m, n, o), core.NO_FLOW if op in _NO_GRADIENT else flow)
 
@@ -111,10 +122,11 @@ def unary(op: str, x: Base) -> Tensor:
     return make(_node(Node, (op, n.dtype, n.shape, (n,), None, o)), flow)
 
 
-def _whole(x: Any, op: str) -> None:
-    if isinstance(x, float) or (isinstance(x, Base) and x.dtype.is_float):
-        what = x.dtype if isinstance(x, Base) else "float"
-        raise RuntimeError(f"{op} works on bool and integer tensors, not on {what}\n  at {user_line()}")
+def _whole(op: str, *xs: Any) -> None:
+    for x in xs:
+        if isinstance(x, float) or (isinstance(x, Base) and x.dtype.is_float):
+            what = x.dtype if isinstance(x, Base) else "float"
+            raise RuntimeError(f"{op} works on bool and integer tensors, not on {what}\n  at {user_line()}")
 
 
 class Elementwise(Base):
@@ -243,7 +255,8 @@ class Elementwise(Base):
         return binary("mod", self, other)
 
     def maximum(self, other: Operand) -> Tensor:
-        """The larger of the two; NaN if either is. In gradients two equal tensors share, and beside a number a tie gets none (as relu)."""
+        """The larger of the two; NaN if either is. In gradients two equal tensors share, and beside a number a tie gets none (as
+        relu)."""
         return binary("maximum", self, other)
 
     def minimum(self, other: Operand) -> Tensor:
@@ -269,29 +282,29 @@ class Elementwise(Base):
 
     def bitwise_and(self, other: Operand) -> Tensor:
         """Bits of ints, truth of bools; RuntimeError for floats."""
-        _whole(self, "and"), _whole(other, "and")
+        _whole("and", self, other)
         return binary("and", self, other)
 
     def bitwise_or(self, other: Operand) -> Tensor:
-        _whole(self, "or"), _whole(other, "or")
+        _whole("or", self, other)
         return binary("or", self, other)
 
     def bitwise_xor(self, other: Operand) -> Tensor:
-        _whole(self, "xor"), _whole(other, "xor")
+        _whole("xor", self, other)
         return binary("xor", self, other)
 
     def bitwise_not(self) -> Tensor:
-        _whole(self, "not")
+        _whole("not", self)
         if self.dtype.kind == "uint":
             return binary("xor", self, self.dtype.max)
         return binary("xor", self, True if self.dtype is dtypes.bool_ else -1)
 
     def lshift(self, other: Operand) -> Tensor:
-        _whole(self, "<<"), _whole(other, "<<")
+        _whole("<<", self, other)
         return binary("shl", self, other)
 
     def rshift(self, other: Operand) -> Tensor:
-        _whole(self, ">>"), _whole(other, ">>")
+        _whole(">>", self, other)
         return binary("shr", self, other)
 
     def logical_not(self) -> Tensor:
@@ -345,55 +358,6 @@ class Elementwise(Base):
         """Toward zero; ints stay as they are."""
         return make(self.node, self.flow) if not self.dtype.is_float else unary("trunc", self)
 
-    # Casts.
-    def cast(self, dtype: Any) -> Tensor:
-        """The same values as `dtype` (a DType, a name, a NumPy dtype or bool/int/float). Float to int truncates."""
-        d = core.dtype_of(dtype)
-        flow, n = core.operand(self)
-        return make(record.cast(n, d, here(2)), flow if d.is_float else core.NO_FLOW)
-
-    def bitcast(self, dtype: Any) -> Tensor:
-        """The same bits read as another dtype of the same size. No gradient. RuntimeError when the sizes differ."""
-        d = core.dtype_of(dtype)
-        if d.itemsize != self.dtype.itemsize:
-            raise RuntimeError(f"bitcast from {self.dtype} to {d}: the sizes differ ({self.dtype.itemsize} and {d.itemsize} bytes)\n  at {user_line()}")
-        return make(record.bitcast(self.node, d, here(2)), core.NO_FLOW)
-
-    def to(self, target: Any) -> Tensor:
-        """A dtype casts; a device name is accepted, for there is one device."""
-        if isinstance(target, str) and target.split(":")[0].lower() in ("cpu", "llvm", "clang"):
-            return make(self.node, self.flow)
-        return self.cast(target)
-
-    def float(self) -> Tensor:
-        return self.cast(dtypes.float32)
-
-    def double(self) -> Tensor:
-        return self.cast(dtypes.float64)
-
-    def half(self) -> Tensor:
-        return self.cast(dtypes.float16)
-
-    def int(self) -> Tensor:
-        return self.cast(dtypes.int32)
-
-    def long(self) -> Tensor:
-        return self.cast(dtypes.int64)
-
-    def short(self) -> Tensor:
-        return self.cast(dtypes.int16)
-
-    def bool(self) -> Tensor:
-        """True where not zero."""
-        return make(self.node, self.flow) if self.dtype is dtypes.bool_ else self.ne(0)
-
-    def is_floating_point(self) -> Any:
-        return self.dtype.is_float
-
-    def element_size(self) -> Any:
-        """Bytes of one element."""
-        return self.dtype.itemsize
-
 
 def divide(a: Any, b: Any) -> Tensor:
     """a / b as floats."""
@@ -403,11 +367,11 @@ def divide(a: Any, b: Any) -> Tensor:
 
 def floor_divide(a: Any, b: Any) -> Tensor:
     """The quotient rounded down; an integer divided by 0 gives 0."""
-    m, n, _, o = pair(a, b, "floordiv")
+    m, n, flow, o = pair(a, b, "floordiv")
     if m.dtype is dtypes.bool_:
         raise RuntimeError(f"// is not defined for bool tensors\n  at {user_line()}")
     if m.dtype.is_float:
-        return make(record.binary("div", m, n, o), core.NO_FLOW).floor()
+        return make(record.binary("div", m, n, o), flow).floor()
     return make(record.binary("floordiv", m, n, o), core.NO_FLOW)
 
 
@@ -424,8 +388,10 @@ def choose(c: Any, a: Any, b: Any) -> Tensor:
     """torch.where(c, a, b)."""
     cond = tensor_of(c, "where")
     if cond.dtype is not dtypes.bool_:
-        raise RuntimeError(f"where chooses by a bool tensor, not by {cond.dtype}; compare it first, as in (x != 0)\n  at {user_line()}")
-    o = here()
+        raise RuntimeError(
+            f"where chooses by a bool tensor, not by {cond.dtype}; compare it first, as in (x != 0)\n  at {user_line()}"
+        )
+    o: record.Where = here()
     if isinstance(a, (*_NUMBERS, np.generic)) and isinstance(b, (*_NUMBERS, np.generic)):
         a, b = (v.item() if isinstance(v, np.generic) else v for v in (a, b))
         both = float if float in (type(a), type(b)) else int if int in (type(a), type(b)) else bool

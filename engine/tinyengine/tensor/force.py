@@ -1,8 +1,8 @@
 """When a value is computed: `realize` hands tensors to the engine and keeps everything else that is recorded consistent with it.
 
-After a computation, other recorded values that contain what was computed read it from memory. A tensor that needs a gradient and was
-computed keeps the graph that it came from (`history`), so that `backward` can go on below it. Memory that is overwritten in place is no
-danger to recorded values that read it: the engine computes them first, in the same program.
+After a computation, other recorded values that contain what was computed read it from memory. A tensor that needs a gradient and
+was computed keeps the graph that it came from (`history`), so that `backward` can go on below it. Memory that is overwritten in
+place is no danger to recorded values that read it: the engine computes them first, in the same program.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def history(n: Node) -> Node | None:
         for b in _read(node):
             if _overwritten.get(b, 0) >= then:
                 raise RuntimeError(
-                    f"backward needs the old content of {b!r}, which has been updated in place since this value was computed\n  at {user_line()}"
+                    f"backward needs the old content of {b!r}, which has been updated in place since this value was computed\n"
+                    f"  at {user_line()}"
                 )
     return node
 
@@ -129,8 +130,8 @@ def _read(root: Node) -> set[Buffer]:
 
 
 def assign(t: Base, value: Node) -> None:
-    """`t` becomes an assign of `value` (of its shape and dtype) to its memory, which it gets first if it has none. A second assign
-    before anything is computed replaces the first; whoever reads the value of the first keeps it."""
+    """`t` becomes an assign of `value` (of its shape and dtype) to its memory, which it gets first if it has none. A second
+    assign before anything is computed replaces the first; whoever reads the value of the first keeps it."""
     if t.node.op not in ("buffer", "assign"):
         realize([t], "assign")
     if t.node.op == "buffer":

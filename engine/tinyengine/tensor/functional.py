@@ -64,7 +64,13 @@ class Functional(Indexing):
         return self / norm.maximum(eps)
 
     def scaled_dot_product_attention(
-        self, key: Tensor, value: Tensor, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None
+        self,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
     ) -> Tensor:
         """softmax(q k^T * scale + mask) v for q (..., L, E), k (..., S, E), v (..., S, V). A bool mask keeps where it is true."""
         scores = self.matmul(key.mT) * (scale if scale is not None else 1 / math.sqrt(self.shape[-1]))
@@ -84,28 +90,33 @@ class Functional(Indexing):
         x = self if self.ndim <= 2 else self.permute([0, *range(2, self.ndim), 1])
         if not target.dtype.is_int:
             known = _known(target)
-            nan = "" if known is None or not np.isnan(known).any() else f" (element {int(np.isnan(known).reshape(-1).argmax())} is NaN)"
+            nan = (
+                ""
+                if known is None or not np.isnan(known).any()
+                else f" (element {int(np.isnan(known).reshape(-1).argmax())} is NaN)"
+            )
             raise RuntimeError(
                 f"{what}: labels are class numbers of an int dtype, got {target.dtype}{list(target.shape)}{nan};"
                 f" or probabilities of shape {list(self.shape)}\n  at {user_line()}"
             )
         if target.shape != x.shape[:-1]:
             raise ValueError(
-                f"{what}: expected labels of shape {list(x.shape[:-1])} for input of shape {list(self.shape)}, got {list(target.shape)}\n"
-                f"  at {user_line()}"
+                f"{what}: expected labels of shape {list(x.shape[:-1])} for input of shape {list(self.shape)},"
+                f" got {list(target.shape)}\n  at {user_line()}"
             )
         known = _known(target)
-        if known is not None and known.size and not (0 <= known.min() and known.max() < x.shape[-1]):
+        if known is not None and known.size and not (known.min() >= 0 and known.max() < x.shape[-1]):
             bad = int(((known < 0) | (known >= x.shape[-1])).reshape(-1).argmax())
             raise IndexError(
-                f"{what}: label {known.reshape(-1)[bad]} at position {bad} is out of range, there are {x.shape[-1]} classes\n  at {user_line()}"
+                f"{what}: label {known.reshape(-1)[bad]} at position {bad} is out of range, there are {x.shape[-1]} classes\n"
+                f"  at {user_line()}"
             )
         return x, target
 
     def nll_loss(self, target: Any, weight: Any = None, ignore_index: int | None = None, reduction: str = "mean") -> Tensor:
-        """-self[row, label] for log-probabilities (N, C) or (C,) or (N, C, d...) and labels. `weight` (C,): one factor per class; the mean
-        divides by the sum of factors. `ignore_index`: labels that do not count (None: there are none; PyTorch's default is -100).
-        A label out of range raises IndexError: at once when the labels are computed already, else when the loss is."""
+        """-self[row, label] for log-probabilities (N, C) or (C,) or (N, C, d...) and labels. `weight` (C,): one factor per class;
+        the mean divides by the sum of factors. `ignore_index`: labels that do not count (None: there are none; PyTorch's default
+        is -100). A label out of range raises IndexError: at once when the labels are computed already, else when the loss is."""
         if reduction not in REDUCTIONS:
             raise ValueError(f"{reduction!r} is not a reduction: {', '.join(REDUCTIONS)}\n  at {user_line()}")
         counts = None
@@ -125,14 +136,22 @@ class Functional(Indexing):
         return loss.sum() / factor.sum() if reduction == "mean" else reduced(loss, reduction)
 
     def cross_entropy(
-        self, target: Any, weight: Any = None, ignore_index: int | None = None, reduction: str = "mean", label_smoothing: float = 0.0
+        self,
+        target: Any,
+        weight: Any = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
     ) -> Tensor:
-        """The loss of logits (N, C), (C,) or (N, C, d...) against class numbers (N,) or probabilities of the same shape as the logits.
-        RuntimeError for labels of another dtype, ValueError for a wrong shape, IndexError for a class that does not exist."""
+        """The loss of logits (N, C), (C,) or (N, C, d...) against class numbers (N,) or probabilities of the same shape as the
+        logits. RuntimeError for labels of another dtype, ValueError for a wrong shape, IndexError for a class that does not
+        exist."""
         if not 0 <= label_smoothing <= 1:
             raise RuntimeError(f"cross_entropy: label_smoothing is between 0 and 1, not {label_smoothing}\n  at {user_line()}")
         if not self.dtype.is_float or not self.ndim:
-            raise RuntimeError(f"cross_entropy: logits are floats of shape (N, C), got {self.dtype}{list(self.shape)}\n  at {user_line()}")
+            raise RuntimeError(
+                f"cross_entropy: logits are floats of shape (N, C), got {self.dtype}{list(self.shape)}\n  at {user_line()}"
+            )
         target = target if isinstance(target, core.Base) else core._cls(target)
         channel = 1 if self.ndim > 1 else 0
         logp = self.log_softmax(channel)
@@ -158,8 +177,8 @@ class Functional(Indexing):
 
     def sparse_categorical_crossentropy(self, labels: Any, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
         """`cross_entropy` of class numbers along the last axis."""
-        y = labels if isinstance(labels, core.Base) else core._cls(labels)
-        return self.reshape(-1, self.shape[-1]).cross_entropy(y.flatten(), reduction=reduction, label_smoothing=label_smoothing)  # type: ignore[attr-defined]
+        y: Any = labels if isinstance(labels, core.Base) else core._cls(labels)
+        return self.reshape(-1, self.shape[-1]).cross_entropy(y.flatten(), reduction=reduction, label_smoothing=label_smoothing)
 
     def binary_crossentropy(self, target: Any, reduction: str = "mean") -> Tensor:
         """-(y log p + (1 - y) log(1 - p)), each logarithm at least -100."""

@@ -1,7 +1,7 @@
 """x[...] with ints, slices of any step, None, Ellipsis, lists, bool and int tensors; gather, scatter and one_hot.
 
-Positions known on the host are checked at once; positions in a tensor carry a guard, and raise IndexError when the program has run.
-A bool mask has as many results as true elements, so it is computed at once.
+Positions known on the host are checked at once; positions in a tensor carry a guard, and raise IndexError when the program has
+run. A bool mask has as many results as true elements, so it is computed at once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def _array(index: Any) -> Any:
 
 
 def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
-    """One entry for each axis (int, slice or array) and for each None; Ellipsis and missing axes filled in; masks as positions."""
+    """One entry for each axis (int, slice or array) and for each None; Ellipsis and missing axes filled in; masks as
+    positions."""
     raw = index if isinstance(index, tuple) else (index,)
     items: list[Any] = []
     for i in raw:
@@ -51,7 +52,9 @@ def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
             items.append(("mask", a))
         else:
             items.append(i if a is None else ("at", a))
-    used = sum(1 if not (isinstance(i, tuple) and i[0] == "mask") else i[1].ndim for i in items if i is not None and i is not Ellipsis)
+    used = sum(
+        1 if not (isinstance(i, tuple) and i[0] == "mask") else i[1].ndim for i in items if i is not None and i is not Ellipsis
+    )
     if used > len(shape):
         raise IndexError(f"too many indices: {used} for a tensor of {len(shape)} axes, shape {list(shape)}\n  at {user_line()}")
     if sum(i is Ellipsis for i in items) > 1:
@@ -66,7 +69,9 @@ def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
             continue
         if isinstance(i, tuple) and i[0] == "mask":
             if i[1].shape != shape[d : d + i[1].ndim]:
-                raise IndexError(f"a mask of shape {list(i[1].shape)} does not fit axes {d}.. of shape {list(shape)}\n  at {user_line()}")
+                raise IndexError(
+                    f"a mask of shape {list(i[1].shape)} does not fit axes {d}.. of shape {list(shape)}\n  at {user_line()}"
+                )
             out += [p.astype(np.int32) for p in np.nonzero(i[1])]
             d += i[1].ndim
             continue
@@ -79,10 +84,14 @@ def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
         elif hasattr(i, "__index__") and not isinstance(i, bool):
             k = i.__index__()
             if not -shape[d] <= k < shape[d]:
-                raise IndexError(f"index {k} is out of range for axis {d} of extent {shape[d]}, shape {list(shape)}\n  at {user_line()}")
+                raise IndexError(
+                    f"index {k} is out of range for axis {d} of extent {shape[d]}, shape {list(shape)}\n  at {user_line()}"
+                )
             out.append(k % shape[d])
         else:
-            raise IndexError(f"an index is an int, slice, None, Ellipsis, list or tensor, not {type(i).__name__}\n  at {user_line()}")
+            raise IndexError(
+                f"an index is an int, slice, None, Ellipsis, list or tensor, not {type(i).__name__}\n  at {user_line()}"
+            )
         d += 1
     return out
 
@@ -166,15 +175,19 @@ class Indexing(Linalg):
         """x[index] = value for ints and slices: this tensor gets the new content (memory that was computed is overwritten)."""
         items = _normalise(index, self.shape)
         if any(i is not None and not isinstance(i, (int, slice)) for i in items):
-            raise NotImplementedError(f"assignment through index tensors is not supported; use where() or scatter_add\n  at {user_line()}")
+            raise NotImplementedError(
+                f"assignment through index tensors is not supported; use where() or scatter_add\n  at {user_line()}"
+            )
         o = here()
         marks = record.reshape(record.iota(0, dtypes.int32, (self.numel(),), o), self.shape, o)
         chosen, _ = _basic(marks, items, o)
-        v = value if isinstance(value, core.Base) else core._cls(value, dtype=self.dtype)
-        spread = v.cast(self.dtype).expand(chosen.shape) if v.shape != chosen.shape else v.cast(self.dtype)  # type: ignore[attr-defined]
+        v: Any = value if isinstance(value, core.Base) else core._cls(value, dtype=self.dtype)
+        spread = v.cast(self.dtype).expand(chosen.shape) if v.shape != chosen.shape else v.cast(self.dtype)
         flow, n = core.operand(spread)
         base = [i for i in items if i is not None]
-        widths, flips, extents = [], [], []
+        widths: list[tuple[int, int, int]] = []
+        flips: list[int] = []
+        extents: list[int] = []
         for i, s in zip(base, self.shape, strict=True):
             a, b, step = (i, i + 1, 1) if isinstance(i, int) else i.indices(s)
             count = len(range(a, b, step))
@@ -189,26 +202,31 @@ class Indexing(Linalg):
         self.become(choose(make(inside, core.NO_FLOW), make(n, flow), self))  # type: ignore[attr-defined]
 
     def take(self, index: Tensor, dim: int = 0) -> Tensor:
-        """Slices along `dim` at the positions in a vector of ints (torch.index_select). A position out of range raises IndexError."""
+        """Slices along `dim` at the positions in a vector of ints (torch.index_select). A position out of range raises
+        IndexError."""
         d = axis_of(dim, self.ndim)
         if index.ndim != 1 or not index.dtype.is_int:
             raise IndexError(f"take needs a vector of ints, not {index.dtype}{list(index.shape)}\n  at {user_line()}")
         shape = (*self.shape[:d], index.shape[0], *self.shape[d + 1 :])
-        wide = index.reshape([-1 if k == d else 1 for k in range(self.ndim)]) if index.numel() else index.reshape(
-            [0 if k == d else 1 for k in range(self.ndim)]
+        wide = (
+            index.reshape([-1 if k == d else 1 for k in range(self.ndim)])
+            if index.numel()
+            else index.reshape([0 if k == d else 1 for k in range(self.ndim)])
         )
         return self.gather(d, wide.expand(shape))
 
     index_select = take
 
     def gather(self, dim: int, index: Tensor) -> Tensor:
-        """out[p] = self[p with axis `dim` replaced by index[p]] (torch.gather). Positions count from the front; out of range raises."""
+        """out[p] = self[p with axis `dim` replaced by index[p]] (torch.gather). Positions count from the front; out of range
+        raises."""
         d = axis_of(dim, self.ndim)
         if not index.dtype.is_int:
             raise RuntimeError(f"gather needs an index of ints, not {index.dtype}\n  at {user_line()}")
         if index.ndim != self.ndim or any(i > s for k, (i, s) in enumerate(zip(index.shape, self.shape, strict=True)) if k != d):
             raise RuntimeError(
-                f"gather along axis {d}: an index of shape {list(index.shape)} does not fit into shape {list(self.shape)}\n  at {user_line()}"
+                f"gather along axis {d}: an index of shape {list(index.shape)} does not fit into shape {list(self.shape)}\n"
+                f"  at {user_line()}"
             )
         flow, n = core.operand(self)
         return make(record.gather(n, index.node, d, here()), flow)
@@ -222,8 +240,8 @@ class Indexing(Linalg):
         )
         if not index.dtype.is_int or not fits:
             raise RuntimeError(
-                f"scatter_add along axis {d}: index {index.dtype}{list(index.shape)} and values {list(values.shape)} do not fit shape"
-                f" {list(self.shape)}\n  at {user_line()}"
+                f"scatter_add along axis {d}: index {index.dtype}{list(index.shape)} and values {list(values.shape)} do not fit"
+                f" shape {list(self.shape)}\n  at {user_line()}"
             )
         o = here()
         flow = self.flow | values.flow
@@ -234,10 +252,11 @@ class Indexing(Linalg):
         return make(record.scatter_add(m, index.node, v, d, o), flow)
 
     def one_hot(self, num_classes: int = -1) -> Tensor:
-        """int32 (..., num_classes): 1 where the last axis equals the class. -1: one more than the largest, which is computed for that."""
+        """int32 (..., num_classes): 1 where the last axis equals the class. -1: one more than the largest, which is computed for
+        that."""
         if not self.dtype.is_int:
             raise RuntimeError(f"one_hot needs ints, not {self.dtype}\n  at {user_line()}")
-        n = int(self.max().item()) + 1 if num_classes < 0 else num_classes  # type: ignore[attr-defined]
+        n = int(self.max().item()) + 1 if num_classes < 0 else num_classes
         classes = make(record.iota(self.ndim, self.dtype, (*self.shape, n), here()), core.NO_FLOW)
         return (self.unsqueeze(-1) == classes).cast(dtypes.default_int)
 

@@ -1,7 +1,7 @@
 """matmul and its relatives, einsum, convolution and pooling: broadcasts, windows and sums of the primitives.
 
-matmul is expand + mul + sum with the summed axis last. conv2d is a window over each spatial axis, mul and one sum; in its gradient
-the windows become `place` and all sums stay one sum, so that it can be computed directly.
+matmul is expand + mul + sum with the summed axis last. conv2d is a window over each spatial axis, mul and one sum; in its
+gradient the windows become `place` and all sums stay one sum, so that it can be computed directly.
 """
 
 from __future__ import annotations
@@ -37,11 +37,14 @@ class Linalg(Random):
     __slots__ = ()
 
     def matmul(self, other: Any) -> Tensor:
-        """(..., m, k) @ (..., k, n) -> (..., m, n); leading axes broadcast; a vector counts as a row or a column and its axis goes away.
-        RuntimeError when the inner extents differ. Mixed dtypes are promoted (PyTorch refuses them)."""
+        """(..., m, k) @ (..., k, n) -> (..., m, n); leading axes broadcast; a vector counts as a row or a column and its axis
+        goes away. RuntimeError when the inner extents differ. Mixed dtypes are promoted (PyTorch refuses them)."""
         y = tensor_of(other, "matmul")
         if not self.ndim or not y.ndim:
-            raise RuntimeError(f"matmul needs at least one axis on each side: got shapes {list(self.shape)} and {list(y.shape)}\n  at {user_line()}")
+            raise RuntimeError(
+                f"matmul needs at least one axis on each side: got shapes {list(self.shape)} and {list(y.shape)}\n"
+                f"  at {user_line()}"
+            )
         k, l = self.shape[-1], y.shape[-2 if y.ndim > 1 else 0]
         if k != l:
             raise RuntimeError(
@@ -118,13 +121,16 @@ class Linalg(Random):
         if self.ndim == axes + 1:
             return self.unsqueeze(0).conv2d(weight, bias, stride, padding, dilation, groups).squeeze(0)
         if self.ndim != axes + 2:
-            raise RuntimeError(f"conv2d: x of shape {list(self.shape)} does not fit weights of shape {list(weight.shape)}\n  at {user_line()}")
-        batch, channels, *space = self.shape
+            raise RuntimeError(
+                f"conv2d: x of shape {list(self.shape)} does not fit weights of shape {list(weight.shape)}\n  at {user_line()}"
+            )
+        batch, channels = self.shape[:2]
         out, per_group, *kernel = weight.shape
         if groups < 1 or channels != per_group * groups or out % groups:
             raise RuntimeError(
-                f"conv2d: weights of shape {list(weight.shape)} with {groups} groups take {per_group * groups} channels, x has {channels}"
-                f" (shape {list(self.shape)}), and the {out} output channels must divide into the groups\n  at {user_line()}"
+                f"conv2d: weights of shape {list(weight.shape)} with {groups} groups take {per_group * groups} channels, x has"
+                f" {channels} (shape {list(self.shape)}), and the {out} outputs must divide into the groups\n"
+                f"  at {user_line()}"
             )
         s, d = couple(stride, axes, "stride"), couple(dilation, axes, "dilation")
         if padding == "same":
@@ -135,11 +141,14 @@ class Linalg(Random):
         x = self.pad([None, None, *pads]) if any(map(any, pads)) else self
         for size, ext, dil in zip(kernel, x.shape[2:], d, strict=True):
             if dil * (size - 1) + 1 > ext:
-                raise RuntimeError(f"conv2d: a kernel of {size} (dilation {dil}) does not fit the padded extent {ext}\n  at {user_line()}")
+                raise RuntimeError(
+                    f"conv2d: a kernel of {size} (dilation {dil}) does not fit the padded extent {ext}\n  at {user_line()}"
+                )
         o = here()
         flow, (n, w) = _both(x, weight)
         per_out, k = out // groups, axes
-        # x as (batch, group, 1, *space, channel, 1...), spread over (..., output channel, ..., kernel) at once: one sum in the gradient
+        # x as (batch, group, 1, *space, channel, 1...), spread over (..., output channel, ..., kernel) at once: one sum in the
+        # gradient
         n = record.reshape(n, (batch, groups, per_group, *n.shape[2:]), o)
         n = record.permute(n, (0, 1, *range(3, 3 + k), 2), o)
         n = record.reshape(n, (batch, groups, 1, *n.shape[2:], *(1,) * k), o)
@@ -155,7 +164,8 @@ class Linalg(Random):
     conv1d = conv2d
 
     def max_pool2d(self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Tensor:
-        """The maximum of each window of the last two axes. Equal largest elements share the gradient (PyTorch: the first takes it)."""
+        """The maximum of each window of the last two axes. Equal largest elements share the gradient (PyTorch: the first takes
+        it)."""
         k = couple(kernel_size, 2, "kernel_size")
         p = couple(padding, 2, "padding")
         x = self.pad([*[None] * (self.ndim - 2), *[(v, v) for v in p]], value=self.dtype.min) if any(p) else self

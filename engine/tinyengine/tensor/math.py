@@ -1,4 +1,5 @@
-"""Functions of one or two elements that are composed of the primitives: abs, pow, floor, cos, asin, sigmoid, gelu and their kind."""
+"""Functions of one or two elements that are composed of the primitives: abs, pow, floor, cos, asin, sigmoid, gelu and their
+kind."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Math(Reduce):
 
     def sign(self) -> Tensor:
         """-1, 0 or 1 in the same dtype."""
-        return choose(self > 0, 1, choose(self < 0, -1, 0)).cast(self.dtype)
+        s = choose(self > 0, 1, choose(self < 0, -1, 0)).cast(self.dtype)
+        return make(s.node, self.flow if self.dtype.is_float else core.NO_FLOW)
 
     def square(self) -> Tensor:
         return self * self
@@ -67,8 +69,8 @@ class Math(Reduce):
         return self - self.trunc()
 
     def pow(self, exponent: Any) -> Tensor:
-        """x to the power of a number or tensor. Whole exponents up to 64 are multiplied out; others are exp(e log|x|), with the sign
-        where the exponent is odd and NaN where x < 0 and it is not whole; their gradient at x = 0 is NaN."""
+        """x to the power of a number or tensor. Whole exponents up to 64 are multiplied out; others are exp(e log|x|), with the
+        sign where the exponent is odd and NaN where x < 0 and it is not whole; their gradient at x = 0 is NaN."""
         return power(self, exponent)
 
     def __pow__(self, exponent: Any) -> Tensor:
@@ -121,7 +123,7 @@ class Math(Reduce):
         p: Any = _ASIN[0]
         for c in _ASIN[1:]:
             p = x * p + c
-        return side * (math.pi / 2 - (1 - x).sqrt() * p)
+        return side * (math.pi / 2 - (1 - x).sqrt() * p)  # type: ignore[no-any-return]
 
     def acos(self) -> Tensor:
         return math.pi / 2 - self.asin()
@@ -152,9 +154,9 @@ class Math(Reduce):
 
     def isclose(self, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
         """|self - other| <= atol + rtol * |other|."""
-        y = other if isinstance(other, core.Base) else core._cls(other)
+        y: Any = other if isinstance(other, core.Base) else core._cls(other)
         near = (self - y).abs() <= y.abs() * rtol + atol
-        out = near | (self == y)
+        out: Tensor = near | (self == y)
         return out | (self.isnan() & y.isnan()) if equal_nan else out
 
     def logical_and(self, other: Any) -> Tensor:
@@ -168,16 +170,16 @@ class Math(Reduce):
 
     def fmod(self, other: Any) -> Tensor:
         """The remainder with the sign of self: x - trunc(x / y) * y."""
-        return self - self.detach().div(_plain(other), rounding_mode="trunc") * other
+        return self - self.detach().div(_plain(other), rounding_mode="trunc") * other  # type: ignore[no-any-return]
 
     def lerp(self, end: Any, weight: Any) -> Tensor:
         """self + weight * (end - self)."""
-        return self + (end - self) * weight
+        return self + (end - self) * weight  # type: ignore[no-any-return]
 
     def logaddexp(self, other: Any) -> Tensor:
         """log(exp(self) + exp(other))."""
         m = self.detach().maximum(_plain(other))
-        return ((self - m).exp() + (other - m).exp()).log() + m
+        return ((self - m).exp() + (other - m).exp()).log() + m  # type: ignore[no-any-return]
 
     def copysign(self, other: Any) -> Tensor:
         """|self| with the sign of other (a zero counts as positive)."""
@@ -232,12 +234,16 @@ class Math(Reduce):
     def mish(self) -> Tensor:
         return self * self.softplus().tanh()
 
+    def _below(self) -> Tensor:
+        """x where it is not above 0, else 0: exp of it cannot overflow, and at 0 the gradient flows."""
+        return choose(self > 0, 0.0, self)
+
     def elu(self, alpha: float = 1.0) -> Tensor:
         """x above 0, alpha (exp(x) - 1) below."""
-        return choose(self > 0, self, (self.minimum(0).exp() - 1) * alpha)
+        return choose(self > 0, self, (self._below().exp() - 1) * alpha)
 
     def celu(self, alpha: float = 1.0) -> Tensor:
-        return choose(self > 0, self, ((self.minimum(0) * (1 / alpha)).exp() - 1) * alpha)
+        return choose(self > 0, self, ((self._below() * (1 / alpha)).exp() - 1) * alpha)
 
     def selu(self) -> Tensor:
         """Klambauer et al. 2017."""
@@ -274,7 +280,9 @@ def power(x: Any, e: Any) -> Tensor:
             if isinstance(e, float):
                 x = x.float_()
             elif e < 0:
-                raise RuntimeError(f"integers to negative integer powers are not allowed; cast to float first\n  at {user_line()}")
+                raise RuntimeError(
+                    f"integers to negative integer powers are not allowed; cast to float first\n  at {user_line()}"
+                )
         if e == int(e) and abs(e) <= 64:
             return _whole_power(x, int(e))
         if e in (0.5, -0.5):

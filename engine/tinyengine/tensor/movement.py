@@ -1,4 +1,5 @@
-"""Shapes: reshape, permute, expand, slices, padding, and what is made of them. No arithmetic, and nothing is copied until it must be."""
+"""Shapes: reshape, permute, expand, slices, padding, and what is made of them. No arithmetic, and nothing is copied until it must
+be."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from tinyengine.node import Node, Shape
 from tinyengine.origin import here, user_line
 from tinyengine.stages import record
 from tinyengine.tensor import core
+from tinyengine.tensor.casting import Casting
 from tinyengine.tensor.core import axes_of, axis_of, make
-from tinyengine.tensor.elementwise import Elementwise, choose
+from tinyengine.tensor.elementwise import choose
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -26,7 +28,7 @@ def _ints(args: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple([a.__index__() for a in args])
 
 
-class Movement(Elementwise):
+class Movement(Casting):
     """Movement methods. Axes may count from the end; a wrong one raises IndexError, a wrong shape RuntimeError, as in PyTorch."""
 
     __slots__ = ()
@@ -52,13 +54,17 @@ class Movement(Elementwise):
             for s in new:
                 rest *= s if s != -1 else 1
             if new.count(-1) > 1 or rest == 0 or n.size % rest:
-                raise RuntimeError(f"shape {list(new)} does not fit {n.size} elements of shape {list(n.shape)}\n  at {user_line()}")
+                raise RuntimeError(
+                    f"shape {list(new)} does not fit {n.size} elements of shape {list(n.shape)}\n  at {user_line()}"
+                )
             new = tuple([n.size // rest if s == -1 else s for s in new])
         size = 1
         for s in new:
             size *= s
         if size != n.size or any(s < 0 for s in new):
-            raise RuntimeError(f"shape {list(new)} is invalid for a tensor of {n.size} elements, shape {list(n.shape)}\n  at {user_line()}")
+            raise RuntimeError(
+                f"shape {list(new)} is invalid for a tensor of {n.size} elements, shape {list(n.shape)}\n  at {user_line()}"
+            )
         return make(record.reshape(n, new, here(2)), flow)
 
     view = reshape
@@ -68,7 +74,9 @@ class Movement(Elementwise):
         flow, n = core.operand(self)
         order = tuple([axis_of(a, self.ndim) for a in _ints(axes)])
         if sorted(order) != list(range(self.ndim)):
-            raise RuntimeError(f"permute of {self.ndim} axes needs each of them once, not {list(_ints(axes))}\n  at {user_line()}")
+            raise RuntimeError(
+                f"permute of {self.ndim} axes needs each of them once, not {list(_ints(axes))}\n  at {user_line()}"
+            )
         return make(record.permute(n, order, here(2)), flow)
 
     def transpose(self, dim0: int = 1, dim1: int = 0) -> Tensor:
@@ -96,7 +104,9 @@ class Movement(Elementwise):
         old = (1,) * (len(new) - n.shape.__len__()) + n.shape
         wanted = tuple([o if s == -1 else s for s, o in zip(new, old, strict=False)])
         if len(old) != len(new) or any(o not in (1, s) for s, o in zip(wanted, old, strict=True)):
-            raise RuntimeError(f"shape {list(n.shape)} cannot be expanded to {list(new)}: only axes of extent 1 repeat\n  at {user_line()}")
+            raise RuntimeError(
+                f"shape {list(n.shape)} cannot be expanded to {list(new)}: only axes of extent 1 repeat\n  at {user_line()}"
+            )
         return make(core.broadcast_node(n, wanted, here(2)), flow)
 
     def expand_as(self, other: Tensor) -> Tensor:
@@ -143,15 +153,19 @@ class Movement(Elementwise):
         return make(record.slice_(n, tuple([(a, 1) for a, _ in pairs]), tuple([b - a for a, b in pairs]), here(2)), flow)
 
     def pad(self, padding: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Tensor:
-        """`padding` as in PyTorch: (left, right, top, bottom, ...) from the last axis backwards; or one (low, high) or None per axis.
-        Negative widths cut. mode: 'constant' with `value`."""
+        """`padding` as in PyTorch: (left, right, top, bottom, ...) from the last axis backwards; or one (low, high) or None per
+        axis. Negative widths cut. mode: 'constant' with `value`."""
         if mode != "constant":
             raise NotImplementedError(f"pad: mode {mode!r} is not supported, only 'constant'\n  at {user_line()}")
         widths: list[tuple[int, int]]
         if all(isinstance(p, int) for p in padding):
             if len(padding) % 2 or len(padding) // 2 > self.ndim:
-                raise RuntimeError(f"pad: {list(padding)} is no list of (low, high) pairs for {self.ndim} axes\n  at {user_line()}")
-            widths = [(0, 0)] * (self.ndim - len(padding) // 2) + [(padding[i], padding[i + 1]) for i in range(len(padding) - 2, -1, -2)]
+                raise RuntimeError(
+                    f"pad: {list(padding)} is no list of (low, high) pairs for {self.ndim} axes\n  at {user_line()}"
+                )
+            widths = [(0, 0)] * (self.ndim - len(padding) // 2) + [
+                (padding[i], padding[i + 1]) for i in range(len(padding) - 2, -1, -2)
+            ]
         else:
             widths = [(0, 0) if p is None else (p[0], p[1]) for p in padding]
         cut = [(max(-a, 0), s - max(-b, 0)) for (a, b), s in zip(widths, self.shape, strict=True)]
@@ -199,7 +213,9 @@ class Movement(Elementwise):
         if len(r) < self.ndim:
             raise RuntimeError(f"repeat: {len(r)} numbers for {self.ndim} axes\n  at {user_line()}")
         base = (1,) * (len(r) - self.ndim) + self.shape
-        doubled = self.reshape([k for s in base for k in (1, s)]).expand([k for n, s in zip(r, base, strict=True) for k in (n, s)])
+        doubled = self.reshape([k for s in base for k in (1, s)]).expand(
+            [k for n, s in zip(r, base, strict=True) for k in (n, s)]
+        )
         return doubled.reshape([n * s for n, s in zip(r, base, strict=True)])
 
     def repeat_interleave(self, repeats: int, dim: int | None = None) -> Tensor:
@@ -295,7 +311,9 @@ def join(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     first = xs[0].shape
     for x in xs[1:]:
         if x.ndim != len(first) or any(a != b for k, (a, b) in enumerate(zip(x.shape, first, strict=True)) if k != d):
-            raise RuntimeError(f"cat along axis {dim}: shapes {list(first)} and {list(x.shape)} differ elsewhere\n  at {user_line()}")
+            raise RuntimeError(
+                f"cat along axis {dim}: shapes {list(first)} and {list(x.shape)} differ elsewhere\n  at {user_line()}"
+            )
     if not first:
         raise RuntimeError(f"cat: tensors without axes cannot be joined; use stack\n  at {user_line()}")
     dtype = xs[0].dtype
@@ -320,7 +338,9 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new axis."""
     shapes = {x.shape for x in tensors}
     if len(shapes) > 1:
-        raise RuntimeError(f"stack: shapes {' and '.join(str(list(s)) for s in sorted(shapes))} are not equal\n  at {user_line()}")
+        raise RuntimeError(
+            f"stack: shapes {' and '.join(str(list(s)) for s in sorted(shapes))} are not equal\n  at {user_line()}"
+        )
     return join([x.unsqueeze(axis_of(dim, x.ndim + 1)) for x in tensors], axis_of(dim, len(next(iter(shapes), ())) + 1))
 
 

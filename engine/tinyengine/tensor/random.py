@@ -1,8 +1,10 @@
-"""Random numbers from a counter: number i of draw d is threefry(counter_d + i, key), so a draw depends on nothing but the seed and the
-numbers drawn before it, and never on threads or on what was fused (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+"""Random numbers from a counter: number i of draw d is threefry(counter_d + i, key), so a draw depends on nothing but the seed
+and the numbers drawn before it, and never on threads or on what was fused (Salmon et al. 2011, "Parallel random numbers: as easy
+as 1, 2, 3").
 
 Counter and key stand in a small buffer, not in the graph: graphs of equal form share their compiled program.
-Initial weights come from NumPy's Philox on the host (`host`), seeded alike, because a program for each of them would cost start-up time.
+Initial weights come from NumPy's Philox on the host (`host`), seeded alike, because a program for each of them would cost
+start-up time.
 """
 
 from __future__ import annotations
@@ -117,7 +119,7 @@ class Random(Creation):
         s = shape_of(shape)
         o = here()
         rest = record.binary("mod", bits(s), record.const(high - low, dtypes.uint32, s, o), o) if high - low < _WORD else bits(s)
-        wide = dtypes.int64 if not -(1 << 31) <= low or high > 1 << 31 else dtypes.int32
+        wide = dtypes.int64 if not low >= -(1 << 31) or high > 1 << 31 else dtypes.int32
         return (make(record.cast(rest, wide, o), core.NO_FLOW) + low).cast(dtype or dtypes.default_int)
 
     @staticmethod

@@ -92,7 +92,15 @@ class Reduce(Movement):
         count = math.prod(self.shape[a] for a in axes_of(which, self.ndim))
         return self.sum(which, keepdim) * (1.0 / count if count else math.nan)
 
-    def var(self, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, correction: float | None = None, *, axis: Dim = _UNSET) -> Tensor:
+    def var(
+        self,
+        dim: Dim = None,
+        unbiased: bool = True,
+        keepdim: bool = False,
+        correction: float | None = None,
+        *,
+        axis: Dim = _UNSET,
+    ) -> Tensor:
         """The mean squared distance from the mean, divided by count - correction (1, or 0 when not unbiased)."""
         which = dim if axis is _UNSET else axis
         count = math.prod(self.shape[a] for a in axes_of(which, self.ndim))
@@ -100,14 +108,26 @@ class Reduce(Movement):
         d = self - self.mean(which, keepdim=True)
         return (d * d).sum(which, keepdim) * (1.0 / rest if rest > 0 else math.nan if rest == 0 and count <= 1 else math.inf)
 
-    def std(self, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, correction: float | None = None, *, axis: Dim = _UNSET) -> Tensor:
+    def std(
+        self,
+        dim: Dim = None,
+        unbiased: bool = True,
+        keepdim: bool = False,
+        correction: float | None = None,
+        *,
+        axis: Dim = _UNSET,
+    ) -> Tensor:
         """The square root of `var`."""
         return self.var(dim, unbiased, keepdim, correction, axis=axis).sqrt()
 
-    def var_mean(self, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, correction: float | None = None) -> tuple[Tensor, Tensor]:
+    def var_mean(
+        self, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, correction: float | None = None
+    ) -> tuple[Tensor, Tensor]:
         return self.var(dim, unbiased, keepdim, correction), self.mean(dim, keepdim)
 
-    def std_mean(self, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, correction: float | None = None) -> tuple[Tensor, Tensor]:
+    def std_mean(
+        self, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, correction: float | None = None
+    ) -> tuple[Tensor, Tensor]:
         return self.std(dim, unbiased, keepdim, correction), self.mean(dim, keepdim)
 
     def logsumexp(self, dim: Dim = None, keepdim: bool = False, *, axis: Dim = _UNSET) -> Tensor:
