@@ -1,6 +1,7 @@
 """realize: turn lazy tensors into memory. Graph -> program cache -> run.
 
-A program is cached by the normalised graph, the choices, the machine and the backend: a new cell with the same model compiles nothing.
+A program is cached by the normalised graph, the choices, the machine and the backend: a new cell with the same model compiles
+nothing.
 """
 
 from __future__ import annotations
@@ -146,11 +147,12 @@ def memory_node(root: Node, memory: Buffer) -> Node:
 
 
 def realize(tensors: Sequence[Any], cause: str) -> None:
-    """Compute `tensors` now. `cause` says what forced it (item, numpy, print, step, ...). Inside a jit trace updates are collected instead."""
-    from tinyengine import jit
+    """Compute `tensors` now. `cause` says what forced it (item, numpy, print, step, ...). Inside a jit trace updates are
+    collected instead."""
+    from tinyengine.jit import defer, tracing  # the function jit hides the module of that name in the package
 
-    if jit.tracing():
-        jit.defer(tensors, cause)
+    if tracing():
+        defer(tensors, cause)
         return
     pending, extra = with_dependents(tensors)
     if not pending:
@@ -166,7 +168,8 @@ def realize(tensors: Sequence[Any], cause: str) -> None:
 
 
 def run_roots(lowered: Lowered, roots: Sequence[Node], buffers: Sequence[Buffer]) -> list[Buffer]:
-    """Run; returns the memory of each root. A root that is nothing but a view of given memory gets a copy, made before the run."""
+    """Run; returns the memory of each root. A root that is nothing but a view of given memory gets a copy, made before the
+    run."""
     copies: dict[int, Buffer] = {}
     for i, (r, at) in enumerate(zip(roots, lowered.root_slots, strict=True)):
         if at < len(buffers) and base(r).op != "assign":
