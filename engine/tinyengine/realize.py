@@ -63,7 +63,7 @@ def with_dependents(tensors: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         for t in list(others):
             if reads[t.node]:
                 extra.append(t)
-                others.remove(t)
+                others = [o for o in others if o is not t]  # not remove(): tensors compare by value
                 more = targets(toposort([t.node])) - written
                 if more:
                     written |= more
