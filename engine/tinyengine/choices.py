@@ -29,7 +29,11 @@ class Choices:
 
     def with_schedule(self, kernel: str, primitives: Any) -> Choices:
         """The same choices, and this schedule for the kernel called `kernel`."""
-        lines = tuple(p.strip() for p in primitives.split("\n") if p.strip()) if isinstance(primitives, str) else tuple(map(str, primitives))
+        lines = (
+            tuple(p.strip() for p in primitives.split("\n") if p.strip())
+            if isinstance(primitives, str)
+            else tuple(map(str, primitives))
+        )
         return replace(self, schedules={**self.schedules, kernel: lines})
 
     def key(self) -> str:

@@ -1,7 +1,9 @@
 """Index arithmetic: canonical forms and intervals of the integer expressions that address memory.
 
-Every index is kept as `sum of coefficient * atom + constant`, where an atom is a loop variable, a floor division, a remainder or a value
-loaded from memory. Canonical means equal-by-identity wherever these rules can show equality, so `(i*8 + j) // 8` is `i` when 0 <= j < 8.
+Every index is kept as `sum of coefficient * atom + constant`, where an atom is a loop variable, a floor division, a remainder or
+a value
+loaded from memory. Canonical means equal-by-identity wherever these rules can show equality, so `(i*8 + j) // 8` is `i` when 0 <=
+j < 8.
 """
 
 from __future__ import annotations
@@ -354,7 +356,9 @@ def pull(node: Node, at: Sequence[Expr]) -> tuple[tuple[Expr, ...], list[Expr]]:
     if op == "slice":
         return tuple(add(mul(e, step), index(start)) for e, (start, step) in zip(at, arg, strict=True)), []
     if op == "flip":
-        return tuple(add(mul(e, -1), index(n - 1)) if d in arg else e for d, (e, n) in enumerate(zip(at, src.shape, strict=True))), []
+        return tuple(
+            add(mul(e, -1), index(n - 1)) if d in arg else e for d, (e, n) in enumerate(zip(at, src.shape, strict=True))
+        ), []
     conditions: list[Expr] = []
     if op == "pad":
         moved: list[Expr] = []
@@ -383,6 +387,7 @@ def _inverse(t: Expr, stride: int, extent: int, conditions: list[Expr]) -> Expr:
 
 
 __all__ = [
-    "add", "both", "bounds", "conjuncts", "const", "divisions", "flatten", "floordiv", "load_mask", "mod", "mul", "proven", "pull",
+    "add", "both", "bounds", "conjuncts", "const", "divisions", "flatten", "floordiv", "load_mask", "mod", "mul", "proven",
+    "pull",
     "simplify", "strides", "sub", "terms", "total", "unflatten", "variables", "within",
 ]  # fmt: skip

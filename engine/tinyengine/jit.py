@@ -1,11 +1,15 @@
 """jit: record a step function once, then replay its compiled program with one native call.
 
 The contract:
-- The function is traced once per signature: shapes and dtypes of its tensor arguments, and the values of all others (numbers, strings...).
-  Another signature traces again. Python code inside runs only while tracing; a captured Python number is a constant of the program.
-- Tensor arguments are inputs by position and name, and are only read. Tensors found elsewhere (parameters, optimizer state) are captured:
+- The function is traced once per signature: shapes and dtypes of its tensor arguments, and the values of all others (numbers,
+  strings...).
+  Another signature traces again. Python code inside runs only while tracing; a captured Python number is a constant of the
+  program.
+- Tensor arguments are inputs by position and name, and are only read. Tensors found elsewhere (parameters, optimizer state) are
+  captured:
   the program reads and updates their memory in place. Every replay sees their newest content.
-- Everything that a tensor of the function depends on must stay lazy while tracing: reading a value inside (`item`, `numpy`, `bool`, print of
+- Everything that a tensor of the function depends on must stay lazy while tracing: reading a value inside (`item`, `numpy`,
+  `bool`, print of
   values) raises JitError. Updates (`assign`, `optim.step`) become part of the program.
 - Results are tensors with fresh memory, or tuples, lists and dicts of them.
 - Random draws inside take a new counter at every replay.
@@ -38,7 +42,9 @@ class _Trace:
 
     def __init__(self) -> None:
         self.deferred: list[Any] = []
-        self.draws: list[tuple[Placeholder, int]] = []  # memory for the counter of each random draw, and how many numbers it takes
+        self.draws: list[
+            tuple[Placeholder, int]
+        ] = []  # memory for the counter of each random draw, and how many numbers it takes
 
     def offset_node(self, n: int) -> Node:
         """Stands in for `tensor.random.offset_node`: the counter becomes an input of the program."""
@@ -76,8 +82,8 @@ class _Escaped:
 
     def __getattr__(self, what: str) -> Any:
         raise JitError(
-            "this tensor was made inside a jitted function and has no value outside it; expected a tensor that the function returns. "
-            f"Return it; it was asked for on {origin.user_line()}"
+            "this tensor was made inside a jitted function and has no value outside it; "
+            f"expected a tensor that the function returns. Return it; it was asked for on {origin.user_line()}"
         )
 
 
@@ -146,7 +152,12 @@ class jit(Generic[F]):
 
         global _trace
         slots = [Placeholder(t.node.size, t.dtype, f"arg{i}") for i, t in enumerate(leaves)]
-        inside = iter([core.make(Node("buffer", t.dtype, t.shape, (), b, t.node.origin), t.flow) for t, b in zip(leaves, slots, strict=True)])
+        inside = iter(
+            [
+                core.make(Node("buffer", t.dtype, t.shape, (), b, t.node.origin), t.flow)
+                for t, b in zip(leaves, slots, strict=True)
+            ]
+        )
         before = {id(t): t.node for t in engine.live()}
         trace = _trace = _Trace()
         plain_offset, random.offset_node = random.offset_node, trace.offset_node
@@ -183,7 +194,9 @@ class jit(Generic[F]):
         for t, r, m in zip(entry.updates, entry.roots[count:], memory[count:], strict=True):
             if r.op != "assign":
                 t.node = engine.memory_node(r, m)
-        results = [core.make(engine.memory_node(r, m), core.NO_FLOW) for r, m in zip(entry.roots[:count], memory[:count], strict=True)]
+        results = [
+            core.make(engine.memory_node(r, m), core.NO_FLOW) for r, m in zip(entry.roots[:count], memory[:count], strict=True)
+        ]
         return _unflatten(tree, results)
 
 
@@ -199,7 +212,9 @@ def _signature(x: Any, leaves: list[Any], tensor: type) -> Any:
     try:
         hash(x)
     except TypeError:
-        raise JitError(f"an argument of a jitted function is neither a tensor nor hashable: {type(x).__name__}; on {origin.user_line()}") from None
+        raise JitError(
+            f"an argument of a jitted function is neither a tensor nor hashable: {type(x).__name__}; on {origin.user_line()}"
+        ) from None
     return (type(x).__name__, x)
 
 
@@ -215,7 +230,8 @@ def _changed(old: Any, new: Any, path: str = "arguments") -> tuple[str, Any, Any
 
 
 def _substitute(x: Any, placeholders: Iterator[Any], tensor: type) -> Any:
-    """The same arguments with the next placeholder for each tensor, in the order of `_signature`: a tensor given twice is two inputs."""
+    """The same arguments with the next placeholder for each tensor, in the order of `_signature`: a tensor given twice is two
+    inputs."""
     if isinstance(x, tensor):
         return next(placeholders)
     if isinstance(x, (tuple, list)):

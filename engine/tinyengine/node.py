@@ -1,4 +1,5 @@
-"""Node: the one node type of the graph stages (record, differentiate, simplify, fuse). Graph: several roots and all below them."""
+"""Node: the one node type of the graph stages (record, differentiate, simplify, fuse). Graph: several roots and all below
+them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """THE table of primitive ops: name, family, NumPy meaning, FLOPs per element. Everything else is composed of these.
 
 Families:
-  source       a leaf: `const` (arg = the number, any shape), `buffer` (arg = a runtime Buffer), `iota` (arg = axis; the position along it)
+  source       a leaf: `const` (arg = the number, any shape), `buffer` (arg = a runtime Buffer), `iota` (arg = axis; the position
+               along it)
   unary/binary/ternary   elementwise on equal shapes (broadcasting is an explicit `expand`)
   movement     no arithmetic: output element = one input element, or 0 outside; arg describes the index map
   reduce       arg = tuple of axes, which stay in the shape with extent 1
@@ -16,11 +17,14 @@ Movement args (shapes are always those of the nodes; every map is 'output index 
   pad      arg ((low, high, interior), ...)   XLA's pad: zeros around, and `interior` zeros between; low and high >= 0
   flip     arg (axes)                   in = extent - 1 - out on those axes
   window   arg (axis, kaxis, stride, dilation)   out[.., o, .., k, ..] = in[.., o*stride + k*dilation, .., k, ..]
-  place    the same arg                 adjoint of window before its sum: out[.., i, .., k, ..] = in[.., (i - k*dilation)/stride, .., k, ..]
+  place    the same arg                 adjoint of window before its sum: out[.., i, .., k, ..] = in[.., (i - k*dilation)/stride,
+           .., k, ..]
                                         where that is a whole number in range, else 0. Summed over k it is `fold` (col2im).
 
-gather      src (table, index), arg axis: out[p] = table[p with axis replaced by index[p]]; index has the shape of the result (torch.gather)
-scatter_add src (base, index, values), arg axis: base plus each values[p] at [p with axis replaced by index[p]] (torch.scatter_add)
+gather      src (table, index), arg axis: out[p] = table[p with axis replaced by index[p]]; index has the shape of the result
+            (torch.gather)
+scatter_add src (base, index, values), arg axis: base plus each values[p] at [p with axis replaced by index[p]]
+(torch.scatter_add)
 assign      src (target, value): target is a `buffer` node; the buffer's memory becomes value; as a value it is the new content
 contiguous  src (x): x is stored in memory of its own
 """
@@ -86,7 +90,8 @@ def _quiet(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def threefry2x32(counter: Any, key: Any) -> Any:
-    """32 random bits from 32-bit `counter` and `key` (threefry2x32-20, Salmon et al. 2011; counter (c, 0), key (k, 0), first word)."""
+    """32 random bits from 32-bit `counter` and `key` (threefry2x32-20, Salmon et al. 2011; counter (c, 0), key (k, 0), first
+    word)."""
     with np.errstate(over="ignore"):
         ks = (key, np.zeros_like(key), key ^ np.uint32(0x1BD11BDA))
         x0, x1 = counter + ks[0], np.zeros_like(counter)
@@ -107,7 +112,8 @@ _TABLE = [
     Op("cast", "unary", 1), Op("bitcast", "unary", 1),
     Op("neg", "unary", 1, 1, np.negative), Op("exp", "unary", 1, 1, _quiet(np.exp)), Op("log", "unary", 1, 1, _quiet(np.log)),
     Op("sin", "unary", 1, 1, _quiet(np.sin)), Op("tanh", "unary", 1, 1, np.tanh), Op("erf", "unary", 1, 1, erf),
-    Op("sqrt", "unary", 1, 1, _quiet(np.sqrt)), Op("reciprocal", "unary", 1, 1, _reciprocal), Op("trunc", "unary", 1, 1, np.trunc),
+    Op("sqrt", "unary", 1, 1, _quiet(np.sqrt)), Op("reciprocal", "unary", 1, 1, _reciprocal),
+    Op("trunc", "unary", 1, 1, np.trunc),
     Op("add", "binary", 2, 1, _quiet(np.add), "+", True), Op("sub", "binary", 2, 1, _quiet(np.subtract), "-"),
     Op("mul", "binary", 2, 1, _quiet(np.multiply), "*", True), Op("div", "binary", 2, 1, _div, "/"),
     Op("floordiv", "binary", 2, 1, _floordiv, "//"), Op("mod", "binary", 2, 1, _mod, "%"),

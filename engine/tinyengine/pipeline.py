@@ -42,7 +42,8 @@ STAGES = (
 
 
 class Lowered:
-    """A graph on its way to the machine. `graph`, `simplified`, `fusion`, `kernels`, `plan`, `executable` are the stages' outputs;
+    """A graph on its way to the machine. `graph`, `simplified`, `fusion`, `kernels`, `plan`, `executable` are the stages'
+    outputs;
     `with_choices`, `with_fusion` and `Compiled.with_schedule` give another Lowered that continues from an edit."""
 
     def __init__(self, graph: Graph, buffers: Sequence[Buffer], choices: Choices, machine: Machine, backend: str) -> None:
@@ -87,7 +88,8 @@ class Lowered:
         nests = self.nests
 
         def f() -> tuple[tuple[Kernel, ...], list[hooks.Decision]]:
-            kernels, decisions = [], []
+            kernels: list[Kernel] = []
+            decisions: list[hooks.Decision] = []
             for n in nests:
                 k, ds = schedule.run(n.kernel, self.choices, self.machine)
                 kernels.append(k)
@@ -100,7 +102,9 @@ class Lowered:
     @cached_property
     def plan(self) -> Program:
         nests = tuple(Nest(k, n.values, n.in_place) for k, n in zip(self.scheduled, self.nests, strict=True))
-        out: Program = self._stage("plan", nests, lambda: plan.run(self.simplified, nests, self.buffers, self.choices, self.machine))
+        out: Program = self._stage(
+            "plan", nests, lambda: plan.run(self.simplified, nests, self.buffers, self.choices, self.machine)
+        )
         return out
 
     @cached_property

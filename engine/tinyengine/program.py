@@ -41,7 +41,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`slots`: all memory, those that the caller gives first, in the order in which `Executable.run` takes them; then temporaries."""
+    """`slots`: all memory, those that the caller gives first, in the order in which `Executable.run` takes them; then
+    temporaries."""
 
     name: str
     slots: tuple[Slot, ...]
@@ -58,7 +59,9 @@ class Program:
         out = [f"program {self.name}: {len(self.calls)} kernels, arena {self.arena_bytes} bytes"]
         for i, c in enumerate(self.calls):
             outs = set(c.kernel.outputs)
-            args = ", ".join(self.slots[s].name + (" (out)" if p.name in outs else "") for p, s in zip(c.kernel.params, c.slots, strict=True))
+            args = ", ".join(
+                self.slots[s].name + (" (out)" if p.name in outs else "") for p, s in zip(c.kernel.params, c.slots, strict=True)
+            )
             out.append(f"  {i:<3} {c.kernel.name}({args})")
         for i, s in enumerate(self.slots):
             place = f"arena +{s.offset}" if s.role == "temporary" else s.role

@@ -45,7 +45,9 @@ def test_layernorm_is_one_kernel() -> None:
     f = fused(y)
     assert len(f.groups) == 1
     a = rand(6, 33)
-    np.testing.assert_allclose(run_nests(f, x=a)[y], (a - a.mean(1, keepdims=True)) / np.sqrt(a.var(1, keepdims=True) + 1e-5), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        run_nests(f, x=a)[y], (a - a.mean(1, keepdims=True)) / np.sqrt(a.var(1, keepdims=True) + 1e-5), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_norm_over_the_leading_axis_puts_that_loop_inside() -> None:

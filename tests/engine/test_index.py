@@ -1,4 +1,5 @@
-"""Index arithmetic: canonical forms equal plain integer arithmetic, intervals contain every value, movement ops address what NumPy does."""
+"""Index arithmetic: canonical forms equal plain integer arithmetic, intervals contain every value, movement ops address what
+NumPy does."""
 
 from __future__ import annotations
 
@@ -28,7 +29,15 @@ def value(e: Expr, env: dict[str, int]) -> int:
             "lt": lambda: int(a[0] < a[1]), "eq": lambda: int(a[0] == a[1])}[e.op]()  # fmt: skip
 
 
-steps = st.lists(st.tuples(st.sampled_from(["add", "mul", "floordiv", "mod"]), st.integers(0, 9), st.integers(0, 9), st.sampled_from([2, 3, 4, 6, 8, 16])), max_size=7)
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "mul", "floordiv", "mod"]),
+        st.integers(0, 9),
+        st.integers(0, 9),
+        st.sampled_from([2, 3, 4, 6, 8, 16]),
+    ),
+    max_size=7,
+)
 
 
 @settings(max_examples=300, derandomize=True, deadline=None)
@@ -97,7 +106,13 @@ def numpy_pad(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def test_movement_is_index_arithmetic(name: str) -> None:
     n, expected = MOVES[name]
     x = np.arange(1.0, 25.0).reshape(4, 6)
-    want = expected(x) if expected else numpy_pad(x) if name == "pad" else np.lib.stride_tricks.sliding_window_view(x, 3, axis=1)[:, :3]
+    want = (
+        expected(x)
+        if expected
+        else numpy_pad(x)
+        if name == "pad"
+        else np.lib.stride_tricks.sliding_window_view(x, 3, axis=1)[:, :3]
+    )
     vs = tuple(var(f"v{d}", 0, e - 1) for d, e in enumerate(n.shape))
     got = np.zeros(n.shape)
     at, conditions = index.pull(n, vs)

@@ -12,157 +12,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tinyengine import hooks, index
+from tinyengine import hooks
 from tinyengine.choices import DEFAULT, Choices
-from tinyengine.loopnest import Expr, var
+from tinyengine.loopnest import Expr
 from tinyengine.loopnest import index as number
-from tinyengine.node import Graph, Node, Shape
-from tinyengine.stages.fuse_cost import Costs, is_contraction
+from tinyengine.node import Graph, Node
+from tinyengine.stages.fuse_cost import Costs
 from tinyengine.stages.fuse_groups import Fusion, Group, Scope, decision_text
-from tinyengine.stages.values import base, is_leaf, value_key
+from tinyengine.stages.fuse_uses import Uses
+from tinyengine.stages.values import base, is_leaf, squeeze, value_key
 
 if TYPE_CHECKING:
     from tinyengine.machine import Machine
 
-MAX_USES = 64  # distinct uses of one value after which it is stored without counting further
 
+class Fuser(Uses):
+    """Judges the values of a graph, users before operands."""
 
-Use = tuple[Scope, tuple[Expr, ...]]
-
-
-class _Fuser:
     def __init__(self, graph: Graph, choices: Choices, machine: Machine) -> None:
-        self.graph, self.choices = graph, choices
-        self.costs = Costs(machine)
-        self.uses: dict[Node, list[Use]] = {n: [] for n in graph.nodes}
-        self.readers: dict[Node, list[tuple[Node, int]]] = {n: [] for n in graph.nodes}  # value -> (consumer value, operand position)
+        super().__init__(graph, Costs(graph, machine))
+        self.choices = choices
+        # value -> (consumer value, operand position)
+        self.readers: dict[Node, list[tuple[Node, int]]] = {n: [] for n in graph.nodes}
         self.forced: dict[Node, str] = {}
-        self.stored: dict[Node, Group] = {}
         self.verdict: dict[Node, str] = {}
-        self.feeds: dict[Group, set[Group]] = {}  # group -> groups that read what it stores
         self.decisions: list[hooks.Decision] = []
-        self.counter = 0
-        self._spaces: dict[Group, tuple[Expr, ...]] = {}
-        self._roots: dict[Group, Scope] = {}
-
-    # -- groups
-
-    def space_vars(self, space: Shape) -> tuple[Expr, ...]:
-        """The same variables for the same shape, so that equal uses in two kernels are identical expressions."""
-        return tuple(number(0) if n == 1 else var(f"i{d}", 0, max(n - 1, 0)) for d, n in enumerate(space))
-
-    def new_group(self, space: Shape) -> Group:
-        g = Group(space)
-        self.feeds[g] = set()
-        trips = 1
-        for n in space:
-            trips *= n
-        self._spaces[g] = self.space_vars(space)
-        self._roots[g] = Scope(g, tuple(v for v in self._spaces[g] if v.op == "var"), trips)
-        return g
-
-    def find(self, g: Group) -> Group:
-        while g.merged_into is not None:
-            g = g.merged_into
-        return g
-
-    def reaches(self, a: Group, b: Group) -> bool:
-        """Whether b reads, directly or through other kernels, what a stores."""
-        seen, stack = {a}, [a]
-        while stack:
-            for g in {self.find(x) for x in self.feeds[stack.pop()]}:
-                if g is b:
-                    return True
-                if g not in seen:
-                    seen.add(g)
-                    stack.append(g)
-        return False
-
-    def can_join(self, a: Group, b: Group) -> str:
-        """Empty when a and b may become one kernel, else why not."""
-        if a.space != b.space:
-            return "their iteration spaces differ"
-        if a.writes_by_data or b.writes_by_data:
-            return "one of them writes to addresses that depend on data"
-        if self.reaches(a, b) or self.reaches(b, a):
-            return "one waits for the other's stored result"
-        if a.contraction and b.contraction and a.contraction is not b.contraction:
-            return "a kernel holds one matrix product or convolution"
-        if not self._chain([*a.at.values(), *b.at.values()]):
-            return "their outer loops do not nest"
-        return ""
-
-    def join(self, a: Group, b: Group) -> None:
-        a.outputs += b.outputs
-        a.also_stored += b.also_stored
-        a.at |= b.at
-        a.rows |= b.rows
-        a.at_axes |= b.at_axes
-        a.inlined += [v for v in b.inlined if v not in a.inlined]
-        a.contraction = a.contraction or b.contraction
-        b.merged_into = a
-        self.feeds[a] |= self.feeds[b]
-        for v in [*b.outputs, *b.also_stored]:
-            self.stored[v] = a
-
-    @staticmethod
-    def _chain(sets: list[frozenset[int]]) -> bool:
-        ordered = sorted(sets, key=len)
-        return all(x <= y for x, y in zip(ordered, ordered[1:], strict=False))
-
-    # -- uses
-
-    def push(self, n: Node, scope: Scope, at: tuple[Expr, ...]) -> None:
-        """Record that `n` is needed at index `at` inside `scope`."""
-        uses = self.uses[n]
-        if len(uses) < MAX_USES and (scope, at) not in uses:
-            uses.append((scope, at))
-
-    def push_operands(self, n: Node, scope: Scope, at: tuple[Expr, ...]) -> None:
-        """Record the needs of computing `n` at `at`."""
-        if n.is_reduce:
-            src = n.src[0]
-            inner, trips, loops = list(at), scope.trips, list(scope.loops)
-            for a in n.arg:
-                if src.shape[a] > 1:
-                    v = self.fresh(src.shape[a])
-                    inner[a], trips = v, trips * src.shape[a]
-                    loops.append(v)
-            self.push(src, Scope(scope.group, tuple(loops), trips, scope.contraction or is_contraction(n)), tuple(inner))
-        elif n.op == "gather":
-            self.push(n.src[1], scope, at)
-            self.push(n.src[0], scope, tuple(self.fresh(d) if i == n.arg else e for i, (e, d) in enumerate(zip(at, n.src[0].shape, strict=True))))
-        elif n.op == "scatter_add":
-            self.push(n.src[0], scope, at)
-            values = n.src[2]
-            inner_at = tuple(number(0) if d == 1 else self.fresh(d) for d in values.shape)
-            inner = Scope(scope.group, tuple(v for v in inner_at if v.op == "var"), max(values.size, 1))
-            self.push(n.src[1], inner, inner_at)
-            self.push(values, inner, inner_at)
-        elif n.op == "assign":
-            self.push(n.src[1], scope, at)
-        elif n.is_movement:
-            self.push(n.src[0], scope, index.pull(n, at)[0])
-        else:
-            for s in n.src:
-                self.push(s, scope, at)
-
-    def fresh(self, extent: int) -> Expr:
-        self.counter += 1
-        return var(f"r{self.counter}", 0, max(extent - 1, 0))
-
-    # -- the pass
 
     def run(self) -> Fusion:
         for r in self.graph.roots:
             b = base(r)
             if b.op != "buffer":
-                self.forced[b] = "it is a result of the program" if r.op != "contiguous" else "contiguous() asks for memory of its own"
+                self.forced[b] = (
+                    "it is a result of the program" if r.op != "contiguous" else "contiguous() asks for memory of its own"
+                )
         for n in self.graph.nodes:
             if n.op == "contiguous" and base(n).op != "buffer":
                 self.forced.setdefault(base(n), "contiguous() asks for memory of its own")
             elif n.op in ("assign", "scatter_add"):
-                self.forced[n] = "it writes to existing memory" if n.op == "assign" else "its addresses depend on data, so it writes in place"
+                self.forced[n] = (
+                    "it writes to existing memory" if n.op == "assign" else "its addresses depend on data, so it writes in place"
+                )
             elif n.op == "gather" and base(n.src[0]).op != "buffer":
                 self.forced.setdefault(base(n.src[0]), "its reader's addresses depend on data")
             if n.op == "assign":
@@ -175,7 +64,7 @@ class _Fuser:
                 self.decide(n)
             elif self.uses[n]:
                 for scope, at in self.uses[n]:
-                    self.push(n.src[0], scope, index.pull(n, at)[0] if n.is_movement else at)
+                    self.push_view(n, scope, at)
         self._join_siblings()
         groups = self._ordered()
         return Fusion(self.graph, tuple(groups), self.stored, tuple(self.decisions), self.verdict)
@@ -201,8 +90,10 @@ class _Fuser:
                     self.join(a, b)
                     reads[a] |= reads[b]
                 subject = tuple(self.graph.number[v] for v in (a.outputs[0], b.outputs[0]))
-                text = "they read the same memory in the same loops" if not why else why
-                self.decisions.append(hooks.Decision("fuse", "join", subject, "kept apart" if why else "joined", text, {"bytes_shared": shared}))
+                text = why or "they read the same memory in the same loops"
+                self.decisions.append(
+                    hooks.Decision("fuse", "join", subject, "kept apart" if why else "joined", text, {"bytes_shared": shared})
+                )
                 if not why:
                     break
 
@@ -220,51 +111,17 @@ class _Fuser:
                         for v in through.get(s, {s}):
                             self.readers[v].append((n, pos))
 
-    def groups_of(self, n: Node) -> list[Group]:
-        out: list[Group] = []
-        for scope, _ in self.uses[n]:
-            g = self.find(scope.group)
-            if g not in out:
-                out.append(g)
-        return out
-
-    def evaluations(self, n: Node) -> int:
-        """How often `n` is evaluated when it is inlined at every use; equal uses in one kernel count once."""
-        seen = {(id(self.find(s.group)), s.loops, at): s.trips for s, at in self.uses[n]}
-        return sum(seen.values())
-
-    def at_loop(self, n: Node, g: Group, of: Group | None = None) -> tuple[frozenset[int] | None, int, str]:
-        """(axes of g's space that stay open, elements of the local row, why not): where n would be computed once in kernel g.
-        `of`: look only at the uses of that kernel."""
-        if g.writes_by_data:
-            return None, 1, "its reader writes to addresses that depend on data"
-        axis_of = {v: d for d, v in enumerate(self.space_vars(g.space)) if v.op == "var"}
-        fixed: set[int] = set()
-        row = 1
-        for d, extent in enumerate(n.shape):
-            if extent == 1:
-                continue
-            seen = {at[d] for s, at in self.uses[n] if of is None or self.find(s.group) is of}
-            if len(seen) == 1 and next(iter(seen)) in axis_of and axis_of[next(iter(seen))] not in fixed:
-                fixed.add(axis_of[next(iter(seen))])
-            else:
-                row *= extent
-        axes = frozenset(fixed)
-        if not self._chain([*g.at.values(), axes]):
-            return None, row, "the loops it depends on do not nest with those of another kept value"
-        if len(self.uses[n]) >= MAX_USES:
-            return None, row, "it is used in too many different ways"
-        return axes, row, ""
-
     def decide(self, n: Node) -> None:
         """Choose where `n` is kept, record one Decision per edge, and pass its needs on."""
         chosen = self.choices.fusion.get(value_key(n)) if self.choices.fusion else None
         if n not in self.forced and not self.uses[n]:
             return  # only an assign's own target
+        self._merge_uses(n)
         groups = self.groups_of(n)
         joined: list[tuple[str, bool]] = []
         if len(groups) > 1 and n not in self.forced and chosen != "whole":
             groups = self._join_users(n, groups, joined)
+            self._merge_uses(n)
         options = self.costs.options(n, self, groups) if n not in self.forced else {}
         reasons = {k: o.refused for k, o in options.items() if o.refused}
         legal = {k: o for k, o in options.items() if not o.refused}
@@ -277,12 +134,19 @@ class _Fuser:
             reason = legal[verdict].reason
             if chosen is not None:
                 reasons[chosen] = f"chosen by hand, but not legal: {reasons.get(chosen, 'unknown verdict')}"
-        numbers: dict[str, float] = {"evaluations": self.evaluations(n), "elements": n.size} if self.uses[n] else {"elements": n.size}
+        numbers: dict[str, float] = (
+            {"evaluations": self.evaluations(n), "elements": n.size} if self.uses[n] else {"elements": n.size}
+        )
         for k, o in options.items():
             if not o.refused:
                 numbers[f"seconds_{k.replace(' ', '_')}"] = o.seconds
                 if k != verdict:
-                    reasons.setdefault(k, f"predicted {o.seconds * 1e6:.3g} us against {legal[verdict].seconds * 1e6:.3g} us: {o.reason}" if verdict in legal else o.reason)
+                    reasons.setdefault(
+                        k,
+                        f"predicted {o.seconds * 1e6:.3g} us against {legal[verdict].seconds * 1e6:.3g} us: {o.reason}"
+                        if verdict in legal
+                        else o.reason,
+                    )
         self.verdict[n] = verdict
         place = ""
         if verdict == "whole":
@@ -295,7 +159,7 @@ class _Fuser:
         else:
             for g in groups:
                 g.inlined.append(n)
-                if is_contraction(n):
+                if self.costs.is_contraction(n):
                     g.contraction = n
             for scope, at in self.uses[n]:
                 self.push_operands(n, scope, at)
@@ -311,10 +175,13 @@ class _Fuser:
 
     def _forwarded(self, n: Node, reader: Node) -> bool:
         g = self.stored.get(n)
-        return g is not None and (self.stored.get(reader) is g or any(reader in x.inlined or reader in x.at for x in [self.find(g)]))
+        return g is not None and (
+            self.stored.get(reader) is g or any(reader in x.inlined or reader in x.at for x in [self.find(g)])
+        )
 
     def _join_users(self, n: Node, groups: list[Group], notes: list[tuple[str, bool]]) -> list[Group]:
-        """Kernels of one space that all need `n` at their own index, or all once per iteration of the same loops, become one kernel,
+        """Kernels of one space that all need `n` at their own index, or all once per iteration of the same loops, become one
+        kernel,
         so that n is computed once."""
         for i, b in enumerate(groups):
             mine = self._need(n, b)
@@ -324,32 +191,44 @@ class _Fuser:
                 why = self.can_join(a, b)
                 if not why:
                     self.join(a, b)
-                notes.append((f"both need %{self.graph.number[n]} " + ("at the same index" if mine == "own" else "in the same loops") if not why else why, not why))
+                how = "at the same index" if mine == "own" else "in the same loops"
+                notes.append((why or f"both need %{self.graph.number[n]} {how}", not why))
                 if not why:
                     break
         return self.groups_of(n)
 
     def _need(self, n: Node, g: Group) -> object:
         """How g needs `n`: "own" at its own index, the axes of g that fix it, or None where neither fits."""
-        if all(at == self.space_vars(g.space) for s, at in self.uses[n] if self.find(s.group) is g):
+        own = self.own_index(n, g)
+        if all(at == own for s, at in self.uses[n] if self.find(s.group) is g):
             return "own"
         if any(s.contraction for s, _ in self.uses[n] if self.find(s.group) is g):
             return None
         axes, row, _ = self.at_loop(n, g, of=g)
         return (axes, row) if axes and row * n.dtype.itemsize <= self.costs.row_limit else None
 
+    def _row_is_contiguous(self, n: Node, g: Group, axes: frozenset[int], row: int) -> bool:
+        """Whether what g computes of `n` in one go is contiguous in memory; and n is not rather the epilogue of a product."""
+        if row == 1 or self.costs.is_contraction(n):
+            return not self.costs.is_contraction(n)
+        outer = 1
+        for a in axes:
+            outer *= g.space[a]
+        lead, fixed = list(squeeze(n.shape)), sorted(axes)
+        return not self.costs.products_below(n) and outer * row == n.size and lead[: len(fixed)] == [g.space[a] for a in fixed]
+
     def _keep_whole(self, n: Node, groups: list[Group], notes: list[tuple[str, bool]]) -> None:
         home: Group | None = None
         for g in groups:
             need = self._need(n, g)
-            own = need == "own" and g.space == n.shape
-            if not own and (not isinstance(need, tuple) or n in self.forced or is_contraction(n) or need[1] > 1):
+            own = need == "own"
+            if not own and (not isinstance(need, tuple) or n in self.forced or not self._row_is_contiguous(n, g, *need)):
                 continue
             if n.op == "scatter_add" or g.writes_by_data:
                 notes.append(("it writes to addresses that depend on data", False))
             elif any(self.reaches(x, g) for x in groups if x is not g):
                 notes.append(("another reader of it must run before this kernel", False))
-            elif is_contraction(n) and g.contraction is not None:
+            elif self.costs.is_contraction(n) and g.contraction is not None:
                 notes.append(("a kernel holds one matrix product or convolution", False))
             elif own:
                 home = g
@@ -367,20 +246,22 @@ class _Fuser:
                 self._keep_at(n, g, axes)
                 return
         if home is None:
-            home = self.new_group(n.shape)
+            home = self.new_group(squeeze(n.shape))
         home.outputs.append(n)
-        if is_contraction(n):
+        if self.costs.is_contraction(n):
             home.contraction = n
         self.stored[n] = home
         self.feeds[home] |= {g for g in groups if g is not home}
-        self.push_operands(n, self._roots[home], self._spaces[home])
+        own_index = self.own_index(n, home)
+        assert own_index is not None
+        self.push_operands(n, self.roots[home], own_index)
 
     def _keep_at(self, n: Node, g: Group, axes: frozenset[int]) -> str:
         g.at[n] = axes
-        if is_contraction(n):
+        if self.costs.is_contraction(n):
             g.contraction = n
         space = self.space_vars(g.space)
-        axis_of = {v: d for d, v in enumerate(space) if v.op == "var"}
+        axis_of = {v: d for d, v in enumerate(space)}
         at: list[Expr] = []
         loops = [space[a] for a in sorted(axes)]
         trips = 1
@@ -448,7 +329,7 @@ def run(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = None
         from tinyengine.machine import current
 
         machine = current()
-    fusion = _Fuser(graph, choices, machine).run()
+    fusion = Fuser(graph, choices, machine).run()
     return fusion, fusion.decisions
 
 

@@ -5,15 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tinyengine.node import Node
+from tinyengine.node import Graph, Node
 from tinyengine.ops import ELEMENTWISE
+from tinyengine.stages.fuse_groups import Group
+from tinyengine.stages.values import is_contraction, repeated
 
 if TYPE_CHECKING:
     from tinyengine.machine import Machine
-    from tinyengine.stages.fuse import Group, _Fuser
+    from tinyengine.stages.fuse import Fuser
 
 # arithmetic instructions per element after expansion (stages/expand.py)
-WORK = {"exp": 12, "log": 14, "sin": 16, "tanh": 14, "erf": 16, "div": 4, "reciprocal": 4, "sqrt": 4, "threefry": 90, "floordiv": 8, "mod": 8}
+WORK = {
+    "exp": 12,
+    "log": 14,
+    "sin": 16,
+    "tanh": 14,
+    "erf": 16,
+    "div": 4,
+    "reciprocal": 4,
+    "sqrt": 4,
+    "threefry": 90,
+    "floordiv": 8,
+    "mod": 8,
+}
 EFFICIENCY_TILED = 0.8  # of the FMA peak: a matrix product in a register tile
 EFFICIENCY_ROW = 0.12  # computed row by row, its operand streamed again for each row
 EFFICIENCY_PLAIN = 0.25  # vectorised elementwise arithmetic and reductions
@@ -31,45 +45,25 @@ class Option:
     refused: str = ""
 
 
-def is_contraction(n: Node) -> bool:
-    """A sum of products in which each factor is reused: matrix products and convolutions."""
-    if n.op != "sum":
-        return False
-    m = n.src[0]
-    while m.op == "cast":
-        m = m.src[0]
-    if m.op != "mul" or m.src[0] is m.src[1]:
-        return False
-    reduced = 1
-    for a in n.arg:
-        reduced *= n.src[0].shape[a]
-    return reduced > 1 and all(_repeats(s) for s in m.src) and n.size > 1
-
-
-def _repeats(n: Node) -> bool:
-    """Whether a factor has fewer distinct elements than its shape: it is expanded or windowed below."""
-    size = n.size
-    for _ in range(BRANCH_LIMIT):
-        if n.op in ("expand", "window", "place"):
-            return True
-        if n.size < size or not n.src or n.op in ("gather",) or n.is_reduce:
-            return n.size < size
-        n = n.src[0] if n.is_movement or len(n.src) == 1 else max(n.src, key=lambda s: s.op != "const")
-    return False
-
-
 class Costs:
     """Prices of the options of one value. All in seconds on `machine`; relative size is what matters."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, graph: Graph, machine: Machine) -> None:
         # nominal peaks from the facts that are part of every cache key, so that a new measurement never changes a decision
         self.machine = machine
         self.flops = machine.cores * machine.vector_bytes / 4 * FLOPS_PER_LANE * HERTZ
         self.bandwidth = machine.cores * CORE_BANDWIDTH
         self.launch = LAUNCH
         self.row_limit = machine.l2_bytes // 4
+        self._contractions: dict[Node, bool] = {}
+        self._repeated = repeated(graph.nodes)
         self._work: dict[Node, float] = {}
         self._leaves: dict[Node, dict[Node, int]] = {}
+
+    def is_contraction(self, n: Node) -> bool:
+        if n not in self._contractions:
+            self._contractions[n] = is_contraction(n, self._repeated)
+        return self._contractions[n]
 
     def work(self, n: Node) -> float:
         """Arithmetic per element of n when everything elementwise below it is inlined; reductions below it cost nothing here."""
@@ -99,22 +93,31 @@ class Costs:
             self._leaves[n] = out
         return self._leaves[n]
 
+    def products_below(self, n: Node) -> list[Node]:
+        """The matrix products and convolutions of which n could be the epilogue."""
+        return [] if n.is_reduce else [m for m in self.leaves(n) if m.size == n.size and self.is_contraction(m)]
+
     def compute(self, n: Node, evaluations: float, efficiency: float) -> float:
         return evaluations * self.work(n) / (self.flops * efficiency)
 
-    def options(self, n: Node, fuser: _Fuser, groups: list[Group]) -> dict[str, Option]:
+    def options(self, n: Node, fuser: Fuser, groups: list[Group]) -> dict[str, Option]:
         """Every verdict with its price, or why it is refused."""
         bw = self.bandwidth
         evaluations, size, nbytes = fuser.evaluations(n), n.size, n.nbytes
         leaf_bytes = sum(self.leaves(n).values())
-        contraction = is_contraction(n)
+        contraction = self.is_contraction(n)
         own = EFFICIENCY_TILED if contraction else EFFICIENCY_PLAIN
         uses = len(fuser.uses[n])
         out: dict[str, Option] = {}
 
-        # a product below n becomes an epilogue when n is stored at its own index, and must itself be stored when n is inlined elsewhere
-        below = [] if n.is_reduce else [m for m in self.leaves(n) if m.size == n.size and is_contraction(m)]
-        elsewhere = [m for m in below if any(at != fuser.space_vars(fuser.find(s.group).space) for s, at in fuser.uses[n])]
+        # a product below n becomes an epilogue when n is stored at its own index, and must itself be stored when n is inlined
+        # elsewhere
+        below = self.products_below(n)
+        elsewhere = [
+            m
+            for m in below
+            if len(fuser.readers[m]) == 1 and any(at != fuser.own_index(n, fuser.find(s.group)) for s, at in fuser.uses[n])
+        ]
         stored_below = sum(m.nbytes for m in elsewhere) / bw + self.launch * len(elsewhere)
         leaf_bytes -= sum(m.nbytes for m in below)
 
@@ -126,12 +129,12 @@ class Costs:
             out["inline"] = Option(0, "", "a kernel holds one matrix product or convolution")
         elif n.is_reduce and evaluations > size and self.work(n) > 64:
             out["inline"] = Option(0, "", f"the reduction would run {evaluations / max(size, 1):.3g} times per result")
-        elif uses >= 64:
+        elif uses >= fuser.MAX_USES:
             out["inline"] = Option(0, "", "it is used in too many different ways")
         else:
             efficiency = own
             if contraction:
-                at_own_index = all(at == fuser.space_vars(fuser.find(s.group).space) for s, at in fuser.uses[n])
+                at_own_index = all(at == fuser.own_index(n, fuser.find(s.group)) for s, at in fuser.uses[n])
                 efficiency = EFFICIENCY_TILED if at_own_index else EFFICIENCY_ROW
             seconds = self.compute(n, evaluations, efficiency) / self._parallel(n, groups, None) + leaf_bytes * len(groups) / bw
             seconds += stored_below + sum(m.nbytes for m in elsewhere) * len(groups) / bw
@@ -147,10 +150,10 @@ class Costs:
             out["at loop"] = self._at_loop(n, fuser, groups[0], leaf_bytes, bool(busy), evaluations, stored_below)
         return out
 
-    def _at_loop(self, n: Node, fuser: _Fuser, g: Group, leaf_bytes: float, busy: bool, evaluations: int, below: float) -> Option:
+    def _at_loop(self, n: Node, fuser: Fuser, g: Group, leaf_bytes: float, busy: bool, evaluations: int, below: float) -> Option:
         axes, row, why = fuser.at_loop(n, g)
         row_bytes = row * n.dtype.itemsize
-        contraction = is_contraction(n)
+        contraction = self.is_contraction(n)
         if axes is None:
             return Option(0, "", why)
         if busy:
@@ -166,9 +169,16 @@ class Costs:
             points *= g.space[a]
         efficiency = (EFFICIENCY_TILED if row == 1 and points >= n.size else EFFICIENCY_ROW) if contraction else EFFICIENCY_PLAIN
         local = row_bytes * points * (1 + len(fuser.uses[n])) / (self.bandwidth * LOCAL_SPEEDUP) if row > 1 else 0.0
-        seconds = self.compute(n, points * row, efficiency) / self._parallel(n, [g], points) + leaf_bytes / self.bandwidth + local + below
+        seconds = (
+            self.compute(n, points * row, efficiency) / self._parallel(n, [g], points)
+            + leaf_bytes / self.bandwidth
+            + local
+            + below
+        )
         what = "kept in a register" if row == 1 else f"kept as a row of {_bytes(row_bytes)} in cache"
-        return Option(seconds, f"computed once per iteration of the outer loops and {what}; {_bytes(n.nbytes)} never reach memory")
+        return Option(
+            seconds, f"computed once per iteration of the outer loops and {what}; {_bytes(n.nbytes)} never reach memory"
+        )
 
     def _parallel(self, n: Node, groups: list[Group], points: int | None) -> float:
         """The share of the machine that computes n: one core's where there are fewer points than cores."""

@@ -21,7 +21,8 @@ class Scope:
 
 @dataclass(eq=False)
 class Group:
-    """One kernel to be. `outputs`: values it stores, all of one shape (`space`); `also_stored`: values of `at` that are stored as well; `at`: value -> the axes of the space that are open where it
+    """One kernel to be. `space`: the extents it loops over, without those of 1. `outputs`: values it stores, all of that space;
+    `also_stored`: values of `at` that are stored as well; `at`: value -> the axes of the space that are open where it
     is computed once; the rest of its own axes are a local row. `inlined`: the other values computed in it."""
 
     space: Shape
@@ -31,7 +32,9 @@ class Group:
     inlined: list[Node] = field(default_factory=list)
     merged_into: Group | None = None
     rows: dict[Node, tuple[int, ...]] = field(default_factory=dict)  # value in `at` -> which of its axes are a local row
-    at_axes: dict[Node, tuple[int, ...]] = field(default_factory=dict)  # value in `at` -> per axis of it the axis of the space (-1: row)
+    at_axes: dict[Node, tuple[int, ...]] = field(
+        default_factory=dict
+    )  # value in `at` -> per axis of it the axis of the space (-1: row)
     contraction: Node | None = None
 
     @property
@@ -57,7 +60,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Fusion:
-    """`groups` in an order in which they can run; `stored`: value -> its group; `decisions`: one per edge producer -> consumer, and more."""
+    """`groups` in an order in which they can run; `stored`: value -> its group; `decisions`: one per edge producer -> consumer,
+    and more."""
 
     graph: Graph
     groups: tuple[Group, ...]
@@ -73,7 +77,11 @@ class Fusion:
             held = ", ".join(f"%{num[v]} {v.op} at depth {g.depth(v)}" for v in g.at)
             inl = ", ".join(f"%{num[v]} {v.op}" for v in sorted(g.inlined, key=num.__getitem__))
             stores = ", ".join(f"%{num[v]} {v.op}" for v in [*g.outputs, *g.also_stored])
-            out.append(f"  kernel {i}: stores {stores} over {list(g.space)}" + (f"; keeps {held}" if held else "") + (f"; inlines {inl}" if inl else ""))
+            out.append(
+                f"  kernel {i}: stores {stores} over {list(g.space)}"
+                + (f"; keeps {held}" if held else "")
+                + (f"; inlines {inl}" if inl else "")
+            )
         for d in self.decisions:
             out.append("  " + decision_text(d))
         return "\n".join(out)

@@ -1,8 +1,10 @@
 """Stage 5, loops: which loops, and which addresses?
 
 Input: a Fusion. Output: one Nest per kernel: a LoopNest of scalar statements, one `Let` per graph node, and the value behind each
-parameter. Views (reshape, permute, pad, window...) are gone: they have become index arithmetic and masks. A value that does not change in
-a loop is computed before it. Every access is proven in bounds here, or carries a mask or a Check; where none of these holds the kernel
+parameter. Views (reshape, permute, pad, window...) are gone: they have become index arithmetic and masks. A value that does not
+change in
+a loop is computed before it. Every access is proven in bounds here, or carries a mask or a Check; where none of these holds the
+kernel
 is refused with a SpecError.
 """
 
@@ -18,9 +20,8 @@ from tinyengine.node import Node
 from tinyengine.ops import ELEMENTWISE, REDUCE
 from tinyengine.spec import SpecError
 from tinyengine.stages.fuse import Fusion, Group
-from tinyengine.stages.fuse_cost import is_contraction
 from tinyengine.stages.loops_merge import merge
-from tinyengine.stages.values import base
+from tinyengine.stages.values import base, is_contraction
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,14 @@ class _Builder:
         self.kept: dict[Node, Expr | Buf] = {}
         self.used: dict[str, int] = {}
         self.space = tuple(
-            ir.index(0) if n == 1 else ir.var(self.unique(SPACE_NAMES[d] if d < len(SPACE_NAMES) else f"i{d}"), 0, max(n - 1, 0))
+            ir.var(self.unique(SPACE_NAMES[d] if d < len(SPACE_NAMES) else f"i{d}"), 0, max(n - 1, 0))
             for d, n in enumerate(group.space)
         )
-        self.computing: Node | None = None  # the at-loop value being computed: not to be read from where it will be kept
+
+    def own_index(self, n: Node) -> tuple[Expr, ...]:
+        """The index of `n` that an iteration of the space stands for."""
+        free = iter(self.space)
+        return tuple(ir.index(0) if d == 1 else next(free) for d in n.shape)
 
     # -- names and blocks
 
@@ -116,7 +121,9 @@ class _Builder:
 
     def read(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> Expr:
         if not index.proven(at, n.shape, mask):
-            raise SpecError("loops", "every access is in bounds, masked or checked", f"%{self.number[n]} {n!r} at [{', '.join(map(str, at))}]")
+            raise SpecError(
+                "loops", "every access is in bounds, masked or checked", f"%{self.number[n]} {n!r} at [{', '.join(map(str, at))}]"
+            )
         return ir.load(self.buffer(n), at, mask)
 
     # -- values
@@ -204,7 +211,7 @@ class _Builder:
         if mask is not None:
             ok = ir.apply("or", (ok, ir.apply("eq", (mask, ir.const(False, dtypes.bool_)))))
         where = n.origin[0] if n.origin else "an unknown line"
-        text = getattr(where, "frames", ()) and f" at {where}: {where.frames[0].text}" or ""  # type: ignore[union-attr]
+        text = (getattr(where, "frames", ()) and f" at {where}: {where.frames[0].text}") or ""  # type: ignore[union-attr]
         message = f"index out of range in {n.op}: expected 0 <= index < {extent}{text}"
         block = self.blocks[self.home(e)]
         block.stmts.append(Check(ok, message, (self.number[n],)))
@@ -233,18 +240,17 @@ class _Builder:
         opened = 0
         self._keep(0)
         for a in g.order:
-            if g.space[a] != 1:
-                self.open(self.space[a], g.space[a])
-                opened += 1
-                self._keep(opened)
+            self.open(self.space[a], g.space[a])
+            opened += 1
+            self._keep(opened)
         innermost()
         for _ in range(opened):
             self.close()
 
     def _stores(self) -> None:
-        values = [self.ev(n, self.space) for n in self.group.outputs]
+        values = [self.ev(n, self.own_index(n)) for n in self.group.outputs]
         for n, value in zip(self.group.outputs, values, strict=True):
-            self.blocks[-1].stmts.append(Store(self.buffer(n), self.space, value, None, "", (self.number[n],)))
+            self.blocks[-1].stmts.append(Store(self.buffer(n), self.own_index(n), value, None, "", (self.number[n],)))
 
     def _keep(self, opened: int) -> None:
         g = self.group
@@ -272,6 +278,8 @@ class _Builder:
                 inner[d] = v
             value = self.ev(n, tuple(inner))
             self.blocks[-1].stmts.append(Store(local, tuple(inner[d] for d in rows), value, None, "", (self.number[n],)))
+            if n in g.also_stored:
+                self.blocks[-1].stmts.append(Store(self.buffer(n), tuple(inner), value, None, "", (self.number[n],)))
             for _ in rows:
                 self.close()
             self.kept[n] = local
@@ -284,7 +292,8 @@ class _Builder:
         out, (start, idx, values) = self.buffer(n), n.src
 
         def copy() -> None:
-            self.blocks[-1].stmts.append(Store(out, self.space, self.ev(start, self.space), None, "", (self.number[n],)))
+            at = self.own_index(n)
+            self.blocks[-1].stmts.append(Store(out, at, self.ev(start, at), None, "", (self.number[n],)))
 
         self._nest(copy)
         at = tuple(ir.index(0) if d == 1 else self.fresh("s", d) for d in values.shape)
@@ -316,7 +325,11 @@ def _flat_views(body: tuple[Stmt, ...], bufs: dict[Node, Buf]) -> tuple[tuple[St
             for x in ir.subexprs(e):
                 if x.op == "load" and x.arg.space == "global":
                     look(x.arg, ir.load_index(x), ir.load_mask(x) is not None)
-    flat = {b: Buf(b.name, b.dtype, (b.size,)) for b, cs in cost.items() if sum(c[1] for c in cs) < sum(c[0] for c in cs) and not any(c[2] for c in cs)}
+    flat = {
+        b: Buf(b.name, b.dtype, (b.size,))
+        for b, cs in cost.items()
+        if sum(c[1] for c in cs) < sum(c[0] for c in cs) and not any(c[2] for c in cs)
+    }
     if not flat:
         return body, bufs
 
@@ -369,7 +382,7 @@ def build(fusion: Fusion, group: Group, name: str) -> Nest:
     body, outputs = b.build()
     in_place: dict[Node, str] = {}
     for n in outputs:
-        if n.op == "assign" and not _reads_elsewhere(body, b.bufs.get(n.src[0]), b.space):
+        if n.op == "assign" and not _reads_elsewhere(body, b.bufs.get(n.src[0]), b.own_index(n)):
             # the target's own memory takes the result: one parameter for both
             old, new = b.bufs.pop(n), b.buffer(n.src[0])
             body = _rename_output(body, old, new)
@@ -386,7 +399,10 @@ def _reads_elsewhere(body: tuple[Stmt, ...], buf: Buf | None, at: tuple[Expr, ..
     if buf is None:
         return False
     return any(
-        x.op == "load" and x.arg == buf and ir.load_index(x) != at for s in ir.walk(body) for e in ir.stmt_exprs(s) for x in ir.subexprs(e)
+        x.op == "load" and x.arg == buf and ir.load_index(x) != at
+        for s in ir.walk(body)
+        for e in ir.stmt_exprs(s)
+        for x in ir.subexprs(e)
     )
 
 

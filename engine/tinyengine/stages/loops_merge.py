@@ -1,4 +1,5 @@
-"""Neighbouring loops of equal extent become one, where no iteration of the second needs more than the same iteration of the first.
+"""Neighbouring loops of equal extent become one, where no iteration of the second needs more than the same iteration of the
+first.
 
 `for a: acc1 += x[a]` and `for b: acc2 max= x[b]` read x once then. Used at the end of stage 5.
 """
@@ -26,7 +27,12 @@ def merge(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
                     i += len(before)
                     continue
         i += 1
-    return _share([Loop(s.var, s.start, s.stop, s.step, merge(s.body), s.kind, s.reduce, s.nodes) if isinstance(s, Loop) else s for s in stmts])
+    return _share(
+        [
+            Loop(s.var, s.start, s.stop, s.step, merge(s.body), s.kind, s.reduce, s.nodes) if isinstance(s, Loop) else s
+            for s in stmts
+        ]
+    )
 
 
 def _join(a: Loop, between: list[Stmt], b: Stmt) -> tuple[list[Stmt], Loop, list[Stmt]] | None:
@@ -43,7 +49,9 @@ def _join(a: Loop, between: list[Stmt], b: Stmt) -> tuple[list[Stmt], Loop, list
     ahead: list[Stmt] = []
     late: set[str] = set()
     for s in between:
-        reads = {x.arg if x.op == "name" else x.arg.name for e in ir.stmt_exprs(s) for x in ir.subexprs(e) if x.op in ("name", "load")}
+        reads = {
+            x.arg if x.op == "name" else x.arg.name for e in ir.stmt_exprs(s) for x in ir.subexprs(e) if x.op in ("name", "load")
+        }
         if isinstance(s, Let) and (reads & late or reads & {w.name for w in written}):
             behind.append(s)
             late.add(s.name)
@@ -65,7 +73,11 @@ def _join(a: Loop, between: list[Stmt], b: Stmt) -> tuple[list[Stmt], Loop, list
             if any(x.op == "load" and x.arg in mine for x in ir.subexprs(e)):
                 return None
     reduce = a.reduce or b.reduce
-    return ahead, Loop(a.var, a.start, a.stop, a.step, a.body + body, a.kind, reduce, tuple(dict.fromkeys(a.nodes + b.nodes))), behind
+    return (
+        ahead,
+        Loop(a.var, a.start, a.stop, a.step, a.body + body, a.kind, reduce, tuple(dict.fromkeys(a.nodes + b.nodes))),
+        behind,
+    )
 
 
 def _written(body: tuple[Stmt, ...]) -> dict[Buf, tuple[Expr, ...] | None]:

@@ -1,7 +1,9 @@
 """Stage 7, plan: which memory, when?
 
-Input: the fusion and its scheduled kernels. Output: a Program: kernels in an order that respects every read and write, each value in a
-slot; temporaries share one arena by lifetime; an update (`assign`) writes its target in place. Where an update would destroy what is
+Input: the fusion and its scheduled kernels. Output: a Program: kernels in an order that respects every read and write, each value
+in a
+slot; temporaries share one arena by lifetime; an update (`assign`) writes its target in place. Where an update would destroy what
+is
 still needed, a copy is made, and a Decision says so.
 """
 
@@ -58,7 +60,11 @@ class _Planner:
         for nest in nests:
             in_place |= set(nest.in_place)
             outs = set(nest.kernel.outputs)
-            step = _Step(nest.kernel, list(nest.values), {v for p, v in zip(nest.kernel.params, nest.values, strict=True) if p.name in outs})
+            step = _Step(
+                nest.kernel,
+                list(nest.values),
+                {v for p, v in zip(nest.kernel.params, nest.values, strict=True) if p.name in outs},
+            )
             self.steps.append(step)
         self.in_place = in_place
         self.copies = 0
@@ -77,7 +83,9 @@ class _Planner:
         return self._place(calls)
 
     def _decide(self, n: Node, verdict: str, reason: str) -> None:
-        self.decisions.append(hooks.Decision("plan", "update", (self.graph.number[n],), verdict, reason, {"bytes": float(n.nbytes)}))
+        self.decisions.append(
+            hooks.Decision("plan", "update", (self.graph.number[n],), verdict, reason, {"bytes": float(n.nbytes)})
+        )
 
     def _target(self, n: Node) -> Node:
         return self.node_of[id(n.src[0].arg)]
@@ -119,7 +127,11 @@ class _Planner:
                 return False
         # a buffer may be overwritten only when nobody waits for its old content
         for v in s.writes:
-            if isinstance(v, Node) and v.op == "buffer" and any(v in o.values for o in waiting if o is not s and v not in o.writes):
+            if (
+                isinstance(v, Node)
+                and v.op == "buffer"
+                and any(v in o.values for o in waiting if o is not s and v not in o.writes)
+            ):
                 return False
         return True
 
@@ -136,10 +148,8 @@ class _Planner:
                         done.append(_Step(k, [v, saved], {saved}))
                         for o in readers:
                             o.values = [saved if x is v else x for x in o.values]
-                        self.decisions.append(
-                            hooks.Decision("plan", "update", (self.graph.number[v],), "old content saved",
-                                           "A kernel needs the old content after the update, and the update waits for that kernel.", {"bytes": float(v.nbytes)})
-                        )  # fmt: skip
+                        reason = "A kernel needs the old content after the update, and the update waits for that kernel."
+                        self._decide(v, "old content saved", reason)
                         return
         raise RuntimeError(f"the kernels of {self.name} wait for each other in a circle")
 
@@ -203,8 +213,10 @@ class _Planner:
 def run(
     graph: Graph, nests: Sequence[Nest], buffers: Sequence[Any], choices: Choices, machine: Machine, name: str = "program"
 ) -> tuple[Program, tuple[hooks.Decision, ...]]:
-    """(program, decisions). `nests`: the scheduled kernels. `buffers`: the runtime Buffers that the caller will give, in order; then come
-    the outputs, in the order of the graph's roots, each value once. `choices` and `machine` schedule the copies that are added here."""
+    """(program, decisions). `nests`: the scheduled kernels. `buffers`: the runtime Buffers that the caller will give, in order;
+    then come
+    the outputs, in the order of the graph's roots, each value once. `choices` and `machine` schedule the copies that are added
+    here."""
     p = _Planner(graph, nests, buffers, name)
     p.finish = lambda k: schedule.run(k, choices, machine)[0]
     program = p.run()

@@ -1,6 +1,7 @@
 """The rules of `simplify` for reductions, and `split-large-reduction`, which makes work for every core.
 
-Float sums and products promise no order of their terms: rules may combine terms in another order, never drop or invent one."""
+Float sums and products promise no order of their terms: rules may combine terms in another order, never drop or invent one.
+A matrix product or convolution stays a reduction of its own: a sum over its results reads them, it does not compute them again."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from tinyengine.node import Graph, Node, Shape, const
 from tinyengine.ops import REDUCE
 from tinyengine.rules import Rule
 from tinyengine.stages.simplify_movement import view
+from tinyengine.stages.values import is_contraction
 
 REDUCES = tuple(REDUCE)
 SPLIT_SIZE = 1 << 16  # elements; below, one core is done before another has started on its part
@@ -35,12 +37,12 @@ def _units(n: Node) -> Node | None:
 
 def _reduce_reduce(n: Node) -> Node | None:
     (x,) = n.src
-    return reduced(n.op, x.src[0], tuple(sorted({*n.arg, *x.arg}))) if x.op == n.op else None
+    return reduced(n.op, x.src[0], tuple(sorted({*n.arg, *x.arg}))) if x.op == n.op and not is_contraction(x) else None
 
 
 def _past_permute(n: Node) -> Node | None:
     (p,) = n.src
-    if p.op != "permute" or p.src[0].op != n.op:
+    if p.op != "permute" or p.src[0].op != n.op or is_contraction(p.src[0]):
         return None
     inner = reduced(n.op, p.src[0], tuple(sorted(p.arg[a] for a in n.arg)))
     return view("permute", inner, n.shape, p.arg)
@@ -49,7 +51,7 @@ def _past_permute(n: Node) -> Node | None:
 def _past_reshape(n: Node) -> Node | None:
     """sum(reshape(sum(x))) -> reshape(sum(sum(x))), where the reshape only adds or drops axes of extent 1."""
     (r,) = n.src
-    if r.op != "reshape" or r.src[0].op != n.op:
+    if r.op != "reshape" or r.src[0].op != n.op or is_contraction(r.src[0]):
         return None
     x = r.src[0]
     inside = [a for a, d in enumerate(x.shape) if d != 1]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 
-from tinyengine.node import Node, toposort
+from tinyengine.node import Node, Shape, toposort
+
+REACH = 12  # how far below a factor a single look goes
 
 
 def base(n: Node) -> Node:
@@ -18,6 +21,11 @@ def is_leaf(n: Node) -> bool:
     return n.op in ("buffer", "const", "iota")
 
 
+def squeeze(shape: Shape) -> Shape:
+    """The extents that are not 1."""
+    return tuple(d for d in shape if d != 1)
+
+
 def value_key(n: Node) -> str:
     """A name for a value that survives a new session: its op and a hash of the normalised graph that computes it."""
     number: dict[Node, int] = {}
@@ -27,3 +35,53 @@ def value_key(n: Node) -> str:
         arg = "" if m.op == "buffer" else repr(m.arg)
         h.update(f"{m.op}|{m.dtype.name}|{m.shape}|{[number[s] for s in m.src]}|{arg}\n".encode())
     return f"{n.op}-{h.hexdigest()[:10]}"
+
+
+def is_contraction(n: Node, known: dict[Node, frozenset[int]] | None = None) -> bool:
+    """A sum of products in which each factor is used again for other results: matrix products and convolutions.
+    `known`: `repeated` of every node of the graph, where the caller has it."""
+    if n.op != "sum" or n.size <= 1:
+        return False
+    m = n.src[0]
+    while m.op == "cast":
+        m = m.src[0]
+    if m.op != "mul" or m.src[0] is m.src[1]:
+        return False
+    return all(known[s] if known is not None else _look(s, REACH) for s in m.src)
+
+
+def repeated(nodes: Iterable[Node]) -> dict[Node, frozenset[int]]:
+    """For each node (operands first) the axes along which its elements repeat: expanded below, or seen through overlapping
+    windows."""
+    known: dict[Node, frozenset[int]] = {}
+    for n in nodes:
+        known[n] = _repeated(n, known.__getitem__)
+    return known
+
+
+def _look(n: Node, depth: int) -> frozenset[int]:
+    return _repeated(n, lambda s: _look(s, depth - 1)) if depth else frozenset()
+
+
+def _repeated(n: Node, of: Callable[[Node], frozenset[int]]) -> frozenset[int]:
+    if n.op == "const":
+        return frozenset(a for a, d in enumerate(n.shape) if d > 1)
+    if not n.src or n.is_reduce or n.op in ("gather", "scatter_add", "assign"):
+        return frozenset()
+    below = of(n.src[0])
+    if n.op == "expand":
+        return below | {a for a, (s, d) in enumerate(zip(n.src[0].shape, n.shape, strict=True)) if s != d}
+    if n.op == "permute":
+        return frozenset(d for d, a in enumerate(n.arg) if a in below)
+    if n.op in ("window", "place"):
+        return below | {n.arg[0], n.arg[1]}
+    if n.op == "reshape":
+        inside = [a for a, d in enumerate(n.src[0].shape) if d != 1]
+        outside = [a for a, d in enumerate(n.shape) if d != 1]
+        if [n.src[0].shape[a] for a in inside] != [n.shape[a] for a in outside]:
+            return frozenset()
+        return frozenset(o for i, o in zip(inside, outside, strict=True) if i in below)
+    for s in n.src[1:]:
+        if below:
+            below &= of(s)
+    return below
