@@ -188,7 +188,16 @@ def test_equal_kernels_share_code_whatever_their_names(folder, events):
         name="other",
         params=(x, y),
         outputs=("out",),
-        body=(Loop(i, 0, 64, 16, (Store(y, tuple(map_expr(e, rename) for e in store.index), map_expr(store.value, rename)),), "parallel"),),
+        body=(
+            Loop(
+                i,
+                0,
+                64,
+                16,
+                (Store(y, tuple(map_expr(e, rename) for e in store.index), map_expr(store.value, rename)),),
+                "parallel",
+            ),
+        ),
     )
     e = LLVMBackend().compile(nests.program(k, renamed))
     assert e.codes[0].symbol == e.codes[1].symbol

@@ -351,7 +351,9 @@ def test_statements_before_and_after_a_parallel_loop():
 def test_a_let_means_another_value_in_every_unrolled_copy():
     y = Buf("y", int64, (6,))
     i, j = var("i", 0, 1), var("j", 0, 2)
-    inner = Loop(j, 0, 3, 1, (Let("v", add(times(i, 10), j)), Store(y, (add(times(i, 3), j),), times(name("v", int64), 2))), "unroll")
+    inner = Loop(
+        j, 0, 3, 1, (Let("v", add(times(i, 10), j)), Store(y, (add(times(i, 3), j),), times(name("v", int64), 2))), "unroll"
+    )
     k = Kernel("lets", (y,), (Loop(i, 0, 2, 1, (inner,), "unroll"),), ("y",))
     assert run(k)["y"].tolist() == [0, 2, 4, 20, 22, 24]
 
@@ -523,7 +525,9 @@ def test_shifts(op, d):
 
 def test_where_and_fma_and_bitcast():
     m, a, b = samples(bool_), samples(float32), samples(float32)
-    np.testing.assert_array_equal(run(nests.elementwise("where", (bool_, float32, float32), float32, 67), x0=m, x1=a, x2=b)["y"], np.where(m, a, b))
+    np.testing.assert_array_equal(
+        run(nests.elementwise("where", (bool_, float32, float32), float32, 67), x0=m, x1=a, x2=b)["y"], np.where(m, a, b)
+    )
     c = samples(float32)
     exact = (a.astype(np.longdouble) * b + c).astype(np.float32)
     np.testing.assert_array_equal(run(nests.elementwise("fma", (float32,) * 3, float32, 67), x0=a, x1=b, x2=c)["y"], exact)

@@ -52,7 +52,9 @@ def increment(n: int, target: str = "y", by: float = 1.0) -> Kernel:
     y = Buf(target, float32, (n,))
     i = var("i", 0, n - W)
     at = (ramp(i, W),)
-    return Kernel("increment", (y,), (Loop(i, 0, n, W, (Accumulate(y, at, "add", const(by, float32, W)),), "parallel"),), (target,))
+    return Kernel(
+        "increment", (y,), (Loop(i, 0, n, W, (Accumulate(y, at, "add", const(by, float32, W)),), "parallel"),), (target,)
+    )
 
 
 def slow(n: int, rounds: int) -> Kernel:
@@ -256,7 +258,12 @@ def test_temporaries_live_in_the_arena():
     def plus(a: Buf, b: Buf) -> Kernel:
         i = var("i", 0, n - W)
         at = (ramp(i, W),)
-        return Kernel(f"to_{b.name}", (a, b), (Loop(i, 0, n, W, (Store(b, at, add(load(a, at), const(1.0, float32))),), "parallel"),), (b.name,))
+        return Kernel(
+            f"to_{b.name}",
+            (a, b),
+            (Loop(i, 0, n, W, (Store(b, at, add(load(a, at), const(1.0, float32))),), "parallel"),),
+            (b.name,),
+        )
 
     slots = (Slot("x", float32, (n,), "input"), Slot("y", float32, (n,), "output"), Slot("t", float32, (n,), "temporary", 128))
     p = Program("arena", slots, (Call(plus(x, t), (0, 2)), Call(plus(t, y), (2, 1))), 128 + 4 * n)
@@ -325,7 +332,7 @@ def test_the_message_is_that_of_the_kernel_that_failed():
     e = LLVMBackend().compile(p)
     assert e.codes[0].symbol == e.codes[1].symbol
     memory = nests.buffers(p, {"table": np.ones(10), "idx": np.full(16, 10)})
-    with pytest.raises(IndexError, match="^first$"):
+    with pytest.raises(IndexError, match=r"^first$"):
         e.run(memory)
 
 

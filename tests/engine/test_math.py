@@ -1,7 +1,7 @@
 """The engine's own exp, log, sin, tanh and erf: errors in units in the last place, special values, and the random generator.
 
-References: NumPy's 80-bit long double (64 mantissa bits, so 1/2048 ulp of float64), math.erf in float64 for float32, and a series in
-exact integers for erf in float64. The bounds asserted here are those that the docstrings of `stages.expand_math` state.
+References: NumPy's 80-bit long double (64 mantissa bits, so 1/2048 ulp of float64), math.erf in float64 for float32, and a series
+in exact integers for erf in float64. The bounds asserted here are those that the docstrings of `stages.expand_math` state.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def test_error_in_ulp(op, ranges, bound32, bound64, d):
         assert worst[at] <= (bound32 if d is float32 else bound64), f"{op}({x[at]!r}) is {float(worst[at]):.3f} ulp off in {r}"
 
 
-@pytest.mark.parametrize("d,n,reference,bound", [(float32, 1 << 16, erf_double, 1.05), (float64, 1500, erf_reference, 1.02)], ids=str)
+@pytest.mark.parametrize(
+    "d,n,reference,bound", [(float32, 1 << 16, erf_double, 1.05), (float64, 1500, erf_reference, 1.02)], ids=str
+)
 def test_error_of_erf(d, n, reference, bound):
     for x in (rng.uniform(-6, 6, n), rng.uniform(-1.2, 1.2, n), rng.uniform(0.9, 0.95, n)):
         x = x.astype(d.numpy)
@@ -116,11 +118,11 @@ def test_special_values(d):
     info = np.finfo(d.numpy)
     inf, nan, small = np.inf, np.nan, float(info.smallest_subnormal)
     cases = {
-        "exp": {0.0: 1, -0.0: 1, inf: inf, -inf: 0, nan: nan, float(info.max): inf, -float(info.max): 0, small: 1},
-        "log": {0.0: -inf, -0.0: -inf, 1.0: 0, inf: inf, -inf: nan, nan: nan, -1.0: nan, -small: nan},
-        "sin": {0.0: 0.0, -0.0: -0.0, inf: nan, -inf: nan, nan: nan, small: small, -small: -small},
-        "tanh": {0.0: 0.0, -0.0: -0.0, inf: 1, -inf: -1, nan: nan, small: small, -small: -small, 1e30: 1, -1e30: -1},
-        "erf": {0.0: 0.0, -0.0: -0.0, inf: 1, -inf: -1, nan: nan, 1e30: 1, -1e30: -1, small: small, -small: -small},
+        "exp": {0.0: 1, inf: inf, -inf: 0, nan: nan, float(info.max): inf, -float(info.max): 0, small: 1},
+        "log": {0.0: -inf, 1.0: 0, inf: inf, -inf: nan, nan: nan, -1.0: nan, -small: nan},
+        "sin": {0.0: 0.0, inf: nan, -inf: nan, nan: nan, small: small, -small: -small},
+        "tanh": {0.0: 0.0, inf: 1, -inf: -1, nan: nan, small: small, -small: -small, 1e30: 1, -1e30: -1},
+        "erf": {0.0: 0.0, inf: 1, -inf: -1, nan: nan, 1e30: 1, -1e30: -1, small: small, -small: -small},
     }
     for op, table in cases.items():
         # a list, because 0.0 and -0.0 are one key
@@ -188,7 +190,10 @@ def test_threefry_is_the_published_generator():
 
 
 def test_remainder_of_large_quotients_is_exact():
-    a, b = (rng.uniform(1, 10, 1000) * 10.0 ** rng.integers(0, 20, 1000)).astype(np.float32), rng.uniform(0.1, 10, 1000).astype(np.float32)
+    a, b = (
+        (rng.uniform(1, 10, 1000) * 10.0 ** rng.integers(0, 20, 1000)).astype(np.float32),
+        rng.uniform(0.1, 10, 1000).astype(np.float32),
+    )
     y = nests.run(nests.elementwise("mod", (float32, float32), float32, 1000), x0=a, x1=b)["y"]
     np.testing.assert_array_equal(y, np.mod(a, b))
 

@@ -1,8 +1,8 @@
 """Index expressions as `base + constant + stride * lane`: what an address generator needs to know about an index.
 
-`affine(e)` flattens sums and products by constants into terms; `interval(e)` bounds an integer expression by the bounds of its loop
-variables; `narrow(e)` states a 64-bit vector index in 32-bit lanes where its interval allows it; `substitute` replaces loop variables by
-constants and folds what becomes constant (unrolling at emission).
+`affine(e)` flattens sums and products by constants into terms; `interval(e)` bounds an integer expression by the bounds of its
+loop variables; `narrow(e)` states a 64-bit vector index in 32-bit lanes where its interval allows it; `substitute` replaces loop
+variables by constants and folds what becomes constant (unrolling at emission).
 """
 
 from __future__ import annotations

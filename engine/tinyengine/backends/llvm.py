@@ -43,7 +43,8 @@ class LLVMExecutable:
         first_write = None
         for n, (call, code) in enumerate(zip(program.calls, self.codes, strict=True)):
             outputs = set(call.kernel.outputs)
-            in_place = any(p.name in outputs and program.slots[s].role == "state" for p, s in zip(call.kernel.params, call.slots, strict=True))
+            written = [program.slots[s] for p, s in zip(call.kernel.params, call.slots, strict=True) if p.name in outputs]
+            in_place = any(s.role == "state" for s in written)
             if in_place and first_write is None:
                 first_write = len(steps)
             which = tuple(8 * s for s in call.slots)
@@ -51,9 +52,8 @@ class LLVMExecutable:
                 trips = part.trips if part.loop is not None else None
                 steps.append(native.Step(addresses[code.part_symbol(i)], which, trips, code.work[i], n))
         scratch = max([c.scratch_bytes for c in self.codes], default=0)
-        self._native = native.NativeProgram(
-            steps, slots, program.given, len(steps) if first_write is None else first_write, scratch, llvm_code.runner(), llvm_code.pool
-        )
+        first = len(steps) if first_write is None else first_write
+        self._native = native.NativeProgram(steps, slots, program.given, first, scratch, llvm_code.runner(), llvm_code.pool)
 
     @property
     def decisions(self) -> tuple[hooks.Decision, ...]:
@@ -62,7 +62,8 @@ class LLVMExecutable:
         for s in self._native.steps:
             kernel = self.codes[s.call].kernel.name
             size, count = native.chunks(s, threads)
-            numbers = {"threads": float(threads), "trips": float(s.trips or 1), "estimated_cycles": s.work, "chunks": float(count)}
+            trips = float(s.trips or 1)
+            numbers = {"threads": float(threads), "trips": trips, "estimated_cycles": s.work, "chunks": float(count)}
             if size:
                 verdict, reason = "all threads", f"{count} chunks of {size} iterations, taken by whoever is free"
             elif s.trips is None:
@@ -75,8 +76,8 @@ class LLVMExecutable:
         return tuple(out)
 
     def run(self, buffers: Sequence[Buffer], clocks: bool = False) -> Times | None:
-        """Run all kernels on `buffers`, memory for the first `program.given` slots. Raises ValueError for too few buffers, IndexError
-        with the message of a failed Check, KeyboardInterrupt when interrupted before the first write in place."""
+        """Run all kernels on `buffers`, memory for the first `program.given` slots. Raises ValueError for too few buffers,
+        IndexError with the message of a failed Check, KeyboardInterrupt when interrupted before the first write in place."""
         if len(buffers) != self.program.given:
             raise ValueError(f"program {self.program.name} takes {self.program.given} buffers, {len(buffers)} were given")
         status = self._native.run(buffers, clocks)

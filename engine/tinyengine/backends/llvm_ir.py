@@ -1,26 +1,26 @@
 """One scheduled kernel as LLVM IR text.
 
-The writer keeps a stack of scopes, one per loop. An expression is emitted once, in the outermost scope in which everything that it
-needs is known, so invariant work leaves the loops without an optimiser. Register buffers become SSA values with phi nodes at loop
-heads; unrolled loops are repeated here with constant indices. Float semantics are those of the IR: no fast-math flags; the one liberty
-is that `acc += a * b` is a fused multiply-add.
+The writer keeps a stack of scopes, one per loop. An expression is emitted once, in the outermost scope in which everything that
+it needs is known, so invariant work leaves the loops without an optimiser. Register buffers become SSA values with phi nodes at
+loop heads; unrolled loops are repeated here with constant indices. Float semantics are those of the IR: no fast-math flags; the
+one liberty is that `acc += a * b` is a fused multiply-add.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd
 
 from tinyengine import dtypes
 from tinyengine.backends import affine as af
 from tinyengine.backends import llvm_ops as ops
-from tinyengine.backends.llvm_memory import MAX_HOISTED, Memory
+from tinyengine.backends.llvm_memory import MAX_HOISTED
+from tinyengine.backends.llvm_store import Memory
 from tinyengine.loopnest import (
     Accumulate,
     Alloc,
-    Buf,
     Check,
     Expr,
     Let,
@@ -29,21 +29,11 @@ from tinyengine.loopnest import (
     Stmt,
     Store,
     index,
-    load_index,
     map_stmt,
-    stmt_exprs,
     walk,
 )
 
 Operand = tuple[str, int]  # an SSA name or literal, and the depth of the scope that defines it
-
-
-class NotRegister(Exception):
-    """A register buffer that is indexed by more than constants, or in pieces of different width: it has to live in memory."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
 
 
 @dataclass(slots=True)
@@ -64,8 +54,8 @@ def identifier(text: str) -> str:
 
 
 class Writer:
-    """Writes the body of one function. `number` gives the debug location of a statement (0: none); `aliases` names buffers that share
-    memory: name -> the name that stands for all of them; `lower` expands what the machine has no instruction for."""
+    """Writes the body of one function. `number` gives the debug location of a statement (0: none); `aliases` names buffers
+    that share memory: name -> the name that stands for all of them; `lower` expands what the machine has no instruction for."""
 
     def __init__(
         self,
@@ -90,6 +80,7 @@ class Writer:
         self.places: dict[str, str] = {}
         self.alloc_depths: dict[str, int] = {}
         self.grain: dict[Expr, int] = {}
+        self.products: dict[str, tuple[str, str]] = {}  # float product -> factors: an addition may fuse it
         self.env: dict[Expr, Expr] = {}
         self.env_memo: dict[Expr, Expr] = {}
         self.scopes: list[Scope] = [Scope([], "entry", frozenset(), 0)]
@@ -149,8 +140,8 @@ class Writer:
         return 0
 
     def hoist(self, depth: int) -> int:
-        """Where to put a load that could stand at `depth`: in front of an innermost loop, unless many are held there already; never
-        further out, where it would hold a register through other loops and a load is as cheap as refilling it."""
+        """Where to put a load that could stand at `depth`: in front of an innermost loop, unless many are held there already;
+        never further out, where it would hold a register through other loops and a load is as cheap as refilling it."""
         loops = [d for d in range(self.depth + 1) if self.scopes[d].loop]
         here = loops[-1]
         if depth >= here:
@@ -223,7 +214,10 @@ class Writer:
                 depth = max(depth, d)
                 if a in self.volatile:
                     reads |= self.volatile[a]
-        self.remember(e, self._instruction(e, args, self.at(depth)), depth, reads)
+        result = self._instruction(e, args, self.at(depth))
+        if e.op == "mul" and e.dtype.is_float:
+            self.products[result] = (args[0], args[1])
+        self.remember(e, result, depth, reads)
 
     def _instruction(self, e: Expr, args: Sequence[str], line: ops.Line) -> str:
         if e.op == "splat":
@@ -241,11 +235,13 @@ class Writer:
             return ops.lanes_reduce(line, e.arg, e.dtype, e.args[0].lanes, args[0])
         if e.op in ("floordiv", "mod") and e.args[1].op == "const" and e.args[1].arg > 0 and e.dtype.is_int:
             bounds = af.interval(e.args[0])
-            return ops.divide_by_constant(line, e.op, e.dtype, e.lanes, args[0], e.args[1].arg, bounds is not None and bounds[0] >= 0)
+            nonnegative = bounds is not None and bounds[0] >= 0
+            return ops.divide_by_constant(line, e.op, e.dtype, e.lanes, args[0], e.args[1].arg, nonnegative)
         return ops.elementwise(line, e, args)
 
     def offset(self, a: af.Affine) -> tuple[str, int]:
-        """The sum of the terms of an affine form (without its constant), and its depth. Outer loops' terms are added first, outside."""
+        """The sum of the terms of an affine form (without its constant), and its depth. Outer loops' terms are added first,
+        outside."""
         parts = []
         for t, c in a.terms:
             self.value(t)
@@ -310,7 +306,8 @@ class Writer:
         bad, good = self.fresh("check.failed"), self.fresh("check.passed")
         self.put(f"br i1 {ok}, label %{good}, label %{bad}")
         self.begin_block(bad)
-        self.put(f"%{self.fresh('first')} = cmpxchg ptr %status, i64 0, i64 {self.messages.index(s.message) + 1} monotonic monotonic")
+        number = self.messages.index(s.message) + 1
+        self.put(f"%{self.fresh('first')} = cmpxchg ptr %status, i64 0, i64 {number} monotonic monotonic")
         self.put(f"br label %{good}")
         self.begin_block(good)
 
@@ -401,19 +398,3 @@ def _shifted(e: Expr) -> str:
     """A ramp from a constant: the constant vector itself."""
     t, base = ops.scalar_type(e.dtype), e.args[0].arg
     return "<" + ", ".join(f"{t} {base + e.arg * k}" for k in range(e.lanes)) + ">"
-
-
-def accesses(body: Iterable[Stmt]) -> Iterator[tuple[Buf, int]]:
-    """(buffer, lanes) of every load, store and accumulation below."""
-    seen: set[Expr] = set()
-    for s in walk(tuple(body)):
-        if isinstance(s, (Store, Accumulate)):
-            yield s.buf, max([i.lanes for i in s.index] + [1])
-        for root in stmt_exprs(s):
-            for e in af.order(root, seen):
-                seen.add(e)
-                if e.op == "load":
-                    yield e.arg, max([i.lanes for i in load_index(e)] + [1])
-
-
-__all__ = ["NotRegister", "Writer", "accesses"]

@@ -1,7 +1,8 @@
-"""From LLVM IR text to callable machine code: the target, the code generator, the in-process linker. llvmlite is imported on first use.
+"""From LLVM IR text to callable machine code: the target, the code generator, the in-process linker. llvmlite is imported on
+first use.
 
-LLVM serves as an assembler here: vectors, unrolling and invariant code are decided before it. No optimisation pipeline runs by default;
-`Target.passes = 3` runs LLVM's O3 instead, for comparison.
+LLVM serves as an assembler here: vectors, unrolling and invariant code are decided before it. No optimisation pipeline runs by
+default; `Target.passes = 3` runs LLVM's O3 instead, for comparison.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """For whom code is generated. `features` in LLVM's +a,-b form. `passes`: 0, or the level of LLVM's own optimisation pipeline."""
+    """For whom code is generated. `features` in LLVM's +a,-b form. `passes`: 0, or the level of LLVM's own optimisations."""
 
     triple: str
     cpu: str
@@ -24,7 +25,7 @@ class Target:
 
     @property
     def scales(self) -> bool:
-        """Whether one instruction multiplies by 2**n (AVX-512's scalef); elsewhere llvm.ldexp would be a library call per lane."""
+        """Whether one instruction multiplies by 2**n (AVX-512's scalef); elsewhere llvm.ldexp is a library call per lane."""
         return "+avx512f" in self.features
 
     def key(self) -> str:
@@ -92,7 +93,7 @@ def assembly(ir: str, target: Target) -> str:
 
 
 class Linker:
-    """Object code in this process. Code stays until the process ends: programs, caches and worker threads hold addresses in it."""
+    """Object code in this process. It stays until the process ends: programs and worker threads hold addresses in it."""
 
     def __init__(self, target: Target) -> None:
         self._jit = binding().create_lljit_compiler(_machine(target))

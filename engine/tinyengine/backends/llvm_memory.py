@@ -1,30 +1,36 @@
-"""Loads, stores and accumulations of the LLVM writer: registers, per-thread local buffers and global buffers.
+"""Allocations, addresses and loads of the LLVM writer: registers, per-thread local buffers and global buffers.
 
-An index whose lanes are evenly spaced by 1 is one vector access; spaced by 0, a scalar access and a splat; anything else a gather or,
-for writes, lane after lane. A masked-off scalar load reads a constant zero instead of the buffer (its address is chosen by a select), so
-it neither touches memory nor branches.
+An index whose lanes are evenly spaced by 1 is one vector access; spaced by 0, a scalar access and a splat; anything else a gather
+or, for writes, lane after lane. A masked-off scalar load reads a constant zero instead of the buffer (its address is chosen by a
+select), so it neither touches memory nor branches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tinyengine import dtypes
 from tinyengine.backends import affine as af
 from tinyengine.backends import llvm_ops as ops
-from tinyengine.loopnest import Accumulate, Alloc, Buf, Expr, Prefetch, Store, load_index, load_mask
+from tinyengine.loopnest import Alloc, Buf, Expr, load_index, load_mask
 
 if TYPE_CHECKING:
     from tinyengine.backends.llvm_ir import Writer
 
-Merge = Callable[[str, str, int], str]  # (old, new, lanes) -> combined
 MAX_HOISTED = 12  # loads moved in front of one loop: more values than this held across it would be spilled
 SMALL = 64  # elements: an initial value up to this size is stored without a loop
 ZERO = "@zero"  # 64 zero bytes: what a masked-off load reads
 
 
-class Memory:
+class NotRegister(Exception):
+    """A register buffer that is indexed by more than constants, or in pieces of different width: it has to live in memory."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class Loads:
     """The memory of one function being written by `w`."""
 
     def __init__(self, w: Writer) -> None:
@@ -34,8 +40,6 @@ class Memory:
     # ---- allocation
 
     def alloc(self, s: Alloc) -> None:
-        from tinyengine.backends.llvm_ir import NotRegister
-
         w, buf = self.w, s.buf
         w.scope.allocs.append(buf.name)
         w.forget(buf.name)
@@ -88,6 +92,9 @@ class Memory:
         for at in range(whole, buf.size):
             self._put_store(f"{t} {text}", self._shift(pointer, t, at, w.depth), size)
 
+    def _put_store(self, value: str, pointer: str, align: int, hint: str = "") -> None:
+        self.w.put(f"store {value}, ptr {pointer}, align {align}" + (", !nontemporal !0" if hint else ""))
+
     # ---- addresses
 
     def _shift(self, pointer: str, t: str, by: int, depth: int) -> str:
@@ -113,8 +120,6 @@ class Memory:
 
     def _slot(self, buf: Buf, a: af.Affine | None, lanes: int) -> tuple[str, int]:
         """The key of the register that holds these lanes; NotRegister when it is not exactly one."""
-        from tinyengine.backends.llvm_ir import NotRegister
-
         if a is None or a.terms or (a.lane != 1 and lanes > 1) or (buf.name, a.constant) not in self.w.registers:
             raise NotRegister(buf.name)
         if lanes != self.w.widths.get(buf.name, 1):
@@ -151,7 +156,7 @@ class Memory:
         direct = a is not None and (e.lanes == 1 or a.lane in (0, 1) or (a.lane == -1 and mask is None))
         if a is not None and direct:
             w.offset(a)
-            needs += [t for t, _ in a.terms]
+            needs += [term for term, _ in a.terms]
         else:
             offsets = self._offsets(buf, at)
             needs.append(offsets)
@@ -211,7 +216,9 @@ class Memory:
         if m is None:
             value = line(f"load {ty}, ptr {pointer}, align {align}")
         else:
-            value = self._masked_load(line, ty, ops.suffix(ops.memory_type(buf.dtype), e.lanes), pointer, align, self._wide(line, e, m), e.lanes)
+            value = self._masked_load(
+                line, ty, ops.suffix(ops.memory_type(buf.dtype), e.lanes), pointer, align, self._wide(line, e, m), e.lanes
+            )
         return self._from_memory(line, buf, value, e.lanes)
 
     def _masked_load(self, line: ops.Line, ty: str, suffix: str, pointer: str, align: int, m: str, lanes: int) -> str:
@@ -257,174 +264,3 @@ class Memory:
         at = f"<{e.lanes} x ptr> {pointers}, i32 {buf.dtype.itemsize}"
         value = line(f"call {ty} {name}({at}, <{e.lanes} x i1> {bits}, {ty} zeroinitializer)")
         return self._from_memory(line, buf, value, e.lanes)
-
-    # ---- stores
-
-    def _put_store(self, value: str, pointer: str, align: int, hint: str = "") -> None:
-        self.w.put(f"store {value}, ptr {pointer}, align {align}" + (", !nontemporal !0" if hint else ""))
-
-    def store(self, s: Store) -> None:
-        w, buf = self.w, s.buf
-        lanes = max([i.lanes for i in s.index] + [s.value.lanes] + ([s.mask.lanes] if s.mask is not None else []))
-        value = w.value(s.value)
-        m = w.value(s.mask) if s.mask is not None else None
-        a = af.flat(s.index, buf.strides)
-        here = w.at(w.depth)
-        if s.value.lanes < lanes:
-            value = ops.splat(here, value, ops.scalar_type(buf.dtype), lanes)
-        if self._in_registers(buf):
-            slot = self._slot(buf, a, lanes)
-            self._set_register(buf, slot, value, lanes, s.mask, m)
-        elif a is None or (lanes > 1 and a.lane != 1):
-            self._scatter(buf, s.index, value, lanes, s.mask, m)
-        else:
-            self._store_at(buf, a, value, lanes, s.mask, m, s.hint)
-        w.forget(buf.name)
-
-    def _set_register(self, buf: Buf, slot: tuple[str, int], value: str, lanes: int, mask: Expr | None, m: str | None) -> None:
-        w = self.w
-        if m is not None and mask is not None:
-            old, _ = w.registers[slot]
-            t = ops.vector(ops.scalar_type(buf.dtype), lanes)
-            value = w.at(w.depth)(f"select {ops.type_of(mask)} {m}, {t} {value}, {t} {old}")
-        w.registers[slot] = (value, w.depth)
-
-    def _store_at(self, buf: Buf, a: af.Affine, value: str, lanes: int, mask: Expr | None, m: str | None, hint: str = "") -> None:
-        w, t = self.w, ops.memory_type(buf.dtype)
-        here = w.at(w.depth)
-        ty = ops.vector(t, lanes)
-        pointer = self._pointer(buf, a, w.depth)
-        align = w.alignment(a, buf.dtype.itemsize)
-        value = self._to_memory(here, buf, value, lanes)
-        if m is None or mask is None:
-            # a streaming store must be aligned; one that is not keeps to the caches
-            stream = hint == "stream" and align >= min(64, lanes * buf.dtype.itemsize)
-            self._put_store(f"{ty} {value}", pointer, align, hint if stream else "")
-        elif mask.lanes == 1:
-            end = self._guard(m)
-            self._put_store(f"{ty} {value}", pointer, align)
-            self._join(end)
-        else:
-            name = f"@llvm.masked.store.{ops.suffix(t, lanes)}.p0"
-            w.declare(f"declare void {name}({ty}, ptr, i32, <{lanes} x i1>)")
-            w.put(f"call void {name}({ty} {value}, ptr {pointer}, i32 {align}, <{lanes} x i1> {m})")
-
-    def _guard(self, m: str) -> str:
-        """Opens a block that runs only where the scalar mask holds; returns the label that `_join` closes it with."""
-        w = self.w
-        then, end = w.fresh("masked"), w.fresh("after")
-        w.put(f"br i1 {m}, label %{then}, label %{end}")
-        w.begin_block(then)
-        return end
-
-    def _join(self, end: str) -> None:
-        self.w.put(f"br label %{end}")
-        self.w.begin_block(end)
-
-    def _lanes(self, buf: Buf, at: tuple[Expr, ...], lanes: int, mask: Expr | None, m: str | None) -> list[tuple[str, str | None, int]]:
-        """(address, mask bit, lane) of each lane in order: later lanes win, and equal addresses see each other's result."""
-        w = self.w
-        here = w.at(w.depth)
-        pointers = self._pointers(here, buf, self._offsets(buf, at), lanes)
-        out = []
-        for k in range(lanes):
-            pointer = here(f"extractelement <{lanes} x ptr> {pointers}, i64 {k}")
-            bit = m
-            if m is not None and mask is not None and mask.lanes > 1:
-                bit = here(f"extractelement <{lanes} x i1> {m}, i64 {k}")
-            out.append((pointer, bit, k))
-        return out
-
-    def _scatter(self, buf: Buf, at: tuple[Expr, ...], value: str, lanes: int, mask: Expr | None, m: str | None) -> None:
-        w, t = self.w, ops.memory_type(buf.dtype)
-        here = w.at(w.depth)
-        value = self._to_memory(here, buf, value, lanes)
-        for pointer, bit, k in self._lanes(buf, at, lanes, mask, m):
-            end = self._guard(bit) if bit is not None else None
-            one = w.at(w.depth)(f"extractelement {ops.vector(t, lanes)} {value}, i64 {k}")
-            self._put_store(f"{t} {one}", pointer, buf.dtype.itemsize)
-            if end is not None:
-                self._join(end)
-
-    # ---- accumulations
-
-    def accumulate(self, s: Accumulate) -> None:
-        w, buf, d = self.w, s.buf, s.buf.dtype
-        target = max([i.lanes for i in s.index] + [1])
-        lanes = max(target, s.value.lanes, s.mask.lanes if s.mask is not None else 1)
-        a = af.flat(s.index, buf.strides)
-        m = w.value(s.mask) if s.mask is not None else None
-        fused = s.op == "add" and s.value.op == "mul" and d.is_float and lanes == target and s.value.lanes == lanes
-        if fused:
-            x, y = w.value(s.value.args[0]), w.value(s.value.args[1])
-            value = ""
-        else:
-            x = y = ""
-            value = w.value(s.value)
-            if s.value.lanes < lanes:
-                value = ops.splat(w.at(w.depth), value, ops.scalar_type(d), lanes)
-
-        def merged(old: str, new: str, n: int) -> str:
-            here = w.at(w.depth)
-            return ops.fma(here, d, n, x, y, old) if fused else ops.combine(here, s.op, d, n, new, old)
-
-        if lanes > 1 and a is not None and a.lane == 0:
-            # all lanes fall on one element: reduce them first (masked-off lanes count as the op's identity)
-            here = w.at(w.depth)
-            if m is not None and s.mask is not None:
-                ty = ops.vector(ops.scalar_type(d), lanes)
-                wide = m if s.mask.lanes > 1 else ops.splat(here, m, "i1", lanes)
-                identity = ops.literal({"add": 0, "mul": 1, "maximum": d.min, "minimum": d.max}[s.op], d, lanes)
-                value = here(f"select <{lanes} x i1> {wide}, {ty} {value}, {ty} {identity}")
-                m = None
-            value = ops.lanes_reduce(here, s.op, d, lanes, value)
-            lanes = 1
-        if self._in_registers(buf):
-            slot = self._slot(buf, a, lanes)
-            self._set_register(buf, slot, merged(w.registers[slot][0], value, lanes), lanes, s.mask if m is not None else None, m)
-        elif a is None or (lanes > 1 and a.lane != 1):
-            self._scatter_accumulate(s, value, x, y, fused, lanes, m)
-        else:
-            self._accumulate_at(s, a, value, merged, lanes, m)
-        w.forget(buf.name)
-
-    def _accumulate_at(self, s: Accumulate, a: af.Affine, value: str, merged: Merge, lanes: int, m: str | None) -> None:
-        w, buf = self.w, s.buf
-        ty = ops.vector(ops.memory_type(buf.dtype), lanes)
-        pointer = self._pointer(buf, a, w.depth)
-        align = w.alignment(a, buf.dtype.itemsize)
-        if m is not None and s.mask is not None and s.mask.lanes > 1:
-            here = w.at(w.depth)
-            old = self._masked_load(here, ty, ops.suffix(ops.memory_type(buf.dtype), lanes), pointer, align, m, lanes)
-            new = merged(self._from_memory(here, buf, old, lanes), value, lanes)
-            self._store_at(buf, a, new, lanes, s.mask, m)
-            return
-        end = self._guard(m) if m is not None else None
-        here = w.at(w.depth)
-        old = self._from_memory(here, buf, here(f"load {ty}, ptr {pointer}, align {align}"), lanes)
-        new = self._to_memory(here, buf, merged(old, value, lanes), lanes)
-        self._put_store(f"{ty} {new}", pointer, align)
-        if end is not None:
-            self._join(end)
-
-    def _scatter_accumulate(self, s: Accumulate, value: str, x: str, y: str, fused: bool, lanes: int, m: str | None) -> None:
-        w, buf, d = self.w, s.buf, s.buf.dtype
-        here = w.at(w.depth)
-        if fused:
-            value = ops.combine(here, "mul", d, lanes, x, y)
-        t, st = ops.memory_type(d), ops.scalar_type(d)
-        for pointer, bit, k in self._lanes(buf, s.index, lanes, s.mask, m):
-            end = self._guard(bit) if bit is not None else None
-            here = w.at(w.depth)
-            one = here(f"extractelement {ops.vector(st, lanes)} {value}, i64 {k}")
-            old = self._from_memory(here, buf, here(f"load {t}, ptr {pointer}, align {d.itemsize}"), 1)
-            new = self._to_memory(here, buf, ops.combine(here, s.op, d, 1, one, old), 1)
-            self._put_store(f"{t} {new}", pointer, d.itemsize)
-            if end is not None:
-                self._join(end)
-
-    def prefetch(self, s: Prefetch) -> None:
-        """A hint for one cache line; an index with lanes hints at its first lane's."""
-        a = af.flat(s.index, s.buf.strides)
-        if a is not None and not self._in_registers(s.buf):
-            self.w.put(f"call void @llvm.prefetch.p0(ptr {self._pointer(s.buf, a, self.w.depth)}, i32 0, i32 3, i32 1)")

@@ -1,12 +1,14 @@
-"""Modules of LLVM IR text: functions for kernels, the entry that the runtime calls, and debug locations that are kernel-IR lines."""
+"""Modules of LLVM IR text: functions of kernels, entries for the runtime, and debug locations that are kernel-IR lines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from tinyengine.backends.llvm_ir import NotRegister, Writer, accesses, identifier
+from tinyengine.backends import affine as af
+from tinyengine.backends.llvm_ir import Writer, identifier
 from tinyengine.backends.llvm_jit import Target
-from tinyengine.loopnest import Accumulate, Loop, Stmt, Store, kernel_lines, walk
+from tinyengine.backends.llvm_memory import NotRegister
+from tinyengine.loopnest import Accumulate, Buf, Expr, Prefetch, Stmt, Store, kernel_lines, load_index, stmt_exprs, walk
 from tinyengine.stages.emit import Code, Part, line_numbers
 from tinyengine.stages.expand import Expander, expander
 
@@ -25,7 +27,7 @@ def module(codes: Sequence[Code], target: Target, debug: bool = False) -> str:
             functions.append(_function(c, i, part, expander(target.scales), numbers, declared))
     text = "\n\n".join(functions)
     head = [f'target triple = "{target.triple}"', "@zero = private constant [64 x i8] zeroinitializer, align 64"]
-    tail = list(declared) + ["!0 = !{i32 1}"]
+    tail = [*declared, "!0 = !{i32 1}"]
     if debug:
         tail += _debug_info(codes[0])
     return "\n".join(head) + "\n\n" + text + "\n\n" + "\n".join(tail) + "\n"
@@ -105,14 +107,38 @@ def _try_function(
     declared.update(w.declared)
     scope = " !dbg !4" if numbers else ""
     end = f", !dbg !{FIRST_LOCATION + 1}" if numbers else ""
-    body = [f"define internal void @{symbol}.body({', '.join(signature)}) nounwind{scope} {{", "entry:", *w.allocas, *w.scopes[0].lines]
+    body = [
+        f"define internal void @{symbol}.body({', '.join(signature)}) nounwind{scope} {{",
+        "entry:",
+        *w.allocas,
+        *w.scopes[0].lines,
+    ]
     body += [f"  ret void{end}", "}"]
-    entry = [f"define void @{symbol}{ENTRY} nounwind {{", *loads, f"  call void @{symbol}.body({', '.join(arguments)})", "  ret void", "}"]
+    entry = [
+        f"define void @{symbol}{ENTRY} nounwind {{",
+        *loads,
+        f"  call void @{symbol}.body({', '.join(arguments)})",
+        "  ret void",
+        "}",
+    ]
     return f"; {c.kernel.name}\n" + "\n".join(entry) + "\n\n" + "\n".join(body)
 
 
+def accesses(body: Iterable[Stmt]) -> Iterator[tuple[Buf, int]]:
+    """(buffer, lanes) of every load, store and accumulation below."""
+    seen: set[Expr] = set()
+    for s in walk(tuple(body)):
+        if isinstance(s, (Store, Accumulate)):
+            yield s.buf, max([i.lanes for i in s.index] + [1])
+        for root in stmt_exprs(s):
+            for e in af.order(root, seen):
+                seen.add(e)
+                if e.op == "load":
+                    yield e.arg, max([i.lanes for i in load_index(e)] + [1])
+
+
 def _used(body: tuple[Stmt, ...]) -> set[str]:
-    return {buf.name for buf, _ in accesses(body)} | {s.buf.name for s in walk(body) if not isinstance(s, Loop) and hasattr(s, "buf")}
+    return {buf.name for buf, _ in accesses(body)} | {s.buf.name for s in walk(body) if isinstance(s, Prefetch)}
 
 
 def _debug_info(c: Code) -> list[str]:

@@ -92,7 +92,8 @@ def combine(line: Line, op: str, d: DType, lanes: int, a: str, b: str) -> str:
 def _extreme(line: Line, op: str, d: DType, ty: str, a: str, b: str) -> str:
     """NaN on either side gives NaN: a compare-and-select keeps b when a is not ordered, and a NaN in a is put back.
 
-    Three instructions on AVX-512, against five or more for llvm.maximum, which also orders -0 before +0 (NumPy leaves that open)."""
+    Three instructions on AVX-512, against five or more for llvm.maximum, which also orders -0 before +0 (NumPy leaves that
+    open)."""
     if not d.is_float:
         sign = "s" if d.kind == "int" else "u"
         pick = line(f"icmp {sign}{'gt' if op == 'maximum' else 'lt'} {ty} {a}, {b}")

@@ -1,8 +1,9 @@
 """The disk cache of object code: content in, content out; safe with several processes, bounded, and never trusted.
 
-Two kinds of file, both written to a temporary name and renamed: `o-DIGEST` is object code whose file name is the hash of its content, so a
-damaged one is recognised by hashing it; `k-KEY` names the object that holds the code for a key. One object may serve many keys (kernels that
-were compiled together). What is missing, damaged or unreadable is a miss: it is compiled again, and never executed.
+Two kinds of file, both written to a temporary name and renamed: `o-DIGEST` is object code whose file name is the hash of its
+content, so a damaged one is recognised by hashing it; `k-KEY` names the object that holds the code for a key. One object may
+serve many keys (kernels that were compiled together). What is missing, damaged or unreadable is a miss: it is compiled again, and
+never executed.
 
 Location: TINYENGINE_CACHE, else XDG_CACHE_HOME/tinyengine, else ~/.cache/tinyengine. TINYENGINE_CACHE="" or "0" switches it off.
 """
@@ -44,7 +45,8 @@ class Found:
 
 
 class Cache:
-    """Object code on disk under `folder`; with None everything misses and nothing is stored. Failing disks are misses, not errors."""
+    """Object code on disk under `folder`; with None everything misses and nothing is stored. Failing disks are misses, not
+    errors."""
 
     def __init__(self, folder: Path | None, max_bytes: int = MAX_BYTES) -> None:
         self.folder = folder / f"v{FORMAT}" if folder is not None else None

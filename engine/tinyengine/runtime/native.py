@@ -20,8 +20,8 @@ _STEP = 8  # words
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One native call: `function`'s address, the byte offsets of its parameters' slots, the trips of its parallel loop (or None: one
-    thread), the estimated cycles of all of it, and the call of the program that it belongs to."""
+    """One native call: `function`'s address, the byte offsets of its parameters' slots, the trips of its parallel loop (or
+    None: one thread), the estimated cycles of all of it, and the call of the program that it belongs to."""
 
     function: int
     which: tuple[int, ...]

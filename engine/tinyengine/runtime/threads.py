@@ -1,7 +1,7 @@
 """How many threads, and the pool of native workers that a program's kernels share.
 
-The pool is code (pool.ll) and a block of memory that never moves. It belongs to the process: a forked child starts its own. One program
-runs at a time; `lock` is held around it. Workers are pinned, each to a core of its own, and the caller's thread is not.
+The pool is code (pool.ll) and a block of memory that never moves. It belongs to the process: a forked child starts its own. One
+program runs at a time; `lock` is held around it. Workers are pinned, each to a core of its own, and the caller's thread is not.
 """
 
 from __future__ import annotations
@@ -75,14 +75,22 @@ def source(triple: str) -> str:
         "arm64": "call void @llvm.aarch64.hint(i32 1)",
     }.get(triple.split("-")[0], "")
     clock = "6" if "darwin" in triple or "apple" in triple else "1"  # CLOCK_MONOTONIC
-    return f'target triple = "{triple}"\n' + text.replace("  RELAX\n", f"  {relax}\n" if relax else "").replace("i32 CLOCK", f"i32 {clock}")
+    text = text.replace("  RELAX\n", f"  {relax}\n" if relax else "").replace("i32 CLOCK", f"i32 {clock}")
+    return f'target triple = "{triple}"\n' + text
 
 
 def _address(library: ctypes.CDLL, name: str) -> int:
     return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
 
 
-_FUNCTIONS = ("pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait", "pthread_cond_broadcast", "clock_gettime", "sched_yield")
+_FUNCTIONS = (
+    "pthread_mutex_lock",
+    "pthread_mutex_unlock",
+    "pthread_cond_wait",
+    "pthread_cond_broadcast",
+    "clock_gettime",
+    "sched_yield",
+)
 _PYTHON = ("PyGILState_Ensure", "PyErr_CheckSignals", "PyErr_Clear", "PyGILState_Release")
 
 
@@ -191,7 +199,8 @@ def reset() -> None:
 
 def _after_fork() -> None:
     global _pool, lock
-    _pool, lock = None, threading.RLock()  # the parent's workers do not exist here; its lock may be held by a thread that does not either
+    # the parent's workers do not exist here, and a thread that does not either may have held its lock
+    _pool, lock = None, threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,8 +1,9 @@
 """Stage 8, emit: what does the machine get?
 
-Input: the scheduled kernels of a Program. Output: for each distinct kernel the text of a function in LLVM IR, and what the runtime must
-know to launch it (`Code`). Equal kernels (same structure under other names) share one function; `fingerprint` decides what is equal,
-without generating any text, so that a warm start finds its object code in the disk cache before the emitter has run.
+Input: the scheduled kernels of a Program. Output: for each distinct kernel the text of a function in LLVM IR, and what the
+runtime must know to launch it (`Code`). Equal kernels (same structure under other names) share one function; `fingerprint`
+decides what is equal, without generating any text, so that a warm start finds its object code in the disk cache before the
+emitter has run.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ QUESTION = "What does the machine get?"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one native call of a kernel does: `trips` iterations of a parallel loop, in any order and on any thread, or (`loop` None)
-    a run of statements on one thread."""
+    """What one native call of a kernel does: `trips` iterations of a parallel loop, in any order and on any thread, or (`loop`
+    None) a run of statements on one thread."""
 
     body: tuple[Stmt, ...]
     loop: Loop | None
@@ -47,8 +48,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A kernel ready to be emitted. `symbol`: its name in object code, equal for equal kernels; `aliases`: buffer -> the buffer that
-    stands for all that share its memory; `messages[i]` belongs to status i + 1; `work`: estimated cycles of each part on one core."""
+    """A kernel ready to be emitted. `symbol`: its name in object code, equal for equal kernels; `aliases`: buffer -> the
+    buffer that stands for all that share its memory; `messages[i]` belongs to status i + 1; `work`: estimated cycles of each
+    part on one core."""
 
     kernel: Kernel
     symbol: str
@@ -72,8 +74,8 @@ def prepare(kernel: Kernel, aliases: Mapping[str, str] | None = None) -> Code:
 
 
 def split(kernel: Kernel) -> tuple[Part, ...]:
-    """The parallel loop by itself, and what stands before and after it on one thread. A kernel that keeps values or memory of its own
-    at the outermost level is one part: they cannot be shared between native calls."""
+    """The parallel loop by itself, and what stands before and after it on one thread. A kernel that keeps values or memory of
+    its own at the outermost level is one part: they cannot be shared between native calls."""
     top = kernel.body
     if not any(isinstance(s, Loop) and s.kind == "parallel" for s in top):
         return (Part(top, None),)
@@ -106,13 +108,24 @@ def scratch_bytes(body: Iterable[Stmt]) -> int:
     return most
 
 
-_COST = {"exp": 8.0, "log": 12.0, "sin": 12.0, "tanh": 14.0, "erf": 20.0, "threefry": 100.0, "div": 5.0, "sqrt": 5.0, "reciprocal": 5.0,
-         "floordiv": 10.0, "mod": 10.0}  # fmt: skip
+_COST = {
+    "exp": 8.0,
+    "log": 12.0,
+    "sin": 12.0,
+    "tanh": 14.0,
+    "erf": 20.0,
+    "threefry": 100.0,
+    "div": 5.0,
+    "sqrt": 5.0,
+    "reciprocal": 5.0,
+    "floordiv": 10.0,
+    "mod": 10.0,
+}
 
 
 def work(body: Iterable[Stmt]) -> float:
-    """Estimated cycles on one core: half a cycle per vector operation, one per access. Only its order of magnitude matters: it decides
-    whether waking another thread pays."""
+    """Estimated cycles on one core: half a cycle per vector operation, one per access. Only its order of magnitude matters: it
+    decides whether waking another thread pays."""
     total = 0.0
     for s in body:
         if isinstance(s, Loop):
@@ -135,7 +148,8 @@ def work(body: Iterable[Stmt]) -> float:
 
 
 def fingerprint(kernel: Kernel, aliases: Mapping[str, str]) -> str:
-    """Text that is equal exactly for kernels that may share code: names of buffers, variables, values and the kernel do not count."""
+    """Text that is equal exactly for kernels that may share code: names of buffers, variables, values and the kernel do not
+    count."""
     bufs: dict[str, int] = {}
     names: dict[str, int] = {}
     numbers: dict[Expr, int] = {}

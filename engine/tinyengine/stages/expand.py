@@ -1,11 +1,11 @@
 """Between schedule and emit: how is an op computed that the machine has no instruction for?
 
-Input and output: kernel IR. Transcendental functions, the random generator, floor division and remainder on vectors, and conversions with
-corner cases become mul, fma, compare, select and bit operations, once for all backends: the interpreter runs them, the LLVM and OpenCL
-backends emit them. No library is called, least of all once per lane.
+Input and output: kernel IR. Transcendental functions, the random generator, floor division and remainder on vectors, and
+conversions with corner cases become mul, fma, compare, select and bit operations, once for all backends: the interpreter runs
+them, the LLVM and OpenCL backends emit them. No library is called, least of all once per lane.
 
-`Expander` rewrites expressions, which are DAGs: each distinct one is emitted once. `expand_kernel` gives a kernel to read or to print as
-source, in which every value that is used more than once has a name (`Let`).
+`Expander` rewrites expressions, which are DAGs: each distinct one is emitted once. `expand_kernel` gives a kernel to read or to
+print as source, in which every value that is used more than once has a name (`Let`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ QUESTION = "How is an op computed that the machine has no instruction for?"
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """`build` gives the replacement of an `op` expression, or None where the machine can do it. `reason`: why the result is right."""
+    """`build` gives the replacement of an `op` expression, or None where the machine can do it. `reason`: why the result is
+    right."""
 
     name: str
     reason: str
@@ -128,7 +129,8 @@ def _to_integer(e: Expr, scale: m.Scale) -> Expr | None:
 def _largest(source: DType, target: DType) -> float:
     """The largest `source` float that does not exceed the largest `target`."""
     f = m.FORMATS[source]
-    return float(target.max >> max(0, target.max.bit_length() - f.mantissa - 1) << max(0, target.max.bit_length() - f.mantissa - 1))
+    spare = max(0, target.max.bit_length() - f.mantissa - 1)
+    return float(target.max >> spare << spare)
 
 
 def _double_to_half(e: Expr, scale: m.Scale) -> Expr | None:
@@ -187,28 +189,74 @@ def _narrow_cast(e: Expr, scale: m.Scale) -> Expr | None:
 
 
 EXPANSIONS: tuple[Expansion, ...] = (
-    Expansion("exp-by-powers-of-two", "e**x = 2**n e**r with |r| <= ln2/2, where a short polynomial is exact to 1 ulp.", "exp",
-              _through_float32(m.exp)),
-    Expansion("log-by-exponent", "log(2**k m) = k ln2 + log m, and m near 1 has a short series.", "log", _through_float32(lambda x, s: m.log(x))),
-    Expansion("sin-by-quarter-turns", "Subtracting quarter turns leaves sin or cos of |r| <= pi/4.", "sin", _through_float32(lambda x, s: m.sin(x))),
-    Expansion("tanh-by-expm1", "tanh a = E/(E+2) with E = e**2a - 1; the sign is put back.", "tanh", _through_float32(lambda x, s: m.tanh(x))),
-    Expansion("erf-in-two-pieces", "A polynomial near 0, 1 - exp(polynomial) beyond; the sign is put back.", "erf",
-              _through_float32(lambda x, s: m.erf(x))),
+    Expansion(
+        "exp-by-powers-of-two",
+        "e**x = 2**n e**r with |r| <= ln2/2, where a short polynomial is exact to 1 ulp.",
+        "exp",
+        _through_float32(m.exp),
+    ),
+    Expansion(
+        "log-by-exponent",
+        "log(2**k m) = k ln2 + log m, and m near 1 has a short series.",
+        "log",
+        _through_float32(lambda x, s: m.log(x)),
+    ),
+    Expansion(
+        "sin-by-quarter-turns",
+        "Subtracting quarter turns leaves sin or cos of |r| <= pi/4.",
+        "sin",
+        _through_float32(lambda x, s: m.sin(x)),
+    ),
+    Expansion(
+        "tanh-by-expm1",
+        "tanh a = E/(E+2) with E = e**2a - 1; the sign is put back.",
+        "tanh",
+        _through_float32(lambda x, s: m.tanh(x)),
+    ),
+    Expansion(
+        "erf-in-two-pieces",
+        "A polynomial near 0, 1 - exp(polynomial) beyond; the sign is put back.",
+        "erf",
+        _through_float32(lambda x, s: m.erf(x)),
+    ),
     Expansion("threefry-rounds", "Threefry2x32-20 is 20 rounds of add, rotate and xor.", "threefry", _threefry),
-    Expansion("divide-integers-as-floats", "Quotients below 2**31 differ by more than float64's rounding.", "floordiv", _integer_division),
+    Expansion(
+        "divide-integers-as-floats",
+        "Quotients below 2**31 differ by more than float64's rounding.",
+        "floordiv",
+        _integer_division,
+    ),
     Expansion("remainder-as-floats", "a - floor(a/b) b, the quotient being exact.", "mod", _integer_division),
     Expansion("floor-divide-floats", "(a - a mod b) / b is whole up to rounding, as in NumPy.", "floordiv", _float_division),
     Expansion("float-remainder", "a - trunc(a/b) b is exact by fma while |a/b| < 2**90.", "mod", _float_division),
-    Expansion("saturate-float-to-int", "Out of range gives the nearest integer, NaN gives 0: defined on every machine.", "cast", _to_integer),
-    Expansion("round-double-to-half-once", "By way of a float32 rounded to odd, so the second rounding is right.", "cast", _double_to_half),
+    Expansion(
+        "saturate-float-to-int",
+        "Out of range gives the nearest integer, NaN gives 0: defined on every machine.",
+        "cast",
+        _to_integer,
+    ),
+    Expansion(
+        "round-double-to-half-once",
+        "By way of a float32 rounded to odd, so the second rounding is right.",
+        "cast",
+        _double_to_half,
+    ),
     Expansion("convert-short-index", "An index whose bounds fit 32 bits converts with half the width.", "cast", _narrow_cast),
-    Expansion("compare-short-index", "Lanes of indices differ by constants: one 32-bit difference decides.", "lt", _compare_indices),
-    Expansion("compare-equal-short-index", "Lanes of indices differ by constants: one 32-bit difference decides.", "eq", _compare_indices),
-)  # fmt: skip
+    Expansion(
+        "compare-short-index", "Lanes of indices differ by constants: one 32-bit difference decides.", "lt", _compare_indices
+    ),
+    Expansion(
+        "compare-equal-short-index",
+        "Lanes of indices differ by constants: one 32-bit difference decides.",
+        "eq",
+        _compare_indices,
+    ),
+)
 
 
 class Expander:
-    """Rewrites expressions by EXPANSIONS; remembers what it has done. `ldexp`: the machine scales by powers of two in one instruction."""
+    """Rewrites expressions by EXPANSIONS; remembers what it has done. `ldexp`: the machine scales by powers of two in one
+    instruction."""
 
     def __init__(self, ldexp: bool = False) -> None:
         self.scale = m.scale_by_instruction if ldexp else m.scale_by_bits

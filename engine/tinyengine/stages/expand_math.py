@@ -1,8 +1,8 @@
 """exp, log, sin, tanh, erf as mul, fma and bit operations on vectors of float32 or float64.
 
-Each function takes and gives an `Expr`; any number of lanes. The polynomials are minimax fits of our own (weighted least squares at
-Chebyshev points, iterated towards equal ripple, in 60 digits) except where a source is named. NaN and infinities go through without
-branches: a comparison with NaN is false, so a select keeps the NaN. Errors were measured against 80-bit references by
+Each function takes and gives an `Expr`; any number of lanes. The polynomials are minimax fits of our own (weighted least squares
+at Chebyshev points, iterated towards equal ripple, in 60 digits) except where a source is named. NaN and infinities go through
+without branches: a comparison with NaN is false, so a select keeps the NaN. Errors were measured against 80-bit references by
 `tests/engine/test_math.py`, which also asserts them.
 """
 
@@ -169,8 +169,8 @@ _LOG32 = (
     0.1188746988773346, -0.11677361279726028, 0.06750220060348511,
 )  # fmt: skip
 _LOG64 = (  # FreeBSD msun e_log.c
-    6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01, 2.222219843214978396e-01, 1.818357216161805012e-01,
-    1.531383769920937332e-01, 1.479819860511658591e-01,
+    6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01, 2.222219843214978396e-01,
+    1.818357216161805012e-01, 1.531383769920937332e-01, 1.479819860511658591e-01,
 )  # fmt: skip
 
 
@@ -227,8 +227,8 @@ _COS = {
 def sin(x: Expr) -> Expr:
     """Sine. Measured: float32 1.6 ulp for |x| <= 1e6 (1.9 beside multiples of pi/2), float64 1.6 ulp for |x| <= 1e12.
 
-    pi/2 is subtracted in three parts by fma; the first product is exact (Cody and Waite). Beyond the stated range the error grows,
-    and the result stays within [-1, 1]; sin(inf) is NaN."""
+    pi/2 is subtracted in three parts by fma; the first product is exact (Cody and Waite). Beyond the stated range the error
+    grows, and the result stays within [-1, 1]; sin(inf) is NaN."""
     f = FORMATS[x.dtype]
     a = magnitude(x)
     n, k = rounded(a, 0.6366197723675814)
@@ -241,7 +241,8 @@ def sin(x: Expr) -> Expr:
     cosine = fma(mul(z, z), polynomial(z, _COS[f]), fma(z, c(-0.5, x), c(1.0, x)))
     odd = apply("eq", (apply("and", (k, integer(1, x))), integer(1, x)))
     y = where(odd, cosine, sine)
-    quarter = apply("shl", (k, integer(8 * f.dtype.itemsize - 2, x)))  # bit 1 of k, the sign of the half turn, moves to the sign bit
+    # bit 1 of k, the sign of the half turn, moves to the sign bit
+    quarter = apply("shl", (k, integer(8 * f.dtype.itemsize - 2, x)))
     sign = apply("and", (apply("xor", (quarter, bits(x))), integer(f.sign, x)))
     return floats(apply("xor", (bits(y), sign)), f)
 
@@ -252,8 +253,8 @@ _TANH_ONE = {F32: 9.1, F64: 22.0}  # from here on tanh rounds to 1
 
 
 def tanh(x: Expr) -> Expr:
-    """Hyperbolic tangent = E / (E + 2) with E = e**(2|x|) - 1, which keeps full precision near 0. Measured: float32 2.5 ulp, float64
-    2.7 ulp; -0 and denormals are exact."""
+    """Hyperbolic tangent = E / (E + 2) with E = e**(2|x|) - 1, which keeps full precision near 0. Measured: float32 2.5 ulp,
+    float64 2.7 ulp; -0 and denormals are exact."""
     f = FORMATS[x.dtype]
     a = at_most(magnitude(x), _TANH_ONE[f])
     p, k = _exp_reduced(add(a, a))
@@ -265,7 +266,10 @@ def tanh(x: Expr) -> Expr:
 # ---- erf
 
 _ERF_SMALL = {
-    F32: (0.12837915122509003, -0.3761248290538788, 0.11281690001487732, -0.02676192671060562, 0.004986189305782318, -0.0005954852676950395),
+    F32: (
+        0.12837915122509003, -0.3761248290538788, 0.11281690001487732, -0.02676192671060562, 0.004986189305782318,
+        -0.0005954852676950395,
+    ),
     F64: (
         0.12837916709551256, -0.37612638903183704, 0.11283791670952455, -0.026866170644559085, 0.00522397761909861,
         -0.0008548326607597208, 0.0001205531565543188, -1.4925173559647689e-05, 1.645331936019897e-06, -1.625784596290868e-07,
@@ -289,8 +293,8 @@ _ERF_SPLIT = 0.925
 
 
 def erf(x: Expr) -> Expr:
-    """Error function: an odd polynomial below 0.925, above it 1 - exp of a polynomial (the form of N. Juffa's erff). Measured: float32
-    1.04 ulp, float64 1.01 ulp."""
+    """Error function: an odd polynomial below 0.925, above it 1 - exp of a polynomial (the form of N. Juffa's erff). Measured:
+    float32 1.04 ulp, float64 1.01 ulp."""
     f = FORMATS[x.dtype]
     a = at_most(magnitude(x), _ERF_ONE[f])
     small = fma(a, polynomial(mul(a, a), _ERF_SMALL[f]), a)
