@@ -57,7 +57,8 @@ def text(name: str, c: Lowered) -> str:
     stage("schedule", lines)
     stage("plan", [*c.plan.text().split("\n"), *decided(c, "plan"), "", *c.certificate.text().split("\n")])
     stage("emit", source_head(c))
-    whole = re.sub(r"(programs\.py):\d+", r"\1", "\n\n".join(parts))  # a message may name the line; edits above it must not show here
+    # a message may name the line; edits of the file above it must not show here
+    whole = re.sub(r"(programs\.py):\d+", r"\1", "\n\n".join(parts))
     return whole.replace("\n\n\n", "\n\n") + "\n"
 
 

@@ -23,8 +23,9 @@ def test_every_stage_reads_as_reviewed(name: str, update: bool) -> None:
     if update:
         path.write_text(text, encoding="utf-8")
         return
-    assert path.exists(), f"{path.name} is missing: pytest tests/conformance --update-golden"
-    assert text == path.read_text(encoding="utf-8"), "a stage changed: read the difference, then pytest tests/conformance --update-golden"
+    command = "pytest tests/conformance --update-golden"
+    assert path.exists(), f"{path.name} is missing: {command}"
+    assert text == path.read_text(encoding="utf-8"), f"a stage changed: read the difference, then {command}"
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
