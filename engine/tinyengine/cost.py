@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinyengine import timing
-from tinyengine.footprint import Access, Count, accesses, box, distinct, issued, statements
+from tinyengine.footprint import Access, accesses, box, issued, statements
 from tinyengine.loopnest import Accumulate, Buf, Expr, Kernel, Let, Stmt, Store, kernel_lines, name, stmt_exprs, subexprs
 from tinyengine.machine import Machine, current
 from tinyengine.node import Node
 from tinyengine.ops import OPS
 from tinyengine.origin import Origin
+from tinyengine.positions import Count, distinct
 from tinyengine.program import Program
 
 

@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinyengine.runtime import cache
+from tinyengine.runtime.threads import thread_count
+
 LEVELS = ("l1", "l2", "l3", "dram")
 FORMAT = 1  # of the JSON on disk
 FACTS = ("target", "cores", "threads", "vector_bytes", "vector_registers", "l1_bytes", "l2_bytes", "l3_bytes")  # not measured
@@ -65,10 +68,14 @@ class Machine:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Machine:
-        """Raises ValueError when `data` is of another format or lacks a field."""
-        fields = {f.name for f in dataclasses.fields(cls)}
-        if data.get("format") != FORMAT or set(data) != fields | {"format"}:
-            raise ValueError(f"not a machine of format {FORMAT}: fields {sorted(set(data) ^ fields)}")
+        """Raises ValueError when `data` is of another format, lacks a field or has one of a wrong type."""
+        types = {f.name: f.type for f in dataclasses.fields(cls)}
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT or set(data) != {*types, "format"}:
+            raise ValueError(f"not a machine of format {FORMAT}: {str(data)[:80]}")
+        for name, kind in types.items():
+            value, accepted = data[name], {"int": int, "float": (int, float), "str": str}.get(str(kind), Mapping)
+            if not isinstance(value, accepted) or (isinstance(value, Mapping) and set(value) != set(LEVELS)):
+                raise ValueError(f"not a machine of format {FORMAT}: {name} is {value!r}")
         return cls(**{k: v for k, v in data.items() if k != "format"})
 
     @property
@@ -134,15 +141,6 @@ def _usable_cpus() -> list[int]:
         return list(range(os.cpu_count() or 1))
 
 
-def _quota() -> float:
-    """CPUs that the control group grants; inf without a limit."""
-    words = _read("/sys/fs/cgroup/cpu.max").split()
-    if len(words) == 2 and words[0] != "max":
-        return int(words[0]) / int(words[1])
-    quota, period = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
-    return int(quota) / int(period) if quota and period and int(quota) > 0 else float("inf")
-
-
 def _cores(cpus: list[int]) -> int:
     """Distinct physical cores among `cpus`."""
     base = "/sys/devices/system/cpu/cpu"
@@ -179,14 +177,12 @@ def _hertz(info: Mapping[str, str]) -> float:
     return max(float(mhz[1]) * 1e6 if mhz else 0.0, 2.5e9)
 
 
-@functools.cache
 def detect() -> Machine:
     """The facts of this computer, from the operating system, with peaks that are estimated from them (two FMA units per core;
     typical bytes per cycle and level). Runs nothing; a few milliseconds."""
     target, info, cpus = platform.machine().lower(), _cpuinfo(), _usable_cpus()
     flags = set((info.get("flags") or info.get("Features") or "").split())
-    quota = _quota()
-    threads = max(1, min(len(cpus), int(quota) if quota != float("inf") else len(cpus)))
+    threads = thread_count()
     cores = max(1, min(_cores(cpus), threads))
     vector_bytes, registers = _vectors(target, flags)
     caches = _caches()
@@ -208,38 +204,36 @@ def detect() -> Machine:
 # ---- the cached measurement
 
 
-def cache_dir() -> Path:
-    """Where the engine keeps what it may lose: $TINYENGINE_CACHE, else the user's cache folder."""
-    given = os.environ.get("TINYENGINE_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinyengine"
-
-
-def _file(facts: Machine) -> Path:
-    name = hashlib.sha256(repr((facts.name, facts.key())).encode()).hexdigest()[:16]
-    return cache_dir() / f"machine-{name}.json"
+def _file(facts: Machine) -> Path | None:
+    """Where the measurement of this computer is kept; None with the disk cache switched off."""
+    folder = cache.location()
+    name = hashlib.sha256(repr((facts.name, [getattr(facts, f) for f in FACTS])).encode()).hexdigest()[:16]
+    return None if folder is None else folder / f"machine-{name}.json"
 
 
 def save(machine: Machine) -> None:
-    """Keep a measurement for `current`; written atomically; a folder that cannot be written keeps nothing."""
-    with contextlib.suppress(OSError):
-        path = _file(detect())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(machine.to_json()))
-        temporary.replace(path)
+    """Keep a measurement for `current`; written atomically; where nothing can be written, nothing is kept."""
+    path = _file(detect())
+    if path is not None:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(machine.to_json()))
+            temporary.replace(path)
     _current.cache_clear()
 
 
 def current() -> Machine:
     """This machine: with measured peaks where a measurement is kept on disk, else with estimated ones (`source` says which)."""
-    return _current(os.environ.get("TINYENGINE_CACHE"), os.environ.get("XDG_CACHE_HOME"))
+    return _current(*map(os.environ.get, ("TINYENGINE_CACHE", "XDG_CACHE_HOME", "TINYENGINE_THREADS")))
 
 
 @functools.cache
-def _current(*folders: str | None) -> Machine:
+def _current(*environment: str | None) -> Machine:
     facts = detect()
+    path = _file(facts)
     try:
-        kept = Machine.from_json(json.loads(_file(facts).read_text()))
-        return kept if [getattr(kept, f) for f in FACTS] == [getattr(facts, f) for f in FACTS] else facts
-    except (OSError, ValueError, TypeError, AttributeError):
+        kept = Machine.from_json(json.loads(path.read_text())) if path is not None else facts
+    except (OSError, ValueError):  # none, damaged, or of another format
         return facts
+    return kept if all(getattr(kept, f) == getattr(facts, f) for f in FACTS) else facts

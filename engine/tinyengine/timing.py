@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from tinyengine.dtypes import DType
-from tinyengine.footprint import Access, Box, Count, accesses, affine, box, distinct, positional
+from tinyengine.footprint import accesses, affine, positional
 from tinyengine.loopnest import (
     Accumulate,
     Alloc,
@@ -31,11 +31,12 @@ from tinyengine.loopnest import (
 )
 from tinyengine.machine import Machine
 from tinyengine.ops import OPS
+from tinyengine.traffic import Moved, Traffic
 
-LINE = 64  # bytes of a cache line
 UNITS = 2  # arithmetic units of a core for vectors, and load ports
 LATENCY = {"add": 4, "mul": 4, "maximum": 6}  # cycles until a register accumulator may be used again
 MEMORY_LATENCY = 10  # the same through memory
+SCATTERED = {"L2": 1e-9, "L3": 4e-9, "memory": 10e-9}  # seconds per line on one core without a prefetcher; misses overlap
 LOOP_CYCLES, LOOP_START = 0.5, 4.0  # the loop's own, per iteration and once
 SLOW = {"div": 10, "reciprocal": 10, "sqrt": 12, "floordiv": 12, "mod": 12}  # issue slots of what has one slow instruction
 ALONE = 0.1  # launching a kernel on one thread, beside one that all threads join
@@ -251,68 +252,6 @@ def core(kernel: Kernel, vector_bytes: int) -> Core:
     return Core(c.levels[0], c.by_stmt)
 
 
-# ---- the caches
-
-
-def traffic(kernel: Kernel, capacity: float, found: list[Access] | None = None) -> float:
-    """Bytes, in whole cache lines, that a cache of `capacity` bytes must fetch or write back while the kernel runs."""
-    found = accesses(kernel) if found is None else found
-    by_stmt: dict[int, list[Access]] = {}
-    for a in found:
-        by_stmt.setdefault(id(a.stmt), []).append(a)
-    return _traffic(kernel.body, 0, capacity, by_stmt, {})
-
-
-def _below(body: Iterable[Stmt], by_stmt: dict[int, list[Access]]) -> list[Access]:
-    return [a for s in walk(tuple(body)) for a in by_stmt.get(id(s), ())]
-
-
-def _traffic(
-    body: tuple[Stmt, ...], depth: int, capacity: float, by_stmt: dict[int, list[Access]], memo: dict[tuple[int, int], float]
-) -> float:
-    whole = line_bytes(_below(body, by_stmt), depth)
-    if whole <= capacity:
-        return whole
-    total = line_bytes([a for s in body if not isinstance(s, Loop) for a in by_stmt.get(id(s), ())], depth)
-    for s in body:
-        if isinstance(s, Loop):
-            if line_bytes(_below(s.body, by_stmt), depth + 1) <= capacity:
-                total += line_bytes(_below((s,), by_stmt), depth)
-            else:
-                total += s.trips * _traffic(s.body, depth + 1, capacity, by_stmt, memo)
-    return total
-
-
-def line_bytes(found: list[Access], inside: int) -> float:
-    """Distinct bytes in whole cache lines of these accesses, with the loops outside of number `inside` standing still."""
-    by_buf: dict[Buf, list[Box | Count]] = {}
-    for a in found:
-        by_buf.setdefault(a.buf, []).append(box(a, inside))
-    total = 0.0
-    for buf, boxes in by_buf.items():
-        listed = [b for b in boxes if isinstance(b, Box) and b.n]
-        waste = min((_waste(buf, b) for b in listed), default=1.0)
-        total += distinct(buf, boxes).n * buf.dtype.itemsize * waste
-    return total
-
-
-def _waste(buf: Buf, b: Box) -> float:
-    """Bytes in lines over bytes: the innermost run of neighbouring elements is rounded up to whole lines."""
-    run, item = 1, buf.dtype.itemsize
-    for part, s in sorted(zip(b.axes, b.sets, strict=True), key=lambda x: x[0], reverse=True):
-        extent = 1
-        for x in part:
-            extent *= buf.shape[x]
-        if len(s) == extent:
-            run *= extent
-            continue
-        if isinstance(s, range) and s.step == 1:
-            run *= len(s)
-        break
-    nbytes = run * item
-    return 1.0 if nbytes >= 4 * LINE else -(-nbytes // LINE) * LINE / nbytes if nbytes > LINE else min(LINE / nbytes, LINE / item)
-
-
 # ---- the whole
 
 
@@ -348,13 +287,18 @@ def predict(kernel: Kernel, machine: Machine, program_bytes: int = 0, counted: C
     write_share = written / max(1, sum(b.nbytes for b in kernel.params))
     streamed = any(isinstance(s, Store) and s.hint == "stream" for s in walk(kernel.body))
     limits = {"compute": counted.root.cycles() / machine.clock / busy}
-    limits["L2"] = traffic(kernel, machine.l1_bytes, found) / rate("l2")
+    traffic = Traffic(kernel, found)
+
+    def seconds_of(moved: Moved, level: str, rate: float) -> float:
+        return max(moved.nbytes / rate, moved.scattered * SCATTERED[level] / busy)
+
+    limits["L2"] = seconds_of(traffic.at(machine.l1_bytes), "L2", rate("l2"))
     if resident > machine.l2_bytes:
-        limits["L3"] = traffic(kernel, machine.l2_bytes, found) / rate("l3")
+        limits["L3"] = seconds_of(traffic.at(machine.l2_bytes), "L3", rate("l3"))
     if resident > machine.l3_bytes:
-        moved = traffic(kernel, machine.l3_bytes, found)
-        write_rate = (machine.stream_all if streamed else machine.write_all) * rate("dram") / machine.read_all["dram"]
-        limits["memory"] = moved * (1 - write_share) / rate("dram") + moved * write_share / write_rate
+        read, write = rate("dram"), machine.stream_all if streamed else machine.write_all
+        mixed = 1 / ((1 - write_share) / read + write_share / (write * read / machine.read_all["dram"]))
+        limits["memory"] = seconds_of(traffic.at(machine.l3_bytes), "memory", mixed)
     work = max(limits.values())
     limits["launch"] = machine.launch_seconds * (1.0 if p is not None else ALONE)
     bound = max(limits, key=lambda k: limits[k])
