@@ -26,6 +26,7 @@ class Identities:
         self._index: dict[Any, list[int]] = {}
         self._added: list[int] = []
         self._removed: list[int] = []
+        self._fresh: range = range(0)  # ids that the last firing made
 
     def find(self, i: int) -> int:
         """What node i has become."""
@@ -48,8 +49,9 @@ class Identities:
         for r in roots:
             self._unuse(self.find(r))
 
-    def id(self, node: Any, built: bool = False) -> int:
-        """The id of `node`, a new one if it stands for none that is known. `built` by a rule: it may be new and equal another."""
+    def id(self, node: Any, built: bool = False, but: int = -1) -> int:
+        """The id of `node`, a new one if it stands for none that is known. `built` by a rule: it may be new and equal
+        another. `but`: an id that it does not stand for."""
         found = self._ids.get(node)
         if found is not None:
             return self.find(found)
@@ -62,7 +64,7 @@ class Identities:
                 continue
             stack.pop()
             if n not in self._ids:
-                same = self._stands_for(n, built)
+                same = self._stands_for(n, built, but if n is node else -1)
                 if same is None:
                     self._new(n)
                 else:
@@ -72,7 +74,10 @@ class Identities:
 
     def fire(self, frames: Frames, rule: int, before: Any, after: Any, seconds: float | None) -> None:
         """Record that a rule replaced `before` by `after`."""
-        old, new = self.id(before), self.id(after, built=True)
+        first = len(self.node_of)
+        new = self.id(after, built=True)
+        old = self.id(before, but=new)
+        self._fresh = range(first, len(self.node_of))
         self._added, self._removed = [], []
         if old != new:
             self._replace(old, new)
@@ -126,19 +131,30 @@ class Identities:
         arg = id(node.arg) if node.op == "buffer" else repr(node.arg)
         return (node.op, node.dtype.name, node.shape, arg, tuple(map(self.find, src)))
 
-    def _stands_for(self, node: Any, built: bool) -> int | None:
-        found = [i for i in self._index.get(self._key(node, [self._ids[s] for s in node.src]), ()) if self.by[i] == i]
-        if built:  # with the very operands of a known node it was not made anew from that node: it is another one, equal to it
-            found = [i for i in found if self.node_of[i].src != node.src]
-        for i in found:
-            if self.node_of[i].origin is node.origin:
-                return i
-        for i in found:  # merging adds origins behind those of the node that stays
-            first = self.node_of[i].origin
-            if first and node.origin[: len(first)] == first:
-                return i
-        used = [i for i in found if self.uses[i]]
-        return None if built or not found else (used or found)[0]
+    def _stands_for(self, node: Any, built: bool, but: int) -> int | None:
+        """The known node that this one was made anew from; several equal ones are told apart by their origins and by the order in
+        which the engine works: through a graph in its order, but at once through what a rule has built."""
+        best: tuple[bool, bool, int, bool, int] | None = None
+        for i in self._index.get(self._key(node, [self._ids[s] for s in node.src]), ()):
+            known = self.node_of[i]
+            if self.by[i] != i:
+                continue
+            if known.origin is node.origin:
+                kinship = 0
+            elif node.origin[: len(known.origin)] == known.origin:
+                kinship = 1  # merging adds origins behind those of the node that stays; what a rule builds has none at first
+            else:
+                kinship = 2
+            if built:
+                # with the very operands of a known node it was not made anew from that node, but is another one, equal to it;
+                # unless it was made anew only to give it an origin
+                given = bool(node.origin) and not known.origin
+                if kinship == 2 or (known.src == node.src and not given):
+                    continue
+            rank = (i == but, i not in self._fresh, kinship, not self.uses[i], i)
+            if best is None or rank < best:
+                best = rank
+        return None if best is None else best[-1]
 
     def _use(self, i: int) -> None:
         stack = [i]

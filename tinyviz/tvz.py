@@ -101,7 +101,7 @@ def _bytes(z: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
 
 def _json(name: str, data: bytes) -> Any:
     try:
-        return json.loads(data, parse_constant=_no_constant)
+        return json.loads(data.decode(), parse_constant=_no_constant)
     except UnicodeDecodeError as e:
         raise ValueError(f"{name[:12]} is not UTF-8: {e}") from None
 
