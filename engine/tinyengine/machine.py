@@ -1,7 +1,7 @@
 """Machine: what is known about the computer, as plain data: facts (cores, vectors, caches) and peaks (FLOP/s, bytes/s, launch
 seconds).
 
-`detect` reads the facts in a few milliseconds and estimates the peaks; `measure` (in `probes`) runs kernels of the engine's own
+`detect` reads the facts in a few milliseconds and estimates the peaks; `measure` runs kernels of the engine's own
 and keeps the result on disk with its date; `current` is the measured machine where there is one, else the detected one, so
 nobody waits for probes."""
 
@@ -73,7 +73,8 @@ class Machine:
         if not isinstance(data, Mapping) or data.get("format") != FORMAT or set(data) != {*types, "format"}:
             raise ValueError(f"not a machine of format {FORMAT}: {str(data)[:80]}")
         for name, kind in types.items():
-            value, accepted = data[name], {"int": int, "float": (int, float), "str": str}.get(str(kind), Mapping)
+            value = data[name]
+            accepted: Any = {"int": int, "float": (int, float), "str": str}.get(str(kind), Mapping)
             if not isinstance(value, accepted) or (isinstance(value, Mapping) and set(value) != set(LEVELS)):
                 raise ValueError(f"not a machine of format {FORMAT}: {name} is {value!r}")
         return cls(**{k: v for k, v in data.items() if k != "format"})
@@ -221,6 +222,13 @@ def save(machine: Machine) -> None:
             temporary.write_text(json.dumps(machine.to_json()))
             temporary.replace(path)
     _current.cache_clear()
+
+
+def measure() -> Machine:
+    """Run the probes (about a second, wants a quiet machine) and keep what they find. Raises RuntimeError without the llvm backend."""
+    from tinyengine import probes
+
+    return probes.measure()
 
 
 def current() -> Machine:

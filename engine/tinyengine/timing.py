@@ -39,6 +39,7 @@ MEMORY_LATENCY = 10  # the same through memory
 SCATTERED = {"L2": 1e-9, "L3": 4e-9, "memory": 10e-9}  # seconds per line on one core without a prefetcher; misses overlap
 LOOP_CYCLES, LOOP_START = 0.5, 4.0  # the loop's own, per iteration and once
 SLOW = {"div": 10, "reciprocal": 10, "sqrt": 12, "floordiv": 12, "mod": 12}  # issue slots of what has one slow instruction
+SHARED_CYCLES = 8000.0  # less work than this stays on one thread (runtime/native.py)
 ALONE = 0.1  # launching a kernel on one thread, beside one that all threads join
 MODEL_ERROR = 0.35  # relative: what this model leaves out, beside the spread of the peaks
 
@@ -273,8 +274,8 @@ def predict(kernel: Kernel, machine: Machine, program_bytes: int = 0, counted: C
     counted = counted or core(kernel, machine.vector_bytes)
     found = accesses(kernel)
     p = kernel.parallel
-    busy = 1.0
-    if p is not None and p.trips > 0:
+    busy, cycles = 1.0, counted.root.cycles()
+    if p is not None and p.trips > 0 and cycles >= SHARED_CYCLES:
         busy = p.trips / -(-p.trips // machine.cores)  # the last round may leave cores idle
     share = (busy - 1) / max(1, machine.cores - 1)
 
@@ -286,7 +287,7 @@ def predict(kernel: Kernel, machine: Machine, program_bytes: int = 0, counted: C
     written = sum(b.nbytes for b in writes)
     write_share = written / max(1, sum(b.nbytes for b in kernel.params))
     streamed = any(isinstance(s, Store) and s.hint == "stream" for s in walk(kernel.body))
-    limits = {"compute": counted.root.cycles() / machine.clock / busy}
+    limits = {"compute": cycles / machine.clock / busy}
     traffic = Traffic(kernel, found)
 
     def seconds_of(moved: Moved, level: str, rate: float) -> float:
@@ -300,7 +301,7 @@ def predict(kernel: Kernel, machine: Machine, program_bytes: int = 0, counted: C
         mixed = 1 / ((1 - write_share) / read + write_share / (write * read / machine.read_all["dram"]))
         limits["memory"] = seconds_of(traffic.at(machine.l3_bytes), "memory", mixed)
     work = max(limits.values())
-    limits["launch"] = machine.launch_seconds * (1.0 if p is not None else ALONE)
+    limits["launch"] = machine.launch_seconds * (1.0 if busy > 1 else ALONE)
     bound = max(limits, key=lambda k: limits[k])
     seconds = limits["launch"] + work
     dynamic = any(a.dynamic for a in found)

@@ -1,4 +1,4 @@
-"""Machine: facts from the operating system, peaks measured by the engine's own kernels, kept on disk and never trusted blindly."""
+"""Machine: facts from the operating system, peaks measured by the engine's own kernels, kept on disk, never trusted blindly."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_probes_measure_and_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "ROUNDS", 2)
     monkeypatch.setattr(probes, "SECONDS", 1e-4)
     monkeypatch.setattr(probes, "MAX_BYTES", 4 << 20)
-    m = probes.measure()
+    m = machine.measure()
     facts = machine.detect()
     assert m.source == "measured" and len(m.date) == 10 and all(getattr(m, f) == getattr(facts, f) for f in FACTS)
     numbers = [m.fma_flops, m.fma_flops_all, m.write_all, m.stream_all, m.copy_all, *m.read.values(), *m.read_all.values()]
