@@ -165,13 +165,13 @@ class Loads:
             depth = max(depth, w.depth_of(n))
             reads |= w.volatile.get(n, frozenset())
         depth = w.hoist(depth)
-        m = None if mask is None else w.value(mask)
+        held = None if mask is None else w.value(mask)
         if a is None or not direct:
-            value = self._gather(w.at(depth), e, offsets, m)
+            value = self._gather(w.at(depth), e, offsets, held)
         elif a.lane == 0 or e.lanes == 1:
-            value = self._scalar(w.at(depth), e, a, mask, m, depth)
+            value = self._scalar(w.at(depth), e, a, mask, held, depth)
         elif a.lane == 1:
-            value = self._contiguous(w.at(depth), e, a, m, depth)
+            value = self._contiguous(w.at(depth), e, a, held, depth)
         else:
             value = self._reversed(w.at(depth), e, a, depth)
         w.remember(e, value, depth, reads)

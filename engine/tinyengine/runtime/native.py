@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -105,12 +106,13 @@ class NativeProgram:
 
     def times(self, calls: int) -> tuple[list[float], list[float]]:
         """(start since the launch, seconds) per call of the program, of the last run with clocks."""
-        t = self._clocks.array
-        starts, seconds, seen = [0.0] * calls, [0.0] * calls, [False] * calls
-        for i, s in enumerate(self.steps):
-            if not seen[s.call]:
-                seen[s.call], starts[s.call] = True, int(t[i] - t[0]) * 1e-9
-            seconds[s.call] += int(t[i + 1] - t[i]) * 1e-9
+        t = self._clocks.array.tolist()
+        if len(self.steps) == calls:
+            return [1e-9 * (x - t[0]) for x in t[:-1]], [1e-9 * (y - x) for x, y in itertools.pairwise(t)]
+        starts, seconds = [0.0] * calls, [0.0] * calls
+        for i, s in reversed(list(enumerate(self.steps))):
+            starts[s.call] = 1e-9 * (t[i] - t[0])
+            seconds[s.call] += 1e-9 * (t[i + 1] - t[i])
         return starts, seconds
 
 
