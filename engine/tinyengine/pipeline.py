@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from tinyengine import backends, hooks
+from tinyengine import backends, hooks, spec
 from tinyengine.choices import DEFAULT, Choices
 from tinyengine.loopnest import Kernel
 from tinyengine.machine import Machine
@@ -18,7 +18,7 @@ from tinyengine.machine import current as current_machine
 from tinyengine.node import Graph
 from tinyengine.program import Program
 from tinyengine.runtime.buffer import Buffer
-from tinyengine.stages import fuse, loops, plan, schedule, simplify
+from tinyengine.stages import fuse, fuse_spec, loops, plan, plan_spec, schedule, simplify
 from tinyengine.stages.loops import Nest
 
 
@@ -51,14 +51,18 @@ class Lowered:
         self.decisions: list[hooks.Decision] = []
         self.seconds: dict[str, float] = {}
 
-    def _stage(self, name: str, subject: Any, f: Callable[[], tuple[Any, Iterable[hooks.Decision]]]) -> Any:
-        """Run one stage: publish its start, decisions and finish; keep its decisions and its time."""
+    def _stage(
+        self, name: str, subject: Any, f: Callable[[], tuple[Any, Iterable[hooks.Decision]]], sentences: Sequence[spec.Sentence] = ()
+    ) -> Any:
+        """Run one stage: publish its start, decisions and finish; keep its decisions and its time; check its spec."""
         if hooks.watching:
             hooks.publish(hooks.StageStarted(name, subject))
         began = time.perf_counter()
         output, decisions = f()
         self.seconds[name] = time.perf_counter() - began
         self.decisions += decisions
+        for value in output if isinstance(output, tuple) else (output,):
+            spec.check(name, sentences, value)
         if hooks.watching:
             for d in decisions:
                 hooks.publish(d)
@@ -73,13 +77,13 @@ class Lowered:
     @cached_property
     def fusion(self) -> fuse.Fusion:
         g = self.simplified
-        out: fuse.Fusion = self._stage("fuse", g, lambda: fuse.run(g, self.choices, self.machine))
+        out: fuse.Fusion = self._stage("fuse", g, lambda: fuse.run(g, self.choices, self.machine), fuse_spec.SPEC)
         return out
 
     @cached_property
     def nests(self) -> tuple[Nest, ...]:
         f = self.fusion
-        out: tuple[Nest, ...] = self._stage("loops", f, lambda: (loops.run(f), ()))
+        out: tuple[Nest, ...] = self._stage("loops", f, lambda: (loops.run(f), ()), loops.SPEC)
         return out
 
     @cached_property
@@ -96,7 +100,7 @@ class Lowered:
                 decisions += ds
             return tuple(kernels), decisions
 
-        out: tuple[Kernel, ...] = self._stage("schedule", nests, f)
+        out: tuple[Kernel, ...] = self._stage("schedule", nests, f, schedule.SPEC)
         return out
 
     @cached_property

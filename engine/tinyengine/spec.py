@@ -7,7 +7,7 @@ from typing import Any
 
 Sentence = tuple[str, Callable[[Any], Iterable[str]]]  # the predicate yields one text per violation: what and where
 
-enabled = True  # specs are cheap against compilation; the tests assert that every stage runs its own
+enabled = False  # the tests switch it on: a quarter of the time of lowering; bounds are proven with or without it
 
 
 class SpecError(AssertionError):

@@ -138,7 +138,7 @@ class Costs:
                 efficiency = EFFICIENCY_TILED if at_own_index else EFFICIENCY_ROW
             seconds = self.compute(n, evaluations, efficiency) / self._parallel(n, groups, None) + leaf_bytes * len(groups) / bw
             seconds += stored_below + sum(m.nbytes for m in elsewhere) * len(groups) / bw
-            if n.is_reduce or evaluations <= size:
+            if evaluations <= size:
                 reason = "each element is used once, so nothing is computed twice"
             else:
                 reason = f"cheaper to compute {evaluations / max(size, 1):.3g} times than to store"

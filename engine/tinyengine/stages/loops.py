@@ -18,9 +18,10 @@ from tinyengine import loopnest as ir
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Stmt, Store
 from tinyengine.node import Node
 from tinyengine.ops import ELEMENTWISE, REDUCE
-from tinyengine.spec import SpecError
+from tinyengine.spec import Sentence, SpecError
 from tinyengine.stages.fuse import Fusion, Group
 from tinyengine.stages.loops_merge import merge
+from tinyengine.stages.nest_spec import SPEC as NEST_SPEC
 from tinyengine.stages.values import base, is_contraction
 
 
@@ -46,7 +47,10 @@ class _Block:
     memo: dict[tuple[Node, tuple[Expr, ...], Expr | None], Expr] = field(default_factory=dict)
 
 
+# of the loop nest inside a Nest
+SPEC: tuple[Sentence, ...] = tuple((sentence, lambda nest, f=f: f(nest.kernel)) for sentence, f in NEST_SPEC)  # type: ignore[misc]
 SPACE_NAMES = "ijklmnpq"
+ZERO_PRESERVING = ("mul", "add", "sub", "neg", "cast")  # 0 for operands that are 0; a product for any one of them
 
 
 class _Builder:
@@ -59,6 +63,7 @@ class _Builder:
         self.depth: dict[Expr | str, int] = {}  # loop variable, let name or local buffer -> block that it lives in
         self.bufs: dict[Node, Buf] = {}
         self.kept: dict[Node, Expr | Buf] = {}
+        self.outside: dict[Expr, frozenset[Expr]] = {}
         self.used: dict[str, int] = {}
         self.space = tuple(
             ir.var(self.unique(SPACE_NAMES[d] if d < len(SPACE_NAMES) else f"i{d}"), 0, max(n - 1, 0))
@@ -132,6 +137,8 @@ class _Builder:
         """The value of `n` at index `at`; where `mask` is false it may be anything, but no memory outside is touched."""
         if n.op == "const":
             return ir.const(n.arg, n.dtype)
+        if mask is not None and self.in_memory(n) and index.proven(at, n.shape, None):
+            mask = None  # safe to read everywhere
         for b in reversed(self.blocks):
             found = b.memo.get((n, at, mask))
             if found is not None:
@@ -141,15 +148,14 @@ class _Builder:
         return e
 
     def _compute(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> tuple[Expr, int]:
-        here = self.fusion.stored.get(n)
-        if n.op == "buffer" or (here is not None and here is not self.group):
-            return self.let(n, self.read(n, at, mask))
+        if self.in_memory(n):
+            return self.masked(self.let(n, self.read(n, at, mask)), mask)
         kept = self.kept.get(n)
         if kept is not None:
             if isinstance(kept, Expr):
                 return kept, self.depth[kept]
             row = tuple(at[d] for d in self.group.rows[n])
-            return self.let(n, ir.load(kept, row, mask))
+            return self.masked(self.let(n, ir.load(kept, row, mask)), mask)
         if n.op == "iota":
             return self.let(n, Expr("cast", n.dtype, 1, (at[n.arg],)))
         if n.is_movement:
@@ -160,10 +166,8 @@ class _Builder:
                 own = index.both(own, c)
                 inner = index.both(inner, c)
             value = self.ev(n.src[0], below, inner)
-            if own is None:
+            if own is None or self.zero_outside(value) >= set(index.conjuncts(inner)):
                 return value, self.depth.get(value, 0)
-            if n.src[0].op == "buffer" or self._loaded(n.src[0]):
-                return value, self.depth.get(value, 0)  # masked-off loads give 0 already
             return self.let(n, ir.apply("where", (own, value, ir.const(0, n.dtype))))
         if n.op == "contiguous":
             value = self.ev(n.src[0], at, mask)
@@ -177,12 +181,25 @@ class _Builder:
             return self._gather(n, at, mask)
         assert n.op in ELEMENTWISE, n.op
         args = tuple(self.ev(s, at, mask) for s in n.src)
-        return self.let(n, ir.apply(n.op, args, n.dtype))
+        value, depth = self.let(n, ir.apply(n.op, args, n.dtype))
+        if n.op in ZERO_PRESERVING:
+            outside = [self.zero_outside(a) for a in args]
+            self.outside[value] = frozenset.union(*outside) if n.op == "mul" else frozenset.intersection(*outside)
+        return value, depth
 
-    def _loaded(self, n: Node) -> bool:
-        """Whether the value of `n` is a plain masked load."""
-        b = self.fusion.stored.get(n)
-        return b is not None and b is not self.group
+    def in_memory(self, n: Node) -> bool:
+        """Whether `n` is read from memory: given, or stored by another kernel."""
+        home = self.fusion.stored.get(n)
+        return n.op == "buffer" or (home is not None and home is not self.group)
+
+    def masked(self, loaded: tuple[Expr, int], mask: Expr | None) -> tuple[Expr, int]:
+        """Note that a load gives 0 where its mask is false."""
+        self.outside[loaded[0]] = frozenset(index.conjuncts(mask))
+        return loaded
+
+    def zero_outside(self, value: Expr) -> frozenset[Expr]:
+        """Conditions, each of which makes `value` 0 where it is false. (A product is 0 there for finite factors.)"""
+        return self.outside.get(value, frozenset())
 
     def _reduce(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> tuple[Expr, int]:
         src, num = n.src[0], (self.number[n],)
@@ -202,7 +219,10 @@ class _Builder:
         self.blocks[-1].stmts.append(Accumulate(acc, (), REDUCE[n.op], value, None, num))
         for _ in range(loops):
             self.close(num)
-        return self.let(n, ir.load(acc, ()), here=True)
+        result, depth = self.let(n, ir.load(acc, ()), here=True)
+        if n.op == "sum":
+            self.outside[result] = frozenset(c for c in self.zero_outside(value) if not index.variables(c) & set(inner[a] for a in n.arg))
+        return result, depth
 
     def _guarded(self, n: Node, idx: Expr, extent: int, mask: Expr | None) -> Expr:
         """A data-dependent position: checked, counted from the end when negative, and clamped so that memory stays safe."""

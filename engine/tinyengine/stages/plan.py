@@ -22,9 +22,9 @@ from tinyengine.node import Graph, Node
 from tinyengine.program import Call, Program, Slot
 from tinyengine.stages import schedule
 from tinyengine.stages.loops import Nest
+from tinyengine.stages.plan_spec import ALIGN
 from tinyengine.stages.values import base
 
-ALIGN = 64
 
 
 @dataclass(eq=False)
