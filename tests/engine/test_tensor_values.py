@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyengine import Tensor, dtypes, manual_seed, no_grad, origin
+from tinyengine import Tensor, dtypes, jit, manual_seed, no_grad, origin
 from tinyengine import hooks as hooks_module
 from tinyengine.node import Graph, toposort
-from tinyengine.tensor import core, random
+from tinyengine.tensor import core, force, random
 
 
 def ops(t: Tensor) -> list[str]:
@@ -58,6 +58,36 @@ def test_recorded_values_read_what_was_computed() -> None:
     h.realize()
     assert ops(y) == ["buffer", "const", "add"]
     np.testing.assert_allclose(y.numpy(), np.exp([1, 2]) + 1, rtol=1e-6)
+
+
+def test_graphs_are_searched_only_where_a_computed_node_is_in_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+    plain = force._substitute
+    monkeypatch.setattr(force, "_substitute", lambda changed: (searched.append(len(changed)), plain(changed)))
+    x = Tensor([1.0, 2.0], requires_grad=True)
+
+    def alone() -> None:
+        (x * 3).sum().item()
+
+    alone()  # the first time, the program that is compiled keeps the graph
+    searched.clear()
+    alone()
+    assert searched == []
+    h = x * 3
+    y = h + 1
+    h.realize()
+    assert searched == [1] and ops(y) == ["buffer", "const", "add"]
+
+
+def test_computed_tensors_are_not_looked_at_again() -> None:
+    core.prune()
+    before = len(core.live)
+    kept = [(Tensor([1.0]) + i).realize() for i in range(5)]
+    core.prune()
+    assert len(core.live) == before
+    kept[0].assign(kept[1])
+    assert len(core.live) == before + 1
+    kept[0].realize()
 
 
 def test_backward_goes_on_below_a_computed_value() -> None:
@@ -113,6 +143,26 @@ def test_values_recorded_before_an_assignment_read_the_old_content() -> None:
     np.testing.assert_array_equal(after.numpy(), [20, 30])
     np.testing.assert_array_equal(before.numpy(), [10, 20])
     np.testing.assert_array_equal(w.numpy(), [2, 3])
+
+
+def test_values_recorded_before_a_replayed_step_read_the_old_weights() -> None:
+    w = Tensor([1.0, 2.0], requires_grad=True)
+
+    @jit
+    def step(x: Tensor) -> Tensor:
+        w.assign(w - x)
+        return w.sum()
+
+    x = Tensor([1.0, 1.0])
+    step(x)
+    before = [w + i for i in range(3)]
+    loss = (w * w).sum()
+    loss.item()
+    step(x)
+    assert [t.tolist() for t in before] == [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
+    assert w.tolist() == [-1.0, 0.0]
+    with pytest.raises(RuntimeError, match="updated in place"):
+        loss.backward()
 
 
 def test_two_assignments_before_anything_is_computed() -> None:

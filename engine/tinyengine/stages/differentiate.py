@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tinyengine import hooks
 from tinyengine.node import Graph, Node
 from tinyengine.origin import Origin, user_line
 from tinyengine.stages import record
+from tinyengine.stages.graph_spec import SPEC
 from tinyengine.stages.record import Where
 
 # (forward node, its gradient, number of the operand, origin of the new nodes) -> gradient of that operand, or None: zero
@@ -317,13 +318,6 @@ def reason(rule: str) -> str:
     return known[rule]
 
 
-def _tied(g: Graph) -> Iterable[str]:
-    for n in g.nodes:
-        for o in n.origin:
-            if o.derivative and (o.forward is None or o.phase != "backward"):
-                yield f"{n!r}"
-
-
 def explain(g: Graph) -> str:
     """Each backward node with its rule, the reason, and the forward node's line."""
     lines = []
@@ -334,5 +328,4 @@ def explain(g: Graph) -> str:
     return "\n".join(lines)
 
 
-RUN = gradient
-SPEC = (*record.SPEC, ("Every backward node is tied to its forward node.", _tied))
+__all__ = ["RULES", "SPEC", "Derivative", "GradientError", "explain", "gradient", "reason"]

@@ -6,15 +6,15 @@ the origin of the new node, checks nothing that its caller has checked, and make
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from tinyengine import dtypes
 from tinyengine.dtypes import DType
 from tinyengine.node import Graph, Node, Shape
-from tinyengine.ops import ELEMENTWISE, OPS, REDUCE
 from tinyengine.origin import Origin
-from tinyengine.spec import Sentence, check
+from tinyengine.spec import check
+from tinyengine.stages.graph_spec import SPEC
 
 Where = tuple[Origin, ...]
 _new = tuple.__new__  # Node(...) goes through a Python-level __new__, which costs as much again
@@ -136,125 +136,6 @@ def assign(target: Node, value: Node, o: Where) -> Node:
 
 def contiguous(x: Node, o: Where) -> Node:
     return _new(Node, ("contiguous", x.dtype, x.shape, (x,), None, o))
-
-
-# The spec: what holds for every graph that was recorded (and after simplify, which may not break it).
-
-
-def _operands(g: Graph) -> Iterable[str]:
-    for n in g.nodes:
-        if n.op not in OPS:
-            yield f"{n!r}: {n.op} is not in the op table"
-        elif len(n.src) != OPS[n.op].arity:
-            yield f"{n!r} has {len(n.src)} operands, not {OPS[n.op].arity}"
-
-
-def _elementwise(g: Graph) -> Iterable[str]:
-    for n in g.nodes:
-        if n.op in ELEMENTWISE or n.op in ("assign", "contiguous"):
-            for s in n.src:
-                if s.shape != n.shape:
-                    yield f"{n!r} reads {s!r}"
-
-
-def _dtypes(g: Graph) -> Iterable[str]:
-    for n in g.nodes:
-        if n.op in ("cast", "const", "iota"):
-            continue
-        if n.op == "bitcast":
-            if n.dtype.itemsize != n.src[0].dtype.itemsize:
-                yield f"{n!r} reads {n.src[0]!r}"
-        elif n.op in COMPARE:
-            if n.dtype is not dtypes.bool_ or n.src[0].dtype is not n.src[1].dtype:
-                yield f"{n!r} compares {n.src[0].dtype} with {n.src[1].dtype}"
-        elif n.op == "where" and n.src[0].dtype is not dtypes.bool_:
-            yield f"{n!r} chooses by {n.src[0].dtype}"
-        else:
-            same = n.src[1:] if n.op == "where" else (n.src[0], *n.src[2:]) if OPS[n.op].family == "index" else n.src
-            for s in same:
-                if s.dtype is not n.dtype:
-                    yield f"{n!r} reads {s!r}"
-            if OPS[n.op].family == "index" and not n.src[1].dtype.is_int:
-                yield f"{n!r} is indexed by {n.src[1].dtype}"
-
-
-def _maps(g: Graph) -> Iterable[str]:
-    for n in g.nodes:
-        if OPS[n.op].family != "movement":
-            continue
-        s = n.src[0].shape
-        ok: bool
-        if n.op == "reshape":
-            ok = n.size == n.src[0].size
-        elif len(n.shape) != len(s):
-            ok = False
-        elif n.op == "permute":
-            ok = sorted(n.arg) == list(range(len(s))) and n.shape == tuple(s[a] for a in n.arg)
-        elif n.op == "expand":
-            ok = all(a in (1, b) for a, b in zip(s, n.shape, strict=True))
-        elif n.op == "slice":
-            ok = all(
-                m == 0 or (step >= 1 and start >= 0 and start + step * (m - 1) < k)
-                for (start, step), m, k in zip(n.arg, n.shape, s, strict=True)
-            )
-        elif n.op == "pad":
-            ok = all(
-                min(w) >= 0 and m == w[0] + k + w[1] + max(k - 1, 0) * w[2] for w, m, k in zip(n.arg, n.shape, s, strict=True)
-            )
-        elif n.op == "flip":
-            ok = n.shape == s and all(0 <= a < len(s) for a in n.arg)
-        else:
-            ok = _window_fits(n, s)
-        if not ok:
-            yield f"{n!r} of {list(s)}"
-
-
-def _window_fits(n: Node, s: Shape) -> bool:
-    axis, kaxis, stride, dilation = n.arg
-    inner, outer = (s, n.shape) if n.op == "window" else (n.shape, s)
-    if (
-        axis == kaxis
-        or stride < 1
-        or dilation < 1
-        or any(a != b for d, (a, b) in enumerate(zip(s, n.shape, strict=True)) if d != axis)
-    ):
-        return False
-    return 0 in outer or (outer[axis] - 1) * stride + (s[kaxis] - 1) * dilation < inner[axis]
-
-
-def _reduces(g: Graph) -> Iterable[str]:
-    for n in g.nodes:
-        if n.op in REDUCE:
-            s = n.src[0].shape
-            if not n.arg or len(set(n.arg)) < len(n.arg) or n.shape != tuple(1 if d in n.arg else k for d, k in enumerate(s)):
-                yield f"{n!r} of {list(s)}"
-
-
-def _effects(g: Graph) -> Iterable[str]:
-    targets: dict[int, Node] = {}
-    for n in g.nodes:
-        if n.op == "assign":
-            if n.src[0].op != "buffer":
-                yield f"{n!r} writes to {n.src[0]!r}"
-            elif targets.setdefault(id(n.src[0].arg), n) is not n:
-                yield f"{n!r} writes to {n.src[0].arg!r}, and so does {targets[id(n.src[0].arg)]!r}"
-
-
-def _origins(g: Graph) -> Iterable[str]:
-    for n in g.nodes:
-        if not n.origin:
-            yield f"{n!r}"
-
-
-SPEC: Sequence[Sentence] = (
-    ("Every node is a row of the op table, with that many operands.", _operands),
-    ("Elementwise operands have the shape of the result; broadcasting is an explicit expand.", _elementwise),
-    ("Operands have the dtype of the result, except for casts, comparisons, conditions and indices.", _dtypes),
-    ("Every movement op maps each output index to one input index, or to outside only where it pads.", _maps),
-    ("Reduced axes are listed once and stay with extent 1.", _reduces),
-    ("An assign writes to a buffer, and a graph holds at most one for each buffer.", _effects),
-    ("Every node knows where it came from.", _origins),
-)
 
 
 def run(roots: Iterable[Node]) -> Graph:

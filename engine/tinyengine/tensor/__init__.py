@@ -38,7 +38,7 @@ class Tensor(Autograd):
         o = here()
         d = core.dtype_of(dtype) if dtype is not None else None
         if isinstance(data, Tensor):
-            self.node = record.cast(data.node, d or data.dtype, o)
+            self.node = record.contiguous(data.node, o) if d is None or d is data.dtype else record.cast(data.node, d, o)
             self.flow = core.STOPPED if data.flow else core.NO_FLOW
         else:
             a = _array(data)
@@ -51,7 +51,8 @@ class Tensor(Autograd):
             self.node = record.buffer(Buffer.of(a, d), a.shape, o)
         if requires_grad:
             self.requires_grad = True
-        core.live.append(core._ref(self))
+        if self.node.op != "buffer":
+            core.live.append(core._ref(self))
 
     def cat(self: Any, *others: Any, dim: int = 0) -> Tensor:
         """Joined along `dim`: a.cat(b, dim=1), Tensor.cat(a, b, dim=1) or Tensor.cat([a, b], dim=1)."""

@@ -40,7 +40,7 @@ class Autograd(Functional):
         if self.flow == core.STOPPED or (self.flow == core.FLOWS and not self.is_leaf):
             if self.flow == core.FLOWS:
                 return
-            self.node = record.bitcast(self.node, self.dtype, here())  # a value of its own, which is differentiated no further
+            core.become(self, record.bitcast(self.node, self.dtype, here()))  # a value of its own, differentiated no further
         self.flow = core.FLOWS
         key = id(self)
         core.leaves[key] = weakref.ref(self, lambda _: core.leaves.pop(key, None))
@@ -209,7 +209,7 @@ class Autograd(Functional):
         if other.shape != self.shape or other.dtype is not self.dtype:
             given, wanted = f"{other.dtype}{list(other.shape)}", f"{self.dtype}{list(self.shape)}"
             raise RuntimeError(f"replace: got {given}, expected {wanted}\n  at {user_line()}")
-        self.node = other.node
+        core.become(self, other.node)
         return self  # type: ignore[return-value]
 
     def become(self, new: Tensor) -> Tensor:
@@ -222,7 +222,8 @@ class Autograd(Functional):
         if self.node.op in ("buffer", "assign"):
             force.assign(self, new.node)
         else:
-            self.node, self.flow = new.node, new.flow
+            self.flow = new.flow
+            core.become(self, new.node)
         return self  # type: ignore[return-value]
 
     def __iadd__(self, other: Any) -> Tensor:  # type: ignore[misc]

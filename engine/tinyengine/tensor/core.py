@@ -33,7 +33,7 @@ class _State:
 
 
 state = _State()
-live: list[weakref.ref[Base]] = []  # every tensor that may still be alive, in order of creation; see `alive`
+live: list[weakref.ref[Base]] = []  # every tensor that may still be alive and not computed, in order of creation; see `alive`
 leaves: dict[int, weakref.ref[Base]] = {}  # id(tensor) -> tensors with requires_grad=True
 _ref = weakref.ref
 _append = live.append
@@ -84,21 +84,30 @@ def make(node: Node, flow: int) -> Tensor:
     t.node = node
     t.flow = flow
     t.grad = None
-    _append(_ref(t))
-    if len(live) > state.prune_at:
-        prune()
+    if node.op != "buffer":
+        _append(_ref(t))
+        if len(live) > state.prune_at:
+            prune()
     return t  # type: ignore[no-any-return]
 
 
-def prune() -> None:
-    """Forget the tensors that have died."""
-    live[:] = [r for r in live if r() is not None]
-    state.prune_at = 2 * len(live) + 2000
+def become(t: Base, node: Node) -> None:
+    """Give a tensor another node."""
+    t.node = node
+    _append(_ref(t))
 
 
 def alive() -> list[Base]:
-    """Every tensor that somebody still holds."""
-    return [t for r in live if (t := r()) is not None]
+    """Every tensor that somebody still holds and that is not computed; the others are forgotten. Cheap when there are few."""
+    found = {id(t): t for r in live if (t := r()) is not None and t.node.op != "buffer"}
+    live[:] = [_ref(t) for t in found.values()]
+    state.prune_at = 2 * len(live) + 2000
+    return list(found.values())
+
+
+def prune() -> None:
+    """Forget the tensors that have died or are computed."""
+    alive()
 
 
 def settle(*xs: Base) -> tuple[int, tuple[Node, ...]]:
@@ -107,7 +116,7 @@ def settle(*xs: Base) -> tuple[int, tuple[Node, ...]]:
         return (STOPPED if any(x.flow for x in xs) else NO_FLOW), tuple([x.node for x in xs])
     for x in xs:
         if x.flow == STOPPED:
-            x.node = record.bitcast(x.node, x.node.dtype, here())
+            become(x, record.bitcast(x.node, x.node.dtype, here()))
             x.flow = NO_FLOW
     return (FLOWS if any(x.flow for x in xs) else NO_FLOW), tuple([x.node for x in xs])
 

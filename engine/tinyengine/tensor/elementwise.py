@@ -88,7 +88,7 @@ def pair(a: Any, b: Any, op: str, to_float: bool = False) -> tuple[Node, Node, i
 
 
 def binary(op: str, a: Any, b: Any) -> Tensor:
-    """`op` of two operands. The first lines are the short ways: two tensors of one dtype and shape, a float tensor and a number."""
+    """`op` of two operands. First the short ways: two tensors of one dtype and shape; a float tensor and a number."""
     kind = b.__class__
     if a.__class__ is kind:
         m, n = a.node, b.node
@@ -96,17 +96,16 @@ def binary(op: str, a: Any, b: Any) -> Tensor:
             flow = a.flow | b.flow
             if flow > core.state.limit:
                 flow, (m, n) = core.settle(a, b)
-            o = here(3)
             if op in _NO_GRADIENT:
-                return make(record.binary(op, m, n, o), core.NO_FLOW)
-            return make(_node(Node, (op, m.dtype, m.shape, (m, n), None, o)), flow)
+                return make(record.binary(op, m, n, here(3)), core.NO_FLOW)
+            return make(_node(Node, (op, m.dtype, m.shape, (m, n), None, here(3))), flow)
     elif kind is float or kind is int:
         m = a.node
         if m.dtype.kind == "float" and op not in _NO_GRADIENT:
             flow = a.flow
             if flow > core.state.limit:
                 flow, (m,) = core.settle(a)
-            o = here(3)
+            o: record.Where = here(3)
             c = _node(Node, ("const", m.dtype, m.shape, (), float(b), o))
             return make(_node(Node, (op, m.dtype, m.shape, (m, c), None, o)), flow)
     m, n, flow, o = pair(a, b, op)

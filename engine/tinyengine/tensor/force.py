@@ -11,7 +11,8 @@ import sys
 import weakref
 from collections.abc import Sequence
 
-from tinyengine.node import Node
+from tinyengine import dtypes
+from tinyengine.node import Node, toposort
 from tinyengine.origin import here, user_line
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import record
@@ -31,7 +32,7 @@ def realize(tensors: Sequence[Base], cause: str) -> None:
         return
     from tinyengine import realize as engine
 
-    before = [(t, t.node) for t in core.alive() if t.node.op != "buffer"]
+    before = [(t, t.node) for t in core.alive()]
     engine.realize([t for t in tensors if t.node.op != "buffer"], cause)
     _clock += 1
     changed: dict[Node, Node] = {}
@@ -49,13 +50,39 @@ def realize(tensors: Sequence[Base], cause: str) -> None:
     del before
     if changed:
         del t, old
-    # only `changed`, the loop's name, its pair and the argument of getrefcount hold a node that is in no other graph
+    # `changed`, and `history`, hold each node; one that is held more often is in another graph
     held = {id(old) for _, old in history}
-    shared = {old: new for old, new in changed.items() if sys.getrefcount(old) > 3 + (id(old) in held)}
+    counts = [c - (id(old) in held) for c, old in zip(_references(changed), changed, strict=True)]
     for memory, old in history:
         _history[memory] = (old, _clock)
-    if shared:
-        _substitute(shared)
+    if any([c > _ALONE for c in counts]):
+        _substitute(changed)
+
+
+def _references(nodes: dict[Node, Node]) -> list[int]:
+    return [sys.getrefcount(n) for n in nodes]
+
+
+_ALONE = _references({Node("const", dtypes.bool_, (), (), bool(i), ()): i for i in range(1)})[0]  # type: ignore[misc]
+
+
+def overwriting(memory: Sequence[Buffer]) -> None:
+    """A program that was compiled before is about to write this memory: recorded values that read it are computed first, and
+    histories that do are at an end."""
+    global _clock
+    recorded = core.alive()
+    if recorded:
+        written = set(map(id, memory))
+        reads: dict[Node, bool] = {}
+        for n in toposort([t.node for t in recorded]):
+            reads[n] = id(n.arg) in written if n.op == "buffer" else any([reads[s] for s in n.src])
+        stale = [t for t in recorded if reads[t.node]]
+        if stale:
+            realize(stale, "its memory is about to be overwritten")
+    if _history:
+        _clock += 1
+        for b in memory:
+            _overwritten[b] = _clock
 
 
 def _plain(n: Node) -> Node:
@@ -135,8 +162,8 @@ def assign(t: Base, value: Node) -> None:
     if t.node.op not in ("buffer", "assign"):
         realize([t], "assign")
     if t.node.op == "buffer":
-        t.node = record.assign(t.node, value, here())
+        core.become(t, record.assign(t.node, value, here()))
     elif t.node.op == "assign":
-        t.node = record.assign(t.node.src[0], value, here())
+        core.become(t, record.assign(t.node.src[0], value, here()))
     else:  # recorded inside jit: it has no memory yet
-        t.node = value
+        core.become(t, value)
