@@ -225,7 +225,7 @@ def save(machine: Machine) -> None:
 
 
 def measure() -> Machine:
-    """Run the probes (about a second, wants a quiet machine) and keep what they find. Raises RuntimeError without the llvm backend."""
+    """Run the probes (about a second, wants a quiet machine) and keep the result. RuntimeError without the llvm backend."""
     from tinyengine import probes
 
     return probes.measure()

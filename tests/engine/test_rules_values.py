@@ -289,6 +289,9 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
     "reduce-past-permute": ("close", [sum_permute_sum]),
     "reduce-past-reshape": ("close", [sum_reshape_sum]),
     "sum-of-expand": ("close", [expanded("sum", (0,)), expanded("sum", (0, 1, 2)), expanded("sum", (0, 2), I32)]),
+    "sum-of-negated": ("zero", [
+        one(lambda x: g.red("sum", neg(x), 1), low=2), one(lambda x: g.red("sum", neg(x), 0, 1), I32, low=2),
+    ]),
     "max-of-expand": ("bits", [expanded("max", (0,)), expanded("max", (0, 1))]),
     "split-large-reduction": ("close", [
         large("sum", 1 << 16, axes=(0,)), large("max", 64, 32, 64, axes=(0, 1, 2)), large("sum", 3, 3 << 15, axes=(1,)),

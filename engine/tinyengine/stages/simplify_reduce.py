@@ -88,6 +88,11 @@ def _sum_expand(n: Node) -> Node | None:
     return Node("mul", n.dtype, n.shape, (total, const(count, n.dtype, n.shape)), None, ())
 
 
+def _sum_neg(n: Node) -> Node | None:
+    (x,) = n.src
+    return Node("neg", n.dtype, n.shape, (reduced("sum", x.src[0], n.arg),), None, ()) if x.op == "neg" else None
+
+
 def _max_expand(n: Node) -> Node | None:
     (e,) = n.src
     if e.op != "expand":
@@ -121,6 +126,7 @@ RULES: tuple[Rule, ...] = (
     Rule("reduce-past-permute", "The same terms are combined, whatever order the axes have.", REDUCES, _past_permute),
     Rule("reduce-past-reshape", "Axes of extent 1 come and go; the same terms are combined.", REDUCES, _past_reshape),
     Rule("sum-of-expand", "n equal terms add up to n times the term, rounded once instead of n times.", ("sum",), _sum_expand),
+    Rule("sum-of-negated", "Every rounding is symmetric about 0, so the sign may wait for the sum.", ("sum",), _sum_neg),
     Rule("max-of-expand", "The maximum of equal terms is the term.", ("max",), _max_expand),
 )
 
