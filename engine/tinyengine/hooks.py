@@ -164,7 +164,7 @@ def publish(event: Event) -> None:
             try:
                 f(event)
             except Exception as e:
-                errors.append((event, e))
+                errors.append((event, e.with_traceback(None)))  # a traceback would keep the caller's tensors alive
                 del errors[:-100]
 
 
