@@ -28,7 +28,7 @@ from tinyengine import realize as engine
 from tinyengine.node import Graph, Node, toposort
 from tinyengine.pipeline import Lowered
 from tinyengine.runtime.buffer import Buffer, Placeholder
-from tinyengine.tensor import core
+from tinyengine.tensor import core, force
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -189,6 +189,7 @@ class jit(Generic[F]):
             from tinyengine.tensor import random
 
             buffers[slot] = Buffer.of(np.array(random.take(n), np.uint32), dtypes.uint32)
+        force.overwriting([r.src[0].arg for r in entry.roots if r.op == "assign"])
         memory = engine.run_roots(entry.lowered, entry.roots, buffers)
         tree, count = entry.tree
         for t, r, m in zip(entry.updates, entry.roots[count:], memory[count:], strict=True):
