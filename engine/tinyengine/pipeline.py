@@ -52,7 +52,11 @@ class Lowered:
         self.seconds: dict[str, float] = {}
 
     def _stage(
-        self, name: str, subject: Any, f: Callable[[], tuple[Any, Iterable[hooks.Decision]]], sentences: Sequence[spec.Sentence] = ()
+        self,
+        name: str,
+        subject: Any,
+        f: Callable[[], tuple[Any, Iterable[hooks.Decision]]],
+        sentences: Sequence[spec.Sentence] = (),
     ) -> Any:
         """Run one stage: publish its start, decisions and finish; keep its decisions and its time; check its spec."""
         if hooks.watching:
@@ -106,8 +110,9 @@ class Lowered:
     @cached_property
     def plan(self) -> Program:
         nests = tuple(Nest(k, n.values, n.in_place) for k, n in zip(self.scheduled, self.nests, strict=True))
+        g, buffers = self.simplified, self.buffers
         out: Program = self._stage(
-            "plan", nests, lambda: plan.run(self.simplified, nests, self.buffers, self.choices, self.machine)
+            "plan", nests, lambda: plan.run(g, nests, buffers, self.choices, self.machine), plan_spec.SPEC
         )
         return out
 

@@ -14,7 +14,7 @@ from tinyengine.program import Program
 from tinyengine.stages import fuse_spec, plan_spec
 from tinyengine.stages.fuse_groups import Fusion, Group
 
-from .graphs import buf, expand, ew, fused, matmul, num, reshape, softmax
+from .graphs import buf, ew, expand, fused, matmul, num, reshape, softmax
 from .test_plan import held, lowered
 
 rng = np.random.default_rng(0)
@@ -29,7 +29,10 @@ def fusion() -> Fusion:
 
 def copied(f: Fusion) -> list[Group]:
     """Groups that a test may break."""
-    return [dataclasses.replace(g, outputs=list(g.outputs), at=dict(g.at), inlined=list(g.inlined), also_stored=list(g.also_stored)) for g in f.groups]
+    return [
+        dataclasses.replace(g, outputs=[*g.outputs], at={**g.at}, inlined=[*g.inlined], also_stored=[*g.also_stored])
+        for g in f.groups
+    ]
 
 
 def consistent(f: Fusion, groups: list[Group]) -> Fusion:

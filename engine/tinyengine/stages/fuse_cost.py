@@ -127,7 +127,7 @@ class Costs:
         busy = [g for g in groups if contraction and g.contraction is not None and g.contraction is not n]
         if contraction and busy:
             out["inline"] = Option(0, "", "a kernel holds one matrix product or convolution")
-        elif n.is_reduce and evaluations > size and self.work(n) > 64:
+        elif n.is_reduce and evaluations > size and self.work(n) > 8:
             out["inline"] = Option(0, "", f"the reduction would run {evaluations / max(size, 1):.3g} times per result")
         elif uses >= fuser.MAX_USES:
             out["inline"] = Option(0, "", "it is used in too many different ways")

@@ -221,7 +221,8 @@ class _Builder:
             self.close(num)
         result, depth = self.let(n, ir.load(acc, ()), here=True)
         if n.op == "sum":
-            self.outside[result] = frozenset(c for c in self.zero_outside(value) if not index.variables(c) & set(inner[a] for a in n.arg))
+            own = {inner[a] for a in n.arg}
+            self.outside[result] = frozenset(c for c in self.zero_outside(value) if not index.variables(c) & own)
         return result, depth
 
     def _guarded(self, n: Node, idx: Expr, extent: int, mask: Expr | None) -> Expr:

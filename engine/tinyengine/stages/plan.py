@@ -26,7 +26,6 @@ from tinyengine.stages.plan_spec import ALIGN
 from tinyengine.stages.values import base
 
 
-
 @dataclass(eq=False)
 class _Step:
     """A kernel with the values behind its parameters, or a copy."""
