@@ -1,0 +1,239 @@
+"""The opencl backend: any device whose driver builds and runs a tiny kernel.
+
+Run here: PoCL on x86-64 CPUs, on the process's own memory and (tested on the same device) with copies. On a GPU the same programs run with
+copies, the driver choosing the size of work-groups; that path, and devices without float64 or fused multiply-add, have not been run on
+such a device.
+
+All kernels of a program are one cl.Program, equal kernels one function. A run queues everything in order and waits once. What is written in
+place is held back until all of it is queued: an interrupt before that leaves no update half done, and neither does a failed Check, because
+what follows it returns at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinyengine import dtypes, hooks
+from tinyengine.backends import BackendError, Times
+from tinyengine.backends import opencl_device as dev
+from tinyengine.backends.llvm import shared_memory
+from tinyengine.backends.opencl_device import Device, Memory
+from tinyengine.backends.opencl_module import Function, Source, identifier, program_text, source, uses_doubles
+from tinyengine.program import Program
+from tinyengine.runtime.buffer import Buffer
+from tinyengine.stages.emit import prepare
+from tinyengine.stages.expand import Expander
+
+ITEMS_PER_UNIT = 4  # work-items at once for each compute unit, where each needs scratch memory
+CANCELLED = -1
+
+
+@dataclass(eq=False)
+class _Step:
+    """One enqueue. `given`: (argument, slot) for the memory that the caller gives; `bound`: what these arguments hold now."""
+
+    kernel: Any
+    items: int
+    call: int
+    given: tuple[tuple[int, int], ...]
+    bound: list[Any] = field(default_factory=list)
+
+
+def expander(doubles: bool) -> Expander:
+    """Without float64, integers are divided as integers."""
+    e = Expander()
+    if not doubles:
+        for op in ("floordiv", "mod"):
+            e.table[op] = [x for x in e.table[op] if x.name not in ("divide-integers-as-floats", "remainder-as-floats")]
+    return e
+
+
+class OpenCLExecutable:
+    """A compiled Program. Not for two threads at once."""
+
+    def __init__(self, program: Program, device: Device) -> None:
+        self.program, self.device = program, device
+        began = time.perf_counter()
+        lower = expander(device.doubles)
+        codes = [prepare(c.kernel, shared_memory(program, c)) for c in program.calls]
+        self.messages: list[str] = []
+        in_place = {i for i, s in enumerate(program.slots) if s.role == "state"}
+        guarded = bool(in_place) or any(c.messages for c in codes)
+        known: dict[str, Source] = {}
+        names: set[str] = set()
+        self.sources: list[Source] = []
+        for code in codes:
+            found = known.get(code.symbol)
+            if found is None:
+                if not device.doubles and uses_doubles(code.kernel, lower):
+                    raise BackendError(f"kernel {code.kernel.name} needs float64, which {device.name} has not; use float32")
+                found = known[code.symbol] = source(code, _free(identifier(code.kernel.name), names), lower, guarded)
+            self.sources.append(found)
+        self._built = device.build(program_text(list(known.values()))) if known else None
+        self._memory: Memory = dev.SharedMemory(device) if device.shared else dev.CopiedMemory(device, program)
+        self._temporaries, self._arena = dev.temporaries(device, program)
+        self._status = Buffer(1, dtypes.int32, "status")
+        c = dev.cl()
+        if device.shared:
+            self._status_memory = dev.view(device, self._status)
+        else:
+            self._status_memory = c.Buffer(device.context, c.mem_flags.READ_WRITE, size=64)
+        self._guarded = guarded
+        self._scratch: Any = None
+        self._steps = self._prepare()
+        self._first_write = next((n for n, s in enumerate(self._steps) if in_place & self._outputs(s.call)), len(self._steps))
+        if hooks.watching:
+            spent = (time.perf_counter() - began) / max(1, len(known))
+            for x in known.values():
+                hooks.publish(hooks.KernelEmitted("opencl", x.code.kernel, x.text(), spent, False))
+
+    def _outputs(self, call: int) -> set[int]:
+        c = self.program.calls[call]
+        return {s for p, s in zip(c.kernel.params, c.slots, strict=True) if p.name in c.kernel.outputs}
+
+    def _prepare(self) -> list[_Step]:
+        """Kernels with everything set that is the same in each run."""
+        c = dev.cl()
+        steps: list[tuple[_Step, Function]] = []
+        for n, (call, s) in enumerate(zip(self.program.calls, self.sources, strict=True)):
+            first = len(self.messages) + 1
+            self.messages += s.code.messages
+            for f in s.functions:
+                kernel = c.Kernel(self._built, f.name)
+                given = []
+                for at, p in enumerate(f.params):
+                    slot = call.slots[p]
+                    if slot < self.program.given:
+                        given.append((at, slot))
+                    else:
+                        kernel.set_arg(at, self._temporaries[slot - self.program.given])
+                at = len(f.params)
+                if f.guarded:
+                    kernel.set_arg(at, self._status_memory)
+                    at += 1
+                if f.checks:
+                    kernel.set_arg(at, dtypes.int32.numpy.type(first))
+                step = _Step(kernel, self._items(f), n, tuple(given), [None] * len(given))
+                steps.append((step, f))
+        nbytes = max([s.items * f.scratch_bytes for s, f in steps], default=0)
+        if nbytes:
+            self._scratch = c.Buffer(self.device.context, c.mem_flags.READ_WRITE, size=nbytes)
+            for s, f in steps:
+                if f.scratch_bytes:
+                    s.kernel.set_arg(s.kernel.num_args - 1, self._scratch)
+        return [s for s, _ in steps]
+
+    def _items(self, f: Function) -> int:
+        trips = f.part.trips
+        return min(trips, ITEMS_PER_UNIT * self.device.units) if f.scratch_bytes else trips
+
+    def run(self, buffers: Sequence[Buffer], clocks: bool = False) -> Times | None:
+        """Run all kernels on `buffers`, memory for the first `program.given` slots. Raises ValueError for a wrong number of buffers,
+        IndexError with the message of a failed Check, KeyboardInterrupt when interrupted; nothing is written in place after either
+        unless all of it is. With `clocks`, times by the device's clock; a kernel of several parts lasts from the first to the last."""
+        if len(buffers) != self.program.given:
+            raise ValueError(f"program {self.program.name} takes {self.program.given} buffers, {len(buffers)} were given")
+        if not self._steps:
+            return Times((), ()) if clocks else None
+        c, queue = dev.cl(), self.device.queue(clocks)
+        self._memory.before(queue, buffers)
+        if self._guarded:
+            self._status.array[0] = 0
+            if not self.device.shared:
+                c.enqueue_copy(queue, self._status_memory, self._status.array, is_blocking=False)
+        events = self._enqueue(queue, buffers)
+        try:
+            if self._guarded and not self.device.shared:
+                c.enqueue_copy(queue, self._status.array, self._status_memory, is_blocking=False)
+        finally:  # whatever interrupts, nothing runs on after this call
+            self._memory.after(queue, buffers)
+        if self._guarded and self._status.array[0]:
+            raise IndexError(self.messages[int(self._status.array[0]) - 1])
+        return self._times(events) if clocks else None
+
+    def _enqueue(self, queue: Any, buffers: Sequence[Buffer]) -> list[Any]:
+        c, bind = dev.cl(), self._memory.bind
+        local = (1,) if self.device.cpu else None
+        memory = [bind(i, b) for i, b in enumerate(buffers)]
+        events: list[Any] = []
+        gate: Any = None
+        try:
+            for n, s in enumerate(self._steps):
+                for k, (at, slot) in enumerate(s.given):
+                    if s.bound[k] is not memory[slot]:
+                        s.kernel.set_arg(at, memory[slot])
+                        s.bound[k] = memory[slot]
+                wait = None
+                if n == self._first_write:
+                    gate = c.UserEvent(self.device.context)
+                    wait = [gate]
+                events.append(c.enqueue_nd_range_kernel(queue, s.kernel, (s.items,), local, wait_for=wait))
+        except BaseException:
+            # nothing has been written in place: what waits behind the gate returns at once when it opens
+            self._cancel()
+            if gate is not None:
+                gate.set_status(c.command_execution_status.COMPLETE)
+            queue.finish()
+            raise
+        if gate is not None:
+            gate.set_status(c.command_execution_status.COMPLETE)
+            queue.flush()
+        return events
+
+    def _cancel(self) -> None:
+        self._status.array[0] = CANCELLED
+        if self._guarded and not self.device.shared:
+            aside = dev.cl().CommandQueue(self.device.context, self.device.handle)
+            dev.cl().enqueue_copy(aside, self._status_memory, self._status.array, is_blocking=True)
+
+    def _times(self, events: Sequence[Any]) -> Times:
+        began = events[0].profile.queued
+        starts: list[float] = [0.0] * len(self.program.calls)
+        ends = list(starts)
+        for s, e in zip(reversed(self._steps), reversed(events), strict=True):
+            starts[s.call] = (e.profile.start - began) * 1e-9
+            ends[s.call] = max(ends[s.call], (e.profile.end - began) * 1e-9)
+        return Times(tuple(starts), tuple(e - s for s, e in zip(starts, ends, strict=True)))
+
+    def source(self, call: int) -> str:
+        """OpenCL C, with the helpers that this kernel uses; `#line N` says that what follows does line N of the kernel's text."""
+        return self.sources[call].text()
+
+    def assembly(self, call: int) -> str:
+        """Empty: OpenCL does not define one."""
+        return ""
+
+
+def _free(name: str, taken: set[str]) -> str:
+    out, n = name, 1
+    while out in taken:
+        n += 1
+        out = f"{name}__{n}"
+    taken.add(out)
+    return out
+
+
+class OpenCLBackend:
+    """`copies`: use memory of the device's own even where the device can work on the process's memory."""
+
+    name = "opencl"
+
+    def __init__(self, copies: bool = False) -> None:
+        self.copies = copies
+
+    def available(self) -> str:
+        """Empty when some device built and ran a tiny kernel, else one sentence that says why none did."""
+        return dev.find().why
+
+    def device(self) -> Device:
+        found = dev.find()
+        if found.device is None:
+            raise BackendError(f"backend 'opencl' cannot be used here: {found.why}")
+        return found.device if not self.copies else dev.with_copies(found.device)
+
+    def compile(self, program: Program) -> OpenCLExecutable:
+        """Raises BackendError for a kernel that needs float64 on a device that has none."""
+        return OpenCLExecutable(program, self.device())

@@ -1,0 +1,263 @@
+"""OpenCL devices: which one works here, and memory on it. pyopencl is imported on first use.
+
+A device is chosen by what it does, never by its name: the first on which a tiny kernel builds, runs and gives the right numbers. Some
+drivers list devices for which they cannot compile; those are passed over, and their error is what `Found.why` says.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinyengine.program import Program
+from tinyengine.runtime.buffer import Buffer
+
+PROBE = """
+kernel void probe(global const float* x, global float* out) {
+  long i = (long)get_global_id(0) * 4;
+  vstore4(fma(vload4(0, x + i), (float4)(2.0f), (float4)(1.0f)), 0, out + i);
+}
+"""
+OPTIONS = ("-cl-std=CL1.2",)
+_LANES = 4
+
+
+@functools.cache
+def cl() -> Any:
+    """The module pyopencl. Raises ImportError where it is missing."""
+    import pyopencl
+
+    return pyopencl
+
+
+@dataclass(eq=False)
+class Device:
+    """A device that passed the probe. `shared`: it works on the process's own memory, without copies; `doubles`: it has float64;
+    `cpu`: work-items are iterations of a thread, so that one at a time is right; `units`: compute units."""
+
+    handle: Any
+    context: Any
+    name: str
+    shared: bool
+    doubles: bool
+    cpu: bool
+    units: int
+    align: int
+    options: tuple[str, ...]
+    queues: dict[bool, Any] = field(default_factory=dict)
+
+    def queue(self, clocks: bool) -> Any:
+        """An in-order queue; with `clocks` one whose events carry times."""
+        if clocks not in self.queues:
+            kind = cl().command_queue_properties.PROFILING_ENABLE if clocks else 0
+            self.queues[clocks] = cl().CommandQueue(self.context, self.handle, properties=kind)
+        return self.queues[clocks]
+
+    def build(self, text: str) -> Any:
+        """A built cl.Program. The binaries are kept on disk by pyopencl, or by the driver. Raises pyopencl.RuntimeError with the
+        compiler's log."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks of the compiler
+            return cl().Program(self.context, text).build(options=list(self.options), devices=[self.handle])
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The chosen device, or why there is none; `refused`: what was passed over, with the reason."""
+
+    device: Device | None
+    why: str
+    refused: tuple[str, ...]
+
+
+@functools.cache
+def find() -> Found:
+    """The first device of the first platform that passes the probe."""
+    try:
+        platforms = cl().get_platforms()
+    except ImportError as e:
+        return Found(None, f"pyopencl is not installed ({e}).", ())
+    except Exception as e:  # the loader raises when it knows of no driver
+        return Found(None, f"no OpenCL driver is installed ({first_line(e)}).", ())
+    refused: list[str] = []
+    for p in platforms:
+        try:
+            devices = p.get_devices()
+        except Exception as e:
+            refused.append(f"{p.name.strip()}: {first_line(e)}")
+            continue
+        for d in devices:
+            label = f"{d.name.strip()} of {p.name.strip()}"
+            try:
+                return Found(probe(d, label), "", tuple(refused))
+            except Exception as e:
+                refused.append(f"{label}: {first_line(e)}")
+    if not refused:
+        return Found(None, "no OpenCL driver lists a device.", ())
+    return Found(None, f"no OpenCL device could build and run a tiny kernel ({'; '.join(refused)}).", tuple(refused))
+
+
+def first_line(e: BaseException) -> str:
+    lines = [x.strip() for x in str(e).splitlines() if x.strip()]
+    errors = [x for x in lines if "error:" in x]
+    return (errors or lines or [type(e).__name__])[0][:200]
+
+
+def probe(handle: Any, label: str) -> Device:
+    """`handle` as a Device. Raises what the driver raises, or RuntimeError when the numbers are wrong."""
+    c = cl()
+    context = c.Context([handle])
+    config = int(handle.single_fp_config)
+    exact = int(c.device_fp_config.CORRECTLY_ROUNDED_DIVIDE_SQRT)
+    options = OPTIONS + (("-cl-fp32-correctly-rounded-divide-sqrt",) if config & exact else ())
+    cpu = bool(int(handle.type) & int(c.device_type.CPU))
+    d = Device(
+        handle, context, label, False, "cl_khr_fp64" in handle.extensions.split(), cpu, int(handle.max_compute_units),
+        max(1, int(handle.mem_base_addr_align) // 8), options,
+    )  # fmt: skip
+    kernel = c.Kernel(d.build(PROBE), "probe")
+    _try(d, kernel, False)
+    if cpu:
+        try:
+            _try(d, kernel, True)
+            d.shared = True
+        except Exception:
+            d.shared = False
+    return d
+
+
+def _try(d: Device, kernel: Any, shared: bool) -> None:
+    """Run the probe twice on memory that changes in between, in the way in which programs will use it."""
+    c, q = cl(), d.queue(False)
+    n = 16 * _LANES
+    x, out = np.zeros(n, np.float32), np.zeros(n, np.float32)
+    flags = c.mem_flags.READ_WRITE
+    if shared:
+        a, b = (c.Buffer(d.context, flags | c.mem_flags.USE_HOST_PTR, hostbuf=v) for v in (x, out))
+    else:
+        a, b = (c.Buffer(d.context, flags, size=x.nbytes) for _ in range(2))
+    kernel.set_args(a, b)
+    for start in (0.0, 100.0):
+        x[:] = np.arange(n, dtype=np.float32) + np.float32(start)
+        if not shared:
+            c.enqueue_copy(q, a, x)
+        c.enqueue_nd_range_kernel(q, kernel, (n // _LANES,), (1,) if d.cpu else None)
+        q.finish()
+        if not shared:
+            c.enqueue_copy(q, out, b)
+        if not np.array_equal(out, 2 * x + 1):
+            raise RuntimeError("the tiny kernel gave wrong numbers")
+
+
+# ---- memory
+
+
+class Memory(Protocol):
+    """The memory of one program on a device: an object to pass to kernels for each slot that the caller gives."""
+
+    def bind(self, i: int, b: Buffer) -> Any:
+        """The device's memory for slot i, given as `b` in this run."""
+        ...
+
+    def before(self, queue: Any, buffers: Sequence[Buffer]) -> None:
+        """Bring the caller's values to the device."""
+        ...
+
+    def after(self, queue: Any, buffers: Sequence[Buffer]) -> None:
+        """Bring results back, waiting for them."""
+        ...
+
+
+_views: weakref.WeakKeyDictionary[Buffer, dict[int, Any]] = weakref.WeakKeyDictionary()
+
+
+def view(device: Device, b: Buffer) -> Any:
+    """The memory of `b` itself, as the device sees it; made once for each Buffer."""
+    if b.nbytes == 0:
+        return cl().Buffer(device.context, cl().mem_flags.READ_WRITE, size=64)
+    known = _views.setdefault(b, {})
+    if id(device) not in known:
+        flags = cl().mem_flags.READ_WRITE | cl().mem_flags.USE_HOST_PTR
+        known[id(device)] = cl().Buffer(device.context, flags, hostbuf=b.array)
+    return known[id(device)]
+
+
+class SharedMemory:
+    """The caller's buffers themselves; only for devices on which the probe saw this work."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def bind(self, i: int, b: Buffer) -> Any:
+        return view(self.device, b)
+
+    def before(self, queue: Any, buffers: Sequence[Buffer]) -> None:
+        """Nothing: they are the same memory."""
+
+    def after(self, queue: Any, buffers: Sequence[Buffer]) -> None:
+        queue.finish()
+
+
+class CopiedMemory:
+    """Memory of the device's own: what is read is copied there before each run, what is written is copied back after it."""
+
+    def __init__(self, device: Device, program: Program) -> None:
+        c = cl()
+        self.slots = program.slots[: program.given]
+        self.own = [c.Buffer(device.context, c.mem_flags.READ_WRITE, size=max(64, s.nbytes)) for s in self.slots]
+
+    def bind(self, i: int, b: Buffer) -> Any:
+        return self.own[i]
+
+    def before(self, queue: Any, buffers: Sequence[Buffer]) -> None:
+        for s, b, m in zip(self.slots, buffers, self.own, strict=True):
+            if s.role != "output" and s.nbytes:
+                cl().enqueue_copy(queue, m, b.array[: s.size], is_blocking=False)
+
+    def after(self, queue: Any, buffers: Sequence[Buffer]) -> None:
+        for s, b, m in zip(self.slots, buffers, self.own, strict=True):
+            if s.role != "input" and s.nbytes:
+                cl().enqueue_copy(queue, b.array[: s.size], m, is_blocking=False)
+        queue.finish()
+
+
+def temporaries(device: Device, program: Program) -> tuple[list[Any], Any]:
+    """(memory of each temporary slot, what has to be kept alive). One arena, cut where the device allows buffers to begin; else a
+    buffer for each."""
+    c = cl()
+    slots = program.slots[program.given :]
+    if not slots:
+        return [], None
+    if all(s.offset % device.align == 0 for s in slots):
+        size = max(64, max(s.offset + s.nbytes for s in slots))
+        if device.shared:
+            keep = Buffer(size, _bytes(), "arena")
+            arena = view(device, keep)
+        else:
+            keep = arena = c.Buffer(device.context, c.mem_flags.READ_WRITE, size=size)
+        parts: dict[tuple[int, int], Any] = {}
+        for s in slots:
+            key = (s.offset, max(1, s.nbytes))
+            if key not in parts:
+                parts[key] = arena.get_sub_region(s.offset, key[1]) if s.nbytes else c.Buffer(device.context, c.mem_flags.READ_WRITE, size=64)
+        return [parts[s.offset, max(1, s.nbytes)] for s in slots], (keep, arena)
+    own = [c.Buffer(device.context, c.mem_flags.READ_WRITE, size=max(64, s.nbytes)) for s in slots]
+    return own, own
+
+
+def _bytes() -> Any:
+    from tinyengine import dtypes
+
+    return dtypes.uint8
+
+
+@functools.cache
+def with_copies(device: Device) -> Device:
+    """The same device, on memory of its own."""
+    return replace(device, shared=False, queues={})

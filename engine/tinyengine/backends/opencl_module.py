@@ -1,0 +1,195 @@
+"""A kernel as OpenCL C functions, and several kernels as one program text.
+
+A kernel is one function per part (see `emit.split`). The iterations of a parallel loop are work-items; any number of them is right, since
+each takes every n-th iteration. Local buffers are private memory up to PRIVATE_BYTES in all; larger ones are a slice of `scratch` in global
+memory per work-item, so that no limit of a device applies and the launcher bounds how many work-items there are.
+
+`#line N` in front of a function's lines says that what follows does line N of the kernel's text (`loopnest.kernel_lines`, from 1), as
+debug information does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tinyengine import dtypes
+from tinyengine.backends import affine as af
+from tinyengine.backends import opencl_ops as ops
+from tinyengine.backends.opencl_ops import Helpers
+from tinyengine.backends.opencl_source import Writer
+from tinyengine.backends.opencl_values import Line, NotRegister, identifier
+from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Stmt, Store, load_index, stmt_exprs, walk
+from tinyengine.stages.emit import Code, Part, line_numbers, scratch_bytes
+from tinyengine.stages.expand import Expander
+
+PRIVATE_BYTES = 16 << 10
+PRAGMA = "#pragma OPENCL FP_CONTRACT OFF"
+DOUBLES = "#pragma OPENCL EXTENSION cl_khr_fp64 : enable"
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One part. `params`: positions of the kernel's parameters that it takes, in order; then come a status word and the number of the
+    first message (`checks`), or the status word alone (`guarded`), then scratch if `scratch_bytes`, per work-item, is not 0."""
+
+    name: str
+    part: Part
+    params: tuple[int, ...]
+    checks: bool
+    guarded: bool
+    scratch_bytes: int
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The functions of one kernel and the helpers that they call."""
+
+    code: Code
+    functions: tuple[Function, ...]
+    helpers: Helpers
+    doubles: bool
+
+    def text(self) -> str:
+        return program_text([self])
+
+
+def program_text(sources: Sequence[Source]) -> str:
+    """One translation unit."""
+    helpers = Helpers()
+    for s in sources:
+        helpers |= s.helpers
+    out = [PRAGMA] + ([DOUBLES] if any(s.doubles for s in sources) else [])
+    out += ["", *(text + "\n" for text in helpers.values())]
+    for s in sources:
+        for f in s.functions:
+            at = 0
+            for line in f.lines:
+                if line.number and line.number != at:
+                    at = line.number
+                    out.append(f"#line {at}")
+                out.append(line.text)
+            out.append("")
+    return "\n".join(out)
+
+
+def uses_doubles(kernel: Kernel, lower: Expander) -> bool:
+    """Whether a device without float64 cannot run it."""
+    if any(p.dtype is dtypes.float64 for p in kernel.params):
+        return True
+    seen: set[Expr] = set()
+    for s in walk(kernel.body):
+        if isinstance(s, Alloc) and s.buf.dtype is dtypes.float64:
+            return True
+        for root in stmt_exprs(s):
+            for e in af.order(lower(root), seen):
+                seen.add(e)
+                if e.dtype is dtypes.float64:
+                    return True
+    return False
+
+
+def source(code: Code, name: str, lower: Expander, guarded: bool) -> Source:
+    """`name` is that of the first function. `guarded`: return at once when the status word is set, be it by a failed Check or by an
+    interrupt: nothing is written in place after either."""
+    helpers = Helpers()
+    numbers = line_numbers(code.kernel)
+    names = [name if i == 0 else f"{name}_{i + 1}" for i in range(len(code.parts))]
+    functions = tuple(_function(code, part, n, helpers, lower, numbers, guarded) for part, n in zip(code.parts, names, strict=True))
+    return Source(code, functions, helpers, uses_doubles(code.kernel, lower))
+
+
+def _function(code: Code, part: Part, name: str, helpers: Helpers, lower: Expander, numbers: dict[int, int], guarded: bool) -> Function:
+    """Register buffers that turn out not to be registers are tried again as arrays."""
+    widths: dict[str, set[int]] = {}
+    for buf, lanes in accesses(part):
+        if buf.space == "register":
+            widths.setdefault(buf.name, set()).add(lanes)
+    in_memory = frozenset(n for n, w in widths.items() if len(w) > 1)
+    while True:
+        w = Writer(helpers, lower, numbers, in_memory)
+        w.widths = {n: min(x) for n, x in widths.items()}
+        try:
+            return _try_function(code, part, name, w, guarded)
+        except NotRegister as e:
+            assert e.name not in in_memory, e.name
+            in_memory |= {e.name}
+
+
+def _try_function(code: Code, part: Part, name: str, w: Writer, guarded: bool) -> Function:
+    body, kernel = part.body, code.kernel
+    used = {buf.name for buf, _ in accesses(part)}
+    params = tuple(i for i, p in enumerate(kernel.params) if p.name in used)
+    written = {code.aliases.get(s.buf.name, s.buf.name) for s in walk(body) if isinstance(s, (Store, Accumulate))}
+    signature = []
+    for i in params:
+        p = kernel.params[i]
+        shared = code.aliases.get(p.name, p.name)
+        alone = sum(code.aliases.get(kernel.params[j].name, kernel.params[j].name) == shared for j in params) == 1
+        text = w.fresh(p.name)
+        w.places[p.name] = (text, "global")
+        const = "" if shared in written else "const "
+        signature.append(f"global {const}{ops.MEMORY[p.dtype.name]}* {'restrict ' if alone else ''}{text}")
+    w.messages, w.in_scratch = code.messages, scratch_bytes(body) > PRIVATE_BYTES
+    w.summands, w.needed = uses_of_names(body)
+    checks = _has_checks(part)
+    if guarded:
+        signature.append("global int* restrict status")
+        w.put("if (*status) return;")
+    if checks:
+        signature.append("int first")
+    start = len(w.lines)
+    loop = part.loop
+    if loop is not None:
+        w.number = w.numbers.get(id(loop), 0)
+        step = "(long)get_global_id(0)" + (f" * {loop.step}" if loop.step != 1 else "")
+        stride = "(long)get_global_size(0)" + (f" * {loop.step}" if loop.step != 1 else "")
+        w.counted(loop, step if loop.start == 0 else f"{loop.start} + {step}", stride)
+    else:
+        w.block(body)
+    head = []
+    if w.scratch_bytes:
+        signature.append("global uchar* restrict scratch")
+        head.append(Line(f"  global uchar* mine = scratch + get_global_id(0) * {w.scratch_bytes};", 1))
+    lines = [Line(f"kernel void {name}({', '.join(signature)}) {{", 1), *w.lines[:start], *head, *w.lines[start:], Line("}", 1)]
+    return Function(name, part, params, checks, guarded, w.scratch_bytes, tuple(lines))
+
+
+def _has_checks(part: Part) -> bool:
+    return any(isinstance(s, Check) for s in walk(part.body))
+
+
+def accesses(part: Part) -> Iterable[tuple[Buf, int]]:
+    """(buffer, lanes of its index) of every access."""
+    seen: set[Expr] = set()
+    for s in walk(part.body):
+        if isinstance(s, (Store, Accumulate)):
+            yield s.buf, max([i.lanes for i in s.index] + [1])
+        for root in stmt_exprs(s):
+            for e in af.order(root, seen):
+                seen.add(e)
+                if e.op == "load":
+                    yield e.arg, max([i.lanes for i in load_index(e)] + [1])
+
+
+def uses_of_names(body: Iterable[Stmt]) -> tuple[frozenset[str], frozenset[str]]:
+    """(names that are added to something as they are, names that are used in any other way)."""
+    summands: set[str] = set()
+    needed: set[str] = set()
+    seen: set[Expr] = set()
+    for s in walk(tuple(body)):
+        roots = stmt_exprs(s)
+        if isinstance(s, Accumulate) and s.op == "add" and s.value.op == "name":
+            summands.add(s.value.arg)
+            roots = tuple(r for r in roots if r is not s.value)
+        for root in roots:
+            for e in af.order(root, seen):
+                if e.op == "name":
+                    needed.add(e.arg)
+                else:
+                    seen.add(e)
+    return frozenset(summands), frozenset(needed)
+
+
+__all__ = ["Function", "Source", "identifier", "program_text", "source", "uses_doubles"]
