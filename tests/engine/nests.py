@@ -137,8 +137,8 @@ def softmax(rows: int, n: int) -> Kernel:
 
 
 def matmul(M: int, N: int, K: int, rows: int = 6, vectors: int = 4) -> Kernel:
-    """C = A @ B: a packed panel of B in local memory, a tile of `rows` x `vectors` register accumulators, exact tail of rows, and the
-    epilogue relu(C + bias). N is a multiple of 16 * vectors."""
+    """C = A @ B: a packed panel of B in local memory, a tile of `rows` x `vectors` register accumulators, exact tail of rows,
+    and the epilogue relu(C + bias). N is a multiple of 16 * vectors."""
     P = vectors * W
     assert N % P == 0
     A, B, bias, C = Buf("A", float32, (M, K)), Buf("B", float32, (K, N)), Buf("bias", float32, (N,)), Buf("C", float32, (M, N))
@@ -168,7 +168,7 @@ def matmul(M: int, N: int, K: int, rows: int = 6, vectors: int = 4) -> Kernel:
 
 
 def conv(images: int, size: int, inputs: int, outputs: int) -> Kernel:
-    """3 x 3 convolution with padding 1: each image is copied into a local buffer with a border of zeros; the taps are unrolled."""
+    """3 x 3 convolution with padding 1: each image is copied into a local buffer with a border of zeros; unrolled taps."""
     x = Buf("x", float32, (images, inputs, size, size))
     w = Buf("w", float32, (outputs, inputs, 3, 3))
     y = Buf("y", float32, (images, outputs, size, size))
@@ -183,7 +183,14 @@ def conv(images: int, size: int, inputs: int, outputs: int) -> Kernel:
     o, ci, kh, kw, t = var("o", 0, outputs - 2), var("ci", 0, inputs - 1), var("kh", 0, 2), var("kw", 0, 2), var("t", 0, 1)
     at = (t, ramp(index(0), W))
     product = mul(load(w, (add(o, t), ci, kh, kw)), load(pad, (ci, add(h, kh), add(ramp(b, W), kw))))
-    taps = Loop(kh, 0, 3, 1, (Loop(kw, 0, 3, 1, (Loop(t, 0, 2, 1, (Accumulate(acc, at, "add", product),), "unroll"),), "unroll"),), "unroll")
+    taps = Loop(
+        kh,
+        0,
+        3,
+        1,
+        (Loop(kw, 0, 3, 1, (Loop(t, 0, 2, 1, (Accumulate(acc, at, "add", product),), "unroll"),), "unroll"),),
+        "unroll",
+    )
     compute = Loop(o, 0, outputs, 2, (Loop(h, 0, size, 1, (Loop(b, 0, size, W, (
         Alloc(acc, 0.0),
         Loop(ci, 0, inputs, 1, (taps,), reduce=True),

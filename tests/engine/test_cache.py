@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.engine import hand_kernels as nests
+from tests.engine import nests
 from tinyengine import hooks
 from tinyengine.backends import llvm_code
 from tinyengine.backends.llvm import LLVMBackend
@@ -258,7 +258,7 @@ def test_an_entry_that_names_the_wrong_object_is_recompiled(folder, events):
 
 SCRIPT = """
 import numpy as np
-from tests.engine import hand_kernels as nests
+from tests.engine import nests
 from tinyengine import hooks
 seen = []
 hooks.subscribe(seen.append, hooks.CacheHit, hooks.CacheMiss)

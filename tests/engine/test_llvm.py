@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from tests.engine import hand_kernels as nests
-from tests.engine.hand_kernels import W, add, below, mul, run, times
+from tests.engine import nests
+from tests.engine.nests import W, add, below, mul, run, times
 from tinyengine import dtypes
 from tinyengine.backends.llvm import LLVMBackend
 from tinyengine.dtypes import bool_, float16, float32, float64, int8, int32, int64, uint8, uint32

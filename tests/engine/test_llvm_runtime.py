@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.engine import hand_kernels as nests
-from tests.engine.hand_kernels import W, add, mul
+from tests.engine import nests
+from tests.engine.nests import W, add, mul
 from tests.engine.test_llvm import gather
 from tinyengine.backends import llvm_code
 from tinyengine.backends.llvm import LLVMBackend

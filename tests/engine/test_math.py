@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.engine import hand_kernels as nests
+from tests.engine import nests
 from tinyengine import dtypes
 from tinyengine.backends.llvm import LLVMBackend
 from tinyengine.backends.reference import ReferenceBackend
