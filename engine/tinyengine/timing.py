@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from tinyengine.dtypes import DType
-from tinyengine.footprint import accesses, affine, positional
+from tinyengine.footprint import LANE, accesses, affine, positional
 from tinyengine.loopnest import (
     Accumulate,
     Alloc,
@@ -243,7 +243,7 @@ def lane_stride(buf: Buf, at: tuple[Expr, ...]) -> int | None:
             a = affine(e)
             if a is None:
                 return None
-            total += a.get("<lane>", 0) * stride
+            total += a.get(LANE, 0) * stride
     return total
 
 

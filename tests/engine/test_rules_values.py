@@ -294,8 +294,8 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
     ]),
     "max-of-expand": ("bits", [expanded("max", (0,)), expanded("max", (0, 1))]),
     "split-large-reduction": ("close", [
-        large("sum", 1 << 16, axes=(0,)), large("max", 64, 32, 64, axes=(0, 1, 2)), large("sum", 3, 3 << 15, axes=(1,)),
-        large("sum", 640, 5, 64, axes=(0, 2)),
+        large("sum", 1 << 16, axes=(0,)), large("max", 64, 32, 64, axes=(0, 1, 2)), large("sum", 1, 3 << 15, axes=(1,)),
+        large("sum", 640, 1, 128, axes=(0, 2)),
     ]),
     "merge-equal": ("bits", [
         pair(lambda a, b: g.ew("sub", g.ew("add", a, b), g.ew("add", b, a))),
@@ -396,3 +396,14 @@ def test_the_machine_decides_the_splitting() -> None:
     assert [n.shape for n in many if n.op == "contiguous"] == [(32, 1)] and decisions[0].verdict == "split in 32"
     assert many.nodes[decisions[0].subject[0]].op == "sum" and decisions[0].numbers["parts"] == 32
     assert len(alone) == 2 and refusals[0].verdict == "one reduction" and "one core" in refusals[0].reason
+
+
+SPLITS = [(2, 2, False), (3, 2, False), (1, 2, True), (17, 16, True), (13, 16, False)]
+
+
+@pytest.mark.parametrize(("results", "cores", "split"), SPLITS)
+def test_results_that_keep_the_cores_busy_are_not_split(results: int, cores: int, split: bool) -> None:
+    graph = Graph([with_origins(large("sum", results, 1 << 16, axes=(1,))(np.random.default_rng(0)))])
+    out, (decision,) = simplify.run(graph, machine=replace(FIXTURE, cores=cores))
+    assert (len(out) > 2) == split == decision.verdict.startswith("split")
+    assert split or "cores busy" in decision.reason

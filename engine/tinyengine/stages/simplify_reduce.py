@@ -1,7 +1,6 @@
 """The rules of `simplify` for reductions, and `split-large-reduction`, which makes work for every core.
 
-Float sums and products promise no order of their terms: rules may combine terms in another order, never drop or invent one.
-A matrix product or convolution stays a reduction of its own: a sum over its results reads them, it does not compute them again."""
+Float sums and products promise no order of their terms: rules may combine terms in another order, never drop or invent one."""
 
 from __future__ import annotations
 
@@ -20,6 +19,7 @@ from tinyengine.stages.values import is_contraction
 REDUCES = tuple(REDUCE)
 SPLIT_SIZE = 1 << 16  # elements; below, one core is done before another has started on its part
 PART_SIZE = 1 << 13  # elements that a part has at least
+BUSY = 0.75  # share of the cores that must have work
 PARTS_PER_CORE = 4  # so that a core that is held up does not hold up the sum
 
 
@@ -144,16 +144,19 @@ def split_rule(graph: Graph, machine: Machine) -> tuple[Rule | None, Mapping[int
         if n.op not in REDUCE or not 0 < n.size < wanted:
             continue
         (x,) = n.src
-        axis, parts = _parts(x, n, wanted) if machine.cores > 1 and x.size >= SPLIT_SIZE else (0, 0)
+        busy = n.size / (-(-n.size // machine.cores) * machine.cores)  # the share of the cores that works, one result at a time
+        axis, parts = _parts(x, n, wanted) if busy < BUSY and x.size >= SPLIT_SIZE else (0, 0)
         if parts:
             plans[n.op, x.shape, n.shape] = (axis, parts)
             verdict = f"split in {parts}"
-            reason = f"{n.size} result(s) cannot keep {machine.cores} cores busy; {parts} partial results along axis {axis} can"
+            few = f"{n.size} result" + "s" * (n.size > 1)
+            reason = f"{few} would keep {busy:.0%} of {machine.cores} cores busy; {parts} parts along axis {axis} keep all"
             other = {"one reduction": "it would run on few of the cores"}
         else:
             verdict = "one reduction"
             reason = (
                 "there is one core" if machine.cores == 1
+                else f"{n.size} results keep {busy:.0%} of {machine.cores} cores busy" if busy >= BUSY
                 else f"{x.size} elements are done before a second core has begun" if x.size < SPLIT_SIZE
                 else "no axis divides evenly into parts that are large enough"
             )  # fmt: skip
