@@ -290,6 +290,9 @@ def test_nodes_know_their_place_in_the_network() -> None:
     assert modules(y) == ["", "net.inner.a", "net.inner.seq.0", "net.inner.seq.1", "net.inner", "net"]
     y.sum().backward()
     assert net.inner.a.weight.grad.node.origin[0].module == "net.inner.a"
+    pair = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    assert modules(pair(Tensor(draw((2, 4), -1, 1, 1)))) == ["", "pair.0", "pair.1"]
+    assert repr(pair) == "Sequential(\n  (0): Linear(in_features=4, out_features=4, bias=True)\n  (1): ReLU()\n)"
     layers = [nn.Linear(4, 4), nn.Linear(4, 4)]
     assert modules(Tensor(draw((2, 4), -1, 1, 1)).sequential(layers)) == ["", "layers.0", "layers.1"]
     assert modules(nn.Linear(4, 4)(Tensor(draw((2, 4), -1, 1, 1)))) == ["", "linear"]

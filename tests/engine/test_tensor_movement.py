@@ -49,6 +49,13 @@ MOVEMENT = [
         lambda x: Tensor.meshgrid(x[0, 0], x[0, :, 0])[1],
         lambda x: torch.meshgrid(x[0, 0], x[0, :, 0], indexing="ij")[1],
     ),
+    Case(
+        "rearrange",
+        lambda x: x.rearrange("a b (c d) -> (a c) d b", c=2),
+        lambda x: x.reshape(2, 3, 2, 2).permute(0, 2, 3, 1).reshape(4, 2, 3),
+    ),
+    Case("shrink_to", lambda x: x.shrink_to(1, None, 2), lambda x: x[:1, :, :2]),
+    Case("pad_to", lambda x: x.pad_to(2, 5, None), lambda x: F.pad(x, (0, 0, 0, 2))),
     Case("contiguous", lambda x: x.T.contiguous(), lambda x: x.permute(2, 1, 0).contiguous()),
 ]
 
@@ -56,6 +63,14 @@ MOVEMENT = [
 @pytest.mark.parametrize("case", MOVEMENT, ids=lambda c: c.name)
 def test_movement(case: Case) -> None:
     compare(case, draw((2, 3, 4), -2, 2, 1))
+
+
+@pytest.mark.parametrize(
+    "formula", ["a b -> a b", "a b c -> a b", "(a b) c -> a b c", "a a c -> a c", "a b (c d) -> a b c d", "a b c"]
+)
+def test_wrong_formulas_are_refused(formula: str) -> None:
+    with pytest.raises(RuntimeError, match="rearrange"):
+        Tensor.ones(2, 3, 4).rearrange(formula)
 
 
 REDUCE_SHAPES = st.sampled_from(

@@ -68,11 +68,16 @@ class Module:
         for p in self.parameters():
             p.grad = None
 
-    def __repr__(self) -> str:
+    def children(self) -> list[tuple[str, Module]]:
+        """(name, module) of the parts that are modules."""
         parts = [(k, v) for k, v in vars(self).items() if isinstance(v, Module)]
         for k, v in vars(self).items():
             if isinstance(v, (list, tuple)):
                 parts += [(f"{k}.{i}", m) for i, m in enumerate(v) if isinstance(m, Module)]
+        return parts
+
+    def __repr__(self) -> str:
+        parts = self.children()
         if not parts:
             return f"{type(self).__name__}({self.extra_repr()})"
         body = "\n".join(f"  ({k}): " + repr(v).replace("\n", "\n  ") for k, v in parts)
@@ -97,6 +102,9 @@ def _tracked(f: Any) -> Any:
     return call
 
 
+_entered: list[Module] = []  # the modules that are being called right now, innermost last
+
+
 class entered:
     """Nodes made inside belong to this module."""
 
@@ -110,13 +118,19 @@ class entered:
         if m._path is None:
             m._path = _find(m, sys._getframe(1))
         self.old = origin.enter(m._path)
+        _entered.append(m)
 
     def __exit__(self, *exc: object) -> None:
+        _entered.pop()
         origin.enter(self.old)
 
 
 def _find(module: Any, frame: FrameType | None) -> str:
     """The name under which the user's code knows this object."""
+    if _entered:
+        name = _part(_entered[-1], module)
+        if name:
+            return f"{_entered[-1]._path}.{name}"
     while frame is not None and not origin.is_user(frame.f_code):
         frame = frame.f_back
     if frame is None:

@@ -60,7 +60,7 @@ class Creation(Math):
     def ones_like(self, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
         return constant(1, self.shape, dtype or self.dtype, requires_grad)
 
-    empty_like = zeros_like
+    empty_like, const_like = zeros_like, full_like
 
     @staticmethod
     def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:

@@ -14,6 +14,7 @@ from tinyengine.tensor import core
 from tinyengine.tensor.casting import Casting
 from tinyengine.tensor.core import axes_of, axis_of, make
 from tinyengine.tensor.elementwise import choose
+from tinyengine.tensor.rearrange import rearrange
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -275,6 +276,21 @@ class Movement(Casting):
             raise RuntimeError(f"unfold: windows of {size} every {step} in an extent of {self.shape[d]}\n  at {user_line()}")
         flow, n = core.operand(self.unsqueeze(-1).expand((*self.shape, size)))
         return make(record.window(n, d, self.ndim, step, 1, here(2)), flow)
+
+    def rearrange(self, formula: str, **sizes: int) -> Tensor:
+        """Axes by name: x.rearrange('b (h d) t -> b h t d', h=4). Groups in parentheses are one axis; `sizes` gives what the
+        shape does not tell. RuntimeError when formula and shape do not fit."""
+        return rearrange(self, formula, sizes)
+
+    def shrink_to(self, *shape: Any) -> Tensor:
+        """The first elements of each axis; None keeps an axis."""
+        wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+        return self.shrink([None if s is None else (0, s) for s in wanted])
+
+    def pad_to(self, *shape: Any) -> Tensor:
+        """Zeros after the last elements, up to this shape; None keeps an axis."""
+        wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+        return self.pad([None if s is None else (0, s - k) for s, k in zip(wanted, self.shape, strict=True)])
 
     def tril(self, diagonal: int = 0) -> Tensor:
         """Zero above the diagonal of the last two axes."""
