@@ -377,3 +377,15 @@ def test_let_is_usable_from_both_parts_of_a_kernel():
     i = var("i", 0, 48)
     body = (Let("v", const(3.0, float32)), Loop(i, 0, 64, 16, (Store(y, (ramp(i, 16),), name("v", float32)),), "parallel"))
     assert (nests.run(Kernel("let", (y,), body, ("y",)))["y"] == 3).all()
+
+
+def test_a_program_does_not_keep_the_memory_of_its_last_run():
+    import weakref
+
+    p = nests.program(nests.chain(64))
+    e = LLVMBackend().compile(p)
+    memory = nests.buffers(p, {"x": np.ones(64)})
+    e.run(memory)
+    gone = weakref.ref(memory[1])
+    del memory
+    assert gone() is None

@@ -25,7 +25,7 @@ def emitter_version() -> str:
     """A hash of the source of everything that decides what a kernel's code is."""
     here = Path(__file__).parent
     names = ["affine.py", *(f"llvm_{n}.py" for n in ("ops", "memory", "store", "ir", "module", "jit")), "../stages/emit.py"]
-    names += ["../stages/expand.py", "../stages/expand_math.py", "../runtime/pool.ll"]
+    names += ["../stages/expand.py", "../stages/expand_math.py", "../runtime/pool.ll", "../ops.py", "../loopnest.py"]
     h = hashlib.sha256()
     for n in names:
         h.update((here / n).read_bytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ class NativeProgram:
         self._slots = Buffer(max(1, len(slots)), dtypes.uint64)
         self._block = Buffer(16, dtypes.int64)
         self._slots.array[: len(slots)] = slots
-        self._addresses = self._slots.array.data
+        self._addresses = self._slots.array.data.cast("B").cast("Q")
         block, at = self._block.array, 0
         for i, s in enumerate(steps):
             self._which.array[at : at + len(s.which)] = s.which
@@ -65,7 +66,7 @@ class NativeProgram:
         block[:] = 0
         block[0], block[1], block[2], block[4] = self._table.address, n, self._slots.address, first_write
         self._words = block.data
-        self._last: Sequence[Buffer] = ()
+        self._last: list[int] = []
 
     def _bind(self) -> None:
         """Take the process's pool: at the first run, after a fork, and after its thread count was changed."""
@@ -85,11 +86,11 @@ class NativeProgram:
         with threads.lock:
             if self._pool is None or self._pool is not threads.current():
                 self._bind()
-            if buffers != self._last:
-                addresses = self._addresses
-                for i in range(self.given):
-                    addresses[i] = buffers[i].address
-                self._last = list(buffers)
+            # addresses, not Buffers, are remembered: a program must not keep the memory of its last run alive
+            addresses = [b.address for b in buffers]
+            if addresses != self._last:
+                self._addresses[: self.given] = array("Q", addresses)
+                self._last = addresses
             words = self._words
             words[3] = self._clocks.address if clocks else 0
             words[8] = 0
