@@ -37,7 +37,7 @@ def layout(nodes: Nodes, drawn: Sequence[int], src: Sequence[Sequence[int]], hin
     """Positions of `drawn` (node ids, operands first). `src`: operands by position in `drawn`. `hint`: a layout to stay near."""
     place = {n: i for i, n in enumerate(drawn)}
     items, item_of = _items(nodes, drawn, src)
-    _rank_leaves(items, drawn, src, place, item_of)
+    _sink(items, drawn, src, place, item_of)
     ranks = _order(items, _link(items, drawn, src, place, item_of), hint, nodes)
     _straighten(items, ranks)
     out = Layout([None] * len(nodes), [None] * len(nodes), 0.0, 0.0)
@@ -98,19 +98,19 @@ def _nearest(nodes: Nodes, src: Sequence[int], above: list[int]) -> int:
     return above[0] if above else -1
 
 
-def _rank_leaves(
+def _sink(
     items: list[_Item], drawn: Sequence[int], src: Sequence[Sequence[int]], place: dict[int, int], item_of: list[int]
 ) -> None:
-    """Leaves stand right above their first user, not all at the top."""
-    first: dict[int, int] = {}
-    for p in range(len(drawn)):
-        user = items[item_of[p]]
-        for s in src[p]:
-            q = place[s]
-            if not src[q] and item_of[q] != item_of[p] and user.node == drawn[p]:
-                first[item_of[q]] = min(first.get(item_of[q], user.rank), user.rank)
-    for i, rank in first.items():
-        items[i].rank = max(rank - 1, 0)
+    """What is not on the longest way down stands right above its first user: weights and their views beside what reads them."""
+    users: list[set[int]] = [set() for _ in items]
+    for p, n in enumerate(drawn):
+        if items[item_of[p]].node == n:  # a folded node pulls nothing
+            for s in src[p]:
+                users[item_of[place[s]]].add(item_of[p])
+    for i in range(len(items) - 1, -1, -1):  # users come later
+        below = [items[u].rank for u in users[i] if u > i]
+        if below:
+            items[i].rank = max(items[i].rank, min(below) - 1)
 
 
 def _link(

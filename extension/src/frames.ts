@@ -58,6 +58,21 @@ export class Replay {
   }
 }
 
+/** The firings that led to `node`, newest first: what made it, what made the node that it replaced… As `tinyviz.frames.blame`. */
+export function blame(program: Program, node: number): [stage: number, frame: number][] {
+  const made = new Map<number, [number, number]>();
+  program.stages.forEach(({ frames }, stage) =>
+    frames.added.forEach((added, k) => added.forEach(each => made.has(each) || made.set(each, [stage, k]))));
+  const out: [number, number][] = [];
+  const seen = new Set<number>();
+  for (let at = made.get(node); at && !seen.has(node); at = made.get(node)) {
+    seen.add(node);
+    out.push(at);
+    node = program.stages[at[0]]!.frames.replaced[at[1]]!;
+  }
+  return out;
+}
+
 /** Whether a firing changed anything that is drawn. */
 export function changes(program: Program, stage: number, frame: number): boolean {
   const { replaced, by, added, removed } = program.stages[stage]!.frames;

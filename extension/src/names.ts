@@ -2,7 +2,7 @@
 
 import { numbers } from "./links";
 import type { Selection } from "./selection";
-import type { Program, Recording } from "./wire";
+import type { Decision, Program, Recording } from "./wire";
 
 /** "In [3]:12" */
 export function lineName({ lines, files }: Recording, line: number): string {
@@ -35,6 +35,12 @@ export function nodeText(program: Program, node: number, src: readonly number[])
   return `%${node} = ${op[node]}(${args}) : ${dtypeName(dtype[node])}[${shapeName(shape[node])}]`;
 }
 
+/** "%4 exp → %7 sum" where a decision is about nodes; else the engine's own words. */
+export function subjectName(program: Program, decision: Decision): string {
+  if (decision.nodes.length === 0) return decision.subject;
+  return decision.nodes.map(node => `%${node} ${nodeName(program, node)}`).join(" → ");
+}
+
 /** The kernel's number and what it does: "k3 matmul_relu". */
 export function kernelName({ kernels }: Program, kernel: number): string {
   const name = kernels[kernel]?.name ?? "?";
@@ -52,7 +58,10 @@ export function selectionName(recording: Recording, { kind, id }: Selection): st
   switch (kind) {
     case "node": return `%${second} ${nodeName(program, second)}`;
     case "firing": return `${program.stages[second]?.name ?? "?"} step ${third + 1}`;
-    case "decision": return `${program.decisions[second]?.kind ?? "decision"} ${program.decisions[second]?.subject ?? ""}`;
+    case "decision": {
+      const decision = program.decisions[second];
+      return decision ? `${decision.kind} ${subjectName(program, decision)}: ${decision.verdict}` : "decision";
+    }
     case "kernel": return kernelName(program, second);
     case "call": return `launch ${second} of ${kernelName(program, program.calls[second]?.kernel ?? -1)}`;
     case "slot": return `memory ${program.slots[second]?.name ?? "?"}`;

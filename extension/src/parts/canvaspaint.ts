@@ -4,8 +4,8 @@ import { cut, h } from "../dom";
 import { DARK } from "../links";
 import type { Category, Selectable } from "../wire";
 import { colorVariable } from "./head";
-import { curve, type Item, type Scene } from "./scene";
-import { edgeLit, isLit, type Light, type Painter, type Transform } from "./svgpaint";
+import { curve, type Edge, type Item, type Scene } from "./scene";
+import { edgeLit, isLit, isLong, type Light, type Painter, type Transform } from "./svgpaint";
 
 const NAMES = { back: "--tv-back", ink: "--tv-ink", faint: "--tv-faint", line: "--tv-line", accent: "--tv-accent", raised: "--tv-raised" };
 type Colors = Record<keyof typeof NAMES, string>;
@@ -97,21 +97,21 @@ export class CanvasPainter implements Painter {
   }
 
   private edges(context: CanvasRenderingContext2D, scene: Scene, colors: Colors, inView: (x: number, y: number, w: number, h: number) => boolean): void {
-    const lit: number[] = [];
+    const lit: Edge[] = [];
     context.beginPath();
-    scene.edges.forEach((edge, i) => {
+    for (const edge of scene.edges) {
       const [a, b] = [scene.items[edge.from]!, scene.items[edge.to]!];
-      if (!inView((a.x + b.x) / 2, (a.y + b.y) / 2, Math.abs(a.x - b.x) + a.w, Math.abs(a.y - b.y) + a.h)) return;
-      if (edgeLit(this.now.pinned, edge, scene)) lit.push(i);
-      else trace(context, a, b, edge.kind === "stub");
-    });
+      if (!inView((a.x + b.x) / 2, (a.y + b.y) / 2, Math.abs(a.x - b.x) + a.w, Math.abs(a.y - b.y) + a.h)) continue;
+      if (edgeLit(this.now.pinned, edge, scene)) lit.push(edge);
+      else if (!isLong(b.y - a.y, b.x - a.x) || this.transform.scale > 0.3) trace(context, a, b, edge);
+    }
     context.strokeStyle = colors.faint;
     context.globalAlpha = this.now.pinned.empty ? 0.5 : 0.25;
     context.lineWidth = 1;
     context.stroke();
     context.globalAlpha = 1;
     context.beginPath();
-    for (const i of lit) trace(context, scene.items[scene.edges[i]!.from]!, scene.items[scene.edges[i]!.to]!, false);
+    for (const edge of lit) trace(context, scene.items[edge.from]!, scene.items[edge.to]!, { ...edge, kind: "flow" });
     context.strokeStyle = colors.accent;
     context.lineWidth = 2;
     context.stroke();
@@ -148,8 +148,8 @@ export class CanvasPainter implements Painter {
   }
 }
 
-function trace(context: CanvasRenderingContext2D, from: Item, to: Item, stub: boolean): void {
-  const [x0, y0, ...rest] = curve(from, to, stub);
+function trace(context: CanvasRenderingContext2D, from: Item, to: Item, edge: Pick<Edge, "kind" | "across">): void {
+  const [x0, y0, ...rest] = curve(from, to, edge);
   context.moveTo(x0, y0);
   context.bezierCurveTo(...rest);
 }

@@ -14,8 +14,8 @@ export interface CodeLine {
   also?: (lit: Lit) => boolean;
   /** stands before the text, such as a line number */
   label?: string;
-  /** 0 to 1: a bar behind the label, and its text */
-  share?: { part: number; text: string } | null;
+  /** 0 to 1: a bar behind the label, which says the number too */
+  share?: number;
 }
 
 export interface CodePane {
@@ -36,9 +36,9 @@ export function codePane(title: string, language: string, lines: readonly CodeLi
   const width = String(lines.length).length;
   const rows = lines.map((line, i) => {
     const label = h("span.tv-number", { "aria-hidden": true }, line.label ?? String(i + 1).padStart(width));
-    if (line.share) label.style.setProperty("--share", `${(100 * line.share.part).toFixed(1)}%`);
+    if (line.share !== undefined) label.style.setProperty("--share", `${(100 * line.share).toFixed(1)}%`);
     const row = h("div.tv-codeline", { role: "option", "aria-selected": "false", "data-line": i + 1 }, label);
-    row.append(...tokens(line.text, language), line.share ? h("span.tv-share", {}, line.share.text) : "");
+    row.append(...tokens(line.text, language));
     if (line.key) row.dataset.id = line.key.id;
     return row;
   });

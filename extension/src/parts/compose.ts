@@ -24,12 +24,16 @@ export interface Place {
 
 const GAP_X = 14;
 const GAP_Y = 24;
+const GAP_ACROSS = 54;
 const PADDING = 10;
 /** a layer wider than this goes on in a second row */
 const WIDEST = 2600;
 
-/** Centres and sizes by id; groups included. `edges`: pairs of ids of boxes (closed groups are boxes). */
-export function compose(parts: Part[], edges: readonly (readonly [string, string])[]): { places: Map<string, Place>; width: number; height: number } {
+/**
+ * Centres and sizes by id; groups included. `edges`: pairs of ids of boxes (closed groups are boxes). `across`: the outermost layers
+ * go from left to right, which suits wide screens; within groups values always flow downwards.
+ */
+export function compose(parts: Part[], edges: readonly (readonly [string, string])[], across = false): { places: Map<string, Place>; width: number; height: number } {
   const places = new Map<string, Place>();
   const root: Part = { id: "", wish: { x: 0, y: 0 }, parts };
   const parentOf = new Map<string, Part>();
@@ -48,7 +52,7 @@ export function compose(parts: Part[], edges: readonly (readonly [string, string
       break;
     }
   }
-  const size = layGroup(root, inside, places, 0);
+  const size = layGroup(root, inside, places, 0, across);
   moveDown(root, places, 0, 0);
   return { places, width: size.w, height: size.h };
 }
@@ -63,13 +67,14 @@ function lineage(id: string, parentOf: Map<string, Part>): [string, Part][] {
 }
 
 /** Lays out a group's parts in its own coordinates (from its upper left corner) and returns its size. */
-function layGroup(group: Part, inside: Map<Part, [string, string][]>, places: Map<string, Place>, top: number): { w: number; h: number } {
+function layGroup(group: Part, inside: Map<Part, [string, string][]>, places: Map<string, Place>, top: number, across = false): { w: number; h: number } {
   const parts = group.parts ?? [];
   for (const part of parts) {
     const size = part.parts ? layGroup(part, inside, places, TITLE) : { w: part.w ?? WIDTH, h: part.h ?? HEIGHT };
     places.set(part.id, { x: 0, y: 0, ...size });
   }
-  const rows = layers(parts, inside.get(group) ?? []);
+  const rows = layers(parts, inside.get(group) ?? [], across ? Infinity : WIDEST);
+  if (across) return columns(rows, places);
   let y = top + PADDING;
   let right = 0;
   for (const row of rows) {
@@ -88,8 +93,27 @@ function layGroup(group: Part, inside: Map<Part, [string, string][]>, places: Ma
   return { w: right + PADDING, h: Math.max(y - GAP_Y, top) + PADDING };
 }
 
+/** The same turned: each layer is a column. */
+function columns(layers: Part[][], places: Map<string, Place>): { w: number; h: number } {
+  const heights = layers.map(layer => layer.reduce((sum, part) => sum + places.get(part.id)!.h + GAP_Y, -GAP_Y));
+  const height = Math.max(0, ...heights);
+  let x = PADDING;
+  layers.forEach(layer => {
+    const width = Math.max(...layer.map(part => places.get(part.id)!.w));
+    let y = PADDING;
+    for (const part of layer) {
+      const place = places.get(part.id)!;
+      place.x = x + width / 2;
+      place.y = y + place.h / 2;
+      y += place.h + GAP_Y;
+    }
+    x += width + GAP_ACROSS;
+  });
+  return { w: x - GAP_ACROSS + PADDING, h: height + 2 * PADDING };
+}
+
 /** Rows from top to bottom; each from left to right. */
-export function layers(parts: readonly Part[], edges: readonly (readonly [string, string])[]): Part[][] {
+export function layers(parts: readonly Part[], edges: readonly (readonly [string, string])[], widest = WIDEST): Part[][] {
   const byId = new Map(parts.map(part => [part.id, part]));
   const up = new Map<string, Set<string>>(parts.map(part => [part.id, new Set()]));
   const down = new Map<string, Set<string>>(parts.map(part => [part.id, new Set()]));
@@ -134,15 +158,15 @@ export function layers(parts: readonly Part[], edges: readonly (readonly [string
       number(row.sort((a, b) => key.get(a.id)! - key.get(b.id)!));
     }
   }
-  return full.flatMap(broken);
+  return full.flatMap(row => broken(row, widest));
 }
 
-function broken(row: Part[]): Part[][] {
+function broken(row: Part[], widest: number): Part[][] {
   const rows: Part[][] = [[]];
   let width = 0;
   for (const part of row) {
     width += (part.w ?? WIDTH) + GAP_X;
-    if (width > WIDEST && rows.at(-1)!.length > 0) rows.push([]), (width = part.w ?? WIDTH);
+    if (width > widest && rows.at(-1)!.length > 0) rows.push([]), (width = part.w ?? WIDTH);
     rows.at(-1)!.push(part);
   }
   return rows;

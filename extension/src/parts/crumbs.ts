@@ -31,7 +31,7 @@ export function crumbs(context: Context): HTMLElement {
     for (const [kind, word, view] of VIEW) {
       const count = lit.count(kind);
       if (count === 0 || (count === 1 && kind === selection.kind)) continue;
-      const label = `${count} ${word}${count === 1 ? "" : "s"}`;
+      const label = `${count} ${word}${count === 1 ? "" : word.endsWith("ch") ? "es" : "s"}`;
       if (!page.views[view]) counts.append(h("span.tv-chip", {}, label));
       else counts.append(button(label, () => context.open(view), { class: "tv-chip tv-button", title: `show in ${view}` }));
     }

@@ -33,6 +33,7 @@ export function nodeItem({ recording, at }: Drawn, node: number, x: number, y: n
   const shape: Shape = op === "buffer" ? "input" : op === "const" ? "constant" : MOVES.has(op) ? "move" : "op";
   const size = `${shapeName(nodes.shape[node])} ${dtypeName(nodes.dtype[node])}`;
   const derivative = nodes.derivative[node];
+  const short = derivative && nodes.phase[node] === "backward" ? `${derivative} · ${shapeName(nodes.shape[node])}` : size;
   const lines = (nodes.lines[node] ?? []).slice(0, 3).map(line => `${lineName(recording, line)}  ${recording.lines.text[line] ?? ""}`);
   const tip = [
     `%${node} ${nodeName(program, node)} : ${size}`,
@@ -42,7 +43,7 @@ export function nodeItem({ recording, at }: Drawn, node: number, x: number, y: n
   ];
   return {
     key: { kind: "node", id: `${at}.${node}` }, node, group: "", x, y, w: WIDTH, h: HEIGHT, shape, tip: tip.filter(Boolean).join("\n"),
-    title: nodeName(program, node), detail: look.detail?.(node) ?? size, category: nodes.phase[node] ?? "",
+    title: nodeName(program, node), detail: look.detail?.(node) ?? short, category: nodes.phase[node] ?? "",
     bar: look.bar?.(node) ?? null, change: look.change?.(node) ?? "", root: roots.has(node),
   };
 }
@@ -83,7 +84,7 @@ export interface Group {
 }
 
 /** Nodes in groups. `home`: the innermost group of a node; "": none. A node may be in several places (computed again in each). */
-export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node: number) => readonly string[], open: ReadonlySet<string>, look: Look = {}): Scene {
+export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node: number) => readonly string[], open: ReadonlySet<string>, look: Look = {}, across = false): Scene {
   const program = drawn.recording.programs[drawn.at]!;
   const byId = new Map(groups.map(group => [group.id, group]));
   const wish = (node: number) => ({ x: drawn.layout.x[node] ?? 0, y: drawn.layout.y[node] ?? 0 });
@@ -108,6 +109,7 @@ export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node
     return found;
   };
 
+  const within = new Map<string, string[]>();
   const boxes = new Map<string, { node: number; in: string }>();
   const copies = new Map<number, string[]>();
   for (const node of drawn.nodes) {
@@ -120,8 +122,10 @@ export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node
       const shut = group && closed(group);
       const id = shut ? `g${shut}` : `n${node} ${group}`;
       (copies.get(node) ?? copies.set(node, []).get(node)!).push(id);
-      if (shut) partOf(shut);
-      else {
+      if (shut) {
+        partOf(shut);
+        (within.get(shut) ?? within.set(shut, []).get(shut)!).push(`${drawn.at}.${node}`);
+      } else {
         boxes.set(id, { node, in: group });
         const part: Part = { id, wish: wish(node) };
         if (group && byId.has(group)) partOf(group).parts!.push(part);
@@ -148,7 +152,7 @@ export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node
       }
     });
   }
-  const { places, width, height } = compose(top, [...links.values()].map(({ from, to }) => [from, to] as const));
+  const { places, width, height } = compose(top, [...links.values()].map(({ from, to }) => [from, to] as const), across);
 
   const roots = new Set(program.roots);
   const items: Item[] = [];
@@ -168,13 +172,14 @@ export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node
       number.set(part.id, items.length);
       const key = group.key ?? { kind: "group", id };
       const tip = `${title}\n${group.detail}\nclick the triangle, or press Enter, to open`;
-      items.push({ key, node: -1, group: id, ...at, title, detail: group.detail, tip, category: group.category, shape: "group", bar: null, change: "", root: false });
+      items.push({ key, node: -1, nodes: within.get(id) ?? [], group: id, ...at, title, detail: group.detail, tip, category: group.category, shape: "group", bar: null, change: "", root: false });
     }
   }
   const edges: Edge[] = [...links.values()].flatMap(({ from, to, pair }) => {
     const [a, b] = [number.get(from), number.get(to)];
     if (a === undefined || b === undefined) return [];
-    return [{ from: a, to: b, kind: "flow" as EdgeKind, key: null, ...look.edge?.(...pair) }];
+    const sideways = across && boxes.get(from)?.in !== boxes.get(to)?.in;
+    return [{ from: a, to: b, kind: "flow" as EdgeKind, key: null, across: sideways, ...look.edge?.(...pair) }];
   });
   return { items, frames, edges, width, height };
 }

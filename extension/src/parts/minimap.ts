@@ -36,7 +36,7 @@ export class Minimap {
     const { transform, size } = viewport;
     if (!scene) return;
     const all = scene.width * transform.scale <= size.width + 4 && scene.height * transform.scale <= size.height + 4;
-    element.hidden = all || size.width < 400 || scene.items.length < 12;
+    element.hidden = all || size.width < 560 || scene.items.length < 12;
     if (element.hidden || !element.isConnected) return;
     const [width, height] = [Math.ceil(scene.width * scale), Math.ceil(scene.height * scale)];
     element.width = width * 2;

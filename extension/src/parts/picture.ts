@@ -96,7 +96,7 @@ export class Picture {
       const { scale } = transform;
       this.viewport.set({ scale, x: transform.x + (before[0] - after[0]) * scale, y: transform.y + (before[1] - after[1]) * scale });
     } else if (this.fitted) this.viewport.set(transform);
-    else if (this.viewport.size.width > 1) (this.fitted = true), this.viewport.open();
+    else if (this.viewport.size.width > 1) this.open();
   }
 
   find(found: ReadonlySet<Item> | null): void {
@@ -111,14 +111,20 @@ export class Picture {
     this.viewport.reveal(item.x, item.y, always);
   }
 
+  /** Shows the whole, or its beginning where the whole would be too small to read. */
+  open(): void {
+    this.fitted = true;
+    const top = this.scene.items.filter(item => item.y < this.viewport.size.height);
+    this.viewport.open(top.length > 0 ? top.reduce((sum, item) => sum + item.x, 0) / top.length : this.scene.width / 2);
+  }
+
   private resize(): void {
     const { clientWidth: width, clientHeight: height } = this.element;
     if (width === 0 || height === 0) return;
     this.viewport.size = { width, height };
     this.painter?.resize(width, height);
     if (!this.fitted && this.scene !== EMPTY) {
-      this.fitted = true;
-      this.viewport.open();
+      this.open();
     } else this.viewport.set(this.viewport.transform);
   }
 

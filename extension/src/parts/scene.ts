@@ -12,6 +12,8 @@ export interface Item {
   key: Selection;
   /** node id; -1 for a closed group */
   node: number;
+  /** ids of the nodes that it stands for, where it is lit with any of them */
+  nodes?: readonly string[];
   /** id of the closed group that it stands for; "" for a node */
   group: string;
   x: number;
@@ -51,6 +53,8 @@ export interface Edge {
   to: number;
   kind: EdgeKind;
   key: Selection | null;
+  /** leaves and enters sideways */
+  across?: boolean;
 }
 
 export interface Scene {
@@ -65,10 +69,15 @@ export interface Scene {
 export type Curve = [number, number, number, number, number, number, number, number];
 
 /** From the operand's lower side to the user's upper side; sideways within a row. A stub ends just above its user. */
-export function curve(from: Item, to: Item, stub = false): Curve {
-  if (stub) {
+export function curve(from: Item, to: Item, { kind, across }: Pick<Edge, "kind" | "across"> = { kind: "flow" }): Curve {
+  if (kind === "stub") {
     const [x, y] = [to.x - to.w / 4, to.y - to.h / 2];
     return [x - 5, y - 11, x - 2, y - 8, x, y - 4, x, y];
+  }
+  if (across && from.x + from.w / 2 < to.x - to.w / 2) {
+    const [x0, x3] = [from.x + from.w / 2, to.x - to.w / 2];
+    const bend = Math.min(Math.max((x3 - x0) / 2, 20), 140);
+    return [x0, from.y, x0 + bend, from.y, x3 - bend, to.y, x3, to.y];
   }
   const [top, bottom] = [to.y - to.h / 2, from.y + from.h / 2];
   if (top >= bottom) {
@@ -140,9 +149,9 @@ export class Places {
     let found: Edge | null = null;
     for (const edge of this.scene.edges) {
       if (!edge.key) continue;
-      const line = curve(this.scene.items[edge.from]!, this.scene.items[edge.to]!, edge.kind === "stub");
+      const line = curve(this.scene.items[edge.from]!, this.scene.items[edge.to]!, edge);
       const [x0, y0, , , , , x3, y3] = line;
-      if (x < Math.min(x0, x3) - 40 || x > Math.max(x0, x3) + 40 || y < Math.min(y0, y3) - reach || y > Math.max(y0, y3) + reach) continue;
+      if (x < Math.min(x0, x3) - 40 || x > Math.max(x0, x3) + 40 || y < Math.min(y0, y3) - 40 || y > Math.max(y0, y3) + 40) continue;
       for (let t = 0; t <= 1; t += 0.04) {
         const [px, py] = pointOn(line, t);
         const distance = Math.hypot(px - x, py - y);

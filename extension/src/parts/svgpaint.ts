@@ -27,7 +27,13 @@ export interface Painter {
   resize(width: number, height: number): void;
 }
 
-export const isLit = (lit: Lit, item: { key: { kind: string; id: string } }) => lit.has(item.key.kind as Selectable, item.key.id);
+export function isLit(lit: Lit, item: Item): boolean {
+  if (lit.empty) return false;
+  return item.nodes ? item.nodes.some(id => lit.has("node", id)) : lit.has(item.key.kind as Selectable, item.key.id);
+}
+
+/** Passes by so much that it would hide more than it says: faint until it is lit. */
+export const isLong = (dy: number, dx: number): boolean => Math.abs(dy) > 420 || Math.abs(dx) > 900;
 
 /** An edge is lit with both of its ends, or by itself. */
 export function edgeLit(lit: Lit, edge: Edge, scene: Scene): boolean {
@@ -56,9 +62,10 @@ export class SvgPainter implements Painter {
       return group;
     });
     this.lines = scene.edges.map(edge => {
-      const [x0, y0, ...rest] = curve(scene.items[edge.from]!, scene.items[edge.to]!, edge.kind === "stub");
+      const [x0, y0, ...rest] = curve(scene.items[edge.from]!, scene.items[edge.to]!, edge);
       const line = s("path.tv-edge", { d: `M${x0.toFixed(1)} ${y0.toFixed(1)}C${rest.map(v => v.toFixed(1)).join(" ")}` });
       line.dataset.kind = edge.kind;
+      if (isLong(rest[5]! - y0, rest[4]! - x0)) line.classList.add("tv-long");
       if (edge.kind !== "fold") line.setAttribute("marker-end", "url(#tv-tip)");
       return line;
     });
@@ -80,10 +87,10 @@ export class SvgPainter implements Painter {
       group.style.setProperty("--c", `var(${colorVariable(item.category)})`);
       group.append(letter);
     }
-    const room = Math.floor((item.w - 32) / 6.7);
+    const room = Math.floor((item.w - 30) / 7.2);
     const mark = item.shape === "group" ? "▸ " : item.change === "new" ? "+ " : item.change === "removed" ? "− " : "";
     group.append(s("text.tv-name", { x: x + 25, y: y + 17 }, cut(mark + item.title, room)));
-    group.append(s("text.tv-small", { x: x + 8, y: y + 33 }, cut(item.detail, Math.floor((item.w - 14) / 6.1))));
+    group.append(s("text.tv-small", { x: x + 8, y: y + 33 }, cut(item.detail, Math.floor((item.w - 14) / 6.5))));
     if (item.bar !== null) group.append(s("rect.tv-bar", { x: x + 8, y: y + item.h - 8, width: Math.max((item.w - 16) * item.bar, 1), height: 4, rx: 2 }));
     group.append(s("title", {}, item.tip));
     return group;

@@ -111,12 +111,14 @@ export class Viewport {
     this.set({ scale, x: (this.size.width - width * scale) / 2, y: (this.size.height - height * scale) / 2 });
   }
 
-  /** The upper left at a size that can be read, where all of it would be too small; else all of it. */
-  open(): void {
-    if (this.fitting() >= 0.55) return this.fit();
+  /** Where all of it would be too small to read: the top, at a size that can be read, around `middle`; else all of it. */
+  open(middle: number): void {
+    if (this.fitting() >= 0.62) return this.fit();
     const { width } = this.content();
-    const scale = Math.max(Math.min((this.size.width - 16) / width, 0.9), 0.55);
-    this.set({ scale, x: Math.max((this.size.width - width * scale) / 2, 8), y: 8 });
+    const scale = Math.max(Math.min((this.size.width - 16) / width, 0.9), 0.62);
+    const room = this.size.width - width * scale;
+    const x = room >= 0 ? room / 2 : Math.min(Math.max(this.size.width / 2 - middle * scale, room - 8), 8);
+    this.set({ scale, x, y: 8 });
   }
 
   /** Brings a place into view, if it is not; `always`: to the middle. */

@@ -22,13 +22,14 @@ export const DRAWING = `
 .tv-drawing .tv-frame text { font-size: 11.5px; font-weight: 600; fill: var(--tv-faint); }
 .tv-far .tv-frame text { visibility: visible; font-size: 20px !important; }
 .tv-edge { fill: none; stroke: var(--tv-faint); stroke-width: 1.1; opacity: .65; }
+.tv-edge.tv-long { opacity: .22; }
 .tv-edge[data-kind="stub"] { stroke-dasharray: 2 2; }
 .tv-edge[data-kind="inline"] { stroke: var(--tv-c-inline); stroke-width: 1.6; opacity: .9; }
 .tv-edge[data-kind="at loop"] { stroke: var(--tv-c-at-loop); stroke-width: 2; stroke-dasharray: 7 4; opacity: 1; }
 .tv-edge[data-kind="whole"] { stroke: var(--tv-c-whole); stroke-width: 3; opacity: .9; }
 .tv-tip { fill: var(--tv-faint); }
 .tv-tip-lit { fill: var(--tv-accent); }
-.tv-some .tv-box:not(.tv-lit), .tv-search .tv-box:not(.tv-found):not(.tv-lit) { opacity: .42; }
+.tv-some .tv-box:not(.tv-lit), .tv-search .tv-box:not(.tv-found):not(.tv-lit) { opacity: .5; }
 .tv-some .tv-edge:not(.tv-lit) { opacity: .28; }
 .tv-box.tv-hover .tv-body { stroke-width: 2.4; }
 .tv-box.tv-lit .tv-body { fill: var(--tv-lit); stroke-width: 2.4; }

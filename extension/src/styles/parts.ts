@@ -43,5 +43,4 @@ export const PARTS = `
 .tv-codeline.tv-cursor { outline: 1px dotted var(--tv-accent); outline-offset: -1px; }
 .tv-comment, .tv-string { color: var(--tv-faint); font-style: italic; }
 .tv-word { font-weight: 600; }
-.tv-share { margin-left: 12px; color: var(--tv-faint); }
 `;

@@ -22,8 +22,111 @@ export const VIEWS = `
 .tv-schedule li { counter-increment: step; border: 1px solid var(--tv-line); border-radius: 4px; padding: 0 6px; background: var(--tv-shade); }
 .tv-schedule li::before { content: counter(step) " "; color: var(--tv-faint); font-size: 10px; }
 .tinyviz code { font: 12px var(--tv-code); background: none; padding: 0; color: inherit; }
-.tv-panes { display: grid; grid-template-columns: repeat(var(--panes, 3), minmax(0, 1fr)); gap: 8px; }
+.tv-panes { display: grid; grid-template-columns: var(--panes); gap: 8px; }
 .tv-panes .tv-pane { height: clamp(260px, 52vh, 560px); }
+.tv-splitwide { grid-template-columns: minmax(280px, 380px) minmax(0, 1fr); }
+.tv-edges { border: 1px solid var(--tv-line); border-radius: 5px; height: clamp(420px, 78vh, 860px); overflow: auto; position: relative; }
+.tv-group { position: sticky; top: 0; background: var(--tv-raised); font: 600 12px var(--tv-code); padding: 3px 8px; border-bottom: 1px solid var(--tv-line); z-index: 1; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.tv-group[data-id] { cursor: pointer; }
+.tv-edgerow { display: grid; grid-template-columns: auto minmax(0, 1fr) auto; gap: 1px 6px; padding: 4px 8px; border-left: 3px solid transparent; border-bottom: 1px solid var(--tv-line); cursor: pointer; align-items: center; }
+.tv-edgerow .tv-name { font: 12px var(--tv-code); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.tv-edgerow .tv-where { font-size: 11px; color: var(--tv-faint); }
+.tv-edgerow .tv-why { grid-column: 2 / -1; font-size: 11.5px; color: var(--tv-faint); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.tv-edgerow:hover, .tv-edgerow.tv-hover { background: var(--tv-shade); }
+.tv-edgerow.tv-lit { background: var(--tv-lit); }
+.tv-edgerow.tv-sel { border-left-color: var(--tv-accent); }
+.tv-edgerow.tv-sel .tv-why { white-space: normal; }
+.tv-fusionpicture { --tv-height: clamp(320px, 54vh, 620px); }
+.tv-card { border: 1px solid var(--tv-line); border-radius: 5px; padding: 8px 12px; display: grid; gap: 6px; background: var(--tv-shade); }
+.tv-cardplace { min-height: 150px; }
+.tv-cardhead { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 10px; }
+.tinyviz p.tv-reason { margin: 0; font-size: 14px; }
+.tv-cardpart { display: grid; grid-template-columns: 92px minmax(0, 1fr); gap: 4px 12px; font-size: 12px; align-items: start; }
+.tv-costs { display: grid; grid-template-columns: auto minmax(0, 360px); justify-content: start; gap: 2px 10px; align-items: center; }
+.tv-number2 { display: inline-block; margin-right: 16px; }
+.tinyviz ul.tv-refused { list-style: none; margin: 0; padding: 0; }
+.tv-refused li { margin: 0 0 2px; }
+.tv-refused .tv-mark { vertical-align: -3px; }
+.tv-strip { display: flex; flex-wrap: wrap; align-items: stretch; gap: 4px; }
+.tv-then { align-self: center; color: var(--tv-faint); }
+.tinyviz button.tv-stage { flex: 1 1 104px; min-width: 0; display: grid; grid-template-rows: auto 1fr auto auto; gap: 1px; text-align: left; border: 1px solid var(--tv-line); border-radius: 5px; background: linear-gradient(to right, color-mix(in srgb, var(--tv-accent) 22%, transparent) var(--part), transparent 0) bottom / 100% 4px no-repeat var(--tv-back); padding: 5px 8px 8px; font-size: 12px; }
+.tv-question { font-size: 11px; color: var(--tv-faint); line-height: 1.25; }
+.tv-stagefacts { font-size: 11.5px; }
+.tv-stagetime { font-size: 11.5px; color: var(--tv-faint); font-variant-numeric: tabular-nums; }
+.tinyviz button.tv-stage[aria-selected="true"] { border-color: var(--tv-accent); box-shadow: 0 0 0 1px var(--tv-accent); }
+.tinyviz button.tv-stage:hover { background-color: var(--tv-shade); }
+.tinyviz button.tv-idle b { color: var(--tv-faint); font-weight: 500; }
+.tv-stagebody { display: flex; flex-direction: column; gap: 8px; }
+.tv-rules { border: 1px solid var(--tv-line); border-radius: 5px; max-height: 640px; overflow: auto; }
+.tinyviz button.tv-rule { display: grid; grid-template-columns: 34px minmax(0, 1fr); gap: 1px 6px; width: 100%; text-align: left; border: 0; border-bottom: 1px solid var(--tv-line); border-left: 3px solid transparent; background: none; padding: 5px 8px; font-size: 12px; }
+.tinyviz button.tv-rule:hover { background: var(--tv-shade); }
+.tinyviz button.tv-rule.tv-current { border-left-color: var(--tv-accent); background: var(--tv-lit); }
+.tv-rule .tv-count { text-align: right; color: var(--tv-faint); font-variant-numeric: tabular-nums; }
+.tv-rule .tv-name { font-family: var(--tv-code); }
+.tv-rule .tv-why { grid-column: 2; font-size: 11.5px; color: var(--tv-faint); }
+.tv-slider { flex: 1 1 160px; accent-color: var(--tv-accent); min-width: 100px; }
+.tv-stepnumber { font-variant-numeric: tabular-nums; min-width: 92px; }
+.tv-step { display: grid; gap: 4px; min-height: 92px; }
+.tv-rulename { font-family: var(--tv-code); }
+.tv-diff { font: 12.5px/1.6 var(--tv-code); padding: 4px 8px; background: var(--tv-shade); border-radius: 4px; overflow-wrap: anywhere; }
+.tv-diff del { text-decoration: line-through; background: color-mix(in srgb, var(--tv-c-removed) 22%, transparent); }
+.tv-diff ins { text-decoration: underline; background: color-mix(in srgb, var(--tv-c-new) 34%, transparent); }
+.tv-history { font-size: 12px; }
+.tv-pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 8px; }
+.tv-side { border: 1px solid var(--tv-line); border-radius: 5px; overflow: hidden; }
+.tv-side .tv-picture { border: 0; border-radius: 0; --tv-height: clamp(260px, 46vh, 520px); }
+.tv-lanes { position: relative; border: 1px solid var(--tv-line); border-radius: 5px; overflow: hidden auto; max-height: 460px; cursor: grab; touch-action: none; }
+.tv-track { display: block; width: 100%; user-select: none; }
+.tv-track text { font-family: var(--tv-font); font-size: 11px; fill: var(--tv-ink); pointer-events: none; font-variant-numeric: tabular-nums; }
+.tv-track .tv-lanename { font-size: 12px; font-weight: 600; }
+.tv-track .tv-ticktext { fill: var(--tv-faint); text-anchor: middle; }
+.tv-tick { stroke: var(--tv-line); stroke-dasharray: 2 3; }
+.tv-lanebody { fill: var(--tv-shade); }
+.tv-gap { fill: none; stroke: var(--tv-faint); stroke-width: .8; stroke-dasharray: 2 2; opacity: .7; }
+.tv-track .tv-gaptext { fill: var(--tv-faint); text-anchor: middle; font-size: 10px; }
+.tv-launch { cursor: pointer; }
+.tv-launch rect, .tv-launch path { fill: var(--c); stroke: var(--tv-back); stroke-width: .5; }
+.tv-track .tv-launch text { fill: var(--tv-back); font-weight: 600; }
+.tv-track.tv-some .tv-launch:not(.tv-lit) { opacity: .4; }
+.tv-launch.tv-hover rect, .tv-launch.tv-lit rect { stroke: var(--tv-ink); stroke-width: 2; }
+.tv-ledger .tv-title { margin-bottom: 4px; }
+.tv-range { font-size: 11px; color: var(--tv-faint); }
+.tv-ranges { position: relative; height: 22px; min-width: 130px; }
+.tv-rangebar, .tv-rangedot { position: absolute; }
+.tv-rangebar.tv-p { top: 3px; height: 6px; border: 1px solid var(--tv-faint); border-radius: 3px; }
+.tv-rangebar.tv-m { top: 13px; height: 6px; background: var(--tv-accent); border-radius: 3px; min-width: 3px; }
+.tv-rangedot { width: 2px; margin-left: -1px; background: var(--tv-ink); }
+.tv-rangedot.tv-p { top: 1px; height: 10px; }
+.tv-rangedot.tv-m { top: 11px; height: 10px; }
+.tv-key2 { font-weight: 400; color: var(--tv-faint); display: inline-flex; align-items: center; gap: 5px; }
+.tv-rangekey { width: 16px; height: 6px; border-radius: 3px; }
+.tv-rangekey.tv-p { border: 1px solid var(--tv-faint); }
+.tv-rangekey.tv-m { background: var(--tv-accent); }
+.tinyviz .tv-ledger tr[data-agrees="false"] td:first-child { box-shadow: inset 3px 0 0 var(--tv-error); }
+.tv-differs { color: var(--tv-error); white-space: nowrap; }
+.tv-ledger .tv-scroll, .tv-tall { max-height: 560px; }
+.tinyviz .tv-table td.tv-code2 { font: 12px var(--tv-code); white-space: pre-wrap; min-width: 90px; }
+.tv-stack { display: flex; height: 14px; min-width: 120px; }
+.tv-stack > span { background: var(--c); color: var(--tv-back); font: 700 10px/14px var(--tv-font); text-align: center; overflow: hidden; min-width: 1px; }
+.tv-columns { display: grid; grid-template-columns: minmax(0, 1.15fr) minmax(0, 1.1fr) minmax(0, 1fr) minmax(0, 1.1fr); gap: 8px; }
+.tv-column { display: flex; flex-direction: column; min-width: 0; border: 1px solid var(--tv-line); border-radius: 5px; overflow: hidden; }
+.tv-columnbody { flex: 1; min-height: 0; height: clamp(360px, 56vh, 620px); overflow: auto; display: flex; flex-direction: column; }
+.tv-columnbody .tv-picture { border: 0; border-radius: 0; height: 100%; }
+.tv-columnbody .tv-lanes { border: 0; max-height: none; flex: 1; }
+.tv-strip2 { border-bottom: 1px solid var(--tv-line); padding-bottom: 8px !important; grid-template-columns: repeat(auto-fit, minmax(104px, 1fr)) !important; }
+.tv-lineRow { display: grid; grid-template-columns: 30px minmax(0, 1fr) auto; gap: 0 6px; padding: 3px 8px 5px 2px; border-left: 3px solid transparent; border-bottom: 1px solid var(--tv-line); cursor: pointer; font-size: 12px; align-items: baseline; }
+.tv-lineRow.tv-context { cursor: default; color: var(--tv-faint); border-bottom: 0; }
+.tv-between { padding: 0 8px 0 26px; color: var(--tv-faint); line-height: 1; border-bottom: 1px solid var(--tv-line); padding-bottom: 4px; }
+.tv-timecell { display: grid; grid-template-columns: minmax(100px, 1fr) 62px; gap: 8px; align-items: center; }
+.tv-timecell > :last-child { text-align: right; }
+.tv-lineRow .tv-number { background: none; text-align: right; padding: 0; margin: 0; font-variant-numeric: tabular-nums; }
+.tv-lineRow .tv-text { font: 12px var(--tv-code); overflow: hidden; text-overflow: ellipsis; white-space: pre; }
+.tv-lineRow .tv-stack { grid-column: 2 / -1; height: 7px; margin-top: 2px; }
+.tv-lineRow .tv-stack > span { font-size: 0; }
+.tv-lineRow:hover, .tv-lineRow.tv-hover { background: var(--tv-shade); }
+.tv-lineRow.tv-lit { background: var(--tv-lit); }
+.tv-lineRow.tv-sel, .tv-kernelrow.tv-sel { border-left-color: var(--tv-accent); }
+@container (max-width: 1100px) { .tv-columns { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-columnbody { height: 320px; } }
 @container (max-width: 1250px) { .tv-panes { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-panes .tv-pane { height: 300px; } .tv-panes .tv-pane:only-child, .tv-panes .tv-pane:first-child:nth-last-child(odd) { grid-column: 1 / -1; height: 200px; } }
-@container (max-width: 860px) { .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels { max-height: 190px; } .tv-legend { margin-left: 0; } .tv-counts { margin-left: 0; } }
+@container (max-width: 860px) { .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then { display: none; } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tv-counts { margin-left: 0; } }
 `;

@@ -6,6 +6,7 @@ import { Replay } from "../frames";
 import { head, twin } from "../parts/head";
 import { flatScene, groupedScene, type Drawn, type Group, type Look } from "../parts/graphscene";
 import { nodeColumns } from "../parts/nodes";
+import { mainPhase } from "../parts/phase";
 import { Picture } from "../parts/picture";
 import type { Frame, Item, Scene } from "../parts/scene";
 import { fieldsOf, searchBox, type Fields, type Test } from "../parts/search";
@@ -54,7 +55,7 @@ export const graph: Part<GraphData> = (el, data, context) => {
     const shown = gradients ? drawn : { ...drawn, nodes: drawn.nodes.filter(node => program.nodes.phase[node] !== "backward") };
     if (by === "flat") return flatScene(shown, look(), modules ? data.boxes.map(moduleFrame) : []);
     const { groups: all, home } = groups();
-    return groupedScene(shown, all, home, open, look());
+    return groupedScene(shown, all, home, open, look(), by === "kernel" && el.clientWidth > 800);
   };
 
   let found: Item[] = [];
@@ -96,7 +97,7 @@ export const graph: Part<GraphData> = (el, data, context) => {
     if (by !== "flat" && data.drawn.length <= OPEN_MOST) groups().groups.forEach(each => open.add(each.id));
     tools();
     show();
-    picture.viewport.open();
+    picture.open();
   });
   const figures = Object.keys(data.overlays).filter(name => data.overlays[name]!.some(value => value !== null));
   const figure = selectField("figure", [["", "shape"], ...figures.map(name => [name, name.replaceAll("_", " ")] as const)], "", value => {
@@ -108,8 +109,8 @@ export const graph: Part<GraphData> = (el, data, context) => {
     gradients = fold.checked;
     show();
   });
-  const all = button("open all", () => (groups().groups.forEach(each => open.add(each.id)), show(), picture.viewport.open()));
-  const none = button("close all", () => (open.clear(), show(), picture.viewport.open()));
+  const all = button("open all", () => (groups().groups.forEach(each => open.add(each.id)), show(), picture.open()));
+  const none = button("close all", () => (open.clear(), show(), picture.open()));
   const tools = () => (all.hidden = none.hidden = by === "flat");
   const search = searchBox(next => ((test = next), run()), step);
   const hasGradients = data.drawn.some(node => program.nodes.phase[node] === "backward");
@@ -174,13 +175,11 @@ export function kernelGroups(context: Context, at: number, nodes: readonly numbe
   const index = context.links.program(at);
   const { program } = index;
   const groups = program.kernels.map((kernel, i): Group => {
-    const phases = new Set(kernel.nodes.map(node => program.nodes.phase[node]));
-    const phase = ["optimizer", "backward", "forward"].find(each => phases.has(each)) ?? "";
     const times = program.calls.flatMap((call, c) => (call.kernel === i ? [program.launches.median[c]] : []));
     const measured = times.length > 0 && times.every(time => time !== undefined) ? times.reduce((a, b) => a! + b!, 0)! : null;
     const time = measured ?? kernel.seconds_predicted;
     const detail = `${kernel.nodes.length} nodes${time === null ? "" : ` · ${amount(time, "s")}${measured === null ? " predicted" : ""}`}`;
-    return { id: `k${i}`, title: kernelName(program, i), detail, parent: "", key: { kind: "kernel", id: `${at}.${i}` }, category: phase };
+    return { id: `k${i}`, title: kernelName(program, i), detail, parent: "", key: { kind: "kernel", id: `${at}.${i}` }, category: mainPhase(program, kernel) };
   });
   const homes = new Map(nodes.map(node => [node, index.kernelsOf.get(node).map(kernel => `k${kernel}`)]));
   return { groups, home: node => homes.get(node) ?? [] };

@@ -4,6 +4,7 @@ import { h, taken } from "../dom";
 import { codePane, type CodeLine, type CodePane } from "../parts/code";
 import { bar } from "../parts/controls";
 import { colorVariable, head, swatch, table } from "../parts/head";
+import { mainPhase } from "../parts/phase";
 import { kernelName, lineName } from "../names";
 import { amount, bytes, count, MISSING, percent, seconds } from "../units";
 import type { Kernel, KernelData, KernelRow, Program } from "../wire";
@@ -11,6 +12,8 @@ import { together, type Cleanup, type Context, type Part } from "./view";
 
 const PANES = ["your lines", "loops", "scheduled", "source", "assembly"] as const;
 type Pane = (typeof PANES)[number];
+/** relative widths, side by side */
+const WIDE: Record<Pane, number> = { "your lines": 1, loops: 0.95, scheduled: 1.15, source: 1.25, assembly: 1 };
 
 export const kernel: Part<KernelData> = (el, data, context) => {
   const { program } = context.links.program(data.program);
@@ -69,7 +72,7 @@ export const kernel: Part<KernelData> = (el, data, context) => {
 
 function kernelRow(context: Context, program: Program, row: KernelRow, longest: number): HTMLElement {
   const time = row.seconds ?? row.seconds_predicted;
-  const phase = row.phases.at(-1) ?? "";
+  const phase = mainPhase(program, program.kernels[row.kernel]!);
   const name = kernelName(program, row.kernel);
   const text = time === null ? MISSING : `${seconds(time)}${row.seconds === null ? " predicted" : ""}`;
   const made = h("div.tv-kernelrow", { role: "option", "aria-selected": "false", title: `${name}\n${row.bound}` });
@@ -97,7 +100,7 @@ function one(el: HTMLElement, data: KernelData, at: number, shown: Set<Pane>, co
   const place = () => {
     const visible = PANES.filter(name => shown.has(name));
     grid.replaceChildren(...visible.map(name => panes[name].element));
-    grid.style.setProperty("--panes", String(visible.length));
+    grid.style.setProperty("--panes", visible.map(name => `minmax(0, ${WIDE[name]}fr)`).join(" "));
   };
   place();
   el.replaceChildren(h("div.tv-title", {}, kernelName(program, row.kernel)), figures(kernel, row), schedule(context, data, at, kernel), choice, grid);
@@ -112,7 +115,7 @@ function makePanes(context: Context, at: number, number: number, kernel: Kernel)
   const { recording, links } = context;
   const missing = kernel.missing || "not recorded";
   const key = (kind: string, line: number) => ({ kind, id: `${at}.${number}.${line}` });
-  const text = (kind: "source" | "assembly"): CodeLine[] => kernel[kind].text.map((line, i) => ({ text: line, key: (kernel[kind].link[i] ?? -1) >= 0 ? key(kind, i) : null }));
+  const text = (kind: "source" | "assembly"): CodeLine[] => kernel[kind].text.map((line, i) => ({ text: kind === "assembly" ? instruction(line) : line, key: (kernel[kind].link[i] ?? -1) >= 0 ? key(kind, i) : null }));
   // A line of the unscheduled loops is known by its nodes: it stands for the scheduled line with the same ones.
   const twins = new Map<string, number>();
   kernel.scheduled.nodes.forEach((nodes, i) => nodes.length > 0 && !twins.has(nodes.join()) && twins.set(nodes.join(), i));
@@ -125,8 +128,8 @@ function makePanes(context: Context, at: number, number: number, kernel: Kernel)
   const order = kernel.shares.line.map((line, i) => ({ line, phase: kernel.shares.phase[i]!, share: kernel.shares.share[i]! })).sort((a, b) => b.share - a.share);
   const lines = order.length > 0
     ? order.map(({ line, phase, share }): CodeLine => ({
-      text: line < 0 ? "not attributed" : (recording.lines.text[line] ?? ""), label: `${context.category(phase).mark} ${lineName(recording, line)}`,
-      key: line < 0 ? null : { kind: "line", id: String(line) }, share: { part: share, text: percent(share) },
+      text: line < 0 ? "not attributed" : (recording.lines.text[line] ?? ""), label: `${percent(share).padStart(5)} ${context.category(phase).mark} ${lineName(recording, line)}`, share,
+      key: line < 0 ? null : { kind: "line", id: String(line) },
     }))
     : [...new Set(kernel.nodes.flatMap(node => links.program(at).program.nodes.lines[node] ?? []))].map((line): CodeLine => ({
       text: recording.lines.text[line] ?? "", label: lineName(recording, line), key: { kind: "line", id: String(line) },
@@ -138,6 +141,11 @@ function makePanes(context: Context, at: number, number: number, kernel: Kernel)
     source: codePane(`source, ${kernel.source.language || "none"}`, kernel.source.language, text("source"), context, missing),
     assembly: codePane("assembly", "assembly", text("assembly"), context, missing),
   };
+}
+
+/** "        movq    %rcx, %r11" → "  movq     %rcx, %r11": assemblers indent for wider screens. */
+function instruction(line: string): string {
+  return line.replace(/^\s+(\S+)\s*/, (_, name: string) => `  ${name.padEnd(9)} `).trimEnd();
 }
 
 function figures(kernel: Kernel, row: KernelRow): HTMLElement {

@@ -1,3 +1,100 @@
-import type { StagesData } from "../wire";
-import type { Part } from "./view";
-export const stages: Part<StagesData> = () => () => undefined;
+/** stages: what did each stage do, rule by rule, firing by firing, and why was it allowed? */
+
+import { h } from "../dom";
+import { subjectName } from "../names";
+import { decisionCard } from "../parts/decision";
+import { head, table, twin } from "../parts/head";
+import { stepper } from "../parts/stepper";
+import { count, MISSING, seconds } from "../units";
+import type { StageRow, StagesData } from "../wire";
+import { together, type Cleanup, type Context, type Part } from "./view";
+
+export const stages: Part<StagesData> = (el, data, context) => {
+  const body = h("div.tv-stagebody");
+  const most = Math.max(...data.rows.map(row => row.seconds ?? 0)) || 1;
+  const strip = h("div.tv-strip", { role: "tablist", "aria-label": "stages of the compiler, in order" });
+  const cards = data.rows.map((row, i) => {
+    const card = h("button.tv-stage", { type: "button", role: "tab", title: row.question }, h("b", {}, row.name), h("span.tv-question", {}, row.question), h("span.tv-stagefacts", {}, did(row)),
+      h("span.tv-stagetime", {}, row.seconds === null ? `${MISSING} not timed` : seconds(row.seconds)));
+    card.style.setProperty("--part", `${(100 * (row.seconds ?? 0)) / most}%`);
+    card.classList.toggle("tv-idle", row.changed === false || (row.changed === null && row.decisions === 0));
+    card.addEventListener("click", () => show(i));
+    return card;
+  });
+  cards.forEach((card, i) => strip.append(...(i > 0 ? [h("span.tv-then", { "aria-hidden": true }, "›")] : []), card));
+  el.append(head(data), strip, body);
+  if (data.rows.length === 0) body.append(h("p.tv-missing", {}, `${MISSING} no stage was recorded`));
+
+  let current = -1;
+  let undo: Cleanup = () => undefined;
+  const show = (at: number) => {
+    const row = data.rows[at];
+    if (at === current || !row) return;
+    current = at;
+    undo();
+    undo = () => undefined;
+    body.replaceChildren();
+    cards.forEach((card, i) => card.setAttribute("aria-selected", String(i === at)));
+    undo = stage(body, data, row, context);
+  };
+  const unselect = context.onSelect(({ selection }) => {
+    if (selection?.kind !== "firing") return;
+    const [program, at] = selection.id.split(".").map(Number);
+    if (program === data.program) show(data.rows.findIndex(row => row.stage === at));
+  });
+  if (current < 0) show(Math.max(data.rows.findIndex(row => (row.firings ?? 0) > 0), 0));
+  return together(unselect, () => undo());
+};
+
+function did(row: StageRow): string {
+  const parts: string[] = [];
+  if (row.nodes_before !== null && row.nodes_after !== null) {
+    parts.push(row.nodes_before === row.nodes_after || row.nodes_before === 0 ? `${count(row.nodes_after)} nodes` : `${count(row.nodes_before)} → ${count(row.nodes_after)} nodes`);
+  }
+  if (row.firings !== null) parts.push(`${count(row.firings)} steps`);
+  if (row.decisions > 0) parts.push(`${count(row.decisions)} decisions`);
+  if (row.changed === false) parts.push("unchanged");
+  return parts.join(" · ") || "no rules, no choices";
+}
+
+function stage(el: HTMLElement, data: StagesData, row: StageRow, context: Context): Cleanup {
+  const { program } = context.links.program(data.program);
+  const given = program.stages[row.stage];
+  if (!given) throw new Error(`the recording has no stage ${row.stage}`);
+  el.append(h("div.tv-headrow", {}, h("span.tv-title", {}, `${row.name}: ${row.question}`),
+    given.replayed ? h("span.tv-faint", {}, "steps derived afterwards, by doing the stage again") : null));
+  const undo: Cleanup[] = [];
+  if (given.after.length > 0) undo.push(stepper(el, { at: data.program, stage: row.stage, rules: row.rules, counts: row.counts }, context));
+  undo.push(decisions(el, data, row, context));
+  if (el.childElementCount === 1) el.append(h("p.tv-missing", {}, `${MISSING} this stage has no graph, and made no decision that was recorded; its output stands in the view “kernel”`));
+  return together(...undo);
+}
+
+function decisions(el: HTMLElement, data: StagesData, row: StageRow, context: Context): Cleanup {
+  const { program } = context.links.program(data.program);
+  const ids = program.decisions.flatMap((decision, i) => (decision.stage === row.name ? [i] : []));
+  if (ids.length === 0) return () => undefined;
+  const columns = [
+    { name: "about", text: (i: number) => subjectName(program, program.decisions[i]!) },
+    { name: "choice", text: (i: number) => program.decisions[i]!.kind },
+    { name: "verdict", text: (i: number) => program.decisions[i]!.verdict },
+    { name: "reason", text: (i: number) => program.decisions[i]!.reason },
+  ];
+  const choose = (i: number) => context.selection.set({ kind: "decision", id: `${data.program}.${i}` });
+  if ((program.stages[row.stage]?.after.length ?? 0) > 0) {
+    el.append(twin(`decisions of ${row.name} (${ids.length})`, columns, () => ids, choose));
+    return () => undefined;
+  }
+  const rows = table(columns, ids, choose);
+  const card = h("div.tv-cardplace", { role: "status" });
+  el.append(h("div.tv-scroll", {}, rows), card);
+  const lines = [...rows.tBodies[0]!.rows];
+  return context.onSelect(lit => {
+    const own = ids.find(i => lit.is("decision", `${data.program}.${i}`));
+    lines.forEach((line, k) => {
+      line.classList.toggle("tv-lit", lit.has("decision", `${data.program}.${ids[k]}`));
+      line.classList.toggle("tv-sel", ids[k] === own);
+    });
+    card.replaceChildren(own === undefined ? h("p.tv-missing", {}, "Click a row: the numbers behind it, and what was refused.") : decisionCard(context, program, program.decisions[own]!));
+  });
+}
