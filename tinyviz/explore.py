@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyviz import viewdata, views, wire
 from tinyviz.codec import to_json
-from tinyviz.svg import Svg
+from tinyviz.svg import Svg, clean
 from tinyviz.wire import Selection
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def make(r: wire.Recording, name: str, program: int | None = None, selection: Se
     view = views.get(name)
     try:
         data = view.data(r, program, selection)
-        return Made(data, view.text(r, data), view.svg(r, data))
+        text = "\n".join(clean(line) for line in view.text(r, data).split("\n"))  # no control characters for a terminal
+        return Made(data, text, view.svg(r, data))
     except Exception as e:
         error = f"{name}: {e}" if isinstance(e, ValueError) else f"the view {name!r} failed: {type(e).__name__}: {e}"
         return Made(viewdata.ViewData(name, name, [], [], -1, error), error, str(Svg(600, error, [], [])), error)

@@ -75,7 +75,7 @@ class Svg:
 
     def text(self, x: float, y: float, text: str, classes: str = "", tip: str = "") -> None:
         attributes = f' class="{classes}"' if classes else ""
-        title = f"<title>{escape(tip)}</title>" if tip else ""
+        title = f"<title>{escape(clean(tip))}</title>" if tip else ""
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}"{attributes}>{escape(clean(text))}{title}</text>')
         self.reach(y + 6)
 
@@ -103,7 +103,7 @@ class Svg:
         )
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" '
-            f'aria-label="{escape(self.title, quote=True)}"><style>{_style()}</style>{arrow}'
+            f'aria-label="{escape(clean(self.title), quote=True)}"><style>{_style()}</style>{arrow}'
             f'<rect width="{w}" height="{h}" class="back"/>' + "".join(self.parts) + "</svg>"
         )
 

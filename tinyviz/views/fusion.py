@@ -70,10 +70,11 @@ def text(r: Recording, d: FusionData) -> str:
         rows = []
         for e in (x for x in d.edges if x.kernel == kernel):
             made = p.decisions[e.decision]
-            rows.append([edge_text(p, e), f"{e.verdict} {e.where}".strip(), made.reason, numbers_text(made)])
-            rows += [["", f"not {v}", why, ""] for v, why in made.alternatives.items()]
+            rows.append([edge_text(p, e), f"{e.verdict} {e.where}".strip(), made.reason])
+            rows += [["", f"not {v}", why] for v, why in made.alternatives.items()]
+            rows += [["", "numbers", numbers_text(made)]] if made.numbers else []
         name = f"kernel {kernel}: {p.kernels[kernel].name}" if kernel >= 0 else "in no kernel"
-        out.append(f"{name}\n" + texts.table(["edge", "verdict", "reason", "numbers"], rows))
+        out.append(f"{name}\n" + texts.table(["edge", "verdict", "reason"], rows))
     if d.groups:
         rows = [[p.decisions[i].subject, p.decisions[i].verdict, p.decisions[i].reason] for i in d.groups]
         out.append("kernels joined or kept apart\n" + texts.table(["about", "verdict", "reason"], rows))
