@@ -277,14 +277,38 @@ def conjuncts(e: Expr | None) -> list[Expr]:
     return conjuncts(e.args[0]) + conjuncts(e.args[1]) if e.op == "and" else [e]
 
 
+Form = frozenset[tuple[Expr, int]]
+
+
+def _facts(mask: Expr | None) -> dict[Form, int]:
+    """What the conditions of a mask say: sum of terms -> the largest value that it can take."""
+    facts: dict[Form, int] = {}
+    for c in conjuncts(mask):
+        if c.op == "lt" and c.lanes == 1:  # a < b: a - b <= -1
+            ts, constant = terms(sub(*c.args))
+            facts[frozenset(ts)] = min(facts.get(frozenset(ts), UNBOUNDED), -1 - constant)
+    return facts
+
+
+def _most(ts: Iterable[tuple[Expr, int]], facts: dict[Form, int]) -> int:
+    """The largest value of a sum of terms, by intervals and facts."""
+    whole = 0
+    for t, k in ts:
+        low, high = bounds(t)
+        for sign in (1, -1):
+            known = facts.get(frozenset({(t, sign)}))
+            if known is not None:
+                low, high = (low, min(high, known)) if sign == 1 else (max(low, -known), high)
+        whole += k * (high if k > 0 else low)
+    return min(whole, facts.get(frozenset(ts), UNBOUNDED))
+
+
 def proven(at: Sequence[Expr], shape: Shape, mask: Expr | None) -> bool:
-    """Whether an access is in bounds on every axis, by intervals or because the mask says so for exactly that index."""
-    given = {(c.args[0], c.args[1]) for c in conjuncts(mask) if c.op == "lt"}
+    """Whether an access is in bounds on every axis, by intervals and by what the mask says."""
+    facts = _facts(mask) if mask is not None else {}
     for e, extent in zip(at, shape, strict=True):
-        low, high = bounds(e)
-        if low < 0 and not any(b is e and bounds(a)[0] >= -1 for a, b in given):
-            return False
-        if high >= extent and not any(a is e and bounds(b)[1] <= extent for a, b in given):
+        ts, constant = terms(e)
+        if constant + _most(ts, facts) >= extent or constant - _most([(t, -k) for t, k in ts], facts) < 0:
             return False
     return True
 

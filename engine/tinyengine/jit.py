@@ -190,14 +190,14 @@ class jit(Generic[F]):
 
             buffers[slot] = Buffer.of(np.array(random.take(n), np.uint32), dtypes.uint32)
         force.overwriting([r.src[0].arg for r in entry.roots if r.op == "assign"])
-        memory = engine.run_roots(entry.lowered, entry.roots, buffers)
         tree, count = entry.tree
-        for t, r, m in zip(entry.updates, entry.roots[count:], memory[count:], strict=True):
-            if r.op != "assign":
-                t.node = engine.memory_node(r, m)
-        results = [
-            core.make(engine.memory_node(r, m), core.NO_FLOW) for r, m in zip(entry.roots[:count], memory[:count], strict=True)
-        ]
+        with engine.uninterrupted():
+            memory = engine.run_roots(entry.lowered, entry.roots, buffers)
+            nodes = engine.owned(entry.roots, memory)
+            for t, r, n in zip(entry.updates, entry.roots[count:], nodes[count:], strict=True):
+                if r.op != "assign":
+                    t.node = n
+        results = [core.make(n, core.NO_FLOW) for n in nodes[:count]]
         return _unflatten(tree, results)
 
 

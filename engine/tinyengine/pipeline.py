@@ -119,7 +119,12 @@ class Lowered:
     @cached_property
     def executable(self) -> backends.Executable:
         p = self.plan
-        out: backends.Executable = self._stage("emit", p, lambda: (backends.get(self.backend).compile(p), ()))
+
+        def f() -> tuple[backends.Executable, Sequence[hooks.Decision]]:
+            made = backends.get(self.backend).compile(p)
+            return made, getattr(made, "decisions", ())
+
+        out: backends.Executable = self._stage("emit", p, f)
         return out
 
     @cached_property

@@ -6,8 +6,11 @@ nothing.
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tinyengine import backends, choices, hooks, machine, origin
@@ -164,7 +167,30 @@ def realize(tensors: Sequence[Any], cause: str) -> None:
         if extra:
             hooks.publish(hooks.Realized("its memory is about to be overwritten", origin.capture(2), graph.roots[len(pending) :]))
     lowered, buffers = compiled(graph)
-    settle(everything, graph.roots, run_roots(lowered, graph.roots, buffers))
+    with uninterrupted():
+        memory = run_roots(lowered, graph.roots, buffers)
+        for t, n in zip(everything, owned(graph.roots, memory), strict=True):
+            t.node = n
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C inside waits until the end: weights must not be new in memory and old in their tensors."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[tuple[int, Any]] = []
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if caught:
+            handler(*caught[0])
 
 
 def run_roots(lowered: Lowered, roots: Sequence[Node], buffers: Sequence[Buffer]) -> list[Buffer]:
@@ -178,12 +204,18 @@ def run_roots(lowered: Lowered, roots: Sequence[Node], buffers: Sequence[Buffer]
     return [copies.get(i) or memory[at] for i, at in enumerate(lowered.root_slots)]
 
 
-def settle(tensors: Sequence[Any], roots: Sequence[Node], memory: Sequence[Buffer]) -> None:
-    """Give each tensor its memory. Two shapes of one value get memory each: a Buffer has one shape."""
-    nodes: dict[int, Node] = {}
-    for t, r, m in zip(tensors, roots, memory, strict=True):
-        n = nodes.setdefault(id(m), memory_node(r, m))
-        t.node = n if n.shape == r.shape else memory_node(r, Buffer.of(m.array, m.dtype))
+def owned(roots: Sequence[Node], memory: Sequence[Buffer]) -> list[Node]:
+    """The buffer node of each root. Two roots that turned out to be one value get memory each: either may be updated in place."""
+    out: list[Node] = []
+    first: dict[int, tuple[Node, Node]] = {}
+    for r, m in zip(roots, memory, strict=True):
+        known = first.get(id(m))
+        if known is None:
+            out.append(memory_node(r, m))
+            first[id(m)] = (r, out[-1])
+        else:
+            out.append(known[1] if known[0] is r else memory_node(r, Buffer.of(m.array, m.dtype)))
+    return out
 
 
 __all__ = ["compiled", "execute", "live", "pin", "programs", "realize"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,3 +112,31 @@ def test_a_failing_subscriber_changes_nothing() -> None:
     with hooks.subscribed(broken):
         assert Tensor(np.ones(3, np.float32)).sum().item() == 3
     assert hooks.errors and isinstance(hooks.errors[0][1], ValueError)
+
+
+def test_two_tensors_of_one_value_have_memory_each() -> None:
+    x = Tensor(array(4))
+    a, b = x * 2, x * 2
+    Tensor.realize(a, b)
+    a.assign(a + 1)
+    a.realize()
+    np.testing.assert_allclose(b.numpy(), array(4) * 2, rtol=1e-6)
+
+
+def test_an_interrupt_while_an_update_runs_is_raised_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory and tensors change together: the update counts once, whatever the moment of Ctrl-C."""
+    a = array(4)
+    w = Tensor(a)
+    real = engine.execute
+
+    def interrupted(*args: Any) -> Any:
+        memory = real(*args)
+        os.kill(os.getpid(), signal.SIGINT)
+        return memory
+
+    monkeypatch.setattr(engine, "execute", interrupted)
+    w.assign(w + 1)
+    with pytest.raises(KeyboardInterrupt):
+        w.realize()
+    monkeypatch.setattr(engine, "execute", real)
+    np.testing.assert_allclose(w.numpy(), a + 1, rtol=1e-6)
