@@ -1,7 +1,8 @@
 """Which elements do the statements of a loop touch, and may two iterations touch the same one?
 
-The test is the classical one for affine accesses: on some axis of the buffer both indices are `c*v + (the same outer part) + inner`, and
-the inner parts together span less than the distance `|c| * step` between two iterations of v. What it cannot show, it does not claim.
+The test is the classical one for affine accesses: on some axis of the buffer both indices are `c*v + (the same outer part) +
+inner`, and the inner parts together span less than the distance `|c| * step` between two iterations of v. What it cannot show, it
+does not claim.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def apart(loop: Loop, a: Access, b: Access, inner: set[str]) -> bool:
 
 
 def conflicts(loop: Loop) -> Iterator[tuple[Access, Access]]:
-    """Pairs of accesses, one of them a write, that different iterations of `loop` may make to the same element of memory outside it."""
+    """Pairs of accesses, one a write, that different iterations of `loop` may make to the same element of memory outside it."""
     if loop.trips <= 1:
         return
     own = {s.buf for s in walk(loop.body) if isinstance(s, Alloc)}
@@ -117,7 +118,7 @@ def carried(loop: Loop) -> str:
 
 
 def carried_beyond_reduction(loop: Loop) -> str:
-    """Why the iterations of `loop` cannot be reordered even as a reduction; empty when each conflict is one of equal accumulations."""
+    """Why the iterations of `loop` cannot be reordered even as a reduction; empty when all conflicts are equal accumulations."""
     for a, b in conflicts(loop):
         if a.op != b.op or a.op in ("read", "write"):
             return f"iterations of {loop.name} depend on each other through {a.buf.name} ({_word(a)} and {_word(b)})"

@@ -62,7 +62,8 @@ def softmax(rows: int, width: int) -> Kernel:
     return Kernel("softmax", (x, out), (loop(i,
         *sum_of(m, r, value=load(x, (i, r)), init=-np.inf, how="maximum"),
         Let("top", load(m, ())), Alloc(e), Alloc(s, 0),
-        loop(c, Let("v1", op("exp", op("sub", load(x, (i, c)), n("top")))), Store(e, (c,), n("v1")), Accumulate(s, (), "add", n("v1"))),
+        loop(c, Let("v1", op("exp", op("sub", load(x, (i, c)), n("top")))),
+             Store(e, (c,), n("v1")), Accumulate(s, (), "add", n("v1"))),
         Let("total", load(s, ())),
         loop(j, Store(out, (i, j), op("div", load(e, (j,)), n("total")))),
     ),), ("out",))  # fmt: skip
@@ -158,7 +159,8 @@ def recurrence(size: int) -> Kernel:
 
 
 FORMS: dict[str, Kernel] = {
-    "matmul": matmul(13, 21, 19), "matmul transposed": matmul(9, 35, 20, True), "softmax": softmax(5, 37), "elementwise": elementwise(7, 40),
+    "matmul": matmul(13, 21, 19), "matmul transposed": matmul(9, 35, 20, True), "softmax": softmax(5, 37),
+    "elementwise": elementwise(7, 40),
     "bias": elementwise(7, 21, True), "outer sum": outer_sum(23, 19), "full sum": full_sum(9, 17), "conv": conv(2, 3, 5, 9),
     "update": update(53), "gather": gather(6, 18, 5), "scatter": scatter(30, 7),
 }  # fmt: skip

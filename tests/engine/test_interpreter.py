@@ -93,7 +93,9 @@ def test_a_failed_check_raises_its_message() -> None:
 def test_an_access_outside_a_buffer_names_the_line() -> None:
     x, out, i = Buf("x", F, (4,)), Buf("out", F, (5,)), v("i", 5)
     k = Kernel("outside", (x, out), (loop(i, Store(out, (i,), load(x, (i,)))),), ("out",))
-    with pytest.raises(AccessError, match=r"kernel outside, line 2: out\[i\] = x\[i\]: index 0\.\.4 on axis 0 of x, which has extent 4"):
+    with pytest.raises(
+        AccessError, match=r"kernel outside, line 2: out\[i\] = x\[i\]: index 0\.\.4 on axis 0 of x, which has extent 4"
+    ):
         interpret(k, arrays(k))
     masked = Store(out, (i,), load(x, (i,), ir.apply("lt", (i, index(4)))))
     k = Kernel("inside", (x, out), (loop(i, masked),), ("out",))
@@ -104,10 +106,17 @@ def test_an_access_outside_a_buffer_names_the_line() -> None:
 def test_reading_memory_that_was_not_written_raises() -> None:
     out, e = Buf("out", F, (2,)), Buf("e", F, (2,), "local")
     i = v("i", 2)
-    k = Kernel("early", (out,), (Alloc(e), Store(e, (index(0),), const(1, F)), loop(i, Store(out, (i,), load(e, (i,))))), ("out",))
+    k = Kernel(
+        "early", (out,), (Alloc(e), Store(e, (index(0),), const(1, F)), loop(i, Store(out, (i,), load(e, (i,))))), ("out",)
+    )
     with pytest.raises(AccessError, match="e is read before it is written"):
         interpret(k, arrays(k))
-    k = Kernel("sum", (out,), (Alloc(e), loop(i, Accumulate(e, (i,), "add", const(1, F))), Store(out, (index(0),), load(e, (index(0),)))), ("out",))
+    k = Kernel(
+        "sum",
+        (out,),
+        (Alloc(e), loop(i, Accumulate(e, (i,), "add", const(1, F))), Store(out, (index(0),), load(e, (index(0),)))),
+        ("out",),
+    )
     with pytest.raises(AccessError, match="accumulated into before it is written"):
         interpret(k, arrays(k))
 
@@ -136,7 +145,9 @@ def test_lanes() -> None:
     i = ir.var("i", 0, 4)
     vec = load(x, (ir.ramp(i, 4),))
     total = Store(out, (index(0),), ir.lanes_reduce("add", vec))
-    k = Kernel("lanes", (x, out), (Loop(i, 0, 8, 4, (Store(out, (index(1),), ir.lanes_reduce("maximum", vec)), total)),), ("out",))
+    k = Kernel(
+        "lanes", (x, out), (Loop(i, 0, 8, 4, (Store(out, (index(1),), ir.lanes_reduce("maximum", vec)), total)),), ("out",)
+    )
     a = arrays(k)
     np.testing.assert_allclose(outputs(k, a)["out"], [a["x"][4:].sum(), a["x"][4:].max()], rtol=1e-6)
 

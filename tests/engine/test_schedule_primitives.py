@@ -12,27 +12,57 @@ from tinyengine.stages.nest_spec import SCHEDULED
 from tinyengine.stages.primitives import TABLE, ScheduleError, apply, parse
 
 LEGAL: list[tuple[str, str]] = [
-    ("elementwise", "tile(j, 16)"), ("elementwise", "tile(i, 3); tile(j, 7); reorder(ji, jo)"), ("elementwise", "reorder(j, i)"),
-    ("elementwise", "merge(i, j); vectorize(ij, 16); parallel(ij)"), ("elementwise", "merge(i, j); tile(ij, 64); parallel(ijo); vectorize(iji, 8)"),
-    ("elementwise", "vectorize(j, 4); unroll(j, 2)"), ("elementwise", "streaming(out)"), ("elementwise", "prefetch(x, i, at=j)"),
-    ("bias", "vectorize(j, 16); parallel(i)"), ("bias", "unroll(i)"),
-    ("matmul", "vectorize(j, 8)"), ("matmul", "vectorize(k, 8)"), ("matmul", "vectorize(k, 4); accumulate(k, 3)"), ("matmul", "accumulate(k, 4)"),
-    ("matmul", "reorder(j, i); tile(j, 8); reorder(i, ji); tile(i, 4); pack(w, at=jo); reorder(k, ii, ji); vectorize(ji, 4); parallel(jo)"),
-    ("matmul", "reorder(k, i, j)"), ("matmul", "tile(k, 5); tile(j, 4); reorder(ko, ji); unroll(ki)"), ("matmul", "pack(x, at=i); parallel(i)"),
-    ("matmul transposed", "tile(j, 16); reorder(jo, i, ji); pack(w, at=jo, axes=(1, 0)); reorder(k, ji); vectorize(ji, 16); vectorize(w_0, 16)"),
+    ("elementwise", "tile(j, 16)"),
+    ("elementwise", "tile(i, 3); tile(j, 7); reorder(ji, jo)"),
+    ("elementwise", "reorder(j, i)"),
+    ("elementwise", "merge(i, j); vectorize(ij, 16); parallel(ij)"),
+    ("elementwise", "merge(i, j); tile(ij, 64); parallel(ijo); vectorize(iji, 8)"),
+    ("elementwise", "vectorize(j, 4); unroll(j, 2)"),
+    ("elementwise", "streaming(out)"),
+    ("elementwise", "prefetch(x, i, at=j)"),
+    ("bias", "vectorize(j, 16); parallel(i)"),
+    ("bias", "unroll(i)"),
+    ("matmul", "vectorize(j, 8)"),
+    ("matmul", "vectorize(k, 8)"),
+    ("matmul", "vectorize(k, 4); accumulate(k, 3)"),
+    ("matmul", "accumulate(k, 4)"),
+    (
+        "matmul",
+        "reorder(j, i); tile(j, 8); reorder(i, ji); tile(i, 4); pack(w, at=jo); reorder(k, ii, ji); vectorize(ji, 4);"
+        " parallel(jo)",
+    ),
+    ("matmul", "reorder(k, i, j)"),
+    ("matmul", "tile(k, 5); tile(j, 4); reorder(ko, ji); unroll(ki)"),
+    ("matmul", "pack(x, at=i); parallel(i)"),
+    (
+        "matmul transposed",
+        "tile(j, 16); reorder(jo, i, ji); pack(w, at=jo, axes=(1, 0)); reorder(k, ji); vectorize(ji, 16); vectorize(w_0, 16)",
+    ),
     ("matmul transposed", "tile(i, 2); tile(j, 3); reorder(jo, ii, ji); reorder(k, ii, ji); vectorize(k, 8)"),
     ("matmul", "tile(i, 4); reorder(ii, j); unpack(out, at=io, axes=(1, 0))"),
-    ("softmax", "vectorize(r, 8); accumulate(r, 2); vectorize(c, 8); vectorize(j, 16); parallel(i)"), ("softmax", "vectorize(i, 4)"),
+    ("softmax", "vectorize(r, 8); accumulate(r, 2); vectorize(c, 8); vectorize(j, 16); parallel(i)"),
+    ("softmax", "vectorize(i, 4)"),
     ("softmax", "prefetch(x, i, at=c); vectorize(c, 8)"),
-    ("outer sum", "vectorize(j, 8)"), ("outer sum", "tile(j, 8); reorder(r, ji); vectorize(ji, 4); parallel(jo)"), ("outer sum", "vectorize(r, 4)"),
-    ("full sum", "vectorize(s, 8)"), ("full sum", "merge(r, s); vectorize(rs, 16); accumulate(rs, 2)"), ("full sum", "reorder(s, r)"),
-    ("conv", "vectorize(z, 4)"), ("conv", "pack(x, at=b); vectorize(z, 8); parallel(b)"), ("conv", "unroll(t); unroll(s); vectorize(r, 2)"),
-    ("conv", "reorder(b, y, c, z); tile(y, 3); reorder(c, z, yi); tile(c, 4); reorder(z, ci, yi); tile(z, 8); pack(x, at=b); "
-             "reorder(r, s, t, ci, yi, zi); vectorize(zi, 4); unroll(t); parallel(b)"),
+    ("outer sum", "vectorize(j, 8)"),
+    ("outer sum", "tile(j, 8); reorder(r, ji); vectorize(ji, 4); parallel(jo)"),
+    ("outer sum", "vectorize(r, 4)"),
+    ("full sum", "vectorize(s, 8)"),
+    ("full sum", "merge(r, s); vectorize(rs, 16); accumulate(rs, 2)"),
+    ("full sum", "reorder(s, r)"),
+    ("conv", "vectorize(z, 4)"),
+    ("conv", "pack(x, at=b); vectorize(z, 8); parallel(b)"),
+    ("conv", "unroll(t); unroll(s); vectorize(r, 2)"),
+    (
+        "conv",
+        "reorder(b, y, c, z); tile(y, 3); reorder(c, z, yi); tile(c, 4); reorder(z, ci, yi); tile(z, 8); pack(x, at=b); "
+        "reorder(r, s, t, ci, yi, zi); vectorize(zi, 4); unroll(t); parallel(b)",
+    ),
     ("conv", "pack(w, at=b, axes=(1, 2, 3, 0)); vectorize(c, 4); parallel(b)"),
-    ("update", "vectorize(i, 16); parallel(i)"), ("gather", "vectorize(j, 8); parallel(i)"), ("gather", "vectorize(i, 4)"),
+    ("update", "vectorize(i, 16); parallel(i)"),
+    ("gather", "vectorize(j, 8); parallel(i)"),
+    ("gather", "vectorize(i, 4)"),
     ("scatter", "vectorize(i, 4)"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("form", "text"), LEGAL)
@@ -58,6 +88,7 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("matmul", "vectorize(j, 4); vectorize(k, 4)", "k already contains vectors"),
     ("matmul", "parallel(j)", "j stands inside another loop"),
     ("matmul", "parallel(i); parallel(i)", "i is parallel already"),
+    ("matmul", "parallel(i); reorder(j, i)", "reorder before parallel"),
     ("matmul", "reorder(i, i)", "name at least two different loops"),
     ("matmul", "reorder(k, i)", "j stands between i and the loops inside it; name it too"),
     ("matmul", "pack(out, at=j)", "out is written in j"),
@@ -77,7 +108,7 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("update", "streaming(p)", "the kernel reads p too"),
     ("elementwise", "prefetch(out, i, at=j)", "out is not read directly in j"),
     ("elementwise", "prefetch(x, j, at=i)", "i does not stand inside j"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("form", "text", "says"), ILLEGAL)
@@ -97,11 +128,17 @@ def test_dependent_iterations_are_neither_vectors_nor_threads() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("tile i 32", "is not a schedule primitive"), ("til(i, 3)", "unknown primitive 'til'; known: tile"), ("tile(i)", "takes 2 arguments, got 1"),
-        ("tile(i, j)", "expected a whole number, got 'j'"), ("tile(3, 3)", "expected the name of a loop or buffer"), ("pack(w)", "needs at=LOOP"),
-        ("pack(w, at=j, order=2)", "has no option 'order'"), ("pack(w, at=j, axes=1)", "expected a tuple of axes"), ("tile(i, 4, 5)", "got 3"),
+        ("tile i 32", "is not a schedule primitive"),
+        ("til(i, 3)", "unknown primitive 'til'; known: tile"),
+        ("tile(i)", "takes 2 arguments, got 1"),
+        ("tile(i, j)", "expected a whole number, got 'j'"),
+        ("tile(3, 3)", "expected the name of a loop or buffer"),
+        ("pack(w)", "needs at=LOOP"),
+        ("pack(w, at=j, order=2)", "has no option 'order'"),
+        ("pack(w, at=j, axes=1)", "expected a tuple of axes"),
+        ("tile(i, 4, 5)", "got 3"),
     ],
-)  # fmt: skip
+)
 def test_text_that_is_no_schedule(text: str, says: str) -> None:
     with pytest.raises(ScheduleError) as e:
         parse(text)

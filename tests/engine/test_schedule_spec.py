@@ -49,7 +49,9 @@ BROKEN: dict[str, list[Kernel]] = {
         kernel(loop(i, Store(out, (i,), load(x, (ir.apply("sub", (i, index(1))),))))),
     ],
     "every global buffer that is written is an output": [kernel(loop(i, Store(x, (i,), const(0, F))))],
-    "the index of a register is constant once loops are unrolled": [kernel(Alloc(reg, 0), loop(i, Store(reg, (i,), const(0, F))))],
+    "the index of a register is constant once loops are unrolled": [
+        kernel(Alloc(reg, 0), loop(i, Store(reg, (i,), const(0, F))))
+    ],
     "a register buffer is accessed by one number of lanes": [
         kernel(Alloc(reg, 0), Store(reg, (index(0),), const(0, F)), Store(reg, (ramp(index(0), 4),), const(0, F, 4)))
     ],

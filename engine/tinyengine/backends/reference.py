@@ -76,6 +76,7 @@ class Interpreter:
 
     def run(self, arrays: Sequence[Array]) -> None:
         self.memory: dict[Buf, _Memory] = {}
+        self.memo: dict[Expr, Array] = {}
         for p, a in zip(self.kernel.params, arrays, strict=True):
             if a.dtype != p.dtype.numpy or a.size != p.size:
                 raise ValueError(f"kernel {self.kernel.name}: {p.name} needs {p.dtype}[{p.size}], got {a.dtype}[{a.size}]")
@@ -91,7 +92,8 @@ class Interpreter:
             if isinstance(s, Loop):
                 self.loop(s, axes)
                 continue
-            self.stmt, self.axes, self.memo = s, axes, {}
+            self.stmt, self.axes = s, axes
+            self.memo = {}
             if isinstance(s, Let):
                 self.values[s.name] = (self.eval(s.value), len(axes))
             elif isinstance(s, Store):
@@ -234,11 +236,12 @@ class Interpreter:
             return self.load(e)
         a = [self.eval(x) for x in e.args]
         if op == "ramp":
-            return a[0] + np.arange(e.lanes, dtype=np.int64) * e.arg
+            ramp: Array = a[0] + np.arange(e.lanes, dtype=np.int64) * e.arg
+            return ramp
         if op == "splat":
             return a[0]
         if op == "lanes_reduce":
-            whole = np.broadcast_to(a[0], a[0].shape[:-1] + (e.args[0].lanes,))
+            whole = np.broadcast_to(a[0], (*a[0].shape[:-1], e.args[0].lanes))
             out: Array = _COMBINE[e.arg].reduce(whole, axis=-1, keepdims=True, dtype=e.dtype.numpy)
             return out
         if op == "cast":
@@ -276,8 +279,8 @@ def interpret(kernel: Kernel, buffers: Mapping[str, Array]) -> None:
 
 
 def trace(kernel: Kernel, buffers: Mapping[str, Array]) -> list[Touched]:
-    """Run one kernel and return every access to global memory: per statement and buffer the flat positions in the order of execution
-    (a loop that ran one iteration at a time in Python gives one entry per iteration)."""
+    """Run one kernel and return every access to global memory: per statement and buffer the flat positions in the order of
+    execution (a loop that ran one iteration at a time in Python gives one entry per iteration)."""
     out: list[Touched] = []
     Interpreter(kernel, out).run([buffers[p.name].reshape(-1) for p in kernel.params])
     return out

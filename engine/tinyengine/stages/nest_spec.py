@@ -1,4 +1,5 @@
-"""What every loop nest must satisfy, scheduled or not: sentences with predicates for `spec.check`. A predicate yields one text per violation."""
+"""What every loop nest must satisfy, scheduled or not: sentences with predicates for `spec.check`, which yield one text
+per violation."""
 
 from __future__ import annotations
 
@@ -8,7 +9,22 @@ from dataclasses import dataclass
 from tinyengine import index
 from tinyengine.dtypes import bool_
 from tinyengine.loopnest import (
-    Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Prefetch, Stmt, Store, load_index, load_mask, stmt_exprs, stmt_lines, subexprs,
+    Accumulate,
+    Alloc,
+    Buf,
+    Check,
+    Expr,
+    Kernel,
+    Let,
+    Loop,
+    Prefetch,
+    Stmt,
+    Store,
+    load_index,
+    load_mask,
+    stmt_exprs,
+    stmt_lines,
+    subexprs,
 )  # fmt: skip
 from tinyengine.ops import ELEMENTWISE
 from tinyengine.spec import Sentence
@@ -104,7 +120,8 @@ def _lanes(k: Kernel) -> Iterator[str]:
         for e in stmt_exprs(s):
             for x in subexprs(e):
                 if x.op in ELEMENTWISE and any(a.lanes != x.lanes for a in x.args):
-                    yield f"{line(s)}: the operands of {x.op} have {', '.join(str(a.lanes) for a in x.args)} lanes, the result {x.lanes}"
+                    have = ", ".join(str(a.lanes) for a in x.args)
+                    yield f"{line(s)}: the operands of {x.op} have {have} lanes, the result {x.lanes}"
         if isinstance(s, (Store, Accumulate)):
             width = max([e.lanes for e in s.index], default=1)
             if s.value.lanes != width:
@@ -130,7 +147,9 @@ def _registers(k: Kernel) -> Iterator[str]:
     for s, scope in visit(k):
         free = {x.var for x in scope.loops if x.kind == "unroll"}
         for buf, at, _ in touched(s):
-            if buf.space == "register" and any(x.op == "name" or (x.op == "var" and x not in free) for e in at for x in subexprs(e)):
+            if buf.space == "register" and any(
+                x.op == "name" or (x.op == "var" and x not in free) for e in at for x in subexprs(e)
+            ):
                 yield f"{line(s)}: {buf.name}[{', '.join(map(str, at))}]"
 
 

@@ -22,6 +22,7 @@ from tinyengine.loopnest import (
     map_stmt,
     var,
 )  # fmt: skip
+from tinyengine.loopnest import index as constant
 from tinyengine.stages.nest import Path, ScheduleError, at, fresh_buffer
 
 LOCAL_BYTES = 1 << 24  # more than this is no cache-resident copy
@@ -31,8 +32,8 @@ def pack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = Non
     """for jo: S(w[k, jo + j])
        → for jo: local w_pack[K, J]; for w_0 in K: for w_1 in J: w_pack[w_0, w_1] = w[w_0, jo + w_1]; S(w_pack[k, j])
 
-    `axes`: the order of the axes in the copy, (1, 0) transposes. Elements outside the buffer that a padded access would skip are copied as
-    zeros, so that the masks vanish. Illegal where the buffer is written in the loop, or where the part touched is not a box."""
+    `axes`: the order of the axes in the copy, (1, 0) transposes. Elements outside the buffer that a padded access would skip are
+    copied as zeros, so that the masks vanish. Illegal where the buffer is written in the loop, or the part touched is no box."""
     text = f"pack({buf}, at={loop})"
     known = {p.name: p for p in kernel.params}
     if buf not in known:
@@ -84,7 +85,7 @@ def _packed(s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str)
     if copy.nbytes > LOCAL_BYTES:
         raise ScheduleError(f"{text}: the copy would take {copy.nbytes} bytes; at most {LOCAL_BYTES} are sensible")
     # masks that only say "inside the buffer" move into the copy
-    variables = [var(f"{source.name}_{a}", 0, n - 1) if n > 1 else index.index(0) for a, n in enumerate(extent)]
+    variables = [var(f"{source.name}_{a}", 0, n - 1) if n > 1 else constant(0) for a, n in enumerate(extent)]
     place = tuple(index.add(b, v) for b, v in zip(base, variables, strict=True))
     mask: Expr | None = None
     for p_, n in zip(place, source.shape, strict=True):
@@ -92,8 +93,6 @@ def _packed(s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str)
             mask = index.both(mask, c)
     moved = _Mover(source, copy, tuple(base), order)
     body = tuple(moved.stmt(b) for b in s.body)
-    if mask is None and moved.relied:
-        mask = None
     store: Stmt = Store(copy, tuple(variables[a] for a in order), load(source, place, mask), None, "", s.nodes)
     for v, n in reversed(list(zip(variables, extent, strict=True))):
         if n > 1:
@@ -107,7 +106,6 @@ class _Mover:
     def __init__(self, source: Buf, copy: Buf, base: tuple[Expr, ...], order: tuple[int, ...]) -> None:
         self.source, self.copy, self.base, self.order = source, copy, base, order
         self.memo: dict[Expr, Expr] = {}
-        self.relied = False
 
     def stmt(self, s: Stmt) -> Stmt:
         if isinstance(s, Loop):
@@ -135,5 +133,3 @@ class _Mover:
             ):
                 return True
         return False
-
-

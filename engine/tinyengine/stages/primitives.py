@@ -1,6 +1,6 @@
 """The schedule primitives: Kernel → Kernel, each with a text form that a person can read, type, save and replay.
 
-    tile(i, 32)             for i in 0..100 → for io in 0..96 step 32: for ii in 0..32 (and a static tail: io in 96..100, ii in 0..4)
+    tile(i, 32)             for i in 0..100 → for io in 0..96 step 32: for ii in 0..32 (and a static tail: io in 96..100)
     reorder(j, i)           another order of nested loops; reorder(k, i, j) with a reduction k inside makes the register tile
     vectorize(j, 16)        the iterations as lanes of vectors
     unroll(k) unroll(k, 4)  no loop in the machine code; or only of every 4 iterations
@@ -13,7 +13,8 @@
     prefetch(x, i, at=j)    hint to fetch what the next iteration of i needs, while j runs
 
 A primitive applies to every loop of that name: a tail has the names of its main part, and so gets the same schedule.
-Each one raises ScheduleError, in words, when it does not apply or would change the meaning. Reductions may be reassociated; nothing else changes.
+Each one raises ScheduleError, in words, when it does not apply or would change the meaning. Reductions may be reassociated;
+nothing else changes.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tinyengine import index
-from tinyengine.dependence import Access, accesses, apart, carried, inner_variables, loads
+from tinyengine.dependence import accesses, apart, carried, inner_variables, loads
 from tinyengine.loopnest import Alloc, Kernel, Let, Loop, Prefetch, Stmt, Store, load_index, var, walk
+from tinyengine.loopnest import index as constant
 from tinyengine.stages.nest import (
     Path,
     ScheduleError,
@@ -36,6 +38,7 @@ from tinyengine.stages.nest import (
     rewrite,
     sinkable,
     substitution,
+    tail_first,
     tidy,
     used_buffers,
     used_names,
@@ -53,45 +56,49 @@ def tile(kernel: Kernel, loop: str, size: int, inner: str = "i") -> Kernel:
     Always legal. `size` counts iterations; the inner loop has step 1."""
     if size < 1:
         raise ScheduleError(f"tile({loop}, {size}): the size must be at least 1")
-    taken = {s.name for s in loops(kernel.body)} & {loop + "o", loop + inner}
-    if taken:
+    names = {s.name for s in loops(kernel.body)}
+    taken = names & {loop + "o", loop + inner}
+    if taken and loop in names:
         raise ScheduleError(f"tile({loop}, {size}): a loop {', '.join(sorted(taken))} exists already")
 
-    def change(s: Loop, path: Path) -> list[Stmt]:
+    def change(s: Loop, path: Path) -> list[Loop]:
         main = s.start + s.trips // size * size * s.step
-        out: list[Stmt] = []
+        out: list[Loop] = []
         for start, stop, n in ((s.start, main, size), (main, s.stop, s.trips % size)):
             if start >= stop or n == 0:
                 continue
             span = size * s.step
             count = max(1, -(-(stop - start) // span))
             outer = var(loop + "o", start, start + (count - 1) * span)
-            base = outer if count > 1 else index.index(start)
+            base = outer if count > 1 else constant(start)
             part = var(loop + inner, 0, n - 1)
             body = rewrite(s.body, substitution({s.var: index.add(base, index.mul(part, s.step))}))
             below = Loop(part, 0, n, 1, body, "serial" if s.kind == "parallel" else s.kind, s.reduce, s.nodes)
             out.append(Loop(outer, start, stop, span, (below,), s.kind, s.reduce, s.nodes))
-        return out
+        return tail_first(out)
 
     return at(kernel, loop, change)
 
 
 def unroll(kernel: Kernel, loop: str, size: int | None = None) -> Kernel:
-    """for k in 0..8: S(k) → unroll k in 0..8: S(k); with a size: for ko in 0..8 step 4: unroll ki in 0..4: S(ko + ki). Always legal."""
+    """for k in 0..8: S(k) → unroll k in 0..8: S(k); with a size: for ko in 0..8 step 4: unroll ki in 0..4: S(ko + ki).
+
+    Always legal."""
     if size is not None:
         kernel, loop = tile(kernel, loop, size), loop + "i"
     return at(kernel, loop, lambda s, path: [replace(s, kind="unroll")])
 
 
 def parallel(kernel: Kernel, loop: str) -> Kernel:
-    """for i: S → parallel i: S; the other statements of the outermost level (the loop's own tail, say) run before it, on one thread.
+    """for i: S → parallel i: S; other statements of the outermost level (the loop's own tail, say) run before it, on one thread.
 
     Illegal inside another loop, or where iterations depend on each other or on memory that the outermost level allocates."""
     text = f"parallel({loop})"
     top = [s for s in kernel.body if isinstance(s, Loop) and s.name == loop]
     if not top:
         inside = any(s.name == loop for s in loops(kernel.body))
-        raise ScheduleError(f"{text}: {loop} stands inside another loop" if inside else f"{text}: no loop is called {loop!r}; {listing(kernel)}")
+        why = f"{loop} stands inside another loop" if inside else f"no loop is called {loop!r}; {listing(kernel)}"
+        raise ScheduleError(f"{text}: {why}")
     if kernel.parallel is not None:
         raise ScheduleError(f"{text}: {kernel.parallel.name} is parallel already")
     main = max(top, key=lambda s: s.trips)
@@ -129,7 +136,9 @@ def _clash(a: Stmt, b: Stmt) -> str:
 
 
 def streaming(kernel: Kernel, buf: str) -> Kernel:
-    """out[i] = v → out[i] = v (stream): for results far larger than the caches. Illegal where the kernel reads `out` or masks a store to it."""
+    """out[i] = v → out[i] = v (stream): for results far larger than the caches. Masked stores stay as they are.
+
+    Illegal where the kernel reads `out`."""
     text, found = f"streaming({buf})", 0
     if any(a.buf.name == buf and a.op != "write" for a in accesses(kernel.body)):
         raise ScheduleError(f"{text} is not legal: the kernel reads {buf} too")
@@ -153,7 +162,9 @@ def streaming(kernel: Kernel, buf: str) -> Kernel:
 
 
 def prefetch(kernel: Kernel, buf: str, loop: str, at_loop: str) -> Kernel:
-    """for i: for j: S(x[i, j]) → for i: for j: prefetch x[i + 1, j]; S(x[i, j])   (`prefetch(x, i, at=j)`). A hint: always legal."""
+    """for i: for j: S(x[i, j]) → for i: for j: prefetch x[i + 1, j]; S(x[i, j])   (`prefetch(x, i, at=j)`)
+
+    A hint: always legal."""
     text, found = f"prefetch({buf}, {loop}, at={at_loop})", 0
 
     def change(s: Loop, path: Path) -> list[Stmt]:
@@ -161,7 +172,7 @@ def prefetch(kernel: Kernel, buf: str, loop: str, at_loop: str) -> Kernel:
         around = next((p for p in path if p.name == loop), None)
         if around is None:
             raise ScheduleError(f"{text}: {at_loop} does not stand inside {loop}")
-        ahead = substitution({around.var: index.add(around.var, index.index(around.step))})
+        ahead = substitution({around.var: index.add(around.var, constant(around.step))})
         hints: list[Stmt] = []
         for b in s.body:
             for e in loads(b) if not isinstance(b, Loop) else ():
@@ -214,7 +225,7 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
 
 
 def parse(text: str | Iterable[str | Primitive]) -> list[Primitive]:
-    """Primitives from text, one per line (or separated by ';'); `#` begins a comment. ScheduleError names what is wrong in which line."""
+    """Primitives from text, one per line (or separated by ';'); `#` begins a comment. Raises ScheduleError with the line."""
     lines: list[str | Primitive] = []
     for part in [text] if isinstance(text, str) else text:
         lines += [part] if isinstance(part, Primitive) else [x for row in part.split("\n") for x in row.split("#")[0].split(";")]
@@ -238,7 +249,8 @@ def _parse_one(line: str) -> Primitive:
     given = []
     for k in call.keywords:
         if k.arg is None or k.arg not in options:
-            raise ScheduleError(f"{line!r}: {name} has no option {k.arg!r}" + (f"; it has {', '.join(options)}" if options else ""))
+            known = f"; it has {', '.join(options)}" if options else ""
+            raise ScheduleError(f"{line!r}: {name} has no option {k.arg!r}{known}")
         given.append((k.arg, _value(k.value, options[k.arg], line)))
     if "at" in options and "at" not in dict(given):
         raise ScheduleError(f"{line!r}: {name} needs at=LOOP")
@@ -250,8 +262,10 @@ def _value(node: ast.expr, kind: str, line: str) -> Any:
         return node.id
     if kind == "int" and isinstance(node, ast.Constant) and type(node.value) is int:
         return node.value
-    if kind == "axes" and isinstance(node, ast.Tuple) and all(isinstance(e, ast.Constant) and type(e.value) is int for e in node.elts):
-        return tuple(e.value for e in node.elts)  # type: ignore[attr-defined]
+    if kind == "axes" and isinstance(node, ast.Tuple):
+        values = [e.value for e in node.elts if isinstance(e, ast.Constant) and type(e.value) is int]
+        if len(values) == len(node.elts):
+            return tuple(values)
     expected = {"name": "the name of a loop or buffer", "int": "a whole number", "axes": "a tuple of axes such as (1, 0)"}[kind]
     raise ScheduleError(f"{line!r}: expected {expected}, got {ast.unparse(node)!r}")
 
@@ -261,13 +275,10 @@ def apply_one(kernel: Kernel, p: Primitive) -> Kernel:
 
 
 def apply(kernel: Kernel, primitives: str | Iterable[str | Primitive]) -> Kernel:
-    """The kernel after these primitives, in order; `Kernel.schedule` tells them. Raises ScheduleError at the first that is not legal."""
+    """The kernel after these primitives, in order, which `Kernel.schedule` tells. Raises ScheduleError at an illegal one."""
     for p in parse(primitives):
         kernel = replace(apply_one(kernel, p), schedule=(*kernel.schedule, str(p)))
     return tidy(kernel)
 
 
-__all__ = [
-    "TABLE", "Access", "Primitive", "ScheduleError", "accumulate", "apply", "apply_one", "merge", "pack", "parallel", "parse", "prefetch",
-    "reorder", "streaming", "tile", "unpack", "unroll", "vectorize", "walk",
-]  # fmt: skip
+__all__ = ["TABLE", "Primitive", "ScheduleError", "apply", "apply_one", "parse"]

@@ -28,12 +28,14 @@ from tinyengine.loopnest import (
     var,
     walk,
 )  # fmt: skip
+from tinyengine.loopnest import index as constant
 from tinyengine.stages.nest import (
     Body,
     ScheduleError,
     closure,
     listing,
     loops,
+    rename_buffers,
     rewrite,
     sinkable,
     substitution,
@@ -60,11 +62,14 @@ def reorder(kernel: Kernel, *names: str) -> Kernel:
     missing = set(names) - {s.name for s in loops(kernel.body)}
     if missing:
         raise ScheduleError(f"{text}: no loop is called {', '.join(sorted(missing))}; {listing(kernel)}")
+    if kernel.parallel is not None and kernel.parallel.name in names:
+        raise ScheduleError(f"{text}: {kernel.parallel.name} is parallel; reorder before parallel")
     done = 0
 
     def visit(body: Body) -> Body:
         nonlocal done
         out: list[Stmt] = []
+        before = done
         for s in body:
             if isinstance(s, Loop):
                 below = {x.name for x in walk((s,)) if isinstance(x, Loop)}
@@ -74,7 +79,7 @@ def reorder(kernel: Kernel, *names: str) -> Kernel:
                     continue
                 s = replace(s, body=visit(s.body))
             out.append(s)
-        return tuple(out)
+        return _distinct(tuple(out)) if done > before else tuple(out)
 
     body = visit(kernel.body)
     if not done:
@@ -83,7 +88,7 @@ def reorder(kernel: Kernel, *names: str) -> Kernel:
 
 
 def _gather(root: Loop, names: Sequence[str], text: str) -> list[Stmt]:
-    """The statements that replace `root`: the named loops as one perfect nest in the new order, with what was split off around it."""
+    """The statements that replace `root`: the named loops as one perfect nest in the new order, what was split off around it."""
     chain, hoisted = [root], []
     body = root.body
     before: list[Stmt] = []
@@ -91,12 +96,13 @@ def _gather(root: Loop, names: Sequence[str], text: str) -> list[Stmt]:
         inside = [s for s in body if isinstance(s, Loop) and s.name in names]
         wanted = next((s for s in body if isinstance(s, Loop) and {x.name for x in loops((s,))} & set(names)), None)
         if wanted is None:
-            raise ScheduleError(f"{text}: inside {chain[-1].name} there is no loop called {', '.join(set(names) - {c.name for c in chain})}")
+            left = ", ".join(sorted(set(names) - {c.name for c in chain}))
+            raise ScheduleError(f"{text}: inside {chain[-1].name} there is no loop called {left}")
         if not inside:
             raise ScheduleError(f"{text}: {wanted.name} stands between {chain[-1].name} and the loops inside it; name it too")
         segments = _segments(body, names)
         lets = [s for s in body if isinstance(s, Let)]
-        if len(segments) == 1:
+        if len(segments) == 1 and not any(isinstance(s, Alloc) for s in body):
             loop = inside[0]
             needed = closure(used_names((loop,)), lets)
             why = sinkable(needed, loop.body)
@@ -111,7 +117,7 @@ def _gather(root: Loop, names: Sequence[str], text: str) -> list[Stmt]:
             if why:
                 raise ScheduleError(f"{text} is not legal: {why}")
         ordered = sorted(chain, key=lambda c: names.index(c.name))
-        pieces, allocs, unrolled = _fission(chain[-1].body, ordered, segments, lets, text)
+        pieces, allocs, unrolled = _fission(body, ordered, segments, names, text)
         hoisted += allocs
         if unrolled:
             chain, ordered = ([replace(c, kind="unroll") for c in x] for x in (chain, ordered))
@@ -136,6 +142,19 @@ def _wrap(chain: Sequence[Loop], body: Body) -> Body:
     return body
 
 
+def _distinct(body: Body) -> Body:
+    """Memory that two parts of one block allocate under one name gets two names."""
+    seen: set[str] = set()
+    for i, s in enumerate(body):
+        if isinstance(s, Alloc):
+            name = s.buf.name
+            if name in seen:
+                name = next(f"{s.buf.name}_{n}" for n in range(1, 1000) if f"{s.buf.name}_{n}" not in seen)
+                return _distinct((*body[:i], *rename_buffers(body[i:], {s.buf: replace(s.buf, name=name)})))
+            seen.add(name)
+    return body
+
+
 def _legal(chain: list[Loop], body: Body, names: Sequence[str], text: str) -> None:
     nest = _wrap(chain, body)
     for _ in chain:
@@ -157,11 +176,12 @@ def _segments(body: Body, names: Sequence[str]) -> list[Body]:
 
 
 def _fission(
-    original: Body, chain: list[Loop], segments: list[Body], lets: list[Let], text: str
+    original: Body, chain: list[Loop], segments: list[Body], names: Sequence[str], text: str
 ) -> tuple[list[Body], list[Stmt], bool]:
-    """Every segment with the values that it needs; the memory that several segments share, with an axis for each loop of `chain`; and
-    whether that is registers, so that the loops must be unrolled."""
+    """Every segment with the values that it needs; the memory that several segments share, with an axis for each loop of `chain`;
+    and whether that is registers, so that the loops must be unrolled."""
     allocs = [s for s in original if isinstance(s, Alloc)]
+    lets = [s for s in original if isinstance(s, Let)]
     position = {id(s): i for i, s in enumerate(original)}
     pieces: list[Body] = []
     for segment in segments:
@@ -170,14 +190,16 @@ def _fission(
             reads = {x.arg for x in subexprs(s.value) if x.op == "load"}
             between = written(x for x in original[position[id(s)] :] if position[id(x)] < position[id(segment[0])])
             if reads & (between | (written(segment) - {a.buf for a in allocs})):
-                raise ScheduleError(f"{text} is not legal: {s.name} would read {', '.join(b.name for b in reads)} again after it was written")
-        pieces.append((*needed, *segment))
+                again = ", ".join(b.name for b in reads)
+                raise ScheduleError(f"{text} is not legal: {s.name} would read {again} again after it was written")
+        pieces.append(tuple(sorted((*needed, *segment), key=lambda s: position[id(s)])))
     shared: dict[Buf, Buf] = {}
     hoisted: list[Stmt] = []
     unrolled = False
     for a in allocs:
         users = [i for i, p in enumerate(pieces) if a.buf in used_buffers(p)]
-        if len(users) == 1:
+        moves = any(isinstance(s, Loop) and s.name in names for i in users for s in pieces[i])
+        if len(users) == 1 and not moves:
             pieces[users[0]] = (a, *pieces[users[0]])
         elif users:
             shape = tuple(c.trips for c in chain) + a.buf.shape
@@ -187,7 +209,7 @@ def _fission(
             unrolled = unrolled or buf.space == "register"
             shared[a.buf] = buf
             hoisted.append(replace(a, buf=buf))
-    place = tuple(index.floordiv(index.sub(c.var, index.index(c.start)), c.step) for c in chain)
+    place = tuple(index.floordiv(index.sub(c.var, constant(c.start)), c.step) for c in chain)
     return [_moved(p, shared, place) for p in pieces], hoisted, unrolled
 
 

@@ -1,8 +1,8 @@
 """Stage 6, schedule: in what order, how wide, on how many cores?
 
-Input: a Kernel of scalar statements in serial loops. Output: the Kernel after a short list of primitives (see `primitives`), which stands
-in `Kernel.schedule`, and a Decision for each choice and refusal. A schedule in `choices.schedules` is taken as it is; it raises
-ScheduleError when it is not legal. The engine's own choices cannot fail: a primitive that turns out not to be legal is left out, and said.
+Input: a Kernel of scalar statements in serial loops. Output: the Kernel after a short list of primitives (see `primitives`),
+which stands in `Kernel.schedule`, and a Decision for each choice and refusal. A schedule in `choices.schedules` is taken as it is;
+it raises ScheduleError when it is not legal. The engine's own choices cannot fail: a primitive that is not legal is left out, and said.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ class Chooser:
     lanes: int
     decisions: list[Decision] = field(default_factory=list)
 
-    def do(
-        self, text: str, kind: str, reason: str, numbers: Mapping[str, float] | None = None, alternatives: Mapping[str, str] | None = None
-    ) -> bool:
+    def do(self, text: str, kind: str, reason: str, numbers: Mapping[str, float] | None = None) -> bool:
         """Apply one primitive; False, with a Decision that says why, when it is not legal."""
         p = parse(text)[0]
         subject = (self.kernel.name, str(p.args[-1] if kind == "pack" and p.options else p.args[0]))
@@ -46,7 +44,7 @@ class Chooser:
             self.decisions.append(Decision("schedule", kind, subject, "refused", str(e), dict(numbers or {}), {str(p): str(e)}))
             return False
         self.kernel = replace(changed, schedule=(*self.kernel.schedule, str(p)))
-        self.decisions.append(Decision("schedule", kind, subject, str(p), reason, dict(numbers or {}), dict(alternatives or {})))
+        self.decisions.append(Decision("schedule", kind, subject, str(p), reason, dict(numbers or {})))
         return True
 
     def refuse(self, kind: str, loop: str, reason: str, numbers: Mapping[str, float] | None = None) -> None:
@@ -134,7 +132,7 @@ def elementwise(c: Chooser, around: list[Loop]) -> None:
     threads = c.machine.threads
     v = inner.name
     if work < PARALLEL_CYCLES or threads < 2:
-        c.refuse("parallel", names[0], "too little work to wake a second thread", {"cycles": work, "least_cycles": PARALLEL_CYCLES})
+        few(c, names[0], work)
     elif len(names) > 1 and found[names[0]].trips >= 2 * threads:
         c.do(f"parallel({names[0]})", "parallel", "iterations are independent", {"cycles": work, "threads": threads})
     elif len(names) == 1 and not dependent:
@@ -145,6 +143,10 @@ def elementwise(c: Chooser, around: list[Loop]) -> None:
     if not dependent and c.lanes > 1:
         vectorize(c, v)
     _stream(c)
+
+
+def few(c: Chooser, loop: str, work: float) -> None:
+    c.refuse("parallel", loop, "too little work to wake a second thread", {"cycles": work, "least_cycles": PARALLEL_CYCLES})
 
 
 def chunk(trips: int, threads: int, lanes: int) -> int:
@@ -181,7 +183,7 @@ def _stream(c: Chooser) -> None:
     for p in c.kernel.params:
         if p.name in c.kernel.outputs and p.name not in reads and p.nbytes > c.machine.l3_bytes // 2:
             c.do(
-                f"streaming({p.name})", "streaming", "the result is larger than half of the last cache: its lines need not be read first",
+                f"streaming({p.name})", "streaming", "larger than half of the last cache: its lines need not be read first",
                 {"bytes": p.nbytes, "l3_bytes": c.machine.l3_bytes},
             )  # fmt: skip
 
@@ -201,7 +203,7 @@ def rows(c: Chooser, s: Loop) -> None:
     if s.reduce or any(isinstance(x, Alloc) for x in c.kernel.body):
         c.refuse("parallel", s.name, "the outermost level keeps an accumulator: one thread", {"cycles": work})
     elif work < PARALLEL_CYCLES or c.machine.threads < 2:
-        c.refuse("parallel", s.name, "too little work to wake a second thread", {"cycles": work, "least_cycles": PARALLEL_CYCLES})
+        few(c, s.name, work)
     else:
         c.do(f"parallel({s.name})", "parallel", "rows are independent", {"cycles": work, "threads": c.machine.threads})
 

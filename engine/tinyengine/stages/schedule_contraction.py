@@ -7,6 +7,7 @@ vector operand where it is not contiguous, is padded, or is too large for the ca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ MOST_ROWS = 12  # of a register tile: more only lengthen the code
 PACK_ROWS = 32  # fewer rows than this do not pay for a copy of a contiguous operand
 TRANSPOSE_ROWS = 8  # nor fewer than this for a transposed one
 PAGE = 2048  # bytes between the elements of a column from which on each costs a page translation
+MOST_CODE = 400  # statements, unrolled, of a tile with its tails: compile time counts too
 PARALLEL_CYCLES = 12_000.0
 
 
@@ -132,7 +134,12 @@ def choose(c: Chooser, k: Contraction) -> Tile | None:
         r = max(dots, key=lambda s: s.trips)
         idle = -(-r.trips // c.lanes) * c.lanes / r.trips
         if idle + 1.0 + 16.0 * c.lanes / (r.trips * c.lanes) < cost:
-            c.refuse("register tile", v.name, f"lanes along the sum over {r.name} are cheaper", {"cost": cost, "cost_along_sum": idle + 1.0})
+            c.refuse(
+                "register tile",
+                v.name,
+                f"lanes along the sum over {r.name} are cheaper",
+                {"cost": cost, "cost_along_sum": idle + 1.0},
+            )
             return None
     if cost > c.lanes:
         c.refuse("register tile", v.name, "no loop of the result runs along contiguous memory", {"cost": cost})
@@ -145,7 +152,7 @@ def choose(c: Chooser, k: Contraction) -> Tile | None:
     if m is None:  # only a sum: long contiguous pieces of each row, and enough pieces for the threads
         nv = max(1, min(16, v.trips // (c.lanes * c.machine.threads)))
     l, lr = None, 1
-    if others and any(a.buf.name in k.masked for a in vector) or (nv <= VECTORS // 2 and others):
+    if (others and any(a.buf.name in k.masked for a in vector)) or (nv <= VECTORS // 2 and others):
         ls = [s for s in k.space if s not in (v, m) and s.trips > 1 and any(k.depends(a, s) for a in vector)
               and not any(k.depends(a, s) for a in others)]  # fmt: skip
         ls = [s for s in ls if any(_mixed(a, s, k) for a in vector)]
@@ -154,6 +161,8 @@ def choose(c: Chooser, k: Contraction) -> Tile | None:
             lr = factor(l.trips, max(1, VECTORS // nv))
     whole = nv * lr
     mr = 1 if m is None else factor(m.trips, min(MOST_ROWS, (c.machine.vector_registers - 1 - whole) // whole))
+    while mr > 2 and m is not None and code(k, v, m, c.lanes * nv, c.lanes, mr) * lr > MOST_CODE:
+        mr -= 1
     packs: dict[str, tuple[int, ...]] = {}
     for a in k.reads:
         axis = axis_of(a, v)
@@ -172,6 +181,13 @@ def choose(c: Chooser, k: Contraction) -> Tile | None:
             packs[a.buf.name] = (*(x for x in natural if x != axis), axis)
     batch = tuple(s for s in k.space if s not in (v, m, l))
     return Tile(v, m, l, batch, nv, mr, lr, packs)
+
+
+def code(k: Contraction, v: Loop, m: Loop, width: int, lanes: int, mr: int) -> int:
+    """About how many statements the tile and its tails are, unrolled."""
+    rows = mr + (m.trips % mr if m.trips > mr else 0)
+    vectors = width // lanes + (-(-(v.trips % width) // lanes) if v.trips > width else 0)
+    return rows * vectors * (len(k.space[-1].body) + 2)
 
 
 def _rows(candidates: list[Loop], others: list[Access]) -> Loop | None:
@@ -231,8 +247,8 @@ def _apply(c: Chooser, k: Contraction, t: Tile) -> bool:
     batch = [s.name for s in t.batch]
     panels = -(-t.v.trips // width)
 
-    def do(text: str, kind: str, reason: str, numbers: dict[str, float] | None = None) -> bool:
-        return c.do(text, kind, reason, numbers or {})
+    def do(text: str, kind: str, reason: str, numbers: Mapping[str, float] | None = None) -> bool:
+        return c.do(text, kind, reason, numbers)
 
     fixed = [a.buf.name for a in k.reads if a.buf.name in t.packs and not k.depends(a, t.v) and a.buf.name not in k.masked]
     rows_packed = bool(fixed)  # the left operand, copied once for a piece of the rows
@@ -267,13 +283,20 @@ def _apply(c: Chooser, k: Contraction, t: Tile) -> bool:
                 return False
             where += "o"
             batch = [where, batch[0] + "i", *batch[1:]]
-    order = [*batch, *((l,) if l else ()), *((m, v) if l or chunk else (v, m)[: 2 if m else 1])]
+    order = [*batch, *([l] if l else []), *([x for x in ((m, v) if l or chunk else (v, m)) if x])]
     if order != [n for s in k.space for n in ((s.name + "o", s.name + "i") if s.name + "o" in batch else (s.name,))]:
-        if not do(f"reorder({', '.join(order)})", "reorder", "panels outside, rows inside: the vector operand stays in the cache"):
+        if not do(
+            f"reorder({', '.join(order)})", "reorder", "panels outside, rows inside: the vector operand stays in the cache"
+        ):
             return False
     rows = m
     if chunk:
-        if not do(f"tile({m}, {chunk})", "tile", "a piece of the rows per ticket: there are too few panels", {"rows": chunk, "panels": panels}):
+        if not do(
+            f"tile({m}, {chunk})",
+            "tile",
+            "a piece of the rows per ticket: there are too few panels",
+            {"rows": chunk, "panels": panels},
+        ):
             return False
         rows = m + "i"
         if not do(f"reorder({v}, {rows})", "reorder", "panels outside, rows inside"):
@@ -315,9 +338,13 @@ def _apply(c: Chooser, k: Contraction, t: Tile) -> bool:
             text = f"unpack({a.buf.name}, at={tile_loop}, axes={order_of})"
             do(text, "unpack", "vectors of results are not contiguous in the output: they go through a small tile")
     reduce = [s.name for s in k.reduce]
-    if not do(f"reorder({', '.join([*reduce, *inner])})", "register tile", "results stay in registers during the whole sum", sizes):
+    if not do(
+        f"reorder({', '.join([*reduce, *inner])})", "register tile", "results stay in registers during the whole sum", sizes
+    ):
         return False
-    if not do(f"vectorize({v}i, {vector_lanes(t.v.trips, width, lanes)})", "vectorize", "contiguous in the result", {"lanes": lanes}):
+    if not do(
+        f"vectorize({v}i, {vector_lanes(t.v.trips, width, lanes)})", "vectorize", "contiguous in the result", {"lanes": lanes}
+    ):
         return False
     taps = [s for s in k.reduce if s.trips <= 5]
     if l and taps and taps[-1] is k.reduce[-1]:
@@ -329,7 +356,9 @@ def _apply(c: Chooser, k: Contraction, t: Tile) -> bool:
     if where:
         do(f"parallel({where})", "parallel", "independent", {"cycles": work, "threads": threads})
     elif threads > 1:
-        c.refuse("parallel", order[0], "too little work to wake a second thread", {"cycles": work, "least_cycles": PARALLEL_CYCLES})
+        c.refuse(
+            "parallel", order[0], "too little work to wake a second thread", {"cycles": work, "least_cycles": PARALLEL_CYCLES}
+        )
     return True
 
 
@@ -345,7 +374,9 @@ def even(pieces: int, threads: int) -> float:
     return pieces / (-(-pieces // threads) * threads)
 
 
-def _pack(c: Chooser, t: Tile, k: Contraction, l: str, v: str, batch: list[str], rows: str) -> list[tuple[str, tuple[int, ...], bool]]:
+def _pack(
+    c: Chooser, t: Tile, k: Contraction, l: str, v: str, batch: list[str], rows: str
+) -> list[tuple[str, tuple[int, ...], bool]]:
     """Copies of the vector operand, with the order of their axes; those that were legal."""
     out = []
     for name, axes in t.packs.items():
@@ -391,7 +422,12 @@ def _copy(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool) -> Non
     if not transposed:
         if target in made:
             last = made[target]
-            c.do(f"vectorize({target}, {vector_lanes(last.trips, last.trips, c.lanes)})", "vectorize", "a contiguous copy", {"iterations": last.trips})
+            c.do(
+                f"vectorize({target}, {vector_lanes(last.trips, last.trips, c.lanes)})",
+                "vectorize",
+                "a contiguous copy",
+                {"iterations": last.trips},
+            )
         return
     if target not in made:
         return

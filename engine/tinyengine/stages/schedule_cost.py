@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinyengine import index
 from tinyengine.dependence import accesses
 from tinyengine.index import terms
-from tinyengine.loopnest import Accumulate, Alloc, Buf, Expr, Loop, Stmt, stmt_exprs, subexprs
+from tinyengine.loopnest import INDEX, Accumulate, Alloc, Buf, Expr, Loop, Stmt, stmt_exprs, subexprs
 
-EXPENSIVE = {"exp": 8.0, "log": 12.0, "sin": 12.0, "tanh": 14.0, "erf": 20.0, "threefry": 60.0, "div": 4.0, "sqrt": 4.0, "reciprocal": 4.0}
+EXPENSIVE = {
+    "exp": 8.0, "log": 12.0, "sin": 12.0, "tanh": 14.0, "erf": 20.0, "threefry": 60.0, "div": 4.0, "sqrt": 4.0, "reciprocal": 4.0,
+}  # fmt: skip
 FREE = frozenset(("const", "var", "name", "load", "ramp", "splat", "cast", "bitcast"))
 JOIN = 12.0  # cycles for joining the lanes of an accumulator
 
@@ -32,15 +33,6 @@ def stride(buf: Buf, at: tuple[Expr, ...], v: str) -> int | None:
     return out
 
 
-def flat_terms(buf: Buf, at: tuple[Expr, ...]) -> dict[str, int]:
-    """Loop variable -> stride in elements, for the affine part."""
-    out: dict[str, int] = {}
-    for atom, c in terms(index.flatten(at, buf.shape))[0]:
-        if atom.op == "var":
-            out[atom.arg[0]] = c
-    return out
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`cycles` for the whole nest, and the loops to vectorize for it."""
@@ -54,7 +46,7 @@ def operations(s: Stmt) -> float:
     total = 0.0
     for e in stmt_exprs(s):
         for x in subexprs(e):
-            if x.op not in FREE and x.dtype is not index.INDEX:
+            if x.op not in FREE and x.dtype is not INDEX:
                 total += EXPENSIVE.get(x.op, 0.5)
     return total
 
@@ -88,7 +80,8 @@ def plan(s: Loop, lanes: int) -> Plan:
     vectors = -(-s.trips // lanes)
     accumulates = any(isinstance(x, Accumulate) for x in s.body) or s.reduce
     this = vectors * body_cycles(s.body, s.name, lanes) + (JOIN if accumulates else 0.0)
-    inside, loops = 0.0, []
+    inside = 0.0
+    loops: list[str] = []
     for b in s.body:
         if isinstance(b, Loop):
             p = plan(b, lanes)

@@ -12,10 +12,11 @@ from tinyengine.stages.nest import Path, ScheduleError, at, fresh_buffer
 
 def unpack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = None) -> Kernel:
     """for mo: S; out[k, mo + m] = v
-       → for mo: local out_tile[M, K]; S; out_tile[m, k] = v; for out_0 in K: for out_1 in M: out[out_0, mo + out_1] = out_tile[out_1, out_0]
+       → for mo: local out_tile[M, K]; S; out_tile[m, k] = v
+                 for out_0 in K: for out_1 in M: out[out_0, mo + out_1] = out_tile[out_1, out_0]
 
-    The counterpart of `pack`: `axes` is the order of the axes in the tile, so that stores in the inner loops are contiguous. Illegal where the
-    loop reads the buffer, or does not write each element of a box exactly once."""
+    The counterpart of `pack`: `axes` is the order of the axes in the tile, so that stores in the inner loops are contiguous.
+    Illegal where the loop reads the buffer, or does not write each element of a box exactly once."""
     text = f"unpack({buf}, at={loop})"
     known = {p.name: p for p in kernel.params if p.name in kernel.outputs}
     if buf not in known:

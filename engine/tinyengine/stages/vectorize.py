@@ -7,7 +7,7 @@ from math import gcd
 
 from tinyengine import index
 from tinyengine.dependence import carried_beyond_reduction, conflicts
-from tinyengine.dtypes import bool_
+from tinyengine.dtypes import DType, bool_
 from tinyengine.index import bounds, terms
 from tinyengine.loopnest import (
     INDEX,
@@ -30,6 +30,8 @@ from tinyengine.loopnest import (
     name,
     ramp,
     splat,
+    stmt_exprs,
+    subexprs,
     var,
     walk,
 )  # fmt: skip
@@ -43,13 +45,16 @@ from tinyengine.stages.nest import (
     lanes_of,
     read_buffers,
     rename_buffers,
-    stmt_exprs,
-    subexprs,
     substitution,
+    tail_first,
     used_buffers,
 )  # fmt: skip
 
-IDENTITY = {"add": lambda d: 0, "mul": lambda d: 1, "maximum": lambda d: d.min}
+
+def identity(op: str, dtype: DType) -> float | int | bool:
+    """What combines with anything to that: of a sum 0, of a product 1, of a maximum the smallest value."""
+    out: float | int | bool = {"add": 0, "mul": 1, "maximum": dtype.min}[op]
+    return out
 
 
 def vectorize(kernel: Kernel, loop: str, lanes: int) -> Kernel:
@@ -57,21 +62,21 @@ def vectorize(kernel: Kernel, loop: str, lanes: int) -> Kernel:
        → for j in 0..48 step 16: out[j : j + 16] = f(x[j : j + 16])
          for j in 48..50 step 16: out[48 : 64] = f(x[48 : 64] if 48 : 64 < 50 else 0)  if 48 : 64 < 50
 
-    A reduce loop gets an accumulator per lane, joined by lanes_reduce after the loop. A tail of 2, 4, 8... iterations is a narrower
-    vector, another one is masked. Illegal where iterations depend on each other in another way than through a reduction."""
+    A reduce loop gets an accumulator per lane, joined by lanes_reduce after the loop. A tail of 2, 4, 8... iterations is a
+    narrower vector, another one is masked. Illegal where iterations depend on each other but not as a reduction."""
     if lanes < 2 or lanes & (lanes - 1):
         raise ScheduleError(f"vectorize({loop}, {lanes}): the number of lanes must be 2, 4, 8, ...")
     private: dict[Buf, _Private] = {}
     grown: dict[Buf, Buf] = {}
 
-    def change(s: Loop, path: Path) -> list[Stmt]:
+    def change(s: Loop, path: Path) -> list[Loop]:
         if any(b.op == "ramp" or b.lanes > 1 for t in walk(s.body) for e in stmt_exprs(t) for b in subexprs(e)):
             raise ScheduleError(f"vectorize({loop}, {lanes}): {loop} already contains vectors")
         if s.step != 1:
             raise ScheduleError(f"vectorize({loop}, {lanes}): {loop} has step {s.step}; vectorize the loop inside it")
-        mine = _privatise(kernel, s, f"vectorize({loop}, {lanes})", private, (), (lanes,))
+        mine = _privatise(kernel, s, path, f"vectorize({loop}, {lanes})", private, (), (lanes,))
         main = s.start + s.trips // lanes * lanes
-        out: list[Stmt] = []
+        out: list[Loop] = []
         if main > s.start:
             out.append(_widen(s, path, s.start, main, lanes, lanes, mine, grown))
         if main < s.stop:
@@ -80,7 +85,7 @@ def vectorize(kernel: Kernel, loop: str, lanes: int) -> Kernel:
             while width >= 2 * rest and width > 2 and not _in_registers(s, mine):
                 width //= 2
             out.append(_widen(s, path, main, s.stop, width, lanes, mine, grown))
-        return out
+        return tail_first(out)
 
     kernel = at(kernel, loop, change)
     body = _join_private(kernel.body, private) if private else kernel.body
@@ -103,7 +108,7 @@ def accumulate(kernel: Kernel, loop: str, count: int) -> Kernel:
     part = loop + "a"
 
     def change(s: Loop, path: Path) -> list[Stmt]:
-        mine = _privatise(kernel, s, text, private, (count,), ())
+        mine = _privatise(kernel, s, path, text, private, (count,), ())
         if s.trips == 1:
             return [s]
         if not mine:
@@ -119,7 +124,7 @@ def accumulate(kernel: Kernel, loop: str, count: int) -> Kernel:
 
 @dataclass
 class _Private:
-    """Accumulator `buf` and its private copies `own`: (count,) + shape + (lanes,); `joins`: statements that combine them again."""
+    """Accumulator `buf`, its private copies `own`: (count,) + shape + (lanes,); `joins`: statements that combine them again."""
 
     buf: Buf
     own: Buf
@@ -128,7 +133,7 @@ class _Private:
 
 
 def _privatise(
-    kernel: Kernel, s: Loop, text: str, known: dict[Buf, _Private], count: tuple[int, ...], lanes: tuple[int, ...]
+    kernel: Kernel, s: Loop, path: Path, text: str, known: dict[Buf, _Private], count: tuple[int, ...], lanes: tuple[int, ...]
 ) -> dict[Buf, _Private]:
     """Private accumulators for all that different iterations of `s` accumulate into; none when they are independent."""
     why = carried_beyond_reduction(s)
@@ -137,16 +142,18 @@ def _privatise(
     mine: dict[Buf, _Private] = {}
     for a, _ in conflicts(s):
         if a.buf.space == "global":
-            raise ScheduleError(f"{text} is not legal: iterations of {s.name} may add to the same element of {a.buf.name}, which is not private")
+            clash = f"iterations of {s.name} may add to the same element of {a.buf.name}, which is not private"
+            raise ScheduleError(f"{text} is not legal: {clash}")
         if a.buf not in known:
             init = next((x.init for x in walk(kernel.body) if isinstance(x, Alloc) and x.buf == a.buf), None)
-            neutral = IDENTITY[a.op](a.buf.dtype)
+            neutral = identity(a.op, a.buf.dtype)
             start = init if init is not None and init == neutral else neutral  # keeps the sign of a zero
             own = Buf(fresh_buffer(kernel, f"{a.buf.name}_{len(known)}"), a.buf.dtype, count + a.buf.shape + lanes, a.buf.space)
             known[a.buf] = _Private(a.buf, own, start)
         p = mine[a.buf] = known[a.buf]
         assert isinstance(a.stmt, Accumulate)
-        join = _join(p, a.stmt, _path_to(s.body, a.stmt), s.name, count, lanes)
+        between = (*_inside_block_of(a.buf, path), *_path_to(s.body, a.stmt))
+        join = _join(p, a.stmt, between, s.name, count, lanes)
         if join not in p.joins:
             p.joins.append(join)
     return mine
@@ -173,6 +180,14 @@ def index_const(value: int) -> Expr:
     return const(value, INDEX)
 
 
+def _inside_block_of(buf: Buf, path: Path) -> Path:
+    """The loops of `path` that stand inside the block that allocates `buf`."""
+    for d in range(len(path) - 1, -1, -1):
+        if any(isinstance(s, Alloc) and s.buf == buf for s in path[d].body):
+            return path[d + 1 :]
+    return path
+
+
 def _path_to(body: Body, target: Stmt) -> Path:
     for s in body:
         if isinstance(s, Loop) and any(x is target for x in walk(s.body)):
@@ -193,7 +208,7 @@ def _redirect(body: Body, mine: dict[Buf, _Private], first: tuple[Expr, ...]) ->
 
 
 def _join_private(body: Body, private: dict[Buf, _Private]) -> Body:
-    """Allocate private accumulators before, and join them after, the statements that use them, in the block of the accumulator."""
+    """Allocate private accumulators before, and join them after, the statements that use them, beside the accumulator."""
     out = [replace(s, body=_join_private(s.body, private)) if isinstance(s, Loop) else s for s in body]
     for s in body:
         if not (isinstance(s, Alloc) and s.buf in private):
@@ -219,7 +234,9 @@ def _in_registers(s: Loop, mine: dict[Buf, _Private]) -> bool:
     return bool(mine) or any(b.space == "register" and b not in own for b in used_buffers(s.body))
 
 
-def _widen(s: Loop, path: Path, start: int, stop: int, lanes: int, full: int, mine: dict[Buf, _Private], grown: dict[Buf, Buf]) -> Loop:
+def _widen(
+    s: Loop, path: Path, start: int, stop: int, lanes: int, full: int, mine: dict[Buf, _Private], grown: dict[Buf, Buf]
+) -> Loop:
     """`s` from start to stop in vectors; a single masked one where stop - start < lanes."""
     tail = stop - start < lanes
     trips = 1 if stop - start <= lanes else (stop - start) // lanes
@@ -367,7 +384,9 @@ class _Widener:
             buf, at_ = self.expanded[buf], (*at_, ramp(index_const(0), self.lanes))
         vector = any(i.lanes > 1 for i in at_)
         if not vector and (mask is None or mask.lanes == 1):
-            return e if at_ == load_index(e) and mask is guard else build(load(e.arg, load_index(e), guard), at_ + (() if mask is None else (mask,)))
+            if at_ == load_index(e) and mask is guard:
+                return e
+            return build(load(e.arg, load_index(e), guard), at_ if mask is None else (*at_, mask))
         if not vector:
             at_ = tuple([splat(i, self.lanes) for i in at_])
         if self.mask is not None and e.arg not in self.expanded and not self.grows(buf, at_):

@@ -1,0 +1,163 @@
+"""The schedule stage: the engine's own schedules keep the meaning and the spec, and say what was chosen and refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.engine import forms
+from tests.engine.forms import arrays, assert_same, outputs
+from tinyengine import spec
+from tinyengine.choices import DEFAULT, Choices
+from tinyengine.loopnest import Accumulate, Alloc, Kernel, Let, Loop, Stmt, Store, walk
+from tinyengine.machine import FIXTURE
+from tinyengine.stages import schedule
+from tinyengine.stages.nest import ScheduleError
+
+NEON = replace(FIXTURE, name="neon", vector_bytes=16, threads=4)
+AVX2 = replace(FIXTURE, name="avx2", vector_bytes=32, vector_registers=16)
+LARGER: dict[str, Kernel] = {
+    "matmul": forms.matmul(70, 150, 33),
+    "matmul transposed": forms.matmul(40, 100, 30, True),
+    "narrow matmul": forms.matmul(96, 10, 40),
+    "one row": forms.matmul(1, 200, 40),
+    "softmax": forms.softmax(64, 300),
+    "elementwise": forms.elementwise(64, 700),
+    "bias": forms.elementwise(90, 130, True),
+    "outer sum": forms.outer_sum(90, 300),
+    "full sum": forms.full_sum(60, 90),
+    "conv": forms.conv(4, 4, 8, 20),
+    "wide conv": forms.conv(2, 3, 32, 13, 5, 2),
+    "update": forms.update(40_000),
+    "gather": forms.gather(60, 64, 5),
+    "scatter": forms.scatter(90, 7),
+}
+
+
+@pytest.mark.parametrize("machine", [FIXTURE, AVX2, NEON], ids=lambda m: m.name[:7])
+@pytest.mark.parametrize("form", list(LARGER))
+def test_the_engines_own_schedule_is_right(form: str, machine: object) -> None:
+    k = LARGER[form]
+    out, decisions = schedule.run(k, DEFAULT, machine)  # type: ignore[arg-type]
+    spec.check("schedule", schedule.SPEC, out)
+    assert_same(k, out)
+    assert decisions and all(d.stage == "schedule" and d.subject[0] == k.name and d.reason for d in decisions)
+    done = [d.verdict for d in decisions if d.verdict not in ("refused", "none", "undone")]
+    assert done == list(out.schedule)
+
+
+@pytest.mark.parametrize("form", list(forms.FORMS))
+def test_small_kernels_too(form: str) -> None:
+    k = forms.FORMS[form]
+    out, _ = schedule.run(k, DEFAULT, FIXTURE)
+    spec.check("schedule", schedule.SPEC, out)
+    assert_same(k, out)
+    assert out.parallel is None  # a second thread would cost more than it brings
+
+
+@pytest.mark.parametrize("form", list(LARGER))
+def test_the_readable_form_is_scalar(form: str) -> None:
+    out, _ = schedule.run(LARGER[form], Choices(vector_width=1), FIXTURE)
+    assert_same(LARGER[form], out)
+    for s in walk(out.body):
+        if isinstance(s, (Let, Store, Accumulate)):
+            assert s.value.lanes == 1
+
+
+def test_the_stage_is_pure() -> None:
+    k = LARGER["conv"]
+    assert schedule.run(k, DEFAULT, FIXTURE) == schedule.run(k, DEFAULT, FIXTURE)
+
+
+def _unrolled(body: tuple[Stmt, ...]) -> int:
+    """Statements in the machine code."""
+    return sum((s.trips if s.kind == "unroll" else 1) * _unrolled(s.body) if isinstance(s, Loop) else 1 for s in body)
+
+
+def test_code_stays_small() -> None:
+    big = [
+        forms.matmul(512, 512, 512),
+        forms.matmul(509, 1000, 300, True),
+        forms.conv(32, 32, 64, 32),
+        forms.conv(8, 3, 32, 31, 5, 0),
+    ]
+    for k in [*big, *LARGER.values()]:
+        out, _ = schedule.run(k, DEFAULT, FIXTURE)
+        assert _unrolled(out.body) < 400, out.text()
+
+
+def test_a_matrix_product_gets_the_register_tile() -> None:
+    out, decisions = schedule.run(forms.matmul(480, 512, 256), DEFAULT, FIXTURE)
+    acc = [s.buf for s in walk(out.body) if isinstance(s, Alloc) and s.buf.space == "register"]
+    assert [b.shape for b in acc] == [(6, 64)]  # 6 rows of 4 vectors: 6 * 4 + 4 + 1 <= 32 registers
+    assert out.parallel is not None and out.parallel.name == "jo" and out.parallel.trips == 8
+    tile = next(d for d in decisions if d.kind == "register tile")
+    assert tile.numbers["registers"] == 29 and tile.numbers["mr"] == 6 and tile.numbers["nv"] == 4
+    out, _ = schedule.run(forms.matmul(480, 512, 256), DEFAULT, AVX2)
+    acc = [s.buf for s in walk(out.body) if isinstance(s, Alloc) and s.buf.space == "register"]
+    assert [b.shape for b in acc] == [(2, 32)]  # 2 * 4 + 4 + 1 <= 16
+
+
+def test_operands_are_copied_where_it_pays() -> None:
+    def packs(k: Kernel) -> list[str]:
+        return [p for p in schedule.run(k, DEFAULT, FIXTURE)[0].schedule if p.startswith("pack")]
+
+    assert packs(forms.matmul(512, 512, 512)) == ["pack(w, at=jo)"]
+    assert packs(forms.matmul(512, 512, 512, True)) == ["pack(w, at=jo, axes=(1, 0))"]
+    assert packs(forms.matmul(64, 128, 64)) == []  # fits into the cache as it is
+    assert packs(forms.matmul(4, 512, 512)) == []  # four rows do not pay for a copy
+    assert packs(forms.conv(4, 16, 32, 32)) == ["pack(x, at=b)"]
+
+
+def test_refusals_are_decisions_with_numbers() -> None:
+    _, decisions = schedule.run(forms.FORMS["bias"], DEFAULT, FIXTURE)
+    merge = next(d for d in decisions if d.kind == "merge")
+    assert merge.verdict == "none" and "not contiguous" in merge.reason
+    threads = next(d for d in decisions if d.kind == "parallel")
+    assert threads.verdict == "none" and threads.numbers["cycles"] < threads.numbers["least_cycles"]
+    _, decisions = schedule.run(forms.recurrence(50), DEFAULT, FIXTURE)
+    vector = next(d for d in decisions if d.kind == "vectorize")
+    assert vector.verdict == "none" and "may touch the same element of out" in vector.reason
+
+
+def test_large_results_stream() -> None:
+    out, decisions = schedule.run(forms.elementwise(4096, 4096), DEFAULT, FIXTURE)
+    assert "streaming(out)" in out.schedule
+    assert next(d for d in decisions if d.kind == "streaming").numbers["bytes"] == 4 * 4096**2
+    assert "streaming(out)" not in schedule.run(forms.elementwise(64, 4096), DEFAULT, FIXTURE)[0].schedule
+
+
+def test_a_chosen_schedule_is_taken_as_it_is() -> None:
+    k = forms.FORMS["matmul"]
+    choices = DEFAULT.with_schedule("matmul", "vectorize(j, 4)\nparallel(i)")
+    out, decisions = schedule.run(k, choices, FIXTURE)
+    assert out.schedule == ("vectorize(j, 4)", "parallel(i)")
+    assert [d.verdict for d in decisions] == ["vectorize(j, 4); parallel(i)"]
+    assert_same(k, out)
+    out, _ = schedule.run(k, DEFAULT.with_schedule("matmul", ()), FIXTURE)
+    assert out.schedule == () and out.body == k.body
+    with pytest.raises(ScheduleError, match="no loop is called 'q'"):
+        schedule.run(k, DEFAULT.with_schedule("matmul", "parallel(q)"), FIXTURE)
+
+
+def test_special_values_survive() -> None:
+    """Only the order of sums may change: NaN, infinities and the sign of zero stay."""
+    k = forms.elementwise(8, 45)
+    out, _ = schedule.run(k, DEFAULT, FIXTURE)
+    a = arrays(k)
+    a["x"].reshape(-1)[:6] = [np.nan, np.inf, -np.inf, -0.0, 1e-40, -1e-40]
+    x, y = outputs(k, a)["out"], outputs(out, a)["out"]
+    assert x.tobytes() == y.tobytes()
+    k = forms.outer_sum(6, 40)
+    a = arrays(k)
+    a["x"][:] = -0.0
+    a["x"][2, 3], a["x"][1, 4], a["x"][5, 4] = np.nan, np.inf, -np.inf
+    out, _ = schedule.run(k, DEFAULT, FIXTURE)
+    assert outputs(k, a)["out"].tobytes() == outputs(out, a)["out"].tobytes()
+    for text in ("vectorize(r, 4)", "accumulate(r, 3)"):
+        out, _ = schedule.run(k, DEFAULT.with_schedule("outer_sum", text), FIXTURE)
+        x, y = outputs(k, a)["out"], outputs(out, a)["out"]
+        np.testing.assert_array_equal(x, y)
+        np.testing.assert_array_equal(np.signbit(x[:3]), np.signbit(y[:3]))
