@@ -185,10 +185,10 @@ class jit(Generic[F]):
         buffers = list(entry.buffers)
         for slot, leaf in entry.inputs.items():
             buffers[slot] = leaves[leaf].node.arg
-        for slot, n in entry.draws.items():
+        for slot, count in entry.draws.items():
             from tinyengine.tensor import random
 
-            buffers[slot] = Buffer.of(np.array(random.take(n), np.uint32), dtypes.uint32)
+            buffers[slot] = Buffer.of(np.array(random.take(count), np.uint32), dtypes.uint32)
         force.overwriting([r.src[0].arg for r in entry.roots if r.op == "assign"])
         tree, count = entry.tree
         with engine.uninterrupted():

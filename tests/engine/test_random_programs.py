@@ -21,9 +21,12 @@ from tinyengine.tensor import Tensor
 ELEMENTWISE = {
     "relu": lambda a: a.relu(), "exp": lambda a: (-a.abs()).exp(), "tanh": lambda a: a.tanh(), "square": lambda a: a * a,
     "half": lambda a: a * 0.5 + 0.25, "norm": lambda a: a / (a.abs().sum(-1, keepdim=True) + 1),
-    "center": lambda a: a - a.mean(0, keepdim=True), "softmax": lambda a: a.softmax(-1), "top": lambda a: a.max(-1, keepdim=True) - a,
+    "center": lambda a: a - a.mean(0, keepdim=True), "softmax": lambda a: a.softmax(-1),
+    "top": lambda a: a.max(-1, keepdim=True) - a,
 }  # fmt: skip
-BINARY = {"add": lambda a, b: a + b, "mul": lambda a, b: a * b, "maximum": lambda a, b: a.maximum(b), "matmul": lambda a, b: a @ b * 0.2}
+BINARY = {
+    "add": lambda a, b: a + b, "mul": lambda a, b: a * b, "maximum": lambda a, b: a.maximum(b), "matmul": lambda a, b: a @ b * 0.2,
+}  # fmt: skip
 MOVES = {
     "T": lambda a: a.permute(1, 0), "flip": lambda a: a.flip(0), "roll": lambda a: a[1:].pad(((0, 1), (0, 0))),
     "reshape": lambda a: a.reshape(-1).reshape(*a.shape[::-1]).permute(1, 0),
