@@ -25,7 +25,8 @@ ELEMENTWISE = {
     "top": lambda a: a.max(-1, keepdim=True) - a,
 }  # fmt: skip
 BINARY = {
-    "add": lambda a, b: a + b, "mul": lambda a, b: a * b, "maximum": lambda a, b: a.maximum(b), "matmul": lambda a, b: a @ b * 0.2,
+    "add": lambda a, b: a + b, "mul": lambda a, b: a * b, "maximum": lambda a, b: a.maximum(b),
+    "matmul": lambda a, b: a @ b * 0.2,
 }  # fmt: skip
 MOVES = {
     "T": lambda a: a.permute(1, 0), "flip": lambda a: a.flip(0), "roll": lambda a: a[1:].pad(((0, 1), (0, 0))),
