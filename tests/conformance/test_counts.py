@@ -84,11 +84,10 @@ def test_the_mlp_step_predicted_is_counted() -> None:
 
 
 def test_the_mlp_step_needs_at_least_its_matrix_products() -> None:
-    """2·M·N·K for each: three forward, three for the weights, two for the hidden layers; the rest is less than a tenth of it."""
-    pairs = [(64, 128), (128, 64), (64, 10)]
-    products = 2 * BATCH * (2 * sum(a * b for a, b in pairs) + sum(a * b for a, b in pairs[1:]))
+    """2·M·N·K for each: two forward, two for the weights, one for the hidden layer; the rest is less than a fifth of it."""
+    products = 2 * BATCH * (2 * 64 * 256 + 3 * 256 * 10)
     flops = step_of(MLP).certificate.flops
-    assert products <= flops <= 1.1 * products
+    assert products <= flops <= 1.2 * products
 
 
 def test_a_row_kernel_reads_and_writes_each_byte_once() -> None:
