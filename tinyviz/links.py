@@ -44,7 +44,7 @@ def _order(id: str) -> list[int]:
 
 def _program(r: Recording, at: int, kind: str, ids: list[int], found: dict[str, list[str]]) -> None:
     p = r.programs[at]
-    loop_lines: dict[int, set[int]] | None = None  # kernel -> scheduled lines, where the selection is inside of kernels' texts
+    loop_lines: dict[int, set[int]] | None = None  # kernel -> scheduled lines, where the selection is a kernel or inside of its texts
     if kind in ("loop", "source", "assembly"):
         kernel, line = ids
         code = getattr(p.kernels[kernel], "scheduled" if kind == "loop" else kind)
@@ -52,6 +52,10 @@ def _program(r: Recording, at: int, kind: str, ids: list[int], found: dict[str, 
         link = line if kind == "loop" else code.link[line] if code.link else -1
         loop_lines = {kernel: {link} if link >= 0 else set()}
         nodes = set(p.kernels[kernel].scheduled.nodes[link]) if link >= 0 else set()
+    elif kind in ("kernel", "call"):  # not the other kernels that compute some of its nodes again
+        kernel = ids[0] if kind == "kernel" else p.calls[ids[0]].kernel
+        nodes = {n for n in p.kernels[kernel].nodes if p.nodes.op[n] != "buffer"}  # memory that it reads was made elsewhere
+        loop_lines = {kernel: {j for j, row in enumerate(p.kernels[kernel].scheduled.nodes) if nodes.intersection(row)}}
     else:
         nodes = _nodes(r, p, kind, ids)
     _add(r, at, p, nodes, loop_lines, found)
@@ -60,7 +64,8 @@ def _program(r: Recording, at: int, kind: str, ids: list[int], found: dict[str, 
 def _nodes(r: Recording, p: Program, kind: str, ids: list[int]) -> set[int]:
     """The nodes that a selection stands for."""
     if kind == "line":
-        return {n for n, lines in enumerate(p.nodes.lines) if ids[0] in lines}
+        origins = {o for o, stack in enumerate(p.origins.lines) if ids[0] in stack}  # the line itself, or what it called
+        return {n for n, row in enumerate(p.nodes.origins) if origins.intersection(row)}
     if kind == "rule":
         return {s.frames.by[k] for s in p.stages for k, rule in enumerate(s.frames.rule) if rule == ids[0]}
     if kind == "node":
@@ -73,10 +78,6 @@ def _nodes(r: Recording, p: Program, kind: str, ids: list[int]) -> set[int]:
         return {f.replaced[k], f.by[k], *f.added[k], *f.removed[k]}
     if kind == "decision":
         return set(p.decisions[ids[0]].nodes)
-    if kind == "kernel":
-        return set(p.kernels[ids[0]].nodes)
-    if kind == "call":
-        return set(p.kernels[p.calls[ids[0]].kernel].nodes)
     slot = p.slots[ids[0]]
     return {slot.node} if slot.node >= 0 else set()
 

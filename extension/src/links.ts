@@ -43,8 +43,9 @@ export class Lit {
 
 export const DARK = new Lit(null);
 
+/** The parts of an id; NaN for what is no number. */
 export function numbers(id: string): number[] {
-  return id.split(".").map(Number);
+  return id.split(".").map(part => (/^\d+$/.test(part) ? Number(part) : NaN));
 }
 
 function byNumbers(a: string, b: string): number {
@@ -84,7 +85,8 @@ export class ProgramIndex {
 
   constructor(readonly program: Program) {
     const { nodes, stages, decisions, kernels, slots, calls } = program;
-    nodes.lines.forEach((lines, n) => lines.forEach(line => this.nodesOfLine.add(line, n)));
+    // A line stands for what it made itself, and for what was made in the functions that it called.
+    nodes.origins.forEach((rows, n) => new Set(rows.flatMap(row => program.origins.lines[row] ?? [])).forEach(line => this.nodesOfLine.add(line, n)));
     nodes.forward.forEach((forward, n) => forward >= 0 && this.gradientsOf.add(forward, n));
     stages.forEach(({ frames }, at) => {
       for (let k = 0; k < frames.rule.length; k++) {
@@ -181,7 +183,14 @@ export class Links {
       if (kind === "loop" || kind === "source" || kind === "assembly") {
         const [kernel, line] = rest as [number, number];
         const loop = kind === "loop" ? line : (index.program.kernels[kernel]![kind].link[line] ?? -1);
-        this.add(lit, at, new Set(index.program.kernels[kernel]!.scheduled.nodes[loop]), { kernel, loop });
+        this.add(lit, at, new Set(index.program.kernels[kernel]!.scheduled.nodes[loop]), { kernel, loops: loop >= 0 ? [loop] : [] });
+      } else if (kind === "kernel" || kind === "call") {
+        // Not the other kernels that compute some of its nodes again.
+        const kernel = kind === "kernel" ? rest[0]! : index.program.calls[rest[0]!]!.kernel;
+        // Memory that it reads was made elsewhere.
+        const nodes = new Set(index.program.kernels[kernel]!.nodes.filter(node => index.program.nodes.op[node] !== "buffer"));
+        const loops = index.program.kernels[kernel]!.scheduled.nodes.flatMap((row, line) => (row.some(node => nodes.has(node)) ? [line] : []));
+        this.add(lit, at, nodes, { kernel, loops });
       } else {
         this.add(lit, at, nodesOf(index, kind, rest), null);
       }
@@ -190,7 +199,7 @@ export class Links {
     return lit;
   }
 
-  private add(lit: Lit, at: number, nodes: Set<number>, inside: { kernel: number; loop: number } | null): void {
+  private add(lit: Lit, at: number, nodes: Set<number>, inside: { kernel: number; loops: number[] } | null): void {
     const index = this.program(at);
     const { program } = index;
     const kernels = new Set<number>(inside ? [inside.kernel] : []);
@@ -211,7 +220,7 @@ export class Links {
       lit.add("kernel", `${at}.${i}`);
       for (const call of index.callsOf.get(i)) lit.add("call", `${at}.${call}`);
     }
-    if (inside && inside.loop >= 0) this.addLoop(lit, at, index, inside.kernel, inside.loop);
+    for (const loop of inside?.loops ?? []) this.addLoop(lit, at, index, inside!.kernel, loop);
   }
 
   private addLoop(lit: Lit, at: number, index: ProgramIndex, kernel: number, loop: number): void {
@@ -250,8 +259,6 @@ function nodesOf(index: ProgramIndex, kind: Selectable, ids: number[]): Set<numb
       return new Set([replaced[second]!, by[second]!, ...added[second]!, ...removed[second]!]);
     }
     case "decision": return new Set(program.decisions[first]!.nodes);
-    case "kernel": return new Set(program.kernels[first]!.nodes);
-    case "call": return new Set(program.kernels[program.calls[first]!.kernel]!.nodes);
     case "slot": {
       const { node } = program.slots[first]!;
       return new Set(node >= 0 ? [node] : []);

@@ -60,8 +60,8 @@ export function ticks(start: number, end: number, wanted: number): number[] {
   const rough = (end - start) / Math.max(wanted, 1);
   if (!(rough > 0) || !Number.isFinite(rough)) return [start];
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map(factor => factor * power).find(size => size >= rough) ?? 10 * power;
+  const step = [1, 2, 5, 10].map(factor => factor * power).find(size => size >= rough * (1 - 1e-9)) ?? 10 * power;
   const out: number[] = [];
-  for (let i = Math.ceil(start / step - 1e-9); i * step <= end + step * 1e-9; i++) out.push(i * step);
+  for (let i = Math.ceil(start / step - 1e-9); i * step <= end + step * 1e-9; i++) out.push(i * step + 0);
   return out;
 }

@@ -178,7 +178,7 @@ export function kernelGroups(context: Context, at: number, nodes: readonly numbe
     const times = program.calls.flatMap((call, c) => (call.kernel === i ? [program.launches.median[c]] : []));
     const measured = times.length > 0 && times.every(time => time !== undefined) ? times.reduce((a, b) => a! + b!, 0)! : null;
     const time = measured ?? kernel.seconds_predicted;
-    const detail = `${kernel.nodes.length} nodes${time === null ? "" : ` · ${amount(time, "s")}${measured === null ? " predicted" : ""}`}`;
+    const detail = `${kernel.nodes.filter(node => program.nodes.op[node] !== "buffer").length} nodes${time === null ? "" : ` · ${amount(time, "s")}${measured === null ? " predicted" : ""}`}`;
     return { id: `k${i}`, title: kernelName(program, i), detail, parent: "", key: { kind: "kernel", id: `${at}.${i}` }, category: mainPhase(program, kernel) };
   });
   const homes = new Map(nodes.map(node => [node, index.kernelsOf.get(node).map(kernel => `k${kernel}`)]));
