@@ -16,12 +16,31 @@ from tinyengine.backends import Backend, BackendError
 from tinyengine.backends.graph_eval import evaluate
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import (
-    Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Prefetch, Stmt, Store, apply, const, index, lanes_reduce, load, name, ramp, splat,
+    Accumulate,
+    Alloc,
+    Buf,
+    Check,
+    Expr,
+    Kernel,
+    Let,
+    Loop,
+    Prefetch,
+    Stmt,
+    Store,
+    apply,
+    const,
+    index,
+    lanes_reduce,
+    load,
+    name,
+    ramp,
+    splat,
     var,
 )  # fmt: skip
 from tinyengine.machine import FIXTURE
-from tinyengine.node import Graph, Node
+from tinyengine.node import Graph, Node, toposort
 from tinyengine.ops import OPS
+from tinyengine.origin import Origin
 from tinyengine.pipeline import lower
 from tinyengine.program import Call, Program, Slot
 from tinyengine.runtime.buffer import Buffer
@@ -50,7 +69,9 @@ def run_kernel(backend: Backend, kernel: Kernel, **given: Array) -> dict[str, Ar
         memory.append(Buffer.of(given.get(p.name, np.ones(p.size)), p.dtype, p.name))
     program = Program("test", tuple(slots), (Call(kernel, tuple(range(len(slots)))),), 0)
     backend.compile(program).run(memory)
-    return {p.name: b.array.reshape(p.shape).copy() for p, b in zip(kernel.params, memory, strict=True) if p.name in kernel.outputs}
+    return {
+        p.name: b.array.reshape(p.shape).copy() for p, b in zip(kernel.params, memory, strict=True) if p.name in kernel.outputs
+    }
 
 
 # ---- every elementwise op
@@ -64,14 +85,48 @@ def numbers(d: DType) -> Array:
         return np.arange(COUNT) % 3 == 0
     if d.is_float:
         f = np.finfo(d.numpy)
-        special = [np.nan, np.inf, -np.inf, 0.0, -0.0, f.tiny, -f.tiny, f.smallest_subnormal, f.max, f.min, 1.0, -1.0, 0.5, 2.5, -2.5, 1e-3]
+        special = [
+            np.nan,
+            np.inf,
+            -np.inf,
+            0.0,
+            -0.0,
+            f.tiny,
+            -f.tiny,
+            f.smallest_subnormal,
+            f.max,
+            f.min,
+            1.0,
+            -1.0,
+            0.5,
+            2.5,
+            -2.5,
+            1e-3,
+        ]
         return np.concatenate([special, rng.standard_normal(COUNT - len(special)) * 3]).astype(d.numpy)
     i = np.iinfo(d.numpy)
     special = [0, 1, 2, 3, 7, i.max, i.max - 1, i.min, i.min + 1] + ([-1, -2, -7] if i.min else [])
     return np.concatenate([np.array(special, d.numpy), rng.integers(i.min, i.max, COUNT - len(special), d.numpy, endpoint=True)])
 
 
-FLOAT = ["add", "sub", "mul", "div", "maximum", "minimum", "neg", "sqrt", "reciprocal", "trunc", "lt", "eq", "where", "fma", "exp", "log"]
+FLOAT = [
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "maximum",
+    "minimum",
+    "neg",
+    "sqrt",
+    "reciprocal",
+    "trunc",
+    "lt",
+    "eq",
+    "where",
+    "fma",
+    "exp",
+    "log",
+]
 FLOAT += ["sin", "tanh", "erf", "floordiv", "mod"]
 INT = ["add", "sub", "mul", "floordiv", "mod", "maximum", "minimum", "neg", "lt", "eq", "where", "and", "or", "xor", "shl", "shr"]
 BOOL = ["and", "or", "xor", "add", "mul", "maximum", "minimum", "lt", "eq", "where"]
@@ -118,7 +173,7 @@ def check_ops(backend: Backend, d: DType, names: Sequence[str]) -> None:
         bufs = [Buf(f"{opname}_{k}", kind, (COUNT,)) for k, kind in enumerate(kinds)]
         result = dtypes.bool_ if opname in ("lt", "eq") else d
         out = Buf(f"{opname}_out", result, (COUNT,))
-        body += everywhere(lambda x, lanes, o=opname, n=len(bufs): apply(o, tuple(x(k) for k in range(n))), bufs, out)
+        body += everywhere(lambda x, lanes, o=opname, n=OPS[opname].arity: apply(o, tuple(x(k) for k in range(n))), bufs, out)
         params |= {b.name: b for b in (*bufs, out)}
         given |= {b.name: v for b, v in zip(bufs, values, strict=True)}
         f = OPS[opname].numpy
@@ -158,6 +213,7 @@ def test_threefry(backend: Backend) -> None:
 
 def test_casts_between_all_dtypes(backend: Backend) -> None:
     params, given, body, expected = {}, {}, [], {}
+    inside: dict[str, Array] = {}
     for a in dtypes.ALL:
         x = Buf(f"x_{a}", a, (COUNT,))
         params[x.name], given[x.name] = x, numbers(a)
@@ -167,21 +223,35 @@ def test_casts_between_all_dtypes(backend: Backend) -> None:
             params[out.name] = out
             body += everywhere(lambda get, lanes, b=b: apply("cast", (get(0),), b), [x], out)
             with np.errstate(all="ignore"):
-                if a.is_float and b.is_int:  # out of range gives the nearest, NaN gives 0
+                if (
+                    a.is_float and b.is_int
+                ):  # out of range, NumPy leaves it open; compiling backends give the nearest, and 0 for NaN
                     low, high = int(b.min), int(b.max)
-                    wanted = [0 if np.isnan(v) else low if v <= low else high if v >= high else int(v) for v in values.astype(np.float64)]
+                    exact = values.astype(np.float64)
+                    wanted = [0 if np.isnan(v) else low if v <= low else high if v >= high else int(v) for v in exact]
                     expected[out.name] = np.array(wanted, b.numpy)
+                    with np.errstate(all="ignore"):
+                        inside[out.name] = (np.trunc(exact) >= float(low)) & (exact < float(high) + 1)
                 elif b is dtypes.float16 and a.is_int:
                     expected[out.name] = values.astype(np.float32).astype(np.float16)
                 else:
                     expected[out.name] = values.astype(b.numpy)
     got = run_kernel(backend, Kernel("casts", tuple(params.values()), tuple(body), tuple(expected)), **given)
     for label, want in expected.items():
-        np.testing.assert_array_equal(got[label], want, err_msg=label)
+        some = inside.get(label) if backend.name == "reference" else None
+        keep = np.ones(COUNT, bool) if some is None else some
+        np.testing.assert_array_equal(got[label][keep], want[keep], err_msg=label)
 
 
 def test_bitcasts(backend: Backend) -> None:
-    pairs = [("float32", "int32"), ("uint32", "float32"), ("float16", "uint16"), ("int16", "float16"), ("float64", "int64"), ("uint8", "int8")]
+    pairs = [
+        ("float32", "int32"),
+        ("uint32", "float32"),
+        ("float16", "uint16"),
+        ("int16", "float16"),
+        ("float64", "int64"),
+        ("uint8", "int8"),
+    ]
     params, given, body, expected = {}, {}, [], {}
     for a, b in ((dtypes.by_name(a), dtypes.by_name(b)) for a, b in pairs):
         values = numbers(a)
@@ -215,7 +285,7 @@ def test_accesses_of_all_kinds(backend: Backend) -> None:
     """Strided, backwards, broadcast, gathered, 32 lanes, all under masks too."""
     for d in (F32, dtypes.bool_, dtypes.float16, dtypes.int64):
         x, at = x_buf(d), Buf("at", I32, (SIZE,))
-        values = numbers(F32)[:SIZE // 2].astype(np.float32)
+        values = numbers(F32)[: SIZE // 2].astype(np.float32)
         data = np.nan_to_num(np.concatenate([values, -values]), posinf=9, neginf=-9).clip(-1000, 1000).astype(d.numpy)
         places = rng.integers(0, SIZE, SIZE).astype(np.int32)
         i = index
@@ -224,7 +294,15 @@ def test_accesses_of_all_kinds(backend: Backend) -> None:
         params, body, expected = [x, at, Buf("bits", dtypes.bool_, (32,))], [], {}
         bits = np.array(masks["some"])
         for label, mask in masks.items():
-            for kind, n in (("forward", 16), ("wide", 32), ("stride", 16), ("backwards", 16), ("same", 16), ("gather", 16), ("odd", 13)):
+            for kind, n in (
+                ("forward", 16),
+                ("wide", 32),
+                ("stride", 16),
+                ("backwards", 16),
+                ("same", 16),
+                ("gather", 16),
+                ("odd", 13),
+            ):
                 out = Buf(f"{kind}_{label}", d, (32,))
                 lanes = n
                 where: Expr
@@ -320,7 +398,10 @@ def test_accumulations_of_all_kinds(backend: Backend, opname: str, d: DType) -> 
     places, mask = (np.arange(32) * 7 % 11).astype(np.int32), np.arange(32) % 4 != 2
     i, lane = var("i", 0, 6), ramp(index(0), 16)
     f: Any = {"add": np.add, "maximum": np.maximum, "mul": np.multiply}[opname]
-    outs = {n: Buf(n, d, (SIZE,)) for n in ("scalar", "vector", "wide", "masked", "lanes", "lanes_masked", "scattered", "odd", "first")}
+    outs = {
+        n: Buf(n, d, (SIZE,))
+        for n in ("scalar", "vector", "wide", "masked", "lanes", "lanes_masked", "scattered", "odd", "first")
+    }
     where = apply("cast", (load(at, (ramp(index(0), 32),)),), I64)
     m16 = load(bits, (lane,))
     body = (
@@ -358,7 +439,10 @@ def test_accumulations_of_all_kinds(backend: Backend, opname: str, d: DType) -> 
 
 @pytest.mark.parametrize("lanes", [2, 3, 8, 13, 16, 40])
 def test_lanes_reduce(backend: Backend, lanes: int) -> None:
-    cases = [(d, o) for d in (F32, I32, I64, dtypes.float16) for o in ("add", "maximum", "mul")] + [(dtypes.bool_, "add"), (dtypes.bool_, "mul")]
+    cases = [(d, o) for d in (F32, I32, I64, dtypes.float16) for o in ("add", "maximum", "mul")] + [
+        (dtypes.bool_, "add"),
+        (dtypes.bool_, "mul"),
+    ]
     params, given, body, want = {}, {}, [], {}
     for d, o in cases:
         x, out = Buf(f"x_{d}", d, (SIZE,)), Buf(f"{o}_{d}", d, (2,))
@@ -384,13 +468,22 @@ def test_registers_locals_and_unrolled_loops(backend: Backend) -> None:
     jv = ramp(j, 16)
     v, w = Let("v", load(a, (i, r))), Let("w", load(panel, (r, jv)))
     product = Let("vw", apply("mul", (name("v", F32), name("w", F32, 16))))
-    tile = Loop(i, 0, 4, 1, (v, Loop(j, 0, n, 16, (w, product, Accumulate(acc, (i, jv), "add", name("vw", F32, 16))), "unroll")), "unroll")
+    tile = Loop(
+        i, 0, 4, 1, (v, Loop(j, 0, n, 16, (w, product, Accumulate(acc, (i, jv), "add", name("vw", F32, 16))), "unroll")), "unroll"
+    )
     body: tuple[Stmt, ...] = (
         Alloc(panel),
         Loop(r, 0, k, 1, (Loop(j, 0, n, 16, (Prefetch(b, (r, jv)), Store(panel, (r, jv), load(b, (r, jv))))),)),
         Alloc(acc, 0.0),
         Loop(r, 0, k, 1, (tile,), reduce=True),
-        Loop(i, 0, 4, 1, (Loop(j, 0, n, 16, (Let("v", load(acc, (i, jv))), Store(out, (i, jv), name("v", F32, 16))), "unroll"),), "unroll"),
+        Loop(
+            i,
+            0,
+            4,
+            1,
+            (Loop(j, 0, n, 16, (Let("v", load(acc, (i, jv))), Store(out, (i, jv), name("v", F32, 16))), "unroll"),),
+            "unroll",
+        ),
         Alloc(big, 2.0),
         Loop(q, 0, 6000, 1, (Accumulate(big, (q,), "add", apply("cast", (q,), F32)),)),
         Alloc(moving, 1.0),
@@ -427,7 +520,12 @@ def doubling(k: int) -> Kernel:
     """out = 2 x, and a Check that x stays below `k`."""
     x, out, i = Buf("x", I32, (40,)), Buf("out", I32, (40,)), var("i", 0, 39)
     check = Check(apply("lt", (load(x, (i,)), const(k, I32))), f"x must stay below {k}")
-    return Kernel(f"double_{k}", (x, out), (Loop(i, 0, 40, 1, (check, Store(out, (i,), apply("add", (load(x, (i,)),) * 2))), "parallel"),), ("out",))
+    return Kernel(
+        f"double_{k}",
+        (x, out),
+        (Loop(i, 0, 40, 1, (check, Store(out, (i,), apply("add", (load(x, (i,)),) * 2))), "parallel"),),
+        ("out",),
+    )
 
 
 def chain() -> Program:
@@ -489,6 +587,17 @@ def test_empty_memory_and_no_kernels(backend: Backend) -> None:
 # ---- whole graphs, through all stages
 
 
+HERE = (Origin((), "", "forward"),)
+
+
+def graph_of(roots: tuple[Node, ...]) -> Graph:
+    """The graph of these nodes, each with an origin, as the front end records them."""
+    new: dict[Node, Node] = {}
+    for n in toposort(roots):
+        new[n] = n._replace(src=tuple(new[s] for s in n.src), origin=HERE)
+    return Graph(tuple(new[r] for r in roots))
+
+
 def given(label: str, values: Array) -> Node:
     """A buffer with content."""
     d = dtypes.as_dtype(values.dtype)
@@ -532,7 +641,7 @@ def random_bits() -> tuple[Node, ...]:
 
 @pytest.mark.parametrize("graph", [mlp, normalised, convolution, indexed, update, random_bits], ids=lambda f: f.__name__)
 def test_graphs_agree_with_numpy(backend: Backend, graph: Callable[[], tuple[Node, ...]]) -> None:
-    g = Graph(graph())
+    g = graph_of(graph())
     want = evaluate(g)
     got = lower(g, machine=FIXTURE, backend=backend.name).run()
     for a, b in zip(got, want, strict=True):
@@ -541,6 +650,6 @@ def test_graphs_agree_with_numpy(backend: Backend, graph: Callable[[], tuple[Nod
 
 def test_an_index_out_of_range_names_itself(backend: Backend) -> None:
     table, at = given("table", normal(5, 2)), given("at", np.array([[1, 2], [5, 0]], np.int32))
-    g = Graph((op("gather", (2, 2), table, at, arg=0),))
+    g = graph_of((op("gather", (2, 2), table, at, arg=0),))
     with pytest.raises(IndexError, match="index out of range in gather: expected 0 <= index < 5"):
         lower(g, machine=FIXTURE, backend=backend.name).run()

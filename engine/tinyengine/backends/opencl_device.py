@@ -1,7 +1,7 @@
 """OpenCL devices: which one works here, and memory on it. pyopencl is imported on first use.
 
-A device is chosen by what it does, never by its name: the first on which a tiny kernel builds, runs and gives the right numbers. Some
-drivers list devices for which they cannot compile; those are passed over, and their error is what `Found.why` says.
+A device is chosen by what it does, never by its name: the first on which a tiny kernel builds, runs and gives the right
+numbers. Drivers may list devices for which they cannot compile; those are passed over, and `Found.why` quotes their error.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def temporaries(device: Device, program: Program) -> tuple[list[Any], Any]:
     if not slots:
         return [], None
     if all(s.offset % device.align == 0 for s in slots):
-        size = max(64, max(s.offset + s.nbytes for s in slots))
+        size = max(64, max(s.offset + max(1, s.nbytes) for s in slots))
         if device.shared:
             keep = Buffer(size, _bytes(), "arena")
             arena = view(device, keep)
@@ -245,7 +245,7 @@ def temporaries(device: Device, program: Program) -> tuple[list[Any], Any]:
         for s in slots:
             key = (s.offset, max(1, s.nbytes))
             if key not in parts:
-                parts[key] = arena.get_sub_region(s.offset, key[1]) if s.nbytes else c.Buffer(device.context, c.mem_flags.READ_WRITE, size=64)
+                parts[key] = arena.get_sub_region(*key)
         return [parts[s.offset, max(1, s.nbytes)] for s in slots], (keep, arena)
     own = [c.Buffer(device.context, c.mem_flags.READ_WRITE, size=max(64, s.nbytes)) for s in slots]
     return own, own

@@ -1,8 +1,8 @@
 """Loads and stores in OpenCL C, for one vector of at most 16 lanes.
 
-Evenly spaced lanes are one vloadN or vstoreN, equal ones a scalar and a splat; anything else is a gather or, for writes, lane after lane
-in order. OpenCL has no masked vector access: a helper tests whether all lanes are on, which is one access then, and else goes lane by
-lane. A float16 goes through vload_half and vstore_half, a bool is one byte.
+Evenly spaced lanes are one vloadN or vstoreN, equal ones a scalar and a splat; anything else is a gather or, for writes, lane
+after lane in order. OpenCL has no masked vector access: a helper tests whether all lanes are on, which is one access then, and
+else goes lane by lane. A float16 is stored as its bits, a bool as one byte.
 """
 
 from __future__ import annotations
@@ -10,7 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinyengine import dtypes
-from tinyengine.backends.opencl_ops import LANES, MEMORY, REGISTER, Helpers, bare, literal, pieces, register, wide
+from tinyengine.backends.opencl_ops import (
+    LANES,
+    MEMORY,
+    REGISTER,
+    Helpers,
+    bare,
+    bits_half,
+    half_bits,
+    literal,
+    pieces,
+    register,
+    wide,
+)  # fmt: skip
 from tinyengine.dtypes import DType
 
 SPACES = {"global": "", "private": "private_"}
@@ -24,40 +36,38 @@ def moved(base: str, offset: str) -> str:
     return base if offset == "0" else f"{base} + {bare(offset)}"
 
 
-def load_one(d: DType, base: str, offset: str) -> str:
-    """The element at `offset`."""
+def _from(h: Helpers, d: DType, w: int, text: str) -> str:
     if d is dtypes.float16:
-        return f"vload_half({bare(offset)}, {base})"
-    text = f"{base}[{bare(offset)}]"
-    return f"({text} != 0)" if d is dtypes.bool_ else text
-
-
-def load(d: DType, w: int, base: str, offset: str) -> str:
-    """`w` neighbours from `offset` on."""
-    if w == 1:
-        return load_one(d, base, offset)
-    at = moved(base, offset)
-    if d is dtypes.float16:
-        return f"vload_half{w}(0, {at})"
-    text = f"vload{w}(0, {at})"
-    return f"convert_int{w}({text} != ({wide('uchar', w)})(0))" if d is dtypes.bool_ else text
-
-
-def store_one(d: DType, base: str, offset: str, value: str) -> str:
-    if d is dtypes.float16:
-        return f"vstore_half({bare(value)}, {bare(offset)}, {base});"
-    return f"{base}[{bare(offset)}] = {bare(value)};"
-
-
-def store(d: DType, w: int, base: str, offset: str, value: str) -> str:
-    if w == 1:
-        return store_one(d, base, offset, value)
-    at = moved(base, offset)
-    if d is dtypes.float16:
-        return f"vstore_half{w}({bare(value)}, 0, {at});"
+        return bits_half(h, w, text)
     if d is dtypes.bool_:
-        value = f"convert_{wide('uchar', w)}(-{value})"
-    return f"vstore{w}({bare(value)}, 0, {at});"
+        return f"({text} != 0)" if w == 1 else f"convert_int{w}({text} != ({wide('uchar', w)})(0))"
+    return text
+
+
+def _into(h: Helpers, d: DType, w: int, value: str) -> str:
+    if d is dtypes.float16:
+        return half_bits(h, w, value)
+    return f"convert_{wide('uchar', w)}(-{value})" if d is dtypes.bool_ and w > 1 else value
+
+
+def load_one(h: Helpers, d: DType, base: str, offset: str) -> str:
+    """The element at `offset`."""
+    return _from(h, d, 1, f"{base}[{bare(offset)}]")
+
+
+def load(h: Helpers, d: DType, w: int, base: str, offset: str) -> str:
+    """`w` neighbours from `offset` on."""
+    return load_one(h, d, base, offset) if w == 1 else _from(h, d, w, f"vload{w}(0, {moved(base, offset)})")
+
+
+def store_one(h: Helpers, d: DType, base: str, offset: str, value: str) -> str:
+    return f"{base}[{bare(offset)}] = {bare(_into(h, d, 1, value))};"
+
+
+def store(h: Helpers, d: DType, w: int, base: str, offset: str, value: str) -> str:
+    if w == 1:
+        return store_one(h, d, base, offset, value)
+    return f"vstore{w}({bare(_into(h, d, w, value))}, 0, {moved(base, offset)});"
 
 
 def lane(d: DType, value: str, k: int) -> str:
@@ -78,34 +88,34 @@ def load_masked(h: Helpers, d: DType, w: int, space: str, base: str, offset: str
     """`w` > 1 neighbours; lanes that are off are 0 and not read."""
     t, p = register(d, w), pointer(d, space, True)
     name = f"load_{SPACES[space]}{_kind(d)}{w}"
-    lanes = "\n".join(f"  if (m.s{LANES[k]}) v.s{LANES[k]} = {as_lane(d, load_one(d, 'p', str(k)))};" for k in range(w))
-    whole = load(d, w, "p", "0")
+    lanes = "\n".join(f"  if (m.s{LANES[k]}) v.s{LANES[k]} = {as_lane(d, load_one(h, d, 'p', str(k)))};" for k in range(w))
+    whole = load(h, d, w, "p", "0")
     h.add(name, f"{t} {name}({p} p, int{w} m) {{\n  if (all(m)) return {whole};\n  {t} v = 0;\n{lanes}\n  return v;\n}}")
     return f"{name}({moved(base, offset)}, {bare(m)})"
 
 
-def load_prefix(d: DType, w: int, base: str, offsets: Sequence[str], n: int) -> str:
+def load_prefix(h: Helpers, d: DType, w: int, base: str, offsets: Sequence[str], n: int) -> str:
     """The first `n` of `w` neighbours, and zeros."""
     if n == w:
-        return load(d, w, base, offsets[0])
-    parts = [load(d, size, base, offsets[at]) for at, size in pieces(n)]
+        return load(h, d, w, base, offsets[0])
+    parts = [load(h, d, size, base, offsets[at]) for at, size in pieces(n)]
     parts = [as_lane(d, x) if size == 1 else x for x, (_, size) in zip(parts, pieces(n), strict=True)]
     return f"({register(d, w)})({', '.join([*parts, *[literal(0, d)] * (w - n)])})"
 
 
-def store_prefix(d: DType, w: int, base: str, offsets: Sequence[str], value: str, n: int) -> list[str]:
+def store_prefix(h: Helpers, d: DType, w: int, base: str, offsets: Sequence[str], value: str, n: int) -> list[str]:
     """Statements that write the first `n` of `w` lanes; `value` is a name."""
     if n == w:
-        return [store(d, w, base, offsets[0], value)]
+        return [store(h, d, w, base, offsets[0], value)]
     parts = [lane(d, value, at) if size == 1 else f"{value}.s{LANES[at : at + size]}" for at, size in pieces(n)]
-    return [store(d, size, base, offsets[at], x) for (at, size), x in zip(pieces(n), parts, strict=True)]
+    return [store(h, d, size, base, offsets[at], x) for (at, size), x in zip(pieces(n), parts, strict=True)]
 
 
 def store_masked(h: Helpers, d: DType, w: int, space: str, base: str, offset: str, value: str, m: str) -> str:
     t, p = register(d, w), pointer(d, space)
     name = f"store_{SPACES[space]}{_kind(d)}{w}"
-    lanes = "\n".join(f"    if (m.s{LANES[k]}) {store_one(d, 'p', str(k), lane(d, 'v', k))}" for k in range(w))
-    whole = store(d, w, "p", "0", "v")
+    lanes = "\n".join(f"    if (m.s{LANES[k]}) {store_one(h, d, 'p', str(k), lane(d, 'v', k))}" for k in range(w))
+    whole = store(h, d, w, "p", "0", "v")
     h.add(name, f"void {name}({p} p, {t} v, int{w} m) {{\n  if (all(m)) {whole}\n  else {{\n{lanes}\n  }}\n}}")
     return f"{name}({moved(base, offset)}, {bare(value)}, {bare(m)});"
 
@@ -114,18 +124,19 @@ def gather(h: Helpers, d: DType, w: int, space: str, base: str, offsets: str, in
     """One element per lane, at vector `offsets` of scalar type `index`."""
     t, p = register(d, w), pointer(d, space, True)
     name = f"gather_{SPACES[space]}{_kind(d)}{w}_{index}" + ("" if m is None else "_masked")
-    one = [as_lane(d, load_one(d, "p", f"at.s{LANES[k]}")) for k in range(w)]
+    one = [as_lane(d, load_one(h, d, "p", f"at.s{LANES[k]}")) for k in range(w)]
     if m is None:
         body = f"  return ({t})({', '.join(one)});"
     else:
-        body = f"  {t} v = 0;\n" + "\n".join(f"  if (m.s{LANES[k]}) v.s{LANES[k]} = {x};" for k, x in enumerate(one)) + "\n  return v;"
+        lanes = "\n".join(f"  if (m.s{LANES[k]}) v.s{LANES[k]} = {x};" for k, x in enumerate(one))
+        body = f"  {t} v = 0;\n{lanes}\n  return v;"
     h.add(name, f"{t} {name}({p} p, {index}{w} at{'' if m is None else f', int{w} m'}) {{\n{body}\n}}")
     return f"{name}({base}, {bare(offsets)}{'' if m is None else ', ' + bare(m)})"
 
 
-def backwards(d: DType, w: int, base: str, offset: str) -> str:
+def backwards(h: Helpers, d: DType, w: int, base: str, offset: str) -> str:
     """`w` > 1 neighbours in falling order; `offset` is that of the last lane."""
-    return f"{load(d, w, base, offset)}.s{LANES[:w][::-1]}"
+    return f"{load(h, d, w, base, offset)}.s{LANES[:w][::-1]}"
 
 
 def stream(h: Helpers, d: DType, w: int, base: str, offset: str, value: str) -> str:
@@ -136,6 +147,6 @@ def stream(h: Helpers, d: DType, w: int, base: str, offset: str, value: str) -> 
         name,
         f"#ifndef __has_builtin\n#define __has_builtin(x) 0\n#endif\n"
         f"void {name}(global {MEMORY[d.name]}* p, {t} v) {{\n#if __has_builtin(__builtin_nontemporal_store)\n"
-        f"  __builtin_nontemporal_store(v, (global {t}*)p);\n#else\n  {store(d, w, 'p', '0', 'v')}\n#endif\n}}",
+        f"  __builtin_nontemporal_store(v, (global {t}*)p);\n#else\n  {store(h, d, w, 'p', '0', 'v')}\n#endif\n}}",
     )
     return f"{name}({moved(base, offset)}, {bare(value)});"

@@ -1,25 +1,26 @@
 """A kernel as OpenCL C functions, and several kernels as one program text.
 
-A kernel is one function per part (see `emit.split`). The iterations of a parallel loop are work-items; any number of them is right, since
-each takes every n-th iteration. Local buffers are private memory up to PRIVATE_BYTES in all; larger ones are a slice of `scratch` in global
-memory per work-item, so that no limit of a device applies and the launcher bounds how many work-items there are.
+A kernel is one function per part (see `emit.split`). The iterations of a parallel loop are work-items; any number of them is
+right, since each takes every n-th iteration. Local buffers are private memory up to PRIVATE_BYTES in all; larger ones are a
+slice of `scratch` in global memory per work-item, so that no limit of a device applies and the launcher bounds how many
+work-items there are.
 
-`#line N` in front of a function's lines says that what follows does line N of the kernel's text (`loopnest.kernel_lines`, from 1), as
-debug information does.
+`#line N` in front of a function's lines says that what follows does line N of the kernel's text (`loopnest.kernel_lines`, from
+1), as debug information does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tinyengine import dtypes
-from tinyengine.backends import affine as af
 from tinyengine.backends import opencl_ops as ops
 from tinyengine.backends.opencl_ops import Helpers
 from tinyengine.backends.opencl_source import Writer
 from tinyengine.backends.opencl_values import Line, NotRegister, identifier
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Stmt, Store, load_index, stmt_exprs, walk
+from tinyengine.stages import affine as af
 from tinyengine.stages.emit import Code, Part, line_numbers, scratch_bytes
 from tinyengine.stages.expand import Expander
 
@@ -30,8 +31,8 @@ DOUBLES = "#pragma OPENCL EXTENSION cl_khr_fp64 : enable"
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """One part. `params`: positions of the kernel's parameters that it takes, in order; then come a status word and the number of the
-    first message (`checks`), or the status word alone (`guarded`), then scratch if `scratch_bytes`, per work-item, is not 0."""
+    """One part. `params`: positions of the kernel's parameters that it takes, in order; then the status word (`guarded`), the
+    number of the kernel's first message (`checks`), and scratch if `scratch_bytes`, per work-item, is not 0."""
 
     name: str
     part: Part
@@ -91,16 +92,18 @@ def uses_doubles(kernel: Kernel, lower: Expander) -> bool:
 
 
 def source(code: Code, name: str, lower: Expander, guarded: bool) -> Source:
-    """`name` is that of the first function. `guarded`: return at once when the status word is set, be it by a failed Check or by an
-    interrupt: nothing is written in place after either."""
+    """`name` is that of the first function. `guarded`: return at once when the status word is set, be it by a failed Check or by
+    an interrupt: nothing is written in place after either."""
     helpers = Helpers()
     numbers = line_numbers(code.kernel)
     names = [name if i == 0 else f"{name}_{i + 1}" for i in range(len(code.parts))]
-    functions = tuple(_function(code, part, n, helpers, lower, numbers, guarded) for part, n in zip(code.parts, names, strict=True))
-    return Source(code, functions, helpers, uses_doubles(code.kernel, lower))
+    functions = []
+    for part, n in zip(code.parts, names, strict=True):
+        functions.append(_function(code, part, n, lambda in_memory: Writer(helpers, lower, numbers, in_memory), guarded))
+    return Source(code, tuple(functions), helpers, uses_doubles(code.kernel, lower))
 
 
-def _function(code: Code, part: Part, name: str, helpers: Helpers, lower: Expander, numbers: dict[int, int], guarded: bool) -> Function:
+def _function(code: Code, part: Part, name: str, writer: Callable[[frozenset[str]], Writer], guarded: bool) -> Function:
     """Register buffers that turn out not to be registers are tried again as arrays."""
     widths: dict[str, set[int]] = {}
     for buf, lanes in accesses(part):
@@ -108,7 +111,7 @@ def _function(code: Code, part: Part, name: str, helpers: Helpers, lower: Expand
             widths.setdefault(buf.name, set()).add(lanes)
     in_memory = frozenset(n for n, w in widths.items() if len(w) > 1)
     while True:
-        w = Writer(helpers, lower, numbers, in_memory)
+        w = writer(in_memory)
         w.widths = {n: min(x) for n, x in widths.items()}
         try:
             return _try_function(code, part, name, w, guarded)

@@ -1,8 +1,9 @@
 """OpenCL C types, constants and the text of each elementwise op, for one vector of at most 16 lanes. No memory, no control flow.
 
-How values are held in registers: a bool is an int (0 or 1), bool vectors are intN with lanes 0 or -1, as OpenCL compares; a float16 is a
-float that holds a float16's value, rounded after every operation, so that no device needs cl_khr_fp16. What takes more than one
-expression is a helper function; `Helpers` collects those that are used.
+How values are held in registers: a bool is an int (0 or 1), bool vectors are intN with lanes 0 or -1, as OpenCL compares; a
+float16 is a float that holds a float16's value, rounded after every operation, and its bits in memory are a ushort: no device
+needs cl_khr_fp16, and drivers that take vload_half's address for aligned do no harm. What takes more than one expression is a
+helper function; `Helpers` collects those that are used.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from tinyengine import dtypes
 from tinyengine.dtypes import DType
 
 REGISTER = {
-    "bool": "int", "int8": "char", "int16": "short", "int32": "int", "int64": "long", "uint8": "uchar", "uint16": "ushort", "uint32": "uint",
-    "uint64": "ulong", "float16": "float", "float32": "float", "float64": "double",
+    "bool": "int", "int8": "char", "int16": "short", "int32": "int", "int64": "long",
+    "uint8": "uchar", "uint16": "ushort", "uint32": "uint", "uint64": "ulong",
+    "float16": "float", "float32": "float", "float64": "double",
 }  # fmt: skip
-MEMORY = REGISTER | {"bool": "uchar", "float16": "half"}
+MEMORY = REGISTER | {"bool": "uchar", "float16": "ushort"}
 SIGNED = {1: "char", 2: "short", 4: "int", 8: "long"}
 SIGN = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", "xor": "^", "lt": "<", "eq": "=="}
 LANES = "0123456789abcdef"
@@ -92,7 +94,7 @@ class Helpers(dict[str, str]):
 
 
 class Operand(NamedTuple):
-    """The text of a value: `full` has the type of its lanes; `thin` is a scalar where all lanes are equal, else the same as `full`."""
+    """The text of a value: `full` has the type of its lanes; `thin` is a scalar where all lanes are equal, else just `full`."""
 
     full: str
     thin: str
@@ -146,24 +148,34 @@ def rounded(h: Helpers, text: str, d: DType, w: int) -> str:
     return f"{_half_round(h, w)}({bare(text)})" if d is dtypes.float16 else text
 
 
-def _half_bits(h: Helpers, w: int) -> str:
-    s = wide("ushort", w)
-    f, vector = wide("float", w), "" if w == 1 else str(w)
-    load = "b[0]" if w == 1 else f"vload{w}(0, b)"
-    return h.add(
-        f"half_bits{w}",
-        f"{s} half_bits{w}({f} x) {{\n  ushort b[{w}];\n  vstore_half{vector}(x, 0, (private half*)b);\n  return {load};\n}}",
-    )
+def half_bits(h: Helpers, w: int, x: str) -> str:
+    """The bits of floats that are float16 values."""
+    f, u, s = (wide(t, w) for t in ("float", "uint", "ushort"))
+    text = f"""{s} half_bits{w}({f} x) {{
+  {u} bits = as_{u}(x) & 0x7fffffffu, sign = (as_{u}(x) & 0x80000000u) >> 16;
+  {f} size = as_{f}(bits);
+  {u} out = size < 0x1p-14f ? {_to(u, w)}(size * 0x1p24f) : (bits - 0x38000000u) >> 13;
+  out = size < 65536.0f ? out : ({u})(0x7c00u);
+  out = size != size ? ((bits >> 13) & 0x3ffu) | 0x7e00u : out;
+  return {_to(s, w)}(out | sign);
+}}"""
+    return f"{h.add(f'half_bits{w}', text)}({bare(x)})"
 
 
-def _bits_half(h: Helpers, w: int) -> str:
-    s = wide("ushort", w)
-    f, vector = wide("float", w), "" if w == 1 else str(w)
-    store = "b[0] = x" if w == 1 else f"vstore{w}(x, 0, b)"
-    return h.add(
-        f"bits_half{w}",
-        f"{f} bits_half{w}({s} x) {{\n  ushort b[{w}];\n  {store};\n  return vload_half{vector}(0, (private const half*)b);\n}}",
-    )
+def bits_half(h: Helpers, w: int, x: str) -> str:
+    """The float16 values with these bits, as floats."""
+    f, u, s = (wide(t, w) for t in ("float", "uint", "ushort"))
+    text = f"""{f} bits_half{w}({s} x) {{
+  {u} all_bits = {_to(u, w)}(x), bits = (all_bits & 0x7fffu) << 13, sign = (all_bits & 0x8000u) << 16;
+  {f} out = bits < 0x800000u ? as_{f}(bits | 0x38800000u) - 0x1p-14f : as_{f}(bits + 0x38000000u);
+  out = bits < 0xf800000u ? out : as_{f}(bits | 0x7f800000u);
+  return as_{f}(as_{u}(out) | sign);
+}}"""
+    return f"{h.add(f'bits_half{w}', text)}({bare(x)})"
+
+
+def _to(t: str, w: int) -> str:
+    return f"({t})" if w == 1 else f"convert_{t}"
 
 
 # ---- arithmetic
@@ -184,7 +196,7 @@ def combine(h: Helpers, op: str, d: DType, w: int, a: Operand, b: Operand, plain
     if w > 1 and a.scalar and b.scalar:
         x = a.full
     sign = SIGN[op]
-    if not d.is_int or w > 1 or plain or sign in "&|^" and d.itemsize >= 4:
+    if not d.is_int or w > 1 or plain or (sign in "&|^" and d.itemsize >= 4):
         return rounded(h, f"({x} {sign} {y})", d, w)
     # C leaves overflow of signed integers undefined, and widens short ones: unsigned arithmetic wraps
     t = REGISTER[d.name]
@@ -287,7 +299,9 @@ def cast(h: Helpers, source: DType, target: DType, w: int, a: Operand) -> str:
         if w == 1:
             return f"({t}){a.full}"
         return select(a.full, target, w, splat(literal(1, target), target, w).full, splat(literal(0, target), target, w).full)
-    text = a.full if REGISTER[source.name] == REGISTER[target.name] else f"({t}){a.full}" if w == 1 else f"convert_{t}({bare(a.full)})"
+    text = a.full
+    if REGISTER[source.name] != REGISTER[target.name]:
+        text = f"({t}){text}" if w == 1 else f"convert_{t}({bare(text)})"
     exact = source in (dtypes.int8, dtypes.uint8) or source is dtypes.float16
     return text if exact else rounded(h, text, target, w)
 
@@ -298,11 +312,11 @@ def bitcast(h: Helpers, source: DType, target: DType, w: int, a: Operand) -> str
     if dtypes.bool_ in (source, target):
         return cast(h, source, target, w, a)
     if source is dtypes.float16:
-        bits = f"{_half_bits(h, w)}({bare(a.full)})"
+        bits = half_bits(h, w, a.full)
         return bits if target is dtypes.uint16 else f"as_{register(target, w)}({bits})"
     if target is dtypes.float16:
-        bits = bare(a.full) if source is dtypes.uint16 else f"as_{wide('ushort', w)}({bare(a.full)})"
-        return f"{_bits_half(h, w)}({bits})"
+        bits = a.full if source is dtypes.uint16 else f"as_{wide('ushort', w)}({bare(a.full)})"
+        return bits_half(h, w, bits)
     return f"as_{register(target, w)}({bare(a.full)})"
 
 

@@ -1,7 +1,8 @@
 """One scheduled kernel's statements as OpenCL C, each line with the line of the kernel's text that it does.
 
-Unrolled loops are repeated with constant indices; register buffers become variables. The driver's compiler moves invariant code. Float
-semantics are those of the IR; the one liberty is that `acc += a * b` is a fused multiply-add where the device has one (FP_FAST_FMA*).
+Unrolled loops are repeated with constant indices; register buffers become variables. The driver's compiler moves invariant
+code. Float semantics are those of the IR; the one liberty is that `acc += a * b` is a fused multiply-add where the device has
+one (FP_FAST_FMA*).
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from collections.abc import Callable, Iterable
 from math import gcd
 
 from tinyengine import dtypes
-from tinyengine.backends import affine as af
 from tinyengine.backends import opencl_memory as mem
 from tinyengine.backends import opencl_ops as ops
 from tinyengine.backends.opencl_ops import Operand, bare, pieces, register
 from tinyengine.backends.opencl_values import Address, Line, NotRegister, Value, Values, prefix
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Let, Loop, Prefetch, Stmt, Store, index, map_stmt
+from tinyengine.stages import affine as af
 
 _Write = Callable[[str, int, str], str]  # (offset, lane, value) -> statement
 UNITS = 4  # variables declared on one line
@@ -107,17 +108,13 @@ class Writer(Values):
             self.scratch_at += _rounded(buf.nbytes)
             self.scratch_bytes = max(self.scratch_bytes, self.scratch_at)
             self.places[buf.name] = (name, "global")
-        elif d is dtypes.float16:  # half may be pointed at, but not declared
-            bits = self.fresh(f"{buf.name}_bits")
-            self.put(f"ushort {bits}[{max(1, buf.size)}] __attribute__((aligned(64)));")
-            self.put(f"private half* {name} = (private half*){bits};")
-            self.places[buf.name] = (name, "private")
         else:
             self.put(f"{t} {name}[{max(1, buf.size)}] __attribute__((aligned(64)));")
             self.places[buf.name] = (name, "private")
         if s.init is not None:
             i = self.fresh("i")
-            self.put(f"for (int {i} = 0; {i} < {buf.size}; ++{i}) {mem.store_one(d, name, i, ops.literal(s.init, d))}")
+            start = mem.store_one(self.helpers, d, name, i, ops.literal(s.init, d))
+            self.put(f"for (int {i} = 0; {i} < {buf.size}; ++{i}) {start}")
 
     # ---- writes
 
@@ -156,7 +153,7 @@ class Writer(Values):
         base, space = self.places[buf.name]
         d, h = buf.dtype, self.helpers
         if a.affine is None or (lanes > 1 and a.affine.lane != 1):
-            self.lane_by_lane(a, lanes, value, mask, lambda at, k, v: mem.store_one(d, base, at, v))
+            self.lane_by_lane(a, lanes, value, mask, lambda at, k, v: mem.store_one(h, d, base, at, v))
             return
         for k, (first, w) in enumerate(pieces(lanes)):
             at, v, m = self.offset(a, first), value[k].full, self.bit(mask, k)
@@ -164,13 +161,14 @@ class Writer(Values):
                 if hint == "stream" and w > 1 and d not in (dtypes.bool_, dtypes.float16) and self.aligned(a, first, w):
                     self.put(mem.stream(h, d, w, base, at, v))
                 else:
-                    self.put(mem.store(d, w, base, at, v))
+                    self.put(mem.store(h, d, w, base, at, v))
             elif w == 1 or (mask is not None and mask.lanes == 1):
-                self.put(f"if ({bare(m)}) {mem.store(d, w, base, at, v)}")
+                self.put(f"if ({bare(m)}) {mem.store(h, d, w, base, at, v)}")
             elif (n := prefix(mask)) is not None:
                 if not v.isidentifier():
                     v = self.declare(register(d, w), v)
-                for text in mem.store_prefix(d, w, base, [self.offset(a, first + i) for i in range(w)], v, min(w, max(0, n - first))):
+                offsets = [self.offset(a, first + i) for i in range(w)]
+                for text in mem.store_prefix(h, d, w, base, offsets, v, min(w, max(0, n - first))):
                     self.put(text)
             else:
                 self.put(mem.store_masked(h, d, w, space, base, at, v, m))
@@ -259,15 +257,15 @@ class Writer(Values):
         if a.affine is None or (lanes > 1 and a.affine.lane != 1):
 
             def one_lane(at: str, k: int, v: str) -> str:
-                old = mem.load_one(d, base, at)
-                return mem.store_one(d, base, at, ops.combine(h, s.op, d, 1, Operand(old, old), Operand(v, v)))
+                old = mem.load_one(h, d, base, at)
+                return mem.store_one(h, d, base, at, ops.combine(h, s.op, d, 1, Operand(old, old), Operand(v, v)))
 
             self.lane_by_lane(a, lanes, value or self.spread(s.value, lanes), mask, one_lane)
             return
         for k, (first, w) in enumerate(pieces(lanes)):
             at, m = self.offset(a, first), self.bit(mask, k)
             if m is None or w == 1 or (mask is not None and mask.lanes == 1):
-                text = mem.store(d, w, base, at, merged(mem.load(d, w, base, at), k, w))
+                text = mem.store(h, d, w, base, at, merged(mem.load(h, d, w, base, at), k, w))
                 self.put(text if m is None else f"if ({bare(m)}) {text}")
             else:
                 old = mem.load_masked(h, d, w, space, base, at, m)

@@ -1,7 +1,7 @@
 """Values of a kernel as OpenCL C expressions: names and their scopes, addresses, loads, elementwise ops.
 
-Lanes beyond 16, or of a count that OpenCL lacks, are pieces of 16, 8, 4, 2 and 1. A value used more than once in a statement gets a name,
-the rest stands where it is used. Register buffers are variables.
+Lanes beyond 16, or of a count that OpenCL lacks, are pieces of 16, 8, 4, 2 and 1. A value used more than once in a statement
+gets a name, the rest stands where it is used. Register buffers are variables.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tinyengine import dtypes
-from tinyengine.backends import affine as af
 from tinyengine.backends import opencl_memory as mem
 from tinyengine.backends import opencl_ops as ops
 from tinyengine.backends.opencl_ops import Helpers, Operand, bare, pieces, register
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Buf, Expr, load_index, load_mask
+from tinyengine.stages import affine as af
 from tinyengine.stages.expand import Expander
 
 LONGEST = 88  # characters of an operand that is not given a name
@@ -24,11 +24,14 @@ Value = list[Operand]  # one per piece
 
 _TYPES = "bool char uchar short ushort int uint long ulong half float double size_t"
 _KEYWORDS = frozenset(
-    f"""{_TYPES} void signed unsigned const volatile restrict register static extern inline struct union enum typedef sizeof auto
-    if else for while do switch case default break continue return goto kernel global local constant private generic pipe
-    read_only write_only read_write uniform min max fma sqrt trunc all any prefetch status first scratch mine NAN INFINITY""".split()
+    f"""{_TYPES} void signed unsigned const volatile restrict register static extern inline struct union enum typedef
+    sizeof auto if else for while do switch case default break continue return goto kernel global local constant private generic
+    pipe read_only write_only read_write uniform min max fma sqrt trunc all any prefetch status first scratch mine NAN INFINITY
+    """.split()
 )
-_RESERVED = re.compile(rf"({'|'.join(_TYPES.split())})\d+|e\d+|_.*|\d.*|(as|convert|vload|vstore|vload_half|vstore_half)_?.*")
+_RESERVED = re.compile(  # vector types, temporaries, conversions, and the helpers' names
+    rf"({'|'.join(_TYPES.split())})\d+|e\d+|(as|convert|vload|vstore)_?.*|\w+_(({'|'.join(_TYPES.split())})\d*(_\w+)?|half\d+|bits\d+)"
+)
 
 
 class NotRegister(Exception):
@@ -326,7 +329,7 @@ class Values:
             if f is None or (f.lane == -1 and m is not None and whole is None):
                 return self._gather(e, a, k, w, m, whole)
             if a.lanes == 1 or f.lane == 0:
-                x = ops.splat(mem.load_one(d, base, self.offset(a, 0)), d, w)
+                x = ops.splat(mem.load_one(h, d, base, self.offset(a, 0)), d, w)
                 if w > 1 and m is not None and whole is None:
                     # the element may be outside the buffer unless some lane is on
                     assert mask is not None
@@ -334,15 +337,16 @@ class Values:
                     x = ops.splat(f"({some} ? {x.thin} : {ops.literal(0, d)})", d, w)
             elif f.lane == -1:
                 last = self.offset(a, first + w - 1)
-                text = mem.backwards(d, w, base, last) if w > 1 else mem.load_one(d, base, last)
+                text = mem.backwards(h, d, w, base, last) if w > 1 else mem.load_one(h, d, base, last)
                 x = Operand(text, text)
             elif m is not None and whole is None and w > 1:
                 n = prefix(mask)
                 if n is not None:
-                    return mem.load_prefix(d, w, base, [self.offset(a, first + at) for at in range(w)], min(w, max(0, n - first)))
+                    offsets = [self.offset(a, first + at) for at in range(w)]
+                    return mem.load_prefix(h, d, w, base, offsets, min(w, max(0, n - first)))
                 return mem.load_masked(h, d, w, space, base, self.offset(a, first), m)
             else:
-                text = mem.load(d, w, base, self.offset(a, first))
+                text = mem.load(h, d, w, base, self.offset(a, first))
                 x = Operand(text, text)
         if m is None:
             return x
@@ -361,7 +365,7 @@ class Values:
         else:
             text, t = self.values[a.offsets][k].full, register(a.offsets.dtype, 1)
         if w == 1:
-            x = mem.load_one(e.dtype, base, text)
+            x = mem.load_one(self.helpers, e.dtype, base, text)
             return x if m is None else f"({m} ? {x} : {ops.literal(0, e.dtype)})"
         if whole is not None:
             m = f"(int{w})(-{whole})"
