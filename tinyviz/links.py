@@ -44,7 +44,7 @@ def _order(id: str) -> list[int]:
 
 def _program(r: Recording, at: int, kind: str, ids: list[int], found: dict[str, list[str]]) -> None:
     p = r.programs[at]
-    loop_lines: dict[int, set[int]] | None = None  # kernel -> scheduled lines, where the selection is a kernel or inside of its texts
+    loop_lines: dict[int, set[int]] | None = None  # kernel -> scheduled lines, for a kernel or a line of its texts
     if kind in ("loop", "source", "assembly"):
         kernel, line = ids
         code = getattr(p.kernels[kernel], "scheduled" if kind == "loop" else kind)

@@ -27,13 +27,18 @@ class Live:
         self._recorder: Any = None
         self._names: dict[str, str] = {}  # compiled name of a cell -> "In [3]"
 
+    @property
+    def number(self) -> int:
+        """Of the cell that is running, as it stands beside it: IPython may have counted on already."""
+        return int(self.book.shell.displayhook.prompt_count)
+
     # -- cells
 
     def started(self, info: Any) -> None:
         """Remember the number of the cell that begins, and begin to record where that is switched on."""
         shell, raw = self.book.shell, info.raw_cell
         if isinstance(raw, str):
-            self._names[shell.compile.get_code_name(raw, raw, shell.execution_count)] = f"In [{shell.execution_count}]"
+            self._names[shell.compile.get_code_name(raw, raw, shell.execution_count)] = f"In [{self.number}]"
         if self.on:
             self._begin()
 
@@ -74,8 +79,8 @@ class Live:
         from tinyviz.recording import watch
 
         shell = self.book.shell
-        with watch(f"cell {shell.execution_count}") as rec:
-            result = shell.run_cell(cell)
+        with watch(f"cell {self.number}") as rec:
+            result = shell.run_cell(cell, cell_id=self.book.cells.current)
         self.recording = rec
         if options.name:
             shell.user_ns[options.name] = rec
@@ -90,7 +95,7 @@ class Live:
         if self._recorder is None:
             from tinyviz.record import Recorder
 
-            self._recorder = Recorder(f"cell {self.book.shell.execution_count}")
+            self._recorder = Recorder(f"cell {self.number}")
             self._recorder.start()
 
     def _finish(self) -> None:

@@ -1,6 +1,6 @@
 """Writes sample.json: the page (`tinyviz.viewdata.Page`) of a small training step, for tests in Python and TypeScript.
 
-Run `python -m tests.tinyviz.make_sample` after a change of the wire format or of what the engine records; the texts that the tests
+Run `python -m tests.tinyviz.make_sample` after a change of the wire format or of what the engine records. The texts that tests
 compare with (texts/) are written by `pytest tests/tinyviz --update-texts`.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -23,7 +24,10 @@ def training(size: int, wide: int, seed: int = 0) -> tuple[wire.Nodes, list[list
     """A forward pass with skips, its gradients, and an optimizer step for each leaf."""
     rng = random.Random(seed)
     half = size // 2
-    src: list[list[int]] = [sorted({rng.randrange(max(0, i - wide), i) for _ in range(1 + (rng.random() < 0.45))}) if i > 4 else [] for i in range(half)]
+    src: list[list[int]] = [
+        sorted({rng.randrange(max(0, i - wide), i) for _ in range(1 + (rng.random() < 0.45))}) if i > 4 else []
+        for i in range(half)
+    ]
     phases, forward = ["forward"] * half, [-1] * half
     for i in range(half):
         src.append([half + i - 1 if i else half - 1, half - 1 - i])
@@ -51,7 +55,7 @@ def test_no_two_boxes_overlap(size: int, wide: int) -> None:
         rows.setdefault(y, []).append(x)
     for xs in rows.values():
         xs.sort()
-        assert all(b - a >= layout.COLUMN - 1 for a, b in zip(xs, xs[1:], strict=False))
+        assert all(b - a >= layout.COLUMN - 1 for a, b in itertools.pairwise(xs))
 
 
 def test_values_flow_downwards_and_gradients_stand_beside() -> None:

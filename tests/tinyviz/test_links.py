@@ -78,7 +78,8 @@ def test_a_rule_leads_to_its_firings(sample: wire.Recording) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "id"), [("line", "999"), ("node", "0.-1"), ("node", "7.0"), ("kernel", "x"), ("loop", "0.0"), ("rule", ""), ("line", "-1")]
+    ("kind", "id"),
+    [("line", "999"), ("node", "0.-1"), ("node", "7.0"), ("kernel", "x"), ("loop", "0.0"), ("rule", ""), ("line", "-1")],
 )
 def test_what_is_not_there_is_named(kind: str, id: str, sample: wire.Recording) -> None:
     with pytest.raises(ValueError, match=f"this recording has no {kind} '{id}'"):

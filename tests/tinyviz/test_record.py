@@ -149,7 +149,7 @@ def test_looking_touches_no_parameter() -> None:
     with watch() as rec:
         step(*batch())
         before = [p.numpy() for p in model.parameters()]
-        rec.view("overview").text, rec.view("kernel").svg  # noqa: B018
+        rec.view("overview").text, rec.view("kernel").svg
     assert rec.data.programs
     for a, b in zip(before, model.parameters(), strict=True):
         np.testing.assert_array_equal(a, b.numpy())
@@ -264,5 +264,13 @@ def test_wire_data_is_plain() -> None:
     while stack:
         x = stack.pop()
         assert x is None or type(x).__module__ in ("builtins", "tinyviz.wire"), type(x)
-        stack += x if isinstance(x, list) else x.values() if isinstance(x, dict) else vars(x).values() if hasattr(x, "__dict__") else []
+        stack += (
+            x
+            if isinstance(x, list)
+            else x.values()
+            if isinstance(x, dict)
+            else vars(x).values()
+            if hasattr(x, "__dict__")
+            else []
+        )
     assert isinstance(rec.data, wire.Recording)

@@ -60,7 +60,7 @@ def test_colours_are_few_and_differ_for_colour_blind_people() -> None:
         high, low = sorted((luminance(a), luminance(b)), reverse=True)
         return (high + 0.05) / (low + 0.05)
 
-    # WCAG 2.1, 1.4.11: what carries meaning has a contrast of 3 to its ground; sky blue and yellow carry a letter and a word as well
+    # WCAG 2.1, 1.4.11: what carries meaning has a contrast of 3 to its ground; sky blue has a letter and a word as well
     for c in palette.CATEGORIES.values():
         assert contrast(c.dark, "#1b1f24") >= 3, c.name
         assert contrast(c.light, "#ffffff") >= (2 if c.name == "inline" else 3), c.name
@@ -187,7 +187,15 @@ def test_with_a_widget_all_views_travel_together(recording: Recording) -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(None, "–"), (0.0, "0 ns"), (1.5e-9, "1.50 ns"), (4.2e-6, "4.20 µs"), (0.9999, "1.000 s"), (2.0, "2 s"), (float("nan"), "–")],
+    [
+        (None, "–"),
+        (0.0, "0 ns"),
+        (1.5e-9, "1.50 ns"),
+        (4.2e-6, "4.20 µs"),
+        (0.9999, "1.000 s"),
+        (2.0, "2 s"),
+        (float("nan"), "–"),
+    ],
 )
 def test_seconds(value: float | None, said: str) -> None:
     assert units.seconds(value) == said
