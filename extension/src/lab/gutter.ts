@@ -1,7 +1,8 @@
 /** The timing gutter: what each line of a cell cost, beside the line. */
 
 import { Compartment, RangeSet, RangeSetBuilder, StateEffect, StateField, type Extension, type Text } from "@codemirror/state";
-import { EditorView, GutterMarker, ViewPlugin, gutter } from "@codemirror/view";
+import { Decoration, EditorView, GutterMarker, ViewPlugin, gutter, type DecorationSet } from "@codemirror/view";
+import { notices, onNotice, type CellLine } from "../board";
 import { selectionOf } from "../selection";
 import { bytes, count, seconds } from "../units";
 import type { CellCosts, CostStore, LineCost } from "./costs";
@@ -66,7 +67,46 @@ function build(doc: Text, costs: CellCosts | null): RangeSet<CostMarker> {
   return builder.finish();
 }
 
+const setLit = StateEffect.define<number[]>();
+const litLine = Decoration.line({ class: "tinyviz-lit-line", attributes: { title: "tinyviz: belongs to what is selected" } });
+
+/** The lines that belong to what is selected in a view. */
+const litLines = StateField.define<DecorationSet>({
+  create: () => Decoration.none,
+  update(value, transaction) {
+    let next = value.map(transaction.changes);
+    for (const effect of transaction.effects) {
+      if (effect.is(setLit)) next = Decoration.set(effect.value.map(line => litLine.range(transaction.state.doc.line(line).from)));
+    }
+    return next;
+  },
+  provide: field => EditorView.decorations.from(field),
+});
+
+/** What was recorded for a line stands beside it only as long as the line reads as it did. */
+function still(doc: Text, { line, text }: CellLine): boolean {
+  return line >= 1 && line <= doc.lines && doc.line(line).text.trim() === text.trim();
+}
+
+/** Numbers from a saved recording, for a cell that no kernel told about. */
+function saved(cell: string, doc: Text): CellCosts | null {
+  for (const { recording, numbers } of notices()) {
+    const lines = numbers.filter(each => each.cell === cell && still(doc, each)).map(({ cell: _cell, text: _text, ...cost }): LineCost => cost);
+    if (lines.length > 0) return { cell, recording, lines, total: null };
+  }
+  return null;
+}
+
+function litIn(cell: string, doc: Text): number[] {
+  const lines = notices().flatMap(({ lit }) => lit.filter(each => each.cell === cell && still(doc, each)).map(each => each.line));
+  return [...new Set(lines)].sort((a, b) => a - b);
+}
+
 const theme = EditorView.baseTheme({
+  ".tinyviz-lit-line": {
+    background: "color-mix(in srgb, var(--jp-brand-color1) 16%, transparent)",
+    boxShadow: "inset 3px 0 0 var(--jp-brand-color1)",
+  },
   ".tinyviz-gutter": { fontSize: "0.85em", fontVariantNumeric: "tabular-nums" },
   ".tinyviz-cost": {
     padding: "0 6px",
@@ -82,12 +122,13 @@ const theme = EditorView.baseTheme({
 
 /** The extension for the editor of one cell. */
 export function timingGutter(cell: string, store: CostStore): Extension {
+  const costsOf = (doc: Text) => store.get(cell) ?? saved(cell, doc);
   const column = gutter({
     class: "tinyviz-gutter",
     markers: view => view.state.field(markers),
     domEventHandlers: {
       click: (view, block) => {
-        const recording = store.get(cell)?.recording;
+        const recording = costsOf(view.state.doc)?.recording;
         if (!recording) return false;
         view.state.field(markers).between(block.from, block.from, (_from, _to, marker) => {
           if (marker.cost.id != null) selectionOf(recording).set({ kind: "line", id: marker.cost.id });
@@ -101,14 +142,29 @@ export function timingGutter(cell: string, store: CostStore): Extension {
   const shown = (costs: CellCosts | null) => (costs && costs.lines.length > 0 ? column : []);
 
   const follower = ViewPlugin.define(view => {
-    const changed = (_store: CostStore, id: string) => {
-      if (id !== cell) return;
-      const costs = store.get(cell);
-      view.dispatch({ effects: [setCosts.of(costs), place.reconfigure(shown(costs))] });
+    let costs: CellCosts | null = null;
+    let lit = "";
+    const look = () => {
+      const { doc } = view.state;
+      const now = costsOf(doc);
+      const lines = litIn(cell, doc);
+      const effects: StateEffect<unknown>[] = [];
+      if (JSON.stringify(now) !== JSON.stringify(costs)) effects.push(setCosts.of(now), place.reconfigure(shown(now)));
+      if (lines.join() !== lit) effects.push(setLit.of(lines));
+      [costs, lit] = [now, lines.join()];
+      if (effects.length > 0) view.dispatch({ effects });
     };
+    const changed = (_store: CostStore, id: string) => void (id === cell && look());
     store.changed.connect(changed);
-    return { destroy: () => void store.changed.disconnect(changed) };
+    const unsubscribe = onNotice(look);
+    // Not now: an editor cannot be changed while it is being made.
+    void Promise.resolve().then(look);
+    return {
+      destroy: () => {
+        store.changed.disconnect(changed);
+        unsubscribe();
+      },
+    };
   });
-  const now = store.get(cell);
-  return [markers.init(state => build(state.doc, now)), place.of(shown(now)), follower, theme];
+  return [markers, litLines, place.of([]), follower, theme];
 }

@@ -10,6 +10,7 @@ import { Widget } from "@lumino/widgets";
 import { bytes, count, seconds } from "../units";
 import { follow } from "./channel";
 import { CostStore } from "./costs";
+import { explorer } from "./explorer";
 import { timingGutter } from "./gutter";
 import { NotebookRenderers, rendererFactory } from "./renderer";
 
@@ -72,4 +73,4 @@ function meter(costs: CostStore): Widget {
   return item;
 }
 
-export default [renderer, gutter];
+export default [renderer, gutter, explorer];

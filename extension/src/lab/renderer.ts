@@ -17,7 +17,8 @@ const WIDGET_MIME = "application/vnd.jupyter.widget-view+json";
 /** Lower ranks are preferred; ipywidgets' renderer has 0. */
 const RANK = -10;
 
-class Output extends Panel implements IRenderMime.IRenderer {
+/** One output of a notebook, in its cell or docked beside it. */
+export class Output extends Panel implements IRenderMime.IRenderer {
   private readonly still = new Widget();
   private undo: Cleanup = () => undefined;
   private model: IRenderMime.IMimeModel | null = null;
