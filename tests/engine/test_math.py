@@ -100,7 +100,9 @@ def test_error_in_ulp(op, ranges, bound32, bound64, d):
 
 
 @pytest.mark.parametrize(
-    "d,n,reference,bound", [(float32, 1 << 16, erf_double, 1.05), (float64, 1500, erf_reference, 1.02)], ids=str
+    "d,n,reference,bound",
+    [(float32, 1 << 16, erf_double, 1.05), (float64, 1500, erf_reference, 1.02)],
+    ids=["float32", "float64"],
 )
 def test_error_of_erf(d, n, reference, bound):
     for x in (rng.uniform(-6, 6, n), rng.uniform(-1.2, 1.2, n), rng.uniform(0.9, 0.95, n)):
@@ -226,8 +228,8 @@ def test_nothing_is_left_that_no_machine_has(op):
 
 
 def expressions(s):
-    from tinyengine.backends.affine import order
     from tinyengine.loopnest import Loop, stmt_exprs
+    from tinyengine.stages.affine import order
 
     for root in () if isinstance(s, Loop) else stmt_exprs(s):
         yield from order(root, ())

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from math import gcd
 
 from tinyengine import dtypes
-from tinyengine.backends import affine as af
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import MAX_HOISTED
 from tinyengine.backends.llvm_store import Memory
@@ -32,6 +31,7 @@ from tinyengine.loopnest import (
     map_stmt,
     walk,
 )
+from tinyengine.stages import affine as af
 
 Operand = tuple[str, int]  # an SSA name or literal, and the depth of the scope that defines it
 

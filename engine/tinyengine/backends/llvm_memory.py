@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinyengine import dtypes
-from tinyengine.backends import affine as af
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.loopnest import Alloc, Buf, Expr, load_index, load_mask
+from tinyengine.stages import affine as af
 
 if TYPE_CHECKING:
     from tinyengine.backends.llvm_ir import Writer

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from tinyengine.backends import affine as af
 from tinyengine.backends.llvm_ir import Writer, identifier
 from tinyengine.backends.llvm_jit import Target
 from tinyengine.backends.llvm_memory import NotRegister
 from tinyengine.loopnest import Accumulate, Buf, Expr, Prefetch, Stmt, Store, kernel_lines, load_index, stmt_exprs, walk
+from tinyengine.stages import affine as af
 from tinyengine.stages.emit import Code, Part, line_numbers
 from tinyengine.stages.expand import Expander, expander
 

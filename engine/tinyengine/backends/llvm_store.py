@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tinyengine.backends import affine as af
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import Loads
 from tinyengine.loopnest import Accumulate, Buf, Expr, Prefetch, Store
+from tinyengine.stages import affine as af
 
 Merge = Callable[[str, str, int], str]  # (old, new, lanes) -> combined
 

@@ -12,7 +12,6 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tinyengine.backends.affine import order
 from tinyengine.loopnest import (
     Accumulate,
     Alloc,
@@ -29,6 +28,7 @@ from tinyengine.loopnest import (
     walk,
 )
 from tinyengine.spec import Sentence
+from tinyengine.stages.affine import order
 
 QUESTION = "What does the machine get?"
 

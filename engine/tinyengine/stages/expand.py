@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tinyengine import dtypes
-from tinyengine.backends import affine as af
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Alloc, Expr, Kernel, Let, Loop, Stmt, apply, const, map_stmt, name, ramp, splat, stmt_exprs
 from tinyengine.ops import THREEFRY_ROTATIONS
+from tinyengine.stages import affine as af
 from tinyengine.stages import expand_math as m
 
 QUESTION = "How is an op computed that the machine has no instruction for?"
