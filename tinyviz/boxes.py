@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tinyviz import layout
-from tinyviz.svg import Svg, css, cut
+from tinyviz.svg import Svg, css
 from tinyviz.viewdata import Box
 from tinyviz.wire import Nodes, Program
 
+OUTSIDE = {"optimizer": "optimizer"}
 WIDTH, HEIGHT = 116.0, 42.0
 
 
@@ -18,7 +19,19 @@ def top(module: str, depth: int = 2) -> str:
 def module_boxes(p: Program) -> tuple[list[Box], list[list[int]], float, float]:
     """(boxes, edges between them, width, height). Nodes outside of modules are grouped by phase."""
     ids = p.simplified or p.recorded
-    names = {n: (p.nodes.phase[n], top(p.nodes.module[n]) or "(no module)") for n in ids}
+    by = {old: new for s in p.stages for old, new in zip(s.frames.replaced, s.frames.by, strict=True) if old != new}
+
+    def find(n: int) -> int:
+        while n in by:
+            n = by[n]
+        return n
+
+    src = {n: [find(s) if p.simplified else s for s in p.nodes.src[n]] for n in ids}
+    names = {n: (p.nodes.phase[n], top(p.nodes.module[n]) or OUTSIDE.get(p.nodes.phase[n], "(no module)")) for n in ids}
+    for n in reversed(ids):  # a parameter belongs to what uses it first
+        for s in src[n]:
+            if not src[s] and p.nodes.phase[n] == "forward":
+                names[s] = names[n]
     place: dict[tuple[str, str], int] = {}
     boxes: list[Box] = []
     for n in ids:
@@ -27,17 +40,9 @@ def module_boxes(p: Program) -> tuple[list[Box], list[list[int]], float, float]:
             place[key] = len(boxes)
             boxes.append(Box(key[1], "module", -1, [], 0.0, 0.0, WIDTH, HEIGHT))
         boxes[place[key]].nodes.append(n)
-    by = {old: new for s in p.stages for old, new in zip(s.frames.replaced, s.frames.by, strict=True) if old != new}
-
-    def find(n: int) -> int:
-        while n in by:
-            n = by[n]
-        return n
-
     pairs: set[tuple[int, int]] = set()
     for n in ids:
-        for s in p.nodes.src[n]:
-            s = find(s) if p.simplified else s
+        for s in src[n]:
             if s in names and names[s] != names[n]:
                 pairs.add((place[names[s]], place[names[n]]))
     edges = sorted(pairs)
@@ -91,6 +96,8 @@ def draw_boxes(
             tip=f"{b.name}, {phase}: {len(b.nodes)} nodes",
         )
         if scale > 0.45:
-            out.text(left + 5, upper + 14, cut(f"{phase[0].upper()} {b.name}", int(b.width * scale / 7.4)), "mono")
+            fits = int(b.width * scale / 7.0) - 2
+            name = b.name if len(b.name) <= fits else "…" + b.name[1 - fits :]  # the end tells them apart
+            out.text(left + 5, upper + 14, f"{phase[:1].upper()} {name}", "mono")
         if scale > 0.8:
             out.text(left + 5, upper + 30, f"{len(b.nodes)} nodes", "faint")

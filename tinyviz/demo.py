@@ -25,7 +25,8 @@ def script(name: str) -> Any:
 
 
 def run(page: Path, epochs: int = 60, say: Callable[[str], None] = print) -> int:
-    """Train, print the accuracy, the prediction ledger and the kernel table, and write `page`. 0 when the accuracy reached GOAL.
+    """Train, print the accuracy, the prediction ledger and the kernel table, write `page` and a .tvz beside it. 0 when the
+    accuracy reached GOAL.
 
     Raises FileNotFoundError, naming the package, where the digits are not installed."""
     from tinyviz.recording import watch
@@ -57,10 +58,12 @@ def run(page: Path, epochs: int = 60, say: Callable[[str], None] = print) -> int
         say(overview.kernel_table(data, overview.data(data, at)))
     try:
         rec.html(page)
+        rec.save(page.with_suffix(".tvz"))
     except (FileNotFoundError, OSError) as e:
         say(f"\nno page was written: {e}")
         return 1
     say(f"\nwrote {page} ({page.stat().st_size:,} bytes): open it in a browser")
+    say(f"wrote {page.with_suffix('.tvz')}: for `tinyviz show`")
     if accuracy < GOAL:
         say(f"the test accuracy is below {GOAL:.0%}: something is wrong")
     return int(accuracy < GOAL)

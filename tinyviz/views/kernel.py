@@ -122,15 +122,20 @@ def _column(out: Svg, code: Code, x: float, y: float, width: float, own: bool, m
     fits = int((width - 34) / 6.7)
     if not code.text:
         out.text(x, y + LINE, units.MISSING + " " + cut(missing, fits), "faint")
-    for i, line in enumerate(code.text[:SVG_LINES]):
+    # what comes before the first line of the loops only fetches the arguments
+    first = 0 if own else max(next((i for i, link in enumerate(code.link) if link >= 0), 0) - 2, 0)
+    if first:
+        y += LINE - 3
+        out.text(x + 30, y, f"… {first} lines before the loops", "faint")
+    for i, line in list(enumerate(code.text))[first : first + SVG_LINES]:
         y += LINE - 3
         link = i if own else code.link[i] if code.link else -1
         if link >= 0 and link % 2:
             out.rect(x, y - 10, width, LINE - 3, "raised")
         out.text(x + 24, y, str(link) if link >= 0 else "", "mono faint end")
         out.text(x + 30, y, cut(line, fits), "mono")
-    if len(code.text) > SVG_LINES:
-        out.text(x + 30, y + LINE, f"… and {len(code.text) - SVG_LINES} more lines", "faint")
+    if len(code.text) > first + SVG_LINES:
+        out.text(x + 30, y + LINE, f"… and {len(code.text) - first - SVG_LINES} more lines", "faint")
 
 
 __all__ = ["NAME", "css", "data", "facts", "listing", "svg", "text"]
