@@ -11,6 +11,9 @@ from tinyviz.identity import Identities
 from tinyviz.tables import Tables
 
 
+INTERPRETED = ("reference", "null")  # backends of which the time model says nothing
+
+
 @dataclass
 class Parts:
     """What is known of one compiled graph; None: not recorded. `firings`: stage -> rule events (see `hooks.RuleApplied`)."""
@@ -186,7 +189,7 @@ def _kernels(parts: Parts, simplified: list[int], origins: _Origins) -> tuple[li
         out = wire.Kernel(k.name, served, loops, [str(p) for p in k.schedule], scheduled, wire.Code(), wire.Code())
         out.shares = _shares(parts, k, origins)
         if parts.certificate is not None:
-            _cost(out, parts.certificate.kernels[i])
+            _cost(out, parts.certificate.kernels[i], parts.backend not in INTERPRETED)
         if parts.executable is None:
             out.missing = "it was not compiled: " + ("; ".join(parts.missing) or "nothing asked for it")
         else:
@@ -231,7 +234,10 @@ def _certificate(parts: Parts) -> wire.Certificate:
         out.kernels, out.launches = len(parts.plan.calls), len(parts.plan.calls)
     if c is not None:
         out.flops, out.bytes_read, out.bytes_written, out.peak_bytes = c.flops, c.bytes_read, c.bytes_written, c.peak_bytes
-        out.seconds, out.seconds_low, out.seconds_high = c.seconds, c.seconds * (1 - c.error), c.seconds * (1 + c.error)
+        if parts.backend in INTERPRETED:
+            parts.missing.append(f"predicted times: they are of compiled code, and the backend {parts.backend} does not compile")
+        else:
+            out.seconds, out.seconds_low, out.seconds_high = c.seconds, c.seconds * (1 - c.error), c.seconds * (1 + c.error)
         found = {(k.name, a.buffer, a.reason) for k in c.kernels for a in k.addresses if a.verdict != "static"}
         out.data_dependent = [f"{kernel}: {buffer}, because {reason}" for kernel, buffer, reason in sorted(found)]
         if not c.exact:
@@ -239,12 +245,13 @@ def _certificate(parts: Parts) -> wire.Certificate:
     return out
 
 
-def _cost(out: wire.Kernel, c: Any) -> None:
+def _cost(out: wire.Kernel, c: Any, times: bool) -> None:
     """Fill in what the cost model said of one kernel (`tinyengine.cost.KernelCost`)."""
     out.flops, out.flops_expanded = c.flops, c.flops_expanded
     out.bytes_read, out.bytes_written, out.bytes_issued = c.bytes_read, c.bytes_written, c.bytes_issued
-    out.seconds_predicted, out.bound = c.seconds, c.bound
-    out.seconds_predicted_low, out.seconds_predicted_high = c.seconds * (1 - c.error), c.seconds * (1 + c.error)
+    if times:
+        out.seconds_predicted, out.bound = c.seconds, c.bound
+        out.seconds_predicted_low, out.seconds_predicted_high = c.seconds * (1 - c.error), c.seconds * (1 + c.error)
 
 
 def _shares(parts: Parts, kernel: Any, origins: _Origins) -> wire.Shares:
