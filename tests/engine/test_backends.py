@@ -44,8 +44,10 @@ from tinyengine.origin import Origin
 from tinyengine.pipeline import lower
 from tinyengine.program import Call, Program, Slot
 from tinyengine.runtime.buffer import Buffer
+from tinyengine.stages import loops
+from tinyengine.stages import primitives as schedule_primitives
 
-from .graphs import conv2d, ew, expand, layernorm, matmul, num, op, permute, red, reshape, softmax
+from .graphs import buf, conv2d, ew, expand, fused, layernorm, matmul, num, op, permute, red, reshape, softmax
 
 Array = np.ndarray[Any, Any]
 F32, I32, I64 = dtypes.float32, dtypes.int32, dtypes.int64
@@ -582,6 +584,64 @@ def test_empty_memory_and_no_kernels(backend: Backend) -> None:
     assert run_kernel(backend, k)["out"].size == 0
     slots = (Slot("x", F32, (3,), "input"),)
     backend.compile(Program("none", slots, (), 0)).run([Buffer(3, F32)])
+
+
+# ---- schedules
+
+SCHEDULES = {
+    "matmul": [
+        "", "parallel(i)", "vectorize(j, 16)", "vectorize(j, 4)", "vectorize(r, 8)", "accumulate(r, 3)", "vectorize(r, 16); accumulate(r, 2)",
+        "tile(j, 32); vectorize(ji, 16); parallel(i)", "tile(i, 4); reorder(r, ii, j); vectorize(j, 16)",
+        "pack(w, at=i)", "tile(j, 16); reorder(jo, i, ji); pack(w, at=jo); vectorize(ji, 16); parallel(jo)",
+        "reorder(j, i); tile(j, 32); reorder(i, ji); tile(i, 2); pack(w, at=jo); reorder(r, ii, ji); vectorize(ji, 16); parallel(jo)",
+        "unroll(r, 4); parallel(i)", "vectorize(j, 32)",
+    ],
+    "normalise": ["", "parallel(i)", "vectorize(r, 16); vectorize(c, 8); vectorize(j, 16); parallel(i)", "vectorize(j, 2)", "unroll(c, 3)"],
+    "elementwise": ["", "merge(i, j); vectorize(ij, 16)", "vectorize(j, 8); parallel(i)", "merge(i, j); tile(ij, 64); parallel(ijo)"],
+}  # fmt: skip
+
+
+def scheduled_cases() -> Program:
+    """Every schedule that is legal for its kernel, each a call that writes an output of its own; outputs follow the inputs."""
+    graphs = {
+        "matmul": matmul(buf("x", 13, 37), buf("w", 37, 45)),
+        "normalise": softmax(buf("x", 9, 50)),
+        "elementwise": ew("exp", ew("mul", buf("x", 10, 33), buf("w", 10, 33))),
+    }
+    slots: list[Slot] = []
+    calls: list[Call] = []
+    for label, root in graphs.items():
+        (nest,) = loops.run(fused(root))
+        ins = [p for p in nest.kernel.params if p.name not in nest.kernel.outputs]
+        first = len(slots)
+        slots += [Slot(f"{label}_{p.name}", p.dtype, p.shape, "input") for p in ins]
+        places = {p.name: first + n for n, p in enumerate(ins)}
+        for text in SCHEDULES[label]:
+            k = schedule_primitives.apply(nest.kernel, text.split("; ") if text else [])
+            for p in k.params:
+                if p.name in k.outputs:
+                    places[p.name] = len(slots)
+                    slots.append(Slot(f"{label}_{len(calls)}", p.dtype, p.shape, "output"))
+            calls.append(Call(k, tuple(places[p.name] for p in k.params)))
+    return Program("schedules", tuple(slots), tuple(calls), 0)
+
+
+def test_schedules_change_nothing(backend: Backend) -> None:
+    program = scheduled_cases()
+    memory = [Buffer.of(normal(*s.shape) if s.role == "input" else np.full(s.shape, np.nan), s.dtype, s.name) for s in program.slots]
+    backend.compile(program).run(memory)
+    values = {s.name: b.array.reshape(s.shape) for s, b in zip(program.slots, memory, strict=True)}
+    e = np.exp(values["normalise_x"] - values["normalise_x"].max(1, keepdims=True))
+    want = {
+        "matmul": values["matmul_x"] @ values["matmul_w"],
+        "normalise": e / e.sum(1, keepdims=True),
+        "elementwise": np.exp(values["elementwise_x"] * values["elementwise_w"]),
+    }
+    for call in program.calls:
+        out = next(program.slots[s].name for p, s in zip(call.kernel.params, call.slots, strict=True) if p.name in call.kernel.outputs)
+        label = out.split("_")[0]
+        got = values[out].reshape(want[label].shape)
+        np.testing.assert_allclose(got, want[label], rtol=2e-5, atol=2e-5, err_msg=f"{label}: {call.kernel.schedule}")
 
 
 # ---- whole graphs, through all stages

@@ -126,8 +126,6 @@ class OpenCLExecutable:
         return [s for s, _ in steps]
 
     def _items(self, f: Function) -> int:
-        import os
-        if os.environ.get("ITEMS"): return min(f.part.trips, int(os.environ["ITEMS"]))
         trips = f.part.trips
         return min(trips, ITEMS_PER_UNIT * self.device.units) if f.scratch_bytes else trips
 

@@ -85,12 +85,19 @@ def _kind(d: DType) -> str:
 
 
 def load_masked(h: Helpers, d: DType, w: int, space: str, base: str, offset: str, m: str) -> str:
-    """`w` > 1 neighbours; lanes that are off are 0 and not read."""
-    t, p = register(d, w), pointer(d, space, True)
-    name = f"load_{SPACES[space]}{_kind(d)}{w}"
-    lanes = "\n".join(f"  if (m.s{LANES[k]}) v.s{LANES[k]} = {as_lane(d, load_one(h, d, 'p', str(k)))};" for k in range(w))
-    whole = load(h, d, w, "p", "0")
-    h.add(name, f"{t} {name}({p} p, int{w} m) {{\n  if (all(m)) return {whole};\n  {t} v = 0;\n{lanes}\n  return v;\n}}")
+    """`w` > 1 neighbours; lanes that are off are 0 and not read. Halves are tried where not all or none are on."""
+    name = ""
+    for n in (2, 4, 8, 16)[: w.bit_length() - 1]:
+        t, smaller = register(d, n), name
+        name = f"load_{SPACES[space]}{_kind(d)}{n}"
+        if n == 2:
+            halves = [f"m.s{k} ? {as_lane(d, load_one(h, d, 'p', str(k)))} : {literal(0, d)}" for k in (0, 1)]
+        else:
+            halves = [f"{smaller}(p, m.lo)", f"{smaller}(p + {n // 2}, m.hi)"]
+        body = f"  if (all(m)) return {load(h, d, n, 'p', '0')};\n"
+        if n > 4:
+            body += f"  if (!any(m)) return ({t})({literal(0, d)});\n"
+        h.add(name, f"{t} {name}({pointer(d, space, True)} p, int{n} m) {{\n{body}  return ({t})({', '.join(halves)});\n}}")
     return f"{name}({moved(base, offset)}, {bare(m)})"
 
 
@@ -112,11 +119,17 @@ def store_prefix(h: Helpers, d: DType, w: int, base: str, offsets: Sequence[str]
 
 
 def store_masked(h: Helpers, d: DType, w: int, space: str, base: str, offset: str, value: str, m: str) -> str:
-    t, p = register(d, w), pointer(d, space)
-    name = f"store_{SPACES[space]}{_kind(d)}{w}"
-    lanes = "\n".join(f"    if (m.s{LANES[k]}) {store_one(h, d, 'p', str(k), lane(d, 'v', k))}" for k in range(w))
-    whole = store(h, d, w, "p", "0", "v")
-    h.add(name, f"void {name}({p} p, {t} v, int{w} m) {{\n  if (all(m)) {whole}\n  else {{\n{lanes}\n  }}\n}}")
+    """`w` > 1 neighbours, of which those are written whose lanes are on."""
+    name = ""
+    for n in (2, 4, 8, 16)[: w.bit_length() - 1]:
+        smaller, name = name, f"store_{SPACES[space]}{_kind(d)}{n}"
+        if n == 2:
+            halves = [f"if (m.s{k}) {store_one(h, d, 'p', str(k), lane(d, 'v', k))}" for k in (0, 1)]
+        else:
+            halves = [f"{smaller}(p, v.lo, m.lo);", f"{smaller}(p + {n // 2}, v.hi, m.hi);"]
+        body = f"  if (all(m)) {store(h, d, n, 'p', '0', 'v')}\n  else {'if (any(m)) ' if n > 4 else ''}{{\n"
+        body += "".join(f"    {x}\n" for x in halves) + "  }"
+        h.add(name, f"void {name}({pointer(d, space)} p, {register(d, n)} v, int{n} m) {{\n{body}\n}}")
     return f"{name}({moved(base, offset)}, {bare(value)}, {bare(m)});"
 
 

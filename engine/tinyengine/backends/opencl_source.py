@@ -14,7 +14,7 @@ from tinyengine import dtypes
 from tinyengine.backends import opencl_memory as mem
 from tinyengine.backends import opencl_ops as ops
 from tinyengine.backends.opencl_ops import Operand, bare, pieces, register
-from tinyengine.backends.opencl_values import Address, Line, NotRegister, Value, Values, prefix
+from tinyengine.backends.opencl_values import ROOM, Address, Line, NotRegister, Value, Values, prefix
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Let, Loop, Prefetch, Stmt, Store, index, map_stmt
 from tinyengine.stages import affine as af
@@ -104,12 +104,14 @@ class Writer(Values):
         name = self.fresh(buf.name)
         t = ops.MEMORY[d.name]
         if buf.space == "local" and self.in_scratch:
-            self.put(f"global {t}* restrict {name} = (global {t}*)(mine + {self.scratch_at});")
-            self.scratch_at += _rounded(buf.nbytes)
+            self.put(f"global {t}* restrict {name} = (global {t}*)(mine + {self.scratch_at + 64 * _ends(buf)});")
+            self.scratch_at += own_bytes(buf)
             self.scratch_bytes = max(self.scratch_bytes, self.scratch_at)
             self.places[buf.name] = (name, "global")
         else:
-            self.put(f"{t} {name}[{max(1, buf.size)}] __attribute__((aligned(64)));")
+            around = self.fresh(f"{buf.name}_room")
+            self.put(f"{t} {around}[{buf.size + 2 * 64 * _ends(buf) // buf.dtype.itemsize}] __attribute__((aligned(64)));")
+            self.put(f"private {t}* restrict {name} = {around} + {64 * _ends(buf) // buf.dtype.itemsize};")
             self.places[buf.name] = (name, "private")
         if s.init is not None:
             i = self.fresh("i")
@@ -323,8 +325,14 @@ def _muladd(h: ops.Helpers, d: DType, w: int, a: Operand, b: Operand, c: Operand
     return ops.rounded(h, f"{name}({bare(a.full)}, {bare(b.full)}, {bare(c.full)})", d, w)
 
 
-def _rounded(nbytes: int) -> int:
-    return (nbytes + 63) // 64 * 64
+def _ends(buf: Buf) -> int:
+    """How many times 64 bytes lie before and after an array of its own: ROOM elements at least."""
+    return (ROOM * buf.dtype.itemsize + 63) // 64
+
+
+def own_bytes(buf: Buf) -> int:
+    """Memory for a local buffer with what lies around it."""
+    return (buf.nbytes + 63) // 64 * 64 + 2 * 64 * _ends(buf)
 
 
 def _comment(text: str) -> str:

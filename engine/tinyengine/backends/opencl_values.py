@@ -19,6 +19,7 @@ from tinyengine.loopnest import Buf, Expr, load_index, load_mask
 from tinyengine.stages import affine as af
 from tinyengine.stages.expand import Expander
 
+ROOM = 16  # elements before and after the function's own arrays
 LONGEST = 88  # characters of an operand that is not given a name
 Value = list[Operand]  # one per piece
 
@@ -339,7 +340,7 @@ class Values:
                 last = self.offset(a, first + w - 1)
                 text = mem.backwards(h, d, w, base, last) if w > 1 else mem.load_one(h, d, base, last)
                 x = Operand(text, text)
-            elif m is not None and whole is None and w > 1:
+            elif m is not None and whole is None and w > 1 and not self.readable(a):
                 n = prefix(mask)
                 if n is not None:
                     offsets = [self.offset(a, first + at) for at in range(w)]
@@ -354,6 +355,18 @@ class Values:
         if w > 1 and whole is None:
             return ops.select(m, d, w, x.full, zero)
         return f"({m} ? {x.full} : {zero})"
+
+    def readable(self, a: Address) -> bool:
+        """Whether all lanes may be read, on or off: the function's own memory has room for a vector at either end."""
+        if a.buf.space == "global" or a.affine is None:
+            return False
+        low = high = a.affine.constant
+        for t, c in a.affine.terms:
+            bounds = af.interval(t)
+            if bounds is None:
+                return False
+            low, high = low + min(c * x for x in bounds), high + max(c * x for x in bounds)
+        return low >= -ROOM and high + a.lanes <= a.buf.size + ROOM
 
     def _gather(self, e: Expr, a: Address, k: int, w: int, m: str | None, whole: str | None) -> str:
         base, space = self.places[a.buf.name]
