@@ -10,7 +10,6 @@ from tinyviz import asm, layout, wire
 from tinyviz.identity import Identities
 from tinyviz.tables import Tables
 
-
 INTERPRETED = ("reference", "null")  # backends of which the time model says nothing
 
 
@@ -60,7 +59,7 @@ class Parts:
         try:
             return f()
         except Exception as e:
-            self.missing.append(f"{what}: not recorded, because {type(e).__name__}: {e}")
+            self.missing.append(f"{what}: not recorded, because {type(e).__name__}: {(str(e).splitlines() or [''])[0][:160]}")
             return None
 
 

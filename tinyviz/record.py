@@ -201,10 +201,11 @@ def build_parts(parts: Parts, name_file: NameFile | None = None) -> wire.Recordi
 def name_programs(programs: list[wire.Program], realized: list[wire.Realized]) -> None:
     """Name each by what its nodes are for, and by what asked for it."""
     for i, p in enumerate(programs):
-        phases = {p.nodes.phase[n] for n in p.recorded}
-        what = "training step" if "optimizer" in phases else "forward and backward" if "backward" in phases else "forward"
-        causes = [r.cause for r in realized if r.program == i]
-        p.name = f"{what}" + (f", for {causes[0]}" if causes else "")
+        phases = {p.nodes.phase[n] for n in p.recorded if p.nodes.src[n]}
+        kinds = (("backward", "optimizer"), "training step"), (("optimizer",), "optimizer"), (("backward",), "forward and backward")
+        what = next((name for need, name in kinds if phases.issuperset(need)), "forward")
+        cause = next((r.cause for r in realized if r.program == i), "")
+        p.name = what + (f", for {cause}" if cause.isidentifier() else f": {cause}" if cause else "")
     names = [p.name for p in programs]
     for i, p in enumerate(programs):
         if names.count(p.name) > 1:
