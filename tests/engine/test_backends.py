@@ -62,7 +62,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         pytest.skip(str(e))
 
 
-def run_kernel(backend: Backend, kernel: Kernel, **given: Array) -> dict[str, Array]:
+def run_kernel(backend: Backend, kernel: Kernel, /, **given: Array) -> dict[str, Array]:
     """The values of the outputs after one run; outputs that are not given start as ones."""
     slots, memory = [], []
     for p in kernel.params:
@@ -461,7 +461,7 @@ def test_lanes_reduce(backend: Backend, lanes: int) -> None:
 
 
 def test_registers_locals_and_unrolled_loops(backend: Backend) -> None:
-    """A register tile; a register indexed by a loop; a large and a small local buffer; names that mean one thing in each block."""
+    """A register tile; a register indexed by a loop; a large and a small local buffer; names that mean one thing per block."""
     n, k = 32, 48
     a, b, out, sums = Buf("a", F32, (4, k)), Buf("b", F32, (k, n)), Buf("c", F32, (4, n)), Buf("sums", F32, (8,))
     acc, panel = Buf("acc", F32, (4, n), "register"), Buf("panel", F32, (k, n), "local")
@@ -590,14 +590,19 @@ def test_empty_memory_and_no_kernels(backend: Backend) -> None:
 
 SCHEDULES = {
     "matmul": [
-        "", "parallel(i)", "vectorize(j, 16)", "vectorize(j, 4)", "vectorize(r, 8)", "accumulate(r, 3)", "vectorize(r, 16); accumulate(r, 2)",
+        "", "parallel(i)", "vectorize(j, 16)", "vectorize(j, 4)", "vectorize(r, 8)", "accumulate(r, 3)",
+        "vectorize(r, 16); accumulate(r, 2)",
         "tile(j, 32); vectorize(ji, 16); parallel(i)", "tile(i, 4); reorder(r, ii, j); vectorize(j, 16)",
         "pack(w, at=i)", "tile(j, 16); reorder(jo, i, ji); pack(w, at=jo); vectorize(ji, 16); parallel(jo)",
-        "reorder(j, i); tile(j, 32); reorder(i, ji); tile(i, 2); pack(w, at=jo); reorder(r, ii, ji); vectorize(ji, 16); parallel(jo)",
+        "reorder(j, i); tile(j, 32); reorder(i, ji); tile(i, 2); pack(w, at=jo); reorder(r, ii, ji); vectorize(ji, 16)",
         "unroll(r, 4); parallel(i)", "vectorize(j, 32)",
     ],
-    "normalise": ["", "parallel(i)", "vectorize(r, 16); vectorize(c, 8); vectorize(j, 16); parallel(i)", "vectorize(j, 2)", "unroll(c, 3)"],
-    "elementwise": ["", "merge(i, j); vectorize(ij, 16)", "vectorize(j, 8); parallel(i)", "merge(i, j); tile(ij, 64); parallel(ijo)"],
+    "normalise": [
+        "", "parallel(i)", "vectorize(r, 16); vectorize(c, 8); vectorize(j, 16); parallel(i)", "vectorize(j, 2)", "unroll(c, 3)",
+    ],
+    "elementwise": [
+        "", "merge(i, j); vectorize(ij, 16)", "vectorize(j, 8); parallel(i)", "merge(i, j); tile(ij, 64); parallel(ijo)",
+    ],
 }  # fmt: skip
 
 
@@ -628,7 +633,9 @@ def scheduled_cases() -> Program:
 
 def test_schedules_change_nothing(backend: Backend) -> None:
     program = scheduled_cases()
-    memory = [Buffer.of(normal(*s.shape) if s.role == "input" else np.full(s.shape, np.nan), s.dtype, s.name) for s in program.slots]
+    memory = [
+        Buffer.of(normal(*s.shape) if s.role == "input" else np.full(s.shape, np.nan), s.dtype, s.name) for s in program.slots
+    ]
     backend.compile(program).run(memory)
     values = {s.name: b.array.reshape(s.shape) for s, b in zip(program.slots, memory, strict=True)}
     e = np.exp(values["normalise_x"] - values["normalise_x"].max(1, keepdims=True))
@@ -638,7 +645,9 @@ def test_schedules_change_nothing(backend: Backend) -> None:
         "elementwise": np.exp(values["elementwise_x"] * values["elementwise_w"]),
     }
     for call in program.calls:
-        out = next(program.slots[s].name for p, s in zip(call.kernel.params, call.slots, strict=True) if p.name in call.kernel.outputs)
+        out = next(
+            program.slots[s].name for p, s in zip(call.kernel.params, call.slots, strict=True) if p.name in call.kernel.outputs
+        )
         label = out.split("_")[0]
         got = values[out].reshape(want[label].shape)
         np.testing.assert_allclose(got, want[label], rtol=2e-5, atol=2e-5, err_msg=f"{label}: {call.kernel.schedule}")

@@ -11,6 +11,7 @@ does a failed Check, because what follows it returns at once.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ class OpenCLExecutable:
             if found is None:
                 if not device.doubles and uses_doubles(code.kernel, lower):
                     raise BackendError(f"kernel {code.kernel.name} needs float64, which {device.name} has not; use float32")
-                found = known[code.symbol] = source(code, _free(identifier(code.kernel.name), names), lower, guarded)
+                found = known[code.symbol] = source(code, _free(_function_name(code.kernel.name), names), lower, guarded)
             self.sources.append(found)
         self._built = device.build(program_text(list(known.values()))) if known else None
         self._memory: Memory = dev.SharedMemory(device) if device.shared else dev.CopiedMemory(device, program)
@@ -205,6 +206,12 @@ class OpenCLExecutable:
     def assembly(self, call: int) -> str:
         """Empty: OpenCL does not define one."""
         return ""
+
+
+def _function_name(kernel: str) -> str:
+    """A name that no builtin function has: with a number after an underscore, as in exp_1000, or ending in _k."""
+    name = identifier(kernel)
+    return name if re.search(r"_\d", name) else f"{name}_k"
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tinyengine import dtypes
 from tinyengine.program import Program
 from tinyengine.runtime.buffer import Buffer
 
@@ -228,33 +229,47 @@ class CopiedMemory:
 
 
 def temporaries(device: Device, program: Program) -> tuple[list[Any], Any]:
-    """(memory of each temporary slot, what has to be kept alive). One arena, cut where the device allows buffers to begin; else a
-    buffer for each."""
+    """(memory of each temporary slot, what has to be kept alive): parts of one arena, placed as the program says, or anew where
+    the device lets buffers begin only further apart."""
     c = cl()
     slots = program.slots[program.given :]
     if not slots:
         return [], None
-    if all(s.offset % device.align == 0 for s in slots):
-        size = max(64, max(s.offset + max(1, s.nbytes) for s in slots))
-        if device.shared:
-            keep = Buffer(size, _bytes(), "arena")
-            arena = view(device, keep)
-        else:
-            keep = arena = c.Buffer(device.context, c.mem_flags.READ_WRITE, size=size)
-        parts: dict[tuple[int, int], Any] = {}
-        for s in slots:
-            key = (s.offset, max(1, s.nbytes))
-            if key not in parts:
-                parts[key] = arena.get_sub_region(*key)
-        return [parts[s.offset, max(1, s.nbytes)] for s in slots], (keep, arena)
-    own = [c.Buffer(device.context, c.mem_flags.READ_WRITE, size=max(64, s.nbytes)) for s in slots]
-    return own, own
+    offsets = [s.offset for s in slots]
+    if any(at % device.align for at in offsets):
+        offsets = placed(program, device.align)
+    size = max(64, *(at + max(1, s.nbytes) for at, s in zip(offsets, slots, strict=True)))
+    if device.shared:
+        keep = Buffer(size, dtypes.uint8, "arena")
+        arena = view(device, keep)
+    else:
+        keep = arena = c.Buffer(device.context, c.mem_flags.READ_WRITE, size=size)
+    parts: dict[tuple[int, int], Any] = {}
+    for at, s in zip(offsets, slots, strict=True):
+        key = (at, max(1, s.nbytes))
+        if key not in parts:
+            parts[key] = arena.get_sub_region(*key)
+    return [parts[at, max(1, s.nbytes)] for at, s in zip(offsets, slots, strict=True)], (keep, arena)
 
 
-def _bytes() -> Any:
-    from tinyengine import dtypes
-
-    return dtypes.uint8
+def placed(program: Program, align: int) -> list[int]:
+    """Offsets of the temporaries, multiples of `align`: the largest first, each at the lowest place free while it is used."""
+    spans: dict[int, list[int]] = {}
+    for n, call in enumerate(program.calls):
+        for s in call.slots:
+            if s >= program.given:
+                spans.setdefault(s, [n, n])[1] = n
+    offsets = [0] * (len(program.slots) - program.given)
+    taken: list[tuple[int, int, int, int]] = []  # offset, end, first call, last call
+    for s, (first, last) in sorted(spans.items(), key=lambda kv: (-program.slots[kv[0]].nbytes, kv)):
+        nbytes = -(-max(1, program.slots[s].nbytes) // align) * align
+        at = 0
+        for offset, end, f, la in sorted(taken):
+            if f <= last and first <= la and offset < at + nbytes and at < end:
+                at = end
+        taken.append((at, at + nbytes, first, last))
+        offsets[s - program.given] = at
+    return offsets
 
 
 @functools.cache
