@@ -202,7 +202,8 @@ def name_programs(programs: list[wire.Program], realized: list[wire.Realized]) -
     """Name each by what its nodes are for, and by what asked for it."""
     for i, p in enumerate(programs):
         phases = {p.nodes.phase[n] for n in p.recorded if p.nodes.src[n]}
-        kinds = (("backward", "optimizer"), "training step"), (("optimizer",), "optimizer"), (("backward",), "forward and backward")
+        step, both = ("backward", "optimizer"), ("backward",)
+        kinds = (step, "training step"), (("optimizer",), "optimizer"), (both, "forward and backward")
         what = next((name for need, name in kinds if phases.issuperset(need)), "forward")
         cause = next((r.cause for r in realized if r.program == i), "")
         p.name = what + (f", for {cause}" if cause.isidentifier() else f": {cause}" if cause else "")
