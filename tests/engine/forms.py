@@ -116,6 +116,19 @@ def conv(images: int, cin: int, cout: int, size: int, taps: int = 3, pad: int = 
     return Kernel("conv", (x, w, out), (body,), ("out",))
 
 
+def weight_gradient(images: int, cin: int, cout: int, size: int, taps: int) -> Kernel:
+    """The gradient of a convolution's weights: sums over images and pixels of g[b, c, y, z] * x[b, r, y + s, z + t]."""
+    o = size - taps + 1
+    g, x, out = Buf("g", F, (images, cout, o, o)), Buf("x", F, (images, cin, size, size)), Buf("out", F, (cout, cin, taps, taps))
+    acc = Buf("acc", F, (), "register")
+    c, r, s, t = v("c", cout), v("r", cin), v("s", taps), v("t", taps)
+    b, y, z = v("b", images), v("y", o), v("z", o)
+    value = op("mul", load(g, (b, c, y, z)), load(x, (b, r, add(s, y), add(t, z))))
+    sums = loop(b, loop(y, loop(z, Accumulate(acc, (), "add", value), reduce=True), reduce=True), reduce=True)
+    body = loop(c, loop(r, loop(s, loop(t, Alloc(acc, 0), sums, Let("v1", load(acc, ())), Store(out, (c, r, s, t), n("v1"))))))
+    return Kernel("weight_gradient", (g, x, out), (body,), ("out",))
+
+
 def update(size: int) -> Kernel:
     """An optimizer step with two stores, in place: m = 0.9 m + g; p = p - 0.1 m."""
     p, g, m = (Buf(b, F, (size,)) for b in "pgm")
@@ -162,6 +175,7 @@ FORMS: dict[str, Kernel] = {
     "matmul": matmul(13, 21, 19), "matmul transposed": matmul(9, 35, 20, True), "softmax": softmax(5, 37),
     "elementwise": elementwise(7, 40),
     "bias": elementwise(7, 21, True), "outer sum": outer_sum(23, 19), "full sum": full_sum(9, 17), "conv": conv(2, 3, 5, 9),
+    "weights": weight_gradient(3, 2, 5, 6, 2),
     "update": update(53), "gather": gather(6, 18, 5), "scatter": scatter(30, 7),
 }  # fmt: skip
 

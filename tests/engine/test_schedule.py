@@ -31,6 +31,8 @@ LARGER: dict[str, Kernel] = {
     "conv": forms.conv(4, 4, 8, 20),
     "wide conv": forms.conv(2, 3, 32, 13, 5, 2),
     "update": forms.update(40_000),
+    "weights": forms.weight_gradient(6, 8, 32, 12, 3),
+    "few weights": forms.weight_gradient(5, 1, 20, 10, 3),
     "gather": forms.gather(60, 64, 5),
     "scatter": forms.scatter(90, 7),
 }
@@ -109,6 +111,13 @@ def test_operands_are_copied_where_it_pays() -> None:
     assert packs(forms.matmul(64, 128, 64)) == []  # fits into the cache as it is
     assert packs(forms.matmul(4, 512, 512)) == []  # four rows do not pay for a copy
     assert packs(forms.conv(4, 16, 32, 32)) == ["pack(x, at=b)"]
+
+
+def test_gradients_of_weights_go_image_by_image() -> None:
+    out, decisions = schedule.run(forms.weight_gradient(128, 32, 64, 24, 5), DEFAULT, FIXTURE)
+    assert "pack(g, at=b, axes=(0, 2, 3, 1))" in out.schedule and "partial(acc, at=b)" in out.schedule
+    assert [s.buf.space for s in walk(out.body) if isinstance(s, Alloc) and s.buf.name == "acc"] == ["local"]
+    assert next(d for d in decisions if d.kind == "outer sum").numbers["images"] == 128
 
 
 def test_refusals_are_decisions_with_numbers() -> None:

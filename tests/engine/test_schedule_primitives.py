@@ -58,6 +58,14 @@ LEGAL: list[tuple[str, str]] = [
         "reorder(r, s, t, ci, yi, zi); vectorize(zi, 4); unroll(t); parallel(b)",
     ),
     ("conv", "pack(w, at=b, axes=(1, 2, 3, 0)); vectorize(c, 4); parallel(b)"),
+    ("weights", "partial(acc, at=b); reorder(b, c, r, s, t, memory=local); reorder(y, z, s, t); vectorize(t, 2)"),
+    (
+        "weights",
+        "reorder(r, s, t, c); reorder(b, t, c, memory=local); partial(acc, at=t); pack(g, at=b, axes=(0, 2, 3, 1)); "
+        "reorder(y, z, c); "
+        "vectorize(c, 4); vectorize(acc_0_1, 4)",
+    ),
+    ("matmul", "tile(k, 7); partial(acc, at=ko)"),
     ("update", "vectorize(i, 16); parallel(i)"),
     ("gather", "vectorize(j, 8); parallel(i)"),
     ("gather", "vectorize(i, 4)"),
@@ -97,6 +105,9 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("matmul", "vectorize(j, 4); pack(w, at=i)", "pack before vectorize"),
     ("matmul", "merge(i, j)", "is not contiguous over all of i, j"),
     ("matmul", "unpack(x, at=i)", "no output is called 'x'"),
+    ("matmul", "partial(nothing, at=k)", "matmul allocates no 'nothing'"),
+    ("matmul", "partial(acc, at=j)", "nothing inside j accumulates into acc"),
+    ("matmul", "reorder(k, i, j, memory=disk)", "memory=disk is neither register nor local"),
     ("matmul", "streaming(x)", "the kernel reads x too"),
     ("matmul", "accumulate(j, 2)", "accumulates into nothing outside it"),
     ("bias", "merge(i, j)", "is not contiguous over all of i, j"),

@@ -35,6 +35,7 @@ def nests(draw: st.DrawFn) -> Kernel:
         lambda: forms.outer_sum(a, b, dtype),
         lambda: forms.full_sum(a, b, dtype),
         lambda: forms.conv(1 + a % 2, 1 + b % 3, 1 + c % 5, 3 + a % 7, 1 + b % 3, c % 2),
+        lambda: forms.weight_gradient(1 + a % 3, 1 + b % 3, c, 2 + a % 5, 1 + b % 2),
         lambda: forms.update(a * b),
         lambda: forms.gather(a, b, 5),
         lambda: forms.scatter(a * b, c, dtype),
@@ -66,6 +67,8 @@ def _primitive(draw: st.DrawFn, k: Kernel) -> str:
                 f"merge({', '.join(names[:2])})",
                 f"pack({buf}, at={loop})",
                 f"unpack({buf}, at={loop})",
+                f"partial(acc, at={loop})",
+                f"reorder({', '.join(some)}, memory=local)",
                 f"streaming({buf})",
                 f"prefetch({buf}, {names[0]}, at={loop})",
             ]

@@ -7,6 +7,7 @@
     parallel(i)             iterations on several cores
     pack(w, at=jo)          a contiguous local copy of what the loop touches; pack(w, at=jo, axes=(1, 0)) transposes
     unpack(out, at=mo)      the counterpart: results into a local tile first, then to their places
+    partial(acc, at=k)      sum up in registers inside a loop, add to the accumulator once
     accumulate(k, 4)        independent accumulators
     merge(i, j)             one loop over a flattened view
     streaming(out)          stores that go past the caches
@@ -44,6 +45,7 @@ from tinyengine.stages.nest import (
     used_names,
 )
 from tinyengine.stages.pack import pack
+from tinyengine.stages.partial import partial
 from tinyengine.stages.reorder import merge, reorder
 from tinyengine.stages.unpack import unpack
 from tinyengine.stages.vectorize import accumulate, vectorize
@@ -210,7 +212,7 @@ class Primitive:
 # name -> (function, kinds of the positional arguments ('name', 'int', '*name'), how many must be there, options by keyword)
 TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, str]]] = {
     "tile": (tile, ("name", "int"), 2, {}),
-    "reorder": (reorder, ("*name",), 2, {}),
+    "reorder": (reorder, ("*name",), 2, {"memory": "name"}),
     "merge": (merge, ("*name",), 2, {}),
     "fuse": (merge, ("*name",), 2, {}),
     "vectorize": (vectorize, ("name", "int"), 2, {}),
@@ -219,6 +221,7 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
     "accumulate": (accumulate, ("name", "int"), 2, {}),
     "streaming": (streaming, ("name",), 1, {}),
     "pack": (lambda k, b, at, axes=None: pack(k, b, at, axes), ("name",), 1, {"at": "name", "axes": "axes"}),
+    "partial": (lambda k, b, at: partial(k, b, at), ("name",), 1, {"at": "name"}),
     "unpack": (lambda k, b, at, axes=None: unpack(k, b, at, axes), ("name",), 1, {"at": "name", "axes": "axes"}),
     "prefetch": (lambda k, b, i, at: prefetch(k, b, i, at), ("name", "name"), 2, {"at": "name"}),
 }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from tinyengine import index
-from tinyengine.dependence import carried, carried_beyond_reduction
+from tinyengine.dependence import accesses, carried, carried_beyond_reduction
 from tinyengine.loopnest import (
     Accumulate,
     Alloc,
@@ -44,10 +44,10 @@ from tinyengine.stages.nest import (
     written,
 )
 
-REGISTER_ELEMENTS = 1024  # an accumulator that grows beyond this is no register array any more, but local memory
+REGISTER_ELEMENTS = 512  # an accumulator that grows beyond 32 vectors of 16 is no register array any more, but local memory
 
 
-def reorder(kernel: Kernel, *names: str) -> Kernel:
+def reorder(kernel: Kernel, *names: str, memory: str = "register") -> Kernel:
     """for i: for j: S → for j: for i: S                                    (`reorder(j, i)`)
 
     A loop that is not alone in the body of the one around it is first split off; an accumulator then becomes an array:
@@ -55,7 +55,10 @@ def reorder(kernel: Kernel, *names: str) -> Kernel:
        → register acc[I, J] = 0; for reduce k: unroll i: unroll j: acc[i, j] += f
          unroll i: unroll j: out[i, j] = acc[i, j]                            (`reorder(k, i, j)`: the register tile)
 
-    Illegal where iterations of one of the loops depend on each other in another way than through a reduction."""
+    With memory=local, or where it is too large, that array is cache-resident memory and nothing is unrolled. Illegal where
+    iterations of one of the loops depend on each other in another way than through a reduction."""
+    if memory not in ("register", "local"):
+        raise ScheduleError(f"reorder: memory={memory} is neither register nor local")
     text = f"reorder({', '.join(names)})"
     if len(names) < 2 or len(set(names)) != len(names):
         raise ScheduleError(f"{text}: name at least two different loops")
@@ -69,25 +72,24 @@ def reorder(kernel: Kernel, *names: str) -> Kernel:
     def visit(body: Body) -> Body:
         nonlocal done
         out: list[Stmt] = []
-        before = done
         for s in body:
             if isinstance(s, Loop):
                 below = {x.name for x in walk((s,)) if isinstance(x, Loop)}
                 if s.name in names and set(names) <= below:
-                    out += _gather(s, names, text)
+                    out += _gather(s, names, text, memory)
                     done += 1
                     continue
                 s = replace(s, body=visit(s.body))
             out.append(s)
-        return _distinct(tuple(out)) if done > before else tuple(out)
+        return tuple(out)
 
-    body = visit(kernel.body)
+    body = _distinct(visit(kernel.body))
     if not done:
         raise ScheduleError(f"{text}: the loops {', '.join(names)} do not stand inside each other")
     return replace(kernel, body=body)
 
 
-def _gather(root: Loop, names: Sequence[str], text: str) -> list[Stmt]:
+def _gather(root: Loop, names: Sequence[str], text: str, memory: str) -> list[Stmt]:
     """The statements that replace `root`: the named loops as one perfect nest in the new order, what was split off around it."""
     chain, hoisted = [root], []
     body = root.body
@@ -117,7 +119,7 @@ def _gather(root: Loop, names: Sequence[str], text: str) -> list[Stmt]:
             if why:
                 raise ScheduleError(f"{text} is not legal: {why}")
         ordered = sorted(chain, key=lambda c: names.index(c.name))
-        pieces, allocs, unrolled = _fission(body, ordered, segments, names, text)
+        pieces, allocs, unrolled = _fission(body, ordered, segments, names, text, memory)
         hoisted += allocs
         if unrolled:
             chain, ordered = ([replace(c, kind="unroll") for c in x] for x in (chain, ordered))
@@ -127,13 +129,23 @@ def _gather(root: Loop, names: Sequence[str], text: str) -> list[Stmt]:
             nest = _wrap(chain, piece)[0]
             assert isinstance(nest, Loop)
             if first is not None and set(names) <= {x.name for x in loops((nest,))}:
-                out += _gather(nest, names, text)
+                out += _gather(nest, names, text, memory)
             else:
                 out += _wrap(ordered, piece)
         return [*hoisted, *before, *out]
     _legal(chain, body, names, text)
-    ordered = sorted(chain, key=lambda c: names.index(c.name))
+    registers = _register_variables(body)
+    ordered = [replace(c, kind="unroll") if c.name in registers else c for c in sorted(chain, key=lambda c: names.index(c.name))]
     return [*hoisted, *_wrap(ordered, body)]
+
+
+def _register_variables(body: Body) -> set[str]:
+    """The loop variables that address register arrays from outside: these loops must be unrolled."""
+    own = {s.buf for s in walk(body) if isinstance(s, Alloc)}
+    return {
+        x.arg[0] for a in accesses(body) if a.buf.space == "register" and a.buf not in own
+        for e in a.at for x in subexprs(e) if x.op == "var"
+    }  # fmt: skip
 
 
 def _wrap(chain: Sequence[Loop], body: Body) -> Body:
@@ -142,17 +154,17 @@ def _wrap(chain: Sequence[Loop], body: Body) -> Body:
     return body
 
 
-def _distinct(body: Body) -> Body:
-    """Memory that two parts of one block allocate under one name gets two names."""
-    seen: set[str] = set()
+def _distinct(body: Body, above: frozenset[str] = frozenset()) -> Body:
+    """Memory that is allocated under a name that its block, or one around it, has already gets another name."""
+    seen = set(above)
     for i, s in enumerate(body):
         if isinstance(s, Alloc):
             name = s.buf.name
             if name in seen:
                 name = next(f"{s.buf.name}_{n}" for n in range(1, 1000) if f"{s.buf.name}_{n}" not in seen)
-                return _distinct((*body[:i], *rename_buffers(body[i:], {s.buf: replace(s.buf, name=name)})))
+                return _distinct((*body[:i], *rename_buffers(body[i:], {s.buf: replace(s.buf, name=name)})), above)
             seen.add(name)
-    return body
+    return tuple(replace(s, body=_distinct(s.body, frozenset(seen))) if isinstance(s, Loop) else s for s in body)
 
 
 def _legal(chain: list[Loop], body: Body, names: Sequence[str], text: str) -> None:
@@ -176,7 +188,7 @@ def _segments(body: Body, names: Sequence[str]) -> list[Body]:
 
 
 def _fission(
-    original: Body, chain: list[Loop], segments: list[Body], names: Sequence[str], text: str
+    original: Body, chain: list[Loop], segments: list[Body], names: Sequence[str], text: str, memory: str
 ) -> tuple[list[Body], list[Stmt], bool]:
     """Every segment with the values that it needs; the memory that several segments share, with an axis for each loop of `chain`;
     and whether that is registers, so that the loops must be unrolled."""
@@ -204,7 +216,7 @@ def _fission(
         elif users:
             shape = tuple(c.trips for c in chain) + a.buf.shape
             buf = Buf(a.buf.name, a.buf.dtype, shape, a.buf.space)
-            if buf.size > REGISTER_ELEMENTS:
+            if buf.size > REGISTER_ELEMENTS or memory == "local":
                 buf = replace(buf, space="local")
             unrolled = unrolled or buf.space == "register"
             shared[a.buf] = buf

@@ -1,8 +1,9 @@
 """Stage 6, schedule: in what order, how wide, on how many cores?
 
 Input: a Kernel of scalar statements in serial loops. Output: the Kernel after a short list of primitives (see `primitives`),
-which stands in `Kernel.schedule`, and a Decision for each choice and refusal. A schedule in `choices.schedules` is taken as it is;
-it raises ScheduleError when it is not legal. The engine's own choices cannot fail: a primitive that is not legal is left out, and said.
+which stands in `Kernel.schedule`, and a Decision for each choice and refusal. A schedule in `choices.schedules` is taken as it
+is; it raises ScheduleError when it is not legal. The engine's own choices cannot fail: a primitive that is not legal is left out,
+and said.
 """
 
 from __future__ import annotations

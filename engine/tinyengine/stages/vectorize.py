@@ -162,14 +162,19 @@ def _privatise(
 def _join(p: _Private, s: Accumulate, inner: Path, v: str, count: tuple[int, ...], lanes: tuple[int, ...]) -> Stmt:
     """The statement that adds the private copies to the accumulator, inside the loops that its index needs."""
     at_ = s.index
+    used = {x.arg[0] for e in at_ for x in subexprs(e) if x.op == "var"}
+    gone = ({x.name for x in inner} | {v}) - used
+    mask: Expr | None = None
+    for c in index.conjuncts(s.mask):  # what keeps the place in bounds stays; what chose terms of the sum has done its work
+        if not any(x.op in ("name", "load") or (x.op == "var" and x.arg[0] in gone) for x in subexprs(c)):
+            mask = index.both(mask, c)
     if lanes:
-        mine = lanes_reduce(s.op, load(p.own, (*at_, ramp(index_const(0), lanes[0]))))
-        out: Stmt = Accumulate(p.buf, at_, s.op, mine, None, s.nodes)
+        mine = lanes_reduce(s.op, load(p.own, (*at_, ramp(index_const(0), lanes[0])), mask))
+        out: Stmt = Accumulate(p.buf, at_, s.op, mine, mask, s.nodes)
     else:
         part = var(v, 0, count[0] - 1)
-        out = Accumulate(p.buf, at_, s.op, load(p.own, (part, *at_)), None, s.nodes)
+        out = Accumulate(p.buf, at_, s.op, load(p.own, (part, *at_), mask), mask, s.nodes)
         out = Loop(part, 0, count[0], 1, (out,), "unroll", False, s.nodes)
-    used = {x.arg[0] for e in at_ for x in subexprs(e) if x.op == "var"}
     for loop in reversed(inner):
         if loop.name in used:
             out = replace(loop, body=(out,), reduce=False)
