@@ -18,6 +18,7 @@ The contract:
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -151,7 +152,10 @@ class jit(Generic[F]):
         from tinyengine.tensor import random
 
         global _trace
-        slots = [Placeholder(t.node.size, t.dtype, f"arg{i}") for i, t in enumerate(leaves)]
+        names: list[str] = []
+        for name, value in inspect.signature(self.f).bind(*args, **kwargs).arguments.items():
+            _paths(value, name, names, tensor)
+        slots = [Placeholder(t.node.size, t.dtype, name) for t, name in zip(leaves, names, strict=True)]
         inside = iter(
             [
                 core.make(Node("buffer", t.dtype, t.shape, (), b, t.node.origin), t.flow)
@@ -228,6 +232,18 @@ def _changed(old: Any, new: Any, path: str = "arguments") -> tuple[str, Any, Any
                     return f"{('kind', 'shape', 'dtype')[i]} of {path}", a, b
                 return _changed(a, b, f"{path}[{i}]")
     return path, old, new
+
+
+def _paths(x: Any, path: str, out: list[str], tensor: type) -> None:
+    """What the tensors of an argument are called, in the order of `_signature`."""
+    if isinstance(x, tensor):
+        out.append(path)
+    elif isinstance(x, (tuple, list)):
+        for i, v in enumerate(x):
+            _paths(v, f"{path}[{i}]", out, tensor)
+    elif isinstance(x, dict):
+        for k, v in x.items():
+            _paths(v, f"{path}.{k}", out, tensor)
 
 
 def _substitute(x: Any, placeholders: Iterator[Any], tensor: type) -> Any:

@@ -14,6 +14,12 @@ from tinyengine.tensor import Tensor, force
 from tinyengine.tensor.core import no_grad
 
 
+def _named(t: Tensor, name: str) -> Tensor:
+    """`t`, its memory called `name` for those who read kernels."""
+    t.node.arg.name = name
+    return t
+
+
 class Optimizer:
     """`params`: tensors; those that do not require a gradient are left alone. Subclasses give `update`."""
 
@@ -30,7 +36,7 @@ class Optimizer:
         if not lr >= 0:
             raise ValueError(f"the learning rate must be at least 0, not {lr}\n  at {user_line()}")
         force.realize(self.params, "optimizer")
-        self._lr = Tensor(np.float32(lr))
+        self._lr = _named(Tensor(np.float32(lr)), "lr")
 
     @property
     def lr(self) -> float:
@@ -70,8 +76,9 @@ class Optimizer:
         """Record the update of parameter i; returns the tensors that it writes."""
         raise NotImplementedError
 
-    def _like(self, p: Tensor) -> Tensor:
-        return Tensor(np.zeros(p.shape, p.dtype.numpy))
+    def _like(self, p: Tensor, what: str) -> Tensor:
+        owner = p.node.arg.name if p.node.op == "buffer" else ""
+        return _named(Tensor(np.zeros(p.shape, p.dtype.numpy)), f"{owner}.{what}" if owner else "")
 
 
 class SGD(Optimizer):
@@ -86,7 +93,7 @@ class SGD(Optimizer):
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError(f"nesterov needs a momentum and no dampening\n  at {user_line()}")
         self.momentum, self.dampening, self.weight_decay, self.nesterov = momentum, dampening, weight_decay, nesterov
-        self.velocity = [self._like(p) for p in self.params] if momentum else []
+        self.velocity = [self._like(p, "velocity") for p in self.params] if momentum else []
         # 1 in the first step, then 1 - dampening: in memory, so that the first step is the same program as the others
         self.factor = Tensor(np.float32(1.0)) if momentum and dampening else None
 
@@ -126,10 +133,10 @@ class Adam(Optimizer):
         if not all(0 <= b < 1 for b in betas):
             raise ValueError(f"betas must be at least 0 and below 1, not {betas}\n  at {user_line()}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-        self.m = [self._like(p) for p in self.params]
-        self.v = [self._like(p) for p in self.params]
+        self.m = [self._like(p, "m") for p in self.params]
+        self.v = [self._like(p, "v") for p in self.params]
         # 1 - beta^t, kept as it is: c' = (1 - beta) + beta c loses nothing to cancellation in float32
-        self.c1, self.c2 = Tensor(np.float32(0.0)), Tensor(np.float32(0.0))
+        self.c1, self.c2 = (_named(Tensor(np.float32(0.0)), f"1-beta{i}^t") for i in (1, 2))
         self._scale: Any = None
 
     def begin(self) -> list[Tensor]:

@@ -92,7 +92,8 @@ def compiled(graph: Graph) -> tuple[Lowered, list[Buffer]]:
     """The program for `graph`, from the cache when a graph of equal form was compiled before; and the buffers it takes first."""
     key, buffers = graph.key()
     m = machine.current()
-    full = (key, current_choices().key(), m.key(), backends.current())
+    # names are seen in kernels and views: another model of the same form is another program (its kernels share their code)
+    full = (key, tuple([b.name for b in buffers]), current_choices().key(), m.key(), backends.current())
     found = programs.get(full)
     if found is not None:
         if hooks.watching:
@@ -116,7 +117,7 @@ def _difference(graph: Graph, known: tuple[Graph, tuple[Any, ...]] | None, full:
     if known is None:
         return "new graph", None, f"{len(graph)} nodes"
     old, old_full = known
-    for name, a, b in zip(("choices", "machine", "backend"), old_full[1:], full[1:], strict=True):
+    for name, a, b in zip(("names", "choices", "machine", "backend"), old_full[1:], full[1:], strict=True):
         if a != b:
             return name, a, b
     for i, (a, b) in enumerate(zip(old.nodes, graph.nodes, strict=True)):

@@ -53,8 +53,13 @@ def walk(obj: Any, kind: type | tuple[type, ...], prefix: str = "", seen: set[in
 
 
 def get_state_dict(obj: Any) -> dict[str, Tensor]:
-    """Name -> tensor for all tensors inside `obj`. A tensor found twice has its first name only."""
-    return dict(walk(obj, Tensor))
+    """Name -> tensor for all tensors inside `obj`. A tensor found twice has its first name only. Memory without a name takes the
+    tensor's, for those who read kernels."""
+    found = dict(walk(obj, Tensor))
+    for name, t in found.items():
+        if t.node.op == "buffer" and not t.node.arg.name:
+            t.node.arg.name = name
+    return found
 
 
 def get_parameters(obj: Any) -> list[Tensor]:

@@ -10,6 +10,7 @@ is refused with a SpecError.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -121,7 +122,9 @@ class _Builder:
         """The parameter that holds value `n`."""
         if n not in self.bufs:
             name = getattr(n.arg, "name", "") if n.op == "buffer" else ""
-            self.bufs[n] = Buf(self.unique(name or f"t{self.number[n]}"), n.dtype, n.shape)
+            word = re.sub(r"\W+", "_", name).strip("_")  # schedules name buffers: identifiers only
+            word = f"p{word}" if word[:1].isdigit() else word
+            self.bufs[n] = Buf(self.unique(word or f"t{self.number[n]}"), n.dtype, n.shape)
         return self.bufs[n]
 
     def read(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> Expr:
