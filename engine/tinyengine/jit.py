@@ -179,7 +179,7 @@ class jit(Generic[F]):
         for t, r in zip(updates, roots[len(results) :], strict=True):
             if r.op == "assign":  # parameters and state keep their own memory
                 t.node = r.src[0]
-        _seal({id(b) for b in slots} | {id(b) for b, _ in trace.draws}, [*results, *updates])
+        _seal({id(b) for b in slots} | {id(b) for b, _ in trace.draws}, updates)
         slot_of = {id(b): i for i, b in enumerate(buffers)}
         inputs = {slot_of[id(b)]: i for i, b in enumerate(slots) if id(b) in slot_of}
         draws = {slot_of[id(b)]: n for b, n in trace.draws if id(b) in slot_of}

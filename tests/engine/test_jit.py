@@ -198,3 +198,19 @@ def test_an_unhashable_argument_is_refused() -> None:
     f = jit(lambda x, y: x)
     with pytest.raises(JitError, match="neither a tensor nor hashable: ndarray"):
         f(Tensor(np.ones(2, np.float32)), np.ones(3))
+
+
+def test_a_result_kept_by_the_function_itself_does_no_harm() -> None:
+    kept = []
+    w = Tensor(np.ones(3, np.float32))
+
+    @jit
+    def f(x: Tensor) -> Tensor:
+        loss = (w * x).sum()
+        w.assign(w + 1)
+        kept.append(loss)
+        return loss
+
+    assert [f(Tensor(np.ones(3, np.float32))).item() for _ in range(3)] == [3, 6, 9]
+    with pytest.raises(JitError, match="made inside a jitted function"):
+        kept[0].item()
