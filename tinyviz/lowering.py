@@ -99,32 +99,19 @@ def _gradients(t: Any) -> list[Any]:
 
 
 def _function(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Lowered:
-    from tinyengine import jit, realize
-    from tinyengine.tensor import Tensor, core
+    from tinyengine import jit
+    from tinyengine.tensor import core
 
     traced: Any = f if isinstance(f, jit) else jit(f)
-    module: Any = sys.modules[jit.__module__]
-    leaves: list[Any] = []
-    key = (module._signature(args, leaves, Tensor), module._signature(kwargs, leaves, Tensor))
-    lazy = [t for t in leaves if t.node.op != "buffer"]
-    if lazy:
-        realize.realize(lazy, "lower argument")
-    entry = traced.entries.get(key)
-    if entry is None:
-        params: list[Any] = [t for r in list(core.leaves.values()) if (t := r()) is not None]
-        kept = [t.grad for t in params]
-        try:
-            entry = traced._trace(args, kwargs, leaves, Tensor)
-        finally:
-            for t, grad in zip(params, kept, strict=True):
-                t.grad = grad
-        if traced is f:
-            traced.entries[key] = entry  # the next call need not trace again
-    buffers = list(entry.buffers)
-    for slot, leaf in entry.inputs.items():
-        buffers[slot] = leaves[leaf].node.arg
+    params: list[Any] = [t for r in list(core.leaves.values()) if (t := r()) is not None]
+    kept = [t.grad for t in params]
+    try:
+        lowered = traced.lower(*args, **kwargs)
+    finally:
+        for t, grad in zip(params, kept, strict=True):
+            t.grad = grad
     name = getattr(f, "__qualname__", type(f).__name__)
-    return Lowered(entry.lowered.rebind(entry.lowered.graph, buffers), name.rpartition(".")[2])
+    return Lowered(lowered, name.rpartition(".")[2])
 
 
 def pin(choices: Choices) -> None:

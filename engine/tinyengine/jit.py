@@ -123,10 +123,20 @@ class jit(Generic[F]):
         return functools.partial(self, obj) if obj is not None else self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from tinyengine.tensor import Tensor
-
         if tracing():
             return self.f(*args, **kwargs)  # a jitted function inside another becomes a part of it
+        entry, leaves = self._entry(args, kwargs)
+        return self._replay(entry, leaves)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """The program for these arguments, traced and not run (as in JAX). Running it later works on copies."""
+        entry, leaves = self._entry(args, kwargs)
+        return entry.lowered.rebind(entry.lowered.graph, self._buffers(entry, leaves))
+
+    def _entry(self, args: Any, kwargs: Any) -> tuple[_Entry, list[Any]]:
+        """The compiled signature of these arguments, traced when it is new; and their tensors."""
+        from tinyengine.tensor import Tensor
+
         leaves: list[Any] = []
         key = (_signature(args, leaves, Tensor), _signature(kwargs, leaves, Tensor))
         lazy = [t for t in leaves if t.node.op != "buffer"]
@@ -141,7 +151,7 @@ class jit(Generic[F]):
             entry = self.entries[key] = self._trace(args, kwargs, leaves, Tensor)
         elif hooks.watching:
             hooks.publish(hooks.CacheHit("jit", getattr(self.f, "__qualname__", "function")))
-        return self._replay(entry, leaves)
+        return entry, leaves
 
     @property
     def lowered(self) -> list[Lowered]:
@@ -185,14 +195,19 @@ class jit(Generic[F]):
         draws = {slot_of[id(b)]: n for b, n in trace.draws if id(b) in slot_of}
         return _Entry(lowered, buffers, inputs, draws, roots, updates, (tree, len(results)))
 
-    def _replay(self, entry: _Entry, leaves: list[Any]) -> Any:
+    def _buffers(self, entry: _Entry, leaves: list[Any]) -> list[Buffer]:
+        """The memory that the program takes this time."""
+        from tinyengine.tensor import random
+
         buffers = list(entry.buffers)
         for slot, leaf in entry.inputs.items():
             buffers[slot] = leaves[leaf].node.arg
         for slot, count in entry.draws.items():
-            from tinyengine.tensor import random
-
             buffers[slot] = Buffer.of(np.array(random.take(count), np.uint32), dtypes.uint32)
+        return buffers
+
+    def _replay(self, entry: _Entry, leaves: list[Any]) -> Any:
+        buffers = self._buffers(entry, leaves)
         force.overwriting([r.src[0].arg for r in entry.roots if r.op == "assign"])
         tree, count = entry.tree
         with engine.uninterrupted():

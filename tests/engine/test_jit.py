@@ -214,3 +214,20 @@ def test_a_result_kept_by_the_function_itself_does_no_harm() -> None:
     assert [f(Tensor(np.ones(3, np.float32))).item() for _ in range(3)] == [3, 6, 9]
     with pytest.raises(JitError, match="made inside a jitted function"):
         kept[0].item()
+
+
+def test_lower_traces_and_runs_nothing() -> None:
+    w = Tensor(np.ones(3, np.float32))
+
+    @jit
+    def f(x: Tensor) -> Tensor:
+        w.assign(w + x)
+        return (w * x).sum()
+
+    x = Tensor(np.full(3, 2, np.float32))
+    c = f.lower(x)
+    assert [k.name for k in c.kernels]
+    assert c.run()[0] == pytest.approx(18)
+    np.testing.assert_array_equal(w.numpy(), [1, 1, 1])
+    assert f(x).item() == pytest.approx(18)
+    np.testing.assert_array_equal(w.numpy(), [3, 3, 3])
