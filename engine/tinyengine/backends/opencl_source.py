@@ -48,7 +48,7 @@ class Writer(Values):
                     self.accumulate(s, product)
                 elif isinstance(s, Check):
                     self.check(s)
-                else:
+                elif isinstance(s, Prefetch):
                     self.prefetch(s)
 
     def let(self, s: Let, product: bool) -> None:
@@ -114,9 +114,9 @@ class Writer(Values):
             self.put(f"private {t}* restrict {name} = {around} + {64 * _ends(buf) // buf.dtype.itemsize};")
             self.places[buf.name] = (name, "private")
         if s.init is not None:
-            i = self.fresh("i")
-            start = mem.store_one(self.helpers, d, name, i, ops.literal(s.init, d))
-            self.put(f"for (int {i} = 0; {i} < {buf.size}; ++{i}) {start}")
+            counter = self.fresh("i")
+            fill = mem.store_one(self.helpers, d, name, counter, ops.literal(s.init, d))
+            self.put(f"for (int {counter} = 0; {counter} < {buf.size}; ++{counter}) {fill}")
 
     # ---- writes
 
