@@ -82,7 +82,8 @@ def prefix(mask: Expr | None) -> int | None:
         base, limit = mask.args[0].args[0], mask.args[1]
         limit = limit.args[0] if limit.op == "splat" else limit
         if base.op == limit.op == "const":
-            return min(mask.lanes, max(0, -(-(limit.arg - base.arg) // mask.args[0].arg)))
+            on: int = -(-(limit.arg - base.arg) // mask.args[0].arg)
+            return min(mask.lanes, max(0, on))
     return None
 
 
