@@ -14,8 +14,8 @@ import type { Cleanup } from "../views/view";
 
 const WIDGET_MIME = "application/vnd.jupyter.widget-view+json";
 
-/** Lower ranks are preferred; ipywidgets' renderer has 0. */
-const RANK = -10;
+/** Lower ranks are preferred; ipywidgets' renderer has 0, and -10 once it is bound to a notebook. */
+const RANK = -20;
 
 /** One output of a notebook, in its cell or docked beside it. */
 export class Output extends Panel implements IRenderMime.IRenderer {

@@ -8,6 +8,9 @@ import { curve, type Edge, type Item, type Scene } from "./scene";
 import { edgeLit, isLit, isLong, type Light, type Painter, type Transform } from "./svgpaint";
 
 const NAMES = { back: "--tv-back", ink: "--tv-ink", faint: "--tv-faint", line: "--tv-line", accent: "--tv-accent", raised: "--tv-raised" };
+/** scale below which boxes are dots without text */
+const FAR = 0.3;
+
 type Colors = Record<keyof typeof NAMES, string>;
 
 export class CanvasPainter implements Painter {
@@ -92,8 +95,29 @@ export class CanvasPainter implements Painter {
     }
     this.edges(context, scene, colors, inView);
     const some = !this.now.pinned.empty || this.now.found !== null;
-    for (const item of scene.items) if (inView(item.x, item.y, item.w, item.h)) this.box(context, item, colors, scale, some);
+    const seen = scene.items.filter(item => inView(item.x, item.y, item.w, item.h));
+    if (scale < FAR) this.dots(context, seen, colors, scale, some);
+    else for (const item of seen) this.box(context, item, colors, some);
     context.globalAlpha = 1;
+  }
+
+  /** From far away: one colour after the other, which is what makes it quick. What is lit comes last and larger. */
+  private dots(context: CanvasRenderingContext2D, seen: readonly Item[], colors: NonNullable<CanvasPainter["colors"]>, scale: number, some: boolean): void {
+    const { pinned, hover, found } = this.now;
+    const lit = new Set(some || !hover.empty ? seen.filter(item => isLit(pinned, item) || isLit(hover, item) || found?.has(item)) : []);
+    context.globalAlpha = some ? 0.35 : 1;
+    for (const [category, color] of colors.category) {
+      context.fillStyle = color;
+      for (const item of seen) if (item.category === category && !lit.has(item)) context.fillRect(item.x - item.w / 2, item.y - item.h / 2, item.w, item.h);
+    }
+    context.globalAlpha = 1;
+    const grow = Math.max(3 / scale, 4);
+    context.fillStyle = colors.accent;
+    for (const item of lit) context.fillRect(item.x - item.w / 2 - grow, item.y - item.h / 2 - grow, item.w + 2 * grow, item.h + 2 * grow);
+    for (const item of lit) {
+      context.fillStyle = colors.category.get(item.category) ?? colors.line;
+      context.fillRect(item.x - item.w / 2, item.y - item.h / 2, item.w, item.h);
+    }
   }
 
   private edges(context: CanvasRenderingContext2D, scene: Scene, colors: Colors, inView: (x: number, y: number, w: number, h: number) => boolean): void {
@@ -102,8 +126,9 @@ export class CanvasPainter implements Painter {
     for (const edge of scene.edges) {
       const [a, b] = [scene.items[edge.from]!, scene.items[edge.to]!];
       if (!inView((a.x + b.x) / 2, (a.y + b.y) / 2, Math.abs(a.x - b.x) + a.w, Math.abs(a.y - b.y) + a.h)) continue;
-      if (edgeLit(this.now.pinned, edge, scene)) lit.push(edge);
-      else if (!isLong(b.y - a.y, b.x - a.x) || this.transform.scale > 0.3) trace(context, a, b, edge);
+      if (!this.now.pinned.empty && edgeLit(this.now.pinned, edge, scene)) lit.push(edge);
+      else if (this.transform.scale < FAR) far(context, a, b);
+      else trace(context, a, b, edge);
     }
     context.strokeStyle = colors.faint;
     context.globalAlpha = this.now.pinned.empty ? 0.5 : 0.25;
@@ -117,7 +142,7 @@ export class CanvasPainter implements Painter {
     context.stroke();
   }
 
-  private box(context: CanvasRenderingContext2D, item: Item, colors: NonNullable<CanvasPainter["colors"]>, scale: number, some: boolean): void {
+  private box(context: CanvasRenderingContext2D, item: Item, colors: NonNullable<CanvasPainter["colors"]>, some: boolean): void {
     const { pinned, hover, found } = this.now;
     const on = isLit(pinned, item);
     const hit = found?.has(item) ?? false;
@@ -126,12 +151,11 @@ export class CanvasPainter implements Painter {
     context.globalAlpha = some && !on && !hit ? 0.35 : 1;
     context.beginPath();
     context.roundRect(left, top, item.w, item.h, item.shape === "input" ? item.h / 2 : 6);
-    context.fillStyle = scale < 0.3 ? color : item.shape === "move" ? colors.raised : colors.back;
+    context.fillStyle = item.shape === "move" ? colors.raised : colors.back;
     context.fill();
     context.strokeStyle = on || hit ? colors.accent : color;
     context.lineWidth = pinned.is(item.key.kind as Selectable, item.key.id) ? 5 : on || hit || isLit(hover, item) ? 3 : 1.2;
     context.stroke();
-    if (scale < 0.3) return;
     context.fillStyle = color;
     context.fillRect(left + 6, top + 6, 14, 14);
     context.fillStyle = colors.back;
@@ -146,6 +170,13 @@ export class CanvasPainter implements Painter {
     context.fillStyle = color;
     if (item.bar !== null) context.fillRect(left + 8, top + item.h - 8, (item.w - 16) * item.bar, 4);
   }
+}
+
+/** A straight line will do; one from end to end would only hide what it passes. */
+function far(context: CanvasRenderingContext2D, from: Item, to: Item): void {
+  if (isLong((to.y - from.y) / 3, (to.x - from.x) / 3)) return;
+  context.moveTo(from.x, from.y);
+  context.lineTo(to.x, to.y);
 }
 
 function trace(context: CanvasRenderingContext2D, from: Item, to: Item, edge: Pick<Edge, "kind" | "across">): void {

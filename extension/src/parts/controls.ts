@@ -3,7 +3,7 @@
 import { h } from "../dom";
 
 export function selectField(label: string, options: readonly (readonly [string, string])[], value: string, change: (value: string) => void): HTMLElement {
-  const select = h("select.tv-input", {}, ...options.map(([name, text]) => h("option", { value: name }, text)));
+  const select = h("select.tv-input", { "aria-label": label }, ...options.map(([name, text]) => h("option", { value: name }, text)));
   select.value = value;
   select.addEventListener("change", () => change(select.value));
   return h("label.tv-field", {}, label, select);

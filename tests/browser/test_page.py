@@ -1,0 +1,220 @@
+"""The exported page, from file:// and without a network: every view, light and dark, wide and narrow; broken and hostile data."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tinyviz import codec, views, wire
+from tinyviz.export import document
+from tinyviz.recording import Recording
+
+SAMPLE = Path(__file__).parents[1] / "tinyviz" / "sample.json"
+SIZES = [("light", 1600), ("dark", 700)]
+
+Show = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def sample() -> dict[str, Any]:
+    page: dict[str, Any] = json.loads(SAMPLE.read_text(encoding="utf-8"))
+    return page
+
+
+@pytest.fixture(scope="module")
+def html(sample: dict[str, Any]) -> str:
+    return document(Recording(codec.from_json(wire.Recording, sample["recording"])))
+
+
+@pytest.fixture
+def show(browser: Browser, html: str, tmp_path: Path) -> Iterator[Show]:
+    """show(data): the page with that data in the place of the sample's. When the test ends, nothing on it may have failed."""
+    errors: list[str] = []
+    contexts = []
+
+    def shower(data: dict[str, Any] | None = None, theme: Any = "light", width: int = 1200, text: str = "the text twin") -> Page:
+        content = html
+        if data is not None:
+            bundle = {"view": "explorer", "recording": "r", "data": data, "text": text}
+            packed = base64.b64encode(gzip.compress(json.dumps(bundle).encode())).decode()
+            before, _, rest = html.partition('id="data">')
+            content = before + 'id="data">' + packed + rest[rest.index("</script>") :]
+        path = tmp_path / "page.html"
+        path.write_text(content, encoding="utf-8")
+        context = browser.new_context(viewport={"width": width, "height": 1000}, color_scheme=theme, offline=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
+        page.goto(path.as_uri())
+        expect(page.locator(".tinyviz").first).to_be_visible()
+        return page
+
+    yield shower
+    for context in contexts:
+        context.close()
+    assert not errors, errors
+
+
+@pytest.mark.parametrize(("theme", "width"), SIZES)
+def test_every_view_fits_and_explains_itself(show: Show, pictures: Path, theme: str, width: int) -> None:
+    pictures.mkdir(parents=True, exist_ok=True)
+    page = show(theme=theme, width=width)
+    expect(page.locator(".tinyviz-explorer")).to_have_attribute("data-ground", theme)
+    for name in views.NAMES:
+        page.get_by_role("tab", name=name, exact=True).click()
+        view = page.locator(f".tv-view.tv-{name}")
+        expect(view.get_by_role("button", name="How to read this")).to_be_visible()
+        view.get_by_role("button", name="How to read this").click()
+        expect(view.locator(".tv-howto li")).to_have_count(3)
+        view.get_by_role("button", name="How to read this").click()
+        assert view.get_by_role("list", name="legend").get_by_role("listitem").count() >= 2
+        assert view.locator("details summary").count() >= 1, f"{name} has no table twin"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than the page"
+        page.wait_for_timeout(150)  # for what follows a resize
+        page.screenshot(path=pictures / f"page-{name}-{theme}-{width}.png", full_page=True)
+
+
+def test_one_selection_lights_every_view(show: Show) -> None:
+    page = show()
+    page.get_by_role("option", name="k0 ").first.click()
+    lit = {"overview": ".tv-lineRow.tv-lit", "graph": ".tv-box.tv-lit", "fusion": ".tv-edgerow.tv-lit", "kernel": ".tv-kernelrow.tv-lit",
+           "timeline": ".tv-launch.tv-lit", "lines": "tr.tv-lit"}  # fmt: skip
+    for name, what in lit.items():
+        page.get_by_role("tab", name=name, exact=True).click()
+        expect(page.locator(f".tv-{name} {what}").first).to_be_attached()
+        expect(page.locator(f".tv-{name} .tv-kernelrow.tv-lit, .tv-{name} .tv-launch.tv-lit")).to_have_count(
+            {"overview": 2, "kernel": 1, "timeline": 1}.get(name, 0)
+        )
+
+
+def test_the_wheel_scrolls_the_page_until_the_graph_has_the_focus(show: Show) -> None:
+    page = show(width=900)
+    page.get_by_role("tab", name="graph", exact=True).click()
+    picture = page.locator(".tv-graph .tv-picture")
+
+    def scale() -> str:
+        layer: str = picture.locator("svg > g").get_attribute("transform") or ""
+        return layer.rpartition("scale")[2]
+
+    page.set_viewport_size({"width": 900, "height": 500})
+    picture.hover(position={"x": 100, "y": 100})
+    before = scale()
+    page.mouse.wheel(0, 100)
+    page.wait_for_function("scrollY > 0")
+    assert scale() == before
+    picture.focus()
+    page.mouse.wheel(0, -300)
+    page.wait_for_function(f"!document.querySelector('.tv-picture svg > g').getAttribute('transform').endsWith('scale{before}')")
+
+
+def test_a_group_opens_without_moving_and_search_finds_nodes(show: Show) -> None:
+    page = show()
+    page.get_by_role("tab", name="graph", exact=True).click()
+    graph = page.locator(".tv-graph")
+    graph.get_by_role("combobox", name="group").select_option("kernel")
+    graph.get_by_role("button", name="close all").click()
+    group = graph.locator(".tv-box[data-shape='group']").filter(has_text="k1").first
+    before = group.locator(".tv-body").bounding_box()
+    assert before
+    page.mouse.click(before["x"] + 12, before["y"] + before["height"] / 2)
+    frame = graph.locator(".tv-frame[data-group='k1'] rect")
+    expect(frame).to_be_attached()
+    after = frame.bounding_box()
+    assert after and abs(after["x"] - before["x"]) < 2 and abs(after["y"] - before["y"]) < 2
+
+    graph.get_by_role("combobox", name="group").select_option("flat")
+    search = graph.get_by_role("searchbox")
+    search.fill("op:maximum phase:forward")
+    expect(graph.locator(".tv-search [role=status]")).to_have_text("1 found")
+    search.press("Enter")
+    expect(graph.locator(".tv-box.tv-sel .tv-name")).to_have_text("maximum")
+    search.fill("/(/")
+    expect(graph.locator(".tv-search [role=status]")).to_have_text("not a regular expression")
+
+
+def test_arrows_walk_through_the_graph(show: Show) -> None:
+    page = show()
+    page.get_by_role("tab", name="graph", exact=True).click()
+    page.locator(".tv-graph .tv-picture").focus()
+    seen = []
+    for key in ["ArrowDown", "ArrowDown", "ArrowDown", "ArrowUp"]:
+        page.keyboard.press(key)
+        seen.append(page.locator(".tv-crumb").inner_text())
+    assert len(set(seen)) >= 3 and seen[3] != seen[2]
+    page.keyboard.press("Escape")
+    expect(page.locator(".tv-crumb")).to_have_count(0)
+
+
+def test_a_view_with_broken_data_fails_in_its_place(show: Show, sample: dict[str, Any]) -> None:
+    data = copy.deepcopy(sample)
+    data["views"]["graph"]["layout"] = "no such layout"
+    data["views"]["fusion"]["edges"][0]["decision"] = 999_999
+    data["views"]["kernel"]["rows"] = None
+    data["views"]["timeline"]["error"] = "the timeline could not be made"
+    page = show(data)
+    for name in ("graph", "fusion", "kernel", "timeline"):
+        page.get_by_role("tab", name=name, exact=True).click()
+        expect(page.locator(f".tv-{name} [role=alert]")).to_contain_text(f"The view “{name}” failed")
+        expect(page.locator(f".tv-{name} .tinyviz-text")).to_contain_text(sample["texts"][name].splitlines()[0])
+    page.get_by_role("tab", name="overview", exact=True).click()
+    expect(page.locator(".tv-overview .tv-kernelrow").first).to_be_visible()
+
+
+@pytest.mark.parametrize("damage", ["recording", "views", "version", "none"])
+def test_a_page_without_its_parts_says_so_and_leaves_its_text(show: Show, sample: dict[str, Any], damage: str) -> None:
+    data = copy.deepcopy(sample)
+    if damage == "version":
+        data["recording"]["version"] = 99
+    elif damage == "none":
+        data["views"] = dict.fromkeys(data["views"])
+    else:
+        del data[damage]
+    page = show(data)
+    expect(page.get_by_role("alert")).to_contain_text("The view “explorer” failed")
+    expect(page.locator(".tinyviz-text")).to_have_text("the text twin")
+
+
+def test_names_with_markup_are_text(show: Show, sample: dict[str, Any]) -> None:
+    evil = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
+    text = json.dumps(sample)
+    data = json.loads(text)
+    program = data["recording"]["programs"][0]
+    data["recording"]["title"] = program["name"] = evil
+    for table, columns in (
+        (program["nodes"], ("op", "arg", "module", "derivative", "dtype")),
+        (data["recording"]["lines"], ("text", "function")),
+        (data["recording"]["rules"], ("name", "reason", "file")),
+    ):
+        for column in columns:
+            table[column] = [evil] * len(table[column])
+    for kernel in program["kernels"]:
+        kernel["name"] = kernel["bound"] = evil
+        kernel["schedule"] = [evil]
+        kernel["source"]["text"] = [evil] * len(kernel["source"]["text"])
+    for decision in program["decisions"]:
+        decision["reason"] = decision["subject"] = evil
+        decision["alternatives"] = {evil: evil}
+        decision["numbers"] = {evil: 1.0}
+    for file in data["recording"]["files"]:
+        file["name"] = evil
+    for view in data["views"].values():
+        view["title"], view["howto"] = evil, [evil] * 3
+        for category in view["legend"]:
+            category["label"], category["mark"], category["light"] = evil, evil, "red;}*{color:red}"
+    page = show(data)
+    for name in views.NAMES:
+        page.get_by_role("tab", name=name, exact=True).click()
+        expect(page.locator(f".tv-view.tv-{name}")).to_be_visible()
+        for summary in page.locator(f".tv-view.tv-{name} details summary").all():
+            summary.click()
+        page.locator(f".tv-view.tv-{name} [role=option], .tv-view.tv-{name} tr[tabindex='0']").first.or_(page.locator(".tinyviz")).first.click()
+    assert page.locator(".tinyviz img, .tinyviz script").count() == 0
+    assert page.evaluate("window.hit") is None
