@@ -175,16 +175,17 @@ def prefetch(kernel: Kernel, buf: str, loop: str, at_loop: str) -> Kernel:
         if around is None:
             raise ScheduleError(f"{text}: {at_loop} does not stand inside {loop}")
         ahead = substitution({around.var: index.add(around.var, constant(around.step))})
-        hints: list[Stmt] = []
+        body: list[Stmt] = []
         for b in s.body:
             for e in loads(b) if not isinstance(b, Loop) else ():
                 if e.arg.name == buf:
                     place = tuple(ahead(i.args[0] if i.op == "ramp" else i) for i in load_index(e))
                     hint = Prefetch(e.arg, place, s.nodes)
-                    if hint not in hints and all(i.lanes == 1 for i in place):
-                        hints.append(hint)
-        found += len(hints)
-        return [replace(s, body=(*hints, *s.body))]
+                    if hint not in body and all(i.lanes == 1 for i in place):
+                        body.append(hint)
+                        found += 1
+            body.append(b)
+        return [replace(s, body=tuple(body))]
 
     kernel = at(kernel, at_loop, change)
     if not found:

@@ -45,7 +45,6 @@ from tinyengine.stages.nest import (
     lanes_of,
     read_buffers,
     rename_buffers,
-    substitution,
     tail_first,
     used_buffers,
 )  # fmt: skip
@@ -129,7 +128,8 @@ class _Private:
     buf: Buf
     own: Buf
     init: float | int | bool
-    joins: list[Stmt] = field(default_factory=list)
+    joins: dict[tuple[Expr, ...], Stmt] = field(default_factory=dict)
+    masks: dict[tuple[Expr, ...], Expr | None] = field(default_factory=dict)
 
 
 def _privatise(
@@ -153,21 +153,31 @@ def _privatise(
         p = mine[a.buf] = known[a.buf]
         assert isinstance(a.stmt, Accumulate)
         between = (*_inside_block_of(a.buf, path), *_path_to(s.body, a.stmt))
-        join = _join(p, a.stmt, between, s.name, count, lanes)
-        if join not in p.joins:
-            p.joins.append(join)
+        mask = _lasting(a.stmt, {x.name for x in between} | {s.name})
+        if a.stmt.index in p.masks:  # one place, two conditions: joined once, under either
+            other = p.masks[a.stmt.index]
+            mask = None if mask is None or other is None else mask if mask is other else apply("or", (mask, other))
+        p.masks[a.stmt.index] = mask
+        p.joins[a.stmt.index] = _join(p, a.stmt, mask, between, s.name, count, lanes)
     return mine
 
 
-def _join(p: _Private, s: Accumulate, inner: Path, v: str, count: tuple[int, ...], lanes: tuple[int, ...]) -> Stmt:
+def _lasting(s: Accumulate, inner: set[str]) -> Expr | None:
+    """Of the mask what keeps the place in bounds; what chose terms of the sum has done its work."""
+    gone = inner - {x.arg[0] for e in s.index for x in subexprs(e) if x.op == "var"}
+    mask: Expr | None = None
+    for c in index.conjuncts(s.mask):
+        if not any(x.op in ("name", "load") or (x.op == "var" and x.arg[0] in gone) for x in subexprs(c)):
+            mask = index.both(mask, c)
+    return mask
+
+
+def _join(
+    p: _Private, s: Accumulate, mask: Expr | None, inner: Path, v: str, count: tuple[int, ...], lanes: tuple[int, ...]
+) -> Stmt:
     """The statement that adds the private copies to the accumulator, inside the loops that its index needs."""
     at_ = s.index
     used = {x.arg[0] for e in at_ for x in subexprs(e) if x.op == "var"}
-    gone = ({x.name for x in inner} | {v}) - used
-    mask: Expr | None = None
-    for c in index.conjuncts(s.mask):  # what keeps the place in bounds stays; what chose terms of the sum has done its work
-        if not any(x.op in ("name", "load") or (x.op == "var" and x.arg[0] in gone) for x in subexprs(c)):
-            mask = index.both(mask, c)
     if lanes:
         mine = lanes_reduce(s.op, load(p.own, (*at_, ramp(index_const(0), lanes[0])), mask))
         out: Stmt = Accumulate(p.buf, at_, s.op, mine, mask, s.nodes)
@@ -225,7 +235,7 @@ def _join_private(body: Body, private: dict[Buf, _Private]) -> Body:
             for y in walk((x,)):
                 if any(p.buf in read_buffers(e) for e in stmt_exprs(y)):
                     raise ScheduleError(f"{p.buf.name} is read between two loops that accumulate into it")
-        out[last + 1 : last + 1] = p.joins
+        out[last + 1 : last + 1] = p.joins.values()
         out.insert(first, Alloc(p.own, p.init, s.nodes))
     return tuple(out)
 
@@ -269,9 +279,9 @@ class _Widener:
     memo: dict[Expr, Expr] = field(default_factory=dict)
 
     def body(self, body: Body) -> Body:
-        return tuple([self.stmt(s) for s in body])
+        return tuple([x for s in body if (x := self.stmt(s)) is not None])
 
-    def stmt(self, s: Stmt) -> Stmt:
+    def stmt(self, s: Stmt) -> Stmt | None:
         n = self.lanes
         if isinstance(s, Loop):
             self.grid[s.name] = (s.start, s.step)
@@ -289,8 +299,9 @@ class _Widener:
             if condition.lanes > 1 and self.mask is not None:
                 condition = apply("where", (self.mask, condition, const(True, bool_)))
             return replace(s, condition=condition)
-        if isinstance(s, Prefetch):
-            return replace(s, index=tuple(substitution({self.v: self.base})(e) for e in s.index))
+        if isinstance(s, Prefetch):  # one line, that of the first lane; none where lanes go their own ways
+            at_ = tuple([x.args[0] if x.op == "ramp" else x for x in map(self.expr, s.index)])
+            return replace(s, index=at_) if all(x.lanes == 1 for x in at_) else None
         value, buf = self.expr(s.value), s.buf
         at_ = tuple([self.expr(e) for e in s.index])
         mask = self.expr(s.mask) if s.mask is not None else None
