@@ -133,14 +133,18 @@ def execute(lowered: Lowered, buffers: Sequence[Buffer]) -> list[Buffer]:
     memory = [*buffers, *(Buffer(s.size, s.dtype) for s in p.slots[len(buffers) : p.given])]
     if not p.calls:
         return memory
+    began = time.perf_counter()
+    try:
+        times = lowered.executable.run(memory, clocks=hooks.watching)
+    except IndexError as e:
+        from tinyengine.diagnose import bad_index
+
+        given = {id(b): m for b, m in zip(lowered.buffers, buffers, strict=True)}
+        raise IndexError(bad_index(lowered.graph, given) or str(e)) from None
     if hooks.watching:
-        began = time.perf_counter()
-        times = lowered.executable.run(memory, clocks=True)
         spent = time.perf_counter() - began
         starts, seconds = (times.starts, times.seconds) if times else ((), ())
         hooks.publish(hooks.Launch(lowered, starts, seconds, spent, began))
-    else:
-        lowered.executable.run(memory)
     return memory
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tinyengine import backends, hooks
 from tinyengine import realize as engine
+from tinyengine.jit import jit
 from tinyengine.tensor import Tensor
 
 
@@ -140,3 +141,16 @@ def test_an_interrupt_while_an_update_runs_is_raised_after_it(monkeypatch: pytes
         w.realize()
     monkeypatch.setattr(engine, "execute", real)
     np.testing.assert_allclose(w.numpy(), a + 1, rtol=1e-6)
+
+
+def test_an_index_out_of_range_names_the_index_its_place_and_the_line() -> None:
+    table = Tensor(array(5, 3))
+    index = Tensor(np.array([[1, 2, 0], [4, 9, 3]], np.int32))
+    with pytest.raises(IndexError, match=r"index 9 at position \[1, 1\] .* 0 <= index < 5\n.*table.gather\(0, index\)"):
+        table.gather(0, index).numpy()
+    f = jit(lambda t, i: t.gather(0, i))
+    good = Tensor(np.array([[1, 2, 0], [4, 0, 3]], np.int32))
+    assert f(table, good).shape == (2, 3)
+    with pytest.raises(IndexError, match="index 9 at position"):
+        f(table, index)
+    np.testing.assert_array_equal(f(table, good).numpy()[0], [array(5, 3)[1, 0], array(5, 3)[2, 1], array(5, 3)[0, 2]])
