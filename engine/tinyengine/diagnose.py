@@ -25,7 +25,8 @@ def bad_index(graph: Graph, memory: Mapping[int, Any]) -> str:
         if len(wrong):
             at = tuple(int(i) for i in wrong[0])
             where = f"\n  at {n.origin[0]}: {n.origin[0].frames[0].text}" if n.origin and n.origin[0].frames else ""
-            return f"index {int(values[at])} at position {list(at)} is out of range in {n.op}: expected 0 <= index < {extent}{where}"
+            value, place = int(values[at]), list(at)
+            return f"index {value} at position {place} is out of range in {n.op}: expected 0 <= index < {extent}{where}"
     return ""
 
 
