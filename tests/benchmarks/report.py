@@ -43,7 +43,7 @@ def limit(case: cases.Case, machine: dict[str, Any]) -> float:
     elif size <= machine["l3_bytes"]:
         bandwidth = read["l3"]
     else:
-        bandwidth = max(machine["copy_all"], machine["stream_all"], read["dram"])
+        bandwidth = min(read["l3"], max(machine["copy_all"], machine["stream_all"], read["dram"]))
     return float(max(case.flops / machine["fma_flops_all"], size / bandwidth))
 
 
@@ -61,8 +61,30 @@ def compared(results: dict[str, list[float]], peers: Sequence[str]) -> list[str]
     return [with_spread(ours), *(with_spread(results[p]) for p in peers), *(times(ratio(results[p], ours)) for p in peers)]
 
 
+def peers_of(r: Results) -> list[str]:
+    return [p for p in ("PyTorch", "NumPy") if p in next(iter(r.steady.values()))]
+
+
+def first_figures(r: Results) -> str:
+    """The short table of the README: steps and cold starts."""
+    peers = peers_of(r)
+    titles = {c.name: c.title.replace("training step, ", "") for c in cases.FULL}
+    rows = [[f"training step, {titles[n]}", *compared(r.steady[n], peers)] for n in cases.STEPS]
+    rows += [[f"cold start, {titles[n]}", *compared(r.cold[n], peers)] for n in cases.STEPS]
+    return table(["", "tinyviz", *peers, *(f"{p} ÷ tinyviz" for p in peers)], rows)
+
+
+def put_figures(readme: str, figures: str) -> str:
+    """The README with these figures between its two marks. Raises ValueError when a mark is missing."""
+    start, end = readme.find("<!-- figures"), readme.find("<!-- end of figures -->")
+    if start < 0 or end < start:
+        raise ValueError("README.md has no place for figures: <!-- figures ... --> and <!-- end of figures -->")
+    start = readme.index("-->", start) + len("-->")
+    return f"{readme[:start]}\n{figures}\n{readme[end:]}"
+
+
 def markdown(r: Results, chosen: Sequence[cases.Case]) -> str:
-    peers = [p for p in ("PyTorch", "NumPy") if p in next(iter(r.steady.values()))]
+    peers = peers_of(r)
     columns = ["tinyviz", *peers, *(f"{p} ÷ tinyviz" for p in peers)]
     m = r.machine
     steady = []
@@ -89,8 +111,9 @@ def markdown(r: Results, chosen: Sequence[cases.Case]) -> str:
     parts = [
         "# Benchmarks",
         f"Written by `{COMMAND}` on {datetime.date.today().isoformat()}, from one interleaved run of {r.seconds:.0f} s."
-        " Times are medians over the rounds; ± is half the distance between the quartiles. A ratio is the median of the rounds'"
-        " ratios: above 1 the other is slower. On a shared machine, read the ratios and not the times.",
+        " A round takes the fastest of the calls that fit in a slice of time; times are medians of the rounds, ± is half the"
+        " distance between the quartiles. A ratio is the median of the rounds' ratios: above 1 the other is slower. On a shared"
+        " machine, read the ratios and not the times.",
         "\n".join(f"- {f}" for f in facts),
         "## Steady state",
         "tinyviz: a jitted function, results in fresh memory. PyTorch: eager. NumPy: by hand, gradients written out. *limit*: the"

@@ -29,9 +29,9 @@ class Plan:
     """How much is measured. `budget`: seconds per case, engine and round."""
 
     sizes: str = "full"
-    rounds: int = 7
+    rounds: int = 15
     cold_rounds: int = 4
-    budget: float = 0.08
+    budget: float = 0.04
     small_ops: int = 20_000
 
 

@@ -82,6 +82,15 @@ def test_the_environment_holds_nobody_back(monkeypatch: pytest.MonkeyPatch) -> N
     assert env["TINYENGINE_CACHE"] == "/nowhere"
 
 
+def test_figures_go_between_the_marks_of_the_readme() -> None:
+    text = "a\n<!-- figures: x -->\nold\n<!-- end of figures -->\nb"
+    once = report.put_figures(text, "| new |")
+    assert once == "a\n<!-- figures: x -->\n| new |\n<!-- end of figures -->\nb"
+    assert report.put_figures(once, "| new |") == once
+    with pytest.raises(ValueError, match="no place"):
+        report.put_figures("nothing", "| new |")
+
+
 def test_durations_and_spreads() -> None:
     assert [report.duration(s) for s in (2.5, 0.0123, 4.56e-6, 1.2e-9)] == ["2.5 s", "12.3 ms", "4.56 µs", "0.0012 µs"]
     assert report.with_spread([1.0, 2.0, 3.0, 4.0, 5.0]) == "3 s ±33 %"
