@@ -94,6 +94,8 @@ export class ProgramIndex {
         this.nodesOfRule.add(frames.rule[k]!, now);
         this.firingsOf.add(old, [at, k]);
         if (now === old) continue;
+        // A node that is gone can neither be replaced again nor replace another: so following replacements ends.
+        if (this.by.has(old) || this.by.has(now)) throw new Error(`damaged data: the replacements of stage ${at} go in a circle at step ${k}`);
         this.firingsOf.add(now, [at, k]);
         this.by.set(old, now);
       }

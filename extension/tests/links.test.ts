@@ -24,3 +24,10 @@ test("a selection that is not of this recording lights nothing", () => {
   }
   assert.ok(links.related(null).empty);
 });
+
+test("replacements in a circle are an error, not a hang", () => {
+  const frames = { rule: [0, 0], replaced: [0, 1], by: [1, 0], added: [[], []], removed: [[], []], seconds: [null, null] };
+  const damaged = structuredClone(page.recording);
+  damaged.programs[0]!.stages[2]!.frames = frames;
+  assert.throws(() => new Links(damaged).related({ kind: "node", id: "0.0" }), /circle/);
+});

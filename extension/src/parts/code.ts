@@ -81,7 +81,7 @@ export function codePane(title: string, language: string, lines: readonly CodeLi
         if (lit) count++, (first ??= row);
         if (own) cursor = i;
       });
-      note.textContent = count > 0 ? `${count} of ${rows.length} lit` : `${rows.length} lines`;
+      note.textContent = count > 0 ? `${count} of ${rows.length} lit` : `${rows.length} line${rows.length === 1 ? "" : "s"}`;
       if (first && scroll) scrollTo(body, first, true);
       return count;
     },

@@ -21,6 +21,10 @@ export interface PictureOptions {
   key?: (event: KeyboardEvent) => boolean;
   /** another picture that shows the same places */
   moved?: (picture: Picture) => void;
+  /** begins with all of it in view, however small */
+  whole?: boolean;
+  /** boxes above which it is painted on a canvas */
+  svgMost?: number;
   /** brings what is lit into view when the selection comes from elsewhere; true unless told otherwise */
   follow?: boolean;
 }
@@ -79,7 +83,7 @@ export class Picture {
     this.scene = scene;
     this.places = new Places(scene);
     this.byNode = new Map(scene.items.map(item => [`${item.key.kind} ${item.key.id}`, item]));
-    const canvas = scene.items.length > SVG_MOST;
+    const canvas = scene.items.length > (this.options.svgMost ?? SVG_MOST);
     if (!this.painter || canvas !== this.painter instanceof CanvasPainter) {
       this.painter?.element.remove();
       const category = (name: string) => this.context.category(name);
@@ -114,6 +118,7 @@ export class Picture {
   /** Shows the whole, or its beginning where the whole would be too small to read. */
   open(): void {
     this.fitted = true;
+    if (this.options.whole) return this.viewport.fit();
     const top = this.scene.items.filter(item => item.y < this.viewport.size.height);
     this.viewport.open(top.length > 0 ? top.reduce((sum, item) => sum + item.x, 0) / top.length : this.scene.width / 2);
   }

@@ -9,6 +9,9 @@ import { flatScene, type Drawn } from "./graphscene";
 import { Picture } from "./picture";
 import type { Item } from "./scene";
 
+/** boxes above which a step would take longer than the eye waits, if each were an element */
+const SVG_MOST = 250;
+
 export interface Steps {
   at: number;
   stage: number;
@@ -86,7 +89,7 @@ export function stepper(el: HTMLElement, { at, stage, rules, counts }: Steps, co
     busy = false;
   };
   const picture = (place: HTMLElement, label: string, other: () => Picture): Picture =>
-    new Picture(place, context, { label, key, follow: false, moved: from => made && together2(from, other) });
+    new Picture(place, context, { label, key, follow: false, svgMost: SVG_MOST, moved: from => made && together2(from, other) });
   let made = false;
   const first: Picture = picture(left, "the graph before this step; arrows step", () => second);
   const second: Picture = picture(right, "the graph after this step; arrows step", () => first);

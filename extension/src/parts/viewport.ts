@@ -113,9 +113,9 @@ export class Viewport {
 
   /** Where all of it would be too small to read: the top, at a size that can be read, around `middle`; else all of it. */
   open(middle: number): void {
-    if (this.fitting() >= 0.62) return this.fit();
+    if (this.fitting() >= 0.8) return this.fit();
     const { width } = this.content();
-    const scale = Math.max(Math.min((this.size.width - 16) / width, 0.9), 0.62);
+    const scale = Math.max(Math.min((this.size.width - 16) / width, 0.95), 0.8);
     const room = this.size.width - width * scale;
     const x = room >= 0 ? room / 2 : Math.min(Math.max(this.size.width / 2 - middle * scale, room - 8), 8);
     this.set({ scale, x, y: 8 });

@@ -20,10 +20,10 @@ export const PARTS = `
 .tinyviz .tv-table th, .tinyviz .tv-table td { text-align: left; padding: 3px 10px; border: 0; border-bottom: 1px solid var(--tv-line); vertical-align: top; max-width: 420px; white-space: normal; overflow-wrap: anywhere; }
 .tinyviz .tv-table th { position: sticky; top: 0; z-index: 1; background: var(--tv-raised); font-weight: 600; white-space: nowrap; }
 .tinyviz .tv-table .tv-right { text-align: right; white-space: nowrap; }
-.tinyviz .tv-table tbody tr { background: none; }
+.tinyviz .tv-table tbody tr, .tinyviz .tv-table tbody tr:nth-child(odd) { background: none; }
 .tv-table tbody tr[tabindex] { cursor: pointer; }
-.tinyviz .tv-table tbody tr:hover { background: var(--tv-shade); }
-.tinyviz .tv-table tbody tr.tv-lit { background: var(--tv-lit); }
+.tinyviz .tv-table tbody tr:nth-child(n):hover { background: var(--tv-shade); }
+.tinyviz .tv-table tbody tr.tv-lit:nth-child(n) { background: var(--tv-lit); }
 .tinyviz .tv-table tbody tr.tv-sel { box-shadow: inset 3px 0 0 var(--tv-accent); font-weight: 600; }
 .tv-meter { display: grid; grid-template-columns: 1fr auto; align-items: center; gap: 8px; min-width: 90px; font-variant-numeric: tabular-nums; }
 .tv-meterbar { height: 8px; border-radius: 2px; background: linear-gradient(to right, var(--c, var(--tv-faint)) var(--part), var(--tv-raised) 0); }

@@ -13,10 +13,10 @@ export const VIEWS = `
 .tv-kernelrow.tv-current { border-left-color: var(--tv-accent); background: var(--tv-raised); }
 .tv-kernelrow.tv-current.tv-lit { background: var(--tv-lit); }
 .tv-kernelbody { display: flex; flex-direction: column; gap: 8px; min-width: 0; }
-.tinyviz dl.tv-figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 6px 14px; margin: 0; }
-.tinyviz .tv-figure dt { color: var(--tv-faint); font-size: 11.5px; font-weight: 400; margin: 0; }
-.tinyviz .tv-figure dd { margin: 0; font-weight: 600; font-size: 15px; font-variant-numeric: tabular-nums; line-height: 1.25; }
-.tinyviz .tv-figure dd .tv-faint { display: block; font-weight: 400; font-size: 11px; }
+.tv-figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 6px 14px; margin: 0; }
+.tv-figurename { color: var(--tv-faint); font-size: 11.5px; font-weight: 400; margin: 0; }
+.tv-figurevalue { margin: 0; font-weight: 600; font-size: 15px; font-variant-numeric: tabular-nums; line-height: 1.25; }
+.tv-figurevalue .tv-faint { display: block; font-weight: 400; font-size: 11px; }
 .tv-schedulebox { display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 8px; font-size: 12px; }
 .tinyviz ol.tv-schedule { display: flex; flex-wrap: wrap; gap: 4px; list-style: none; margin: 0; padding: 0; counter-reset: step; }
 .tv-schedule li { counter-increment: step; border: 1px solid var(--tv-line); border-radius: 4px; padding: 0 6px; background: var(--tv-shade); }
@@ -24,6 +24,8 @@ export const VIEWS = `
 .tinyviz code { font: 12px var(--tv-code); background: none; padding: 0; color: inherit; }
 .tv-panes { display: grid; grid-template-columns: var(--panes); gap: 8px; }
 .tv-panes .tv-pane { height: clamp(260px, 52vh, 560px); }
+.tv-kernelbody > .tv-pane { flex: none; max-height: 132px; }
+.tv-kernelbody > .tv-pane .tv-code { min-height: 0; }
 .tv-splitwide { grid-template-columns: minmax(280px, 380px) minmax(0, 1fr); }
 .tv-edges { border: 1px solid var(--tv-line); border-radius: 5px; height: clamp(420px, 78vh, 860px); overflow: auto; position: relative; }
 .tv-group { position: sticky; top: 0; background: var(--tv-raised); font: 600 12px var(--tv-code); padding: 3px 8px; border-bottom: 1px solid var(--tv-line); z-index: 1; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
@@ -69,6 +71,7 @@ export const VIEWS = `
 .tv-step { display: grid; gap: 4px; min-height: 92px; }
 .tv-rulename { font-family: var(--tv-code); }
 .tv-diff { font: 12.5px/1.6 var(--tv-code); padding: 4px 8px; background: var(--tv-shade); border-radius: 4px; overflow-wrap: anywhere; }
+.tv-diff del, .tv-diff ins { border-radius: 2px; padding: 0 1px; margin: 0 1px; }
 .tv-diff del { text-decoration: line-through; background: color-mix(in srgb, var(--tv-c-removed) 22%, transparent); }
 .tv-diff ins { text-decoration: underline; background: color-mix(in srgb, var(--tv-c-new) 34%, transparent); }
 .tv-history { font-size: 12px; }
@@ -90,6 +93,7 @@ export const VIEWS = `
 .tv-track.tv-some .tv-launch:not(.tv-lit) { opacity: .4; }
 .tv-launch.tv-hover rect, .tv-launch.tv-lit rect { stroke: var(--tv-ink); stroke-width: 2; }
 .tv-ledger .tv-title { margin-bottom: 4px; }
+.tinyviz .tv-ledger td:first-child { min-width: 150px; }
 .tv-range { font-size: 11px; color: var(--tv-faint); }
 .tv-ranges { position: relative; height: 22px; min-width: 130px; }
 .tv-rangebar, .tv-rangedot { position: absolute; }
@@ -105,7 +109,8 @@ export const VIEWS = `
 .tinyviz .tv-ledger tr[data-agrees="false"] td:first-child { box-shadow: inset 3px 0 0 var(--tv-error); }
 .tv-differs { color: var(--tv-error); white-space: nowrap; }
 .tv-ledger .tv-scroll, .tv-tall { max-height: 560px; }
-.tinyviz .tv-table td.tv-code2 { font: 12px var(--tv-code); white-space: pre-wrap; min-width: 90px; }
+.tinyviz .tv-table td.tv-code2 { font: 12px var(--tv-code); white-space: pre-wrap; min-width: 190px; }
+.tinyviz .tv-table td.tv-code2:first-child { min-width: 0; white-space: nowrap; }
 .tv-stack { display: flex; height: 14px; min-width: 120px; }
 .tv-stack > span { background: var(--c); color: var(--tv-back); font: 700 10px/14px var(--tv-font); text-align: center; overflow: hidden; min-width: 1px; }
 .tv-columns { display: grid; grid-template-columns: minmax(0, 1.15fr) minmax(0, 1.1fr) minmax(0, 1fr) minmax(0, 1.1fr); gap: 8px; }
@@ -127,6 +132,6 @@ export const VIEWS = `
 .tv-lineRow.tv-lit { background: var(--tv-lit); }
 .tv-lineRow.tv-sel, .tv-kernelrow.tv-sel { border-left-color: var(--tv-accent); }
 @container (max-width: 1100px) { .tv-columns { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-columnbody { height: 320px; } }
-@container (max-width: 1250px) { .tv-panes { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-panes .tv-pane { height: 300px; } .tv-panes .tv-pane:only-child, .tv-panes .tv-pane:first-child:nth-last-child(odd) { grid-column: 1 / -1; height: 200px; } }
-@container (max-width: 860px) { .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then { display: none; } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tv-counts { margin-left: 0; } }
+@container (max-width: 1000px) { .tv-panes { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-panes .tv-pane { height: 300px; } .tv-panes .tv-pane:first-child:nth-last-child(odd) { grid-column: 1 / -1; } }
+@container (max-width: 860px) { .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tv-counts { margin-left: 0; } }
 `;

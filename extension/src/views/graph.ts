@@ -19,6 +19,8 @@ type By = "flat" | "module" | "kernel";
 
 /** nodes above which groups begin closed */
 const OPEN_MOST = 400;
+/** frames of modules above which they would hide more than they say */
+const FRAMES_MOST = 40;
 
 export const graph: Part<GraphData> = (el, data, context) => {
   const { recording, links } = context;
@@ -53,7 +55,7 @@ export const graph: Part<GraphData> = (el, data, context) => {
   };
   const scene = (): Scene => {
     const shown = gradients ? drawn : { ...drawn, nodes: drawn.nodes.filter(node => program.nodes.phase[node] !== "backward") };
-    if (by === "flat") return flatScene(shown, look(), modules ? data.boxes.map(moduleFrame) : []);
+    if (by === "flat") return flatScene(shown, look(), data.boxes.length <= FRAMES_MOST ? data.boxes.map(moduleFrame) : []);
     const { groups: all, home } = groups();
     return groupedScene(shown, all, home, open, look(), by === "kernel" && el.clientWidth > 800);
   };

@@ -13,7 +13,7 @@ import { together, type Cleanup, type Context, type Part } from "./view";
 const PANES = ["your lines", "loops", "scheduled", "source", "assembly"] as const;
 type Pane = (typeof PANES)[number];
 /** relative widths, side by side */
-const WIDE: Record<Pane, number> = { "your lines": 1, loops: 0.95, scheduled: 1.15, source: 1.25, assembly: 1 };
+const WIDE: Record<Exclude<Pane, "your lines">, number> = { loops: 0.95, scheduled: 1.15, source: 1.25, assembly: 1 };
 
 export const kernel: Part<KernelData> = (el, data, context) => {
   const { program } = context.links.program(data.program);
@@ -24,7 +24,7 @@ export const kernel: Part<KernelData> = (el, data, context) => {
     body.append(h("p.tv-missing", {}, `${MISSING} no kernel was recorded: ${program.missing.join("; ") || "nothing was compiled"}`));
     return () => undefined;
   }
-  const shown = new Set<Pane>(el.clientWidth > 1250 ? PANES : ["your lines", "scheduled", "source", "assembly"]);
+  const shown = new Set<Pane>(el.clientWidth > 1350 ? PANES : ["your lines", "scheduled", "source", "assembly"]);
   const longest = Math.max(...data.rows.map(row => row.seconds ?? row.seconds_predicted ?? 0)) || 1;
   const rows = data.rows.map(row => kernelRow(context, program, row, longest));
   list.append(...rows);
@@ -99,11 +99,13 @@ function one(el: HTMLElement, data: KernelData, at: number, shown: Set<Pane>, co
   }));
   const place = () => {
     const visible = PANES.filter(name => shown.has(name));
-    grid.replaceChildren(...visible.map(name => panes[name].element));
-    grid.style.setProperty("--panes", visible.map(name => `minmax(0, ${WIDE[name]}fr)`).join(" "));
+    const side = visible.filter(name => name !== "your lines") as Exclude<Pane, "your lines">[];
+    panes["your lines"].element.hidden = !shown.has("your lines");
+    grid.replaceChildren(...side.map(name => panes[name].element));
+    grid.style.setProperty("--panes", side.map(name => `minmax(0, ${WIDE[name]}fr)`).join(" "));
   };
   place();
-  el.replaceChildren(h("div.tv-title", {}, kernelName(program, row.kernel)), figures(kernel, row), schedule(context, data, at, kernel), choice, grid);
+  el.replaceChildren(h("div.tv-title", {}, kernelName(program, row.kernel)), figures(kernel, row), schedule(context, data, at, kernel), choice, panes["your lines"].element, grid);
   const all = Object.values(panes);
   return together(
     context.onSelect(lit => all.forEach(pane => pane.light(lit, !pane.element.contains(document.activeElement)))),
@@ -125,7 +127,13 @@ function makePanes(context: Context, at: number, number: number, kernel: Kernel)
     const also = (lit: { has(kind: "node", id: string): boolean }) => nodes.some(node => lit.has("node", `${at}.${node}`));
     return { text: line, key: nodes.length > 0 && twin >= 0 ? key("loop", twin) : null, also };
   });
-  const order = kernel.shares.line.map((line, i) => ({ line, phase: kernel.shares.phase[i]!, share: kernel.shares.share[i]! })).sort((a, b) => b.share - a.share);
+  const sums = new Map<string, { line: number; phase: string; share: number }>();
+  kernel.shares.line.forEach((line, i) => {
+    const phase = kernel.shares.phase[i]!;
+    const sum = sums.get(`${line} ${phase}`) ?? { line, phase, share: 0 };
+    sums.set(`${line} ${phase}`, { ...sum, share: sum.share + kernel.shares.share[i]! });
+  });
+  const order = [...sums.values()].sort((a, b) => b.share - a.share);
   const lines = order.length > 0
     ? order.map(({ line, phase, share }): CodeLine => ({
       text: line < 0 ? "not attributed" : (recording.lines.text[line] ?? ""), label: `${percent(share).padStart(5)} ${context.category(phase).mark} ${lineName(recording, line)}`, share,
@@ -150,10 +158,10 @@ function instruction(line: string): string {
 
 function figures(kernel: Kernel, row: KernelRow): HTMLElement {
   const range = (low: number | null, high: number | null) => (low === null || high === null || low === high ? "" : `${seconds(low)} to ${seconds(high)}`);
-  const one = (name: string, value: string, note = "") => h("div.tv-figure", {}, h("dt", {}, name), h("dd", {}, value, note ? h("span.tv-faint", {}, ` ${note}`) : null));
+  const one = (name: string, value: string, note = "") => h("div.tv-figure", { role: "listitem" }, h("div.tv-figurename", {}, name), h("div.tv-figurevalue", {}, value, note ? h("span.tv-faint", {}, ` ${note}`) : null));
   const moved = row.bytes_read === null || row.bytes_written === null ? null : row.bytes_read + row.bytes_written;
   const intensity = moved && row.flops !== null ? `${(row.flops / moved).toPrecision(2)} FLOPs per byte` : "";
-  return h("dl.tv-figures", {},
+  return h("div.tv-figures", { role: "list" },
     one("measured", seconds(row.seconds), row.seconds === null ? "it did not run" : range(row.seconds_low, row.seconds_high)),
     one("predicted", seconds(row.seconds_predicted), row.seconds_predicted === null ? "no prediction" : `${range(kernel.seconds_predicted_low, kernel.seconds_predicted_high)} ${row.bound ? `· ${row.bound} bound` : ""}`),
     one("FLOPs", count(row.flops), kernel.flops_expanded === null ? intensity : `${count(kernel.flops_expanded)} after expansion · ${intensity}`),

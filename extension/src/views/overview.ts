@@ -20,7 +20,7 @@ export const overview: Part<OverviewData> = (el, data, context) => {
   el.append(head(data), figures(data), columns);
   undo.push(code(column(columns, "code", "what you wrote, and what it costs"), data, context));
   const place = column(columns, "graph", "what it builds: modules; open the view “graph” for every node");
-  const picture = new Picture(place, context, { label: "modules", follow: false });
+  const picture = new Picture(place, context, { label: "modules", follow: false, whole: true });
   picture.show(boxScene(context, data));
   undo.push(() => picture.destroy());
   undo.push(kernels(column(columns, "kernels", "what the engine made of it"), data, context));
@@ -43,10 +43,10 @@ function column(el: HTMLElement, name: string, about: string): HTMLElement {
 }
 
 function figures({ figures }: OverviewData): HTMLElement {
-  return h("dl.tv-figures.tv-strip2", {}, ...figures.map(({ name, unit, predicted, measured, note }) => {
+  return h("div.tv-figures.tv-strip2", { role: "list" }, ...figures.map(({ name, unit, predicted, measured, note }) => {
     const both = predicted !== null && measured !== null && predicted !== measured;
     const small = both ? `predicted ${amount(predicted, unit)}` : measured === null && predicted !== null ? "predicted" : note;
-    return h("div.tv-figure", { title: note }, h("dt", {}, name), h("dd", {}, amount(measured ?? predicted, unit), h("span.tv-faint", {}, small)));
+    return h("div.tv-figure", { title: note, role: "listitem" }, h("div.tv-figurename", {}, name), h("div.tv-figurevalue", {}, amount(measured ?? predicted, unit), h("span.tv-faint", {}, small)));
   }));
 }
 

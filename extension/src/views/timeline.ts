@@ -71,7 +71,7 @@ function ledger(data: TimelineData, context: Context): { element: HTMLElement; u
   const rows = data.ledger.map(row => {
     const line = h("tr", { tabindex: row.kernel >= 0 ? 0 : null, "data-agrees": row.agrees === null ? "missing" : String(row.agrees) },
       h("td", {}, row.name), h("td.tv-right", {}, amount(row.predicted, row.unit), range(row.predicted_low, row.predicted_high, row.unit)),
-      h("td.tv-right", {}, amount(row.measured, row.unit), range(row.measured_low, row.measured_high, row.unit)), h("td", {}, ranges(row)), h("td", {}, verdict(row)));
+      h("td.tv-right", {}, amount(row.measured, row.unit), range(row.measured_low, row.measured_high, row.unit)), h("td.tv-rangecell", {}, ranges(row)), h("td", {}, verdict(row)));
     if (row.kernel >= 0) {
       const choose = () => context.selection.set({ kind: "kernel", id: `${data.program}.${row.kernel}` });
       line.addEventListener("click", choose);
@@ -80,7 +80,7 @@ function ledger(data: TimelineData, context: Context): { element: HTMLElement; u
     body.append(line);
     return line;
   });
-  const headings = ["", "predicted", "measured", "", ""].map((name, i) => h(i === 1 || i === 2 ? "th.tv-right" : "th", { scope: "col" }, name));
+  const headings = ["", "predicted", "measured", "", ""].map((name, i) => h(i === 1 || i === 2 ? "th.tv-right" : i === 3 ? "th.tv-rangecell" : "th", { scope: "col" }, name));
   headings[3]!.append(h("span.tv-key2", {}, h("span.tv-rangekey.tv-p"), "predicted ", h("span.tv-rangekey.tv-m"), "measured"));
   const element = h("div.tv-ledger", {}, h("div.tv-title", {}, "Ledger: what was predicted before the run, what was measured after"),
     h("div.tv-scroll", {}, h("table.tv-table", {}, h("thead", {}, h("tr", {}, ...headings)), body)));
