@@ -81,7 +81,7 @@ class Counter(Interpreter):
 
 def count(c: Lowered, inputs: Mapping[str, Array], scheduled: bool = True) -> list[Counted]:
     """Interpret the plan on copies of the memory that it was lowered with, and count. `inputs`: values for the arguments of a
-    jitted function, which are called arg0, arg1... Not `scheduled`: the same kernels as `loops` made them."""
+    jitted function, by name. Not `scheduled`: the same kernels as `loops` made them."""
     p = c.plan
     before = {} if scheduled else {n.kernel.name: n.kernel for n in c.nests}
     given = [np.array(inputs.get(b.name, b.array)) for b in c.buffers]
