@@ -201,7 +201,9 @@ def _fission(
         for s in needed:
             reads = {x.arg for x in subexprs(s.value) if x.op == "load"}
             between = written(x for x in original[position[id(s)] :] if position[id(x)] < position[id(segment[0])])
-            if reads & (between | (written(segment) - {a.buf for a in allocs})):
+            # values stand first in their segment: only what it writes before this one in the original counts
+            before = written(x for x in segment if position[id(x)] < position[id(s)]) - {a.buf for a in allocs}
+            if reads & (between | before):
                 again = ", ".join(b.name for b in reads)
                 raise ScheduleError(f"{text} is not legal: {s.name} would read {again} again after it was written")
         pieces.append(tuple(sorted((*needed, *segment), key=lambda s: position[id(s)])))

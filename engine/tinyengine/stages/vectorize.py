@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from math import gcd
 
 from tinyengine import index
-from tinyengine.dependence import carried_beyond_reduction, conflicts
+from tinyengine.dependence import accesses, carried_beyond_reduction, conflicts
 from tinyengine.dtypes import DType, bool_
 from tinyengine.index import bounds, terms
 from tinyengine.loopnest import (
@@ -73,7 +73,7 @@ def vectorize(kernel: Kernel, loop: str, lanes: int) -> Kernel:
             raise ScheduleError(f"vectorize({loop}, {lanes}): {loop} already contains vectors")
         if s.step != 1:
             raise ScheduleError(f"vectorize({loop}, {lanes}): {loop} has step {s.step}; vectorize the loop inside it")
-        mine = _privatise(kernel, s, path, f"vectorize({loop}, {lanes})", private, (), (lanes,))
+        mine = _privatise(kernel, s, f"vectorize({loop}, {lanes})", private, (), (lanes,))
         main = s.start + s.trips // lanes * lanes
         out: list[Loop] = []
         if main > s.start:
@@ -107,7 +107,7 @@ def accumulate(kernel: Kernel, loop: str, count: int) -> Kernel:
     part = loop + "a"
 
     def change(s: Loop, path: Path) -> list[Stmt]:
-        mine = _privatise(kernel, s, path, text, private, (count,), ())
+        mine = _privatise(kernel, s, text, private, (count,), ())
         if s.trips == 1:
             return [s]
         if not mine:
@@ -123,17 +123,18 @@ def accumulate(kernel: Kernel, loop: str, count: int) -> Kernel:
 
 @dataclass
 class _Private:
-    """Accumulator `buf`, its private copies `own`: (count,) + shape + (lanes,); `joins`: statements that combine them again."""
+    """Accumulator `buf` and its private copies `own`: (count,) + shape + (lanes,); `op` joins them, `part` counts them."""
 
     buf: Buf
     own: Buf
     init: float | int | bool
-    joins: dict[tuple[Expr, ...], Stmt] = field(default_factory=dict)
-    masks: dict[tuple[Expr, ...], Expr | None] = field(default_factory=dict)
+    op: str
+    part: Expr | None
+    lanes: int
 
 
 def _privatise(
-    kernel: Kernel, s: Loop, path: Path, text: str, known: dict[Buf, _Private], count: tuple[int, ...], lanes: tuple[int, ...]
+    kernel: Kernel, s: Loop, text: str, known: dict[Buf, _Private], count: tuple[int, ...], lanes: tuple[int, ...]
 ) -> dict[Buf, _Private]:
     """Private accumulators for all that different iterations of `s` accumulate into; none when they are independent."""
     why = carried_beyond_reduction(s)
@@ -149,65 +150,45 @@ def _privatise(
             neutral = identity(a.op, a.buf.dtype)
             start = init if init is not None and init == neutral else neutral  # keeps the sign of a zero
             own = Buf(fresh_buffer(kernel, f"{a.buf.name}_{len(known)}"), a.buf.dtype, count + a.buf.shape + lanes, a.buf.space)
-            known[a.buf] = _Private(a.buf, own, start)
-        p = mine[a.buf] = known[a.buf]
-        assert isinstance(a.stmt, Accumulate)
-        between = (*_inside_block_of(a.buf, path), *_path_to(s.body, a.stmt))
-        mask = _lasting(a.stmt, {x.name for x in between} | {s.name})
-        if a.stmt.index in p.masks:  # one place, two conditions: joined once, under either
-            other = p.masks[a.stmt.index]
-            mask = None if mask is None or other is None else mask if mask is other else apply("or", (mask, other))
-        p.masks[a.stmt.index] = mask
-        p.joins[a.stmt.index] = _join(p, a.stmt, mask, between, s.name, count, lanes)
+            part = var(s.name, 0, count[0] - 1) if count else None
+            known[a.buf] = _Private(a.buf, own, start, a.op, part, lanes[0] if lanes else 0)
+        mine[a.buf] = known[a.buf]
     return mine
 
 
-def _lasting(s: Accumulate, inner: set[str]) -> Expr | None:
-    """Of the mask what keeps the place in bounds; what chose terms of the sum has done its work."""
-    gone = inner - {x.arg[0] for e in s.index for x in subexprs(e) if x.op == "var"}
-    mask: Expr | None = None
-    for c in index.conjuncts(s.mask):
-        if not any(x.op in ("name", "load") or (x.op == "var" and x.arg[0] in gone) for x in subexprs(c)):
-            mask = index.both(mask, c)
-    return mask
-
-
-def _join(
-    p: _Private, s: Accumulate, mask: Expr | None, inner: Path, v: str, count: tuple[int, ...], lanes: tuple[int, ...]
-) -> Stmt:
-    """The statement that adds the private copies to the accumulator, inside the loops that its index needs."""
-    at_ = s.index
-    used = {x.arg[0] for e in at_ for x in subexprs(e) if x.op == "var"}
-    if lanes:
-        mine = lanes_reduce(s.op, load(p.own, (*at_, ramp(index_const(0), lanes[0])), mask))
-        out: Stmt = Accumulate(p.buf, at_, s.op, mine, mask, s.nodes)
+def _join(p: _Private, users: Body, nodes: tuple[int, ...]) -> Stmt:
+    """The statement that adds the private copies to the accumulator: each element once, by vectors where they use vectors."""
+    kind = "unroll" if p.buf.space == "register" else "serial"
+    group = _grouping(p, users)
+    loops_: list[Loop] = []
+    at_: list[Expr] = []
+    for axis, n in enumerate(p.buf.shape):
+        step = group if axis == len(p.buf.shape) - 1 else 1
+        v = var(f"{p.own.name}_{axis}", 0, n - step)
+        loops_.append(Loop(v, 0, n, step, (), kind, False, nodes))
+        at_.append(ramp(v, step) if step > 1 else v)
+    if p.part is None:
+        value = lanes_reduce(p.op, load(p.own, (*at_, ramp(index_const(0), p.lanes))))
     else:
-        part = var(v, 0, count[0] - 1)
-        out = Accumulate(p.buf, at_, s.op, load(p.own, (part, *at_), mask), mask, s.nodes)
-        out = Loop(part, 0, count[0], 1, (out,), "unroll", False, s.nodes)
-    for loop in reversed(inner):
-        if loop.name in used:
-            out = replace(loop, body=(out,), reduce=False)
+        value = load(p.own, (p.part, *at_))
+        loops_.append(Loop(p.part, 0, p.own.shape[0], 1, (), "unroll", False, nodes))
+    out: Stmt = Accumulate(p.buf, tuple(at_), p.op, value, None, nodes)
+    for loop in reversed(loops_):
+        out = replace(loop, body=(out,))
     return out
+
+
+def _grouping(p: _Private, users: Body) -> int:
+    """Lanes by which the last axis of the accumulator is used, where its extent is a multiple of them; else 1."""
+    if p.lanes or not p.buf.shape:
+        return 1
+    widths = {a.at[-1].lanes for a in accesses(users) if a.buf == p.own}
+    width = widths.pop() if len(widths) == 1 else 1
+    return width if p.buf.shape[-1] % width == 0 else 1
 
 
 def index_const(value: int) -> Expr:
     return const(value, INDEX)
-
-
-def _inside_block_of(buf: Buf, path: Path) -> Path:
-    """The loops of `path` that stand inside the block that allocates `buf`."""
-    for d in range(len(path) - 1, -1, -1):
-        if any(isinstance(s, Alloc) and s.buf == buf for s in path[d].body):
-            return path[d + 1 :]
-    return path
-
-
-def _path_to(body: Body, target: Stmt) -> Path:
-    for s in body:
-        if isinstance(s, Loop) and any(x is target for x in walk(s.body)):
-            return (s, *_path_to(s.body, target))
-    return ()
 
 
 def _redirect(body: Body, mine: dict[Buf, _Private], first: tuple[Expr, ...]) -> Body:
@@ -235,7 +216,7 @@ def _join_private(body: Body, private: dict[Buf, _Private]) -> Body:
             for y in walk((x,)):
                 if any(p.buf in read_buffers(e) for e in stmt_exprs(y)):
                     raise ScheduleError(f"{p.buf.name} is read between two loops that accumulate into it")
-        out[last + 1 : last + 1] = p.joins.values()
+        out.insert(last + 1, _join(p, tuple(out[first : last + 1]), s.nodes))
         out.insert(first, Alloc(p.own, p.init, s.nodes))
     return tuple(out)
 
@@ -258,7 +239,7 @@ def _widen(
     v = var(s.name, start, start + (trips - 1) * lanes)
     base = v if trips > 1 else index_const(start)
     mask = apply("lt", (ramp(base, lanes), splat(index_const(stop), lanes))) if tail else None
-    w = _Widener(s.var, base, lanes, mask, mine, grown, f"_{lanes}" if lanes < full else "")
+    w = _Widener(s.var, base, lanes, mask, mine, grown, f"_{lanes}" if lanes < full else "", min(lanes, stop - start))
     w.grid = {p.name: (p.start, p.step) for p in path} | {s.name: (start, lanes)}
     body = w.body(s.body)
     return replace(s, var=v, start=start, stop=stop, step=lanes, body=body)
@@ -273,6 +254,7 @@ class _Widener:
     mine: dict[Buf, _Private]
     grown: dict[Buf, Buf]
     suffix: str  # of accumulators: one name has one width
+    valid: int  # lanes that stand for iterations
     names: set[str] = field(default_factory=set)
     expanded: dict[Buf, Buf] = field(default_factory=dict)
     grid: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -313,13 +295,13 @@ class _Widener:
             buf, at_ = self.expanded[buf], (*at_, lane)
         elif all(e.lanes == 1 for e in at_):
             raise ScheduleError(f"{self.v.arg[0]} does not address {buf.name}, which is written in it")
-        if self.mask is not None and (private or (s.buf not in self.expanded and not self.grows(s.buf, at_))):
+        if self.mask is not None and (private or (s.buf not in self.expanded and not self.spares(s.buf, at_))):
             mask = self.mask if mask is None else build(apply("and", (self.mask, mask)), (self.mask, lanes_of(mask, n)))
         mask = None if mask is None else lanes_of(mask, n)
         return replace(s, buf=buf, index=at_, value=lanes_of(value, n), mask=mask)
 
     def grows(self, buf: Buf, at_: tuple[Expr, ...]) -> bool:
-        """Registers need no mask: the array grows to whole vectors instead."""
+        """Registers are read without a mask: the array grows to whole vectors instead."""
         if buf.space != "register":
             return False
         shape = tuple(max(d, bounds(e)[1] + 1) for d, e in zip(buf.shape, at_, strict=True))
@@ -328,6 +310,13 @@ class _Widener:
         if shape != buf.shape:
             self.grown[buf] = Buf(buf.name, buf.dtype, shape, buf.space)
         return True
+
+    def spares(self, buf: Buf, at_: tuple[Expr, ...]) -> bool:
+        """Whether a write to registers needs no mask either: the lanes too many lie behind the last element."""
+        return self.grows(buf, at_) and all(
+            e.lanes == 1 or (e.op == "ramp" and e.arg == 1 and e.args[0].op == "const" and e.args[0].arg + self.valid >= d)
+            for d, e in zip(buf.shape, at_, strict=True)
+        )
 
     def expr(self, e: Expr) -> Expr:
         found = self.memo.get(e)
