@@ -76,6 +76,7 @@ def _try_function(
         w.debug = FIRST_LOCATION + 1
     if part.loop is not None:
         loop = part.loop
+        w.block([s for s in part.body if s is not loop])
         w.debug = location(loop)
         line = w.at(0)
         first = line(f"mul i64 %begin, {loop.step}")

@@ -145,6 +145,7 @@ def _try_function(code: Code, part: Part, name: str, w: Writer, guarded: bool) -
     start = len(w.lines)
     loop = part.loop
     if loop is not None:
+        w.block(tuple(s for s in body if s is not loop))
         w.number = w.numbers.get(id(loop), 0)
         step = "(long)get_global_id(0)" + (f" * {loop.step}" if loop.step != 1 else "")
         stride = "(long)get_global_size(0)" + (f" * {loop.step}" if loop.step != 1 else "")

@@ -35,8 +35,8 @@ QUESTION = "What does the machine get?"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one native call of a kernel does: `trips` iterations of a parallel loop, in any order and on any thread, or (`loop`
-    None) a run of statements on one thread."""
+    """What one native call of a kernel does: `trips` iterations of a parallel loop, in any order and on any thread, each call
+    after the values that stand before the loop; or (`loop` None) a run of statements on one thread."""
 
     body: tuple[Stmt, ...]
     loop: Loop | None
@@ -74,25 +74,28 @@ def prepare(kernel: Kernel, aliases: Mapping[str, str] | None = None) -> Code:
 
 
 def split(kernel: Kernel) -> tuple[Part, ...]:
-    """The parallel loop by itself, and what stands before and after it on one thread. A kernel that keeps values or memory of
-    its own at the outermost level is one part: they cannot be shared between native calls."""
+    """The parallel loop by itself, and what stands before and after it on one thread. Values of the outermost level are computed
+    again in each part. A kernel that keeps memory of its own there, or values of what it overwrites, is one part: neither can be
+    shared between native calls."""
     top = kernel.body
     if not any(isinstance(s, Loop) and s.kind == "parallel" for s in top):
         return (Part(top, None),)
-    if any(isinstance(s, (Alloc, Let)) for s in top):
+    lets = tuple(s for s in top if isinstance(s, Let))
+    read = {x.arg.name for s in lets for x in order(s.value, set()) if x.op == "load"}
+    if any(isinstance(s, Alloc) for s in top) or read & set(kernel.outputs):
         return (Part(top, None),)
     parts: list[Part] = []
     serial: list[Stmt] = []
     for s in top:
         if isinstance(s, Loop) and s.kind == "parallel" and s.trips:
             if serial:
-                parts.append(Part(tuple(serial), None))
+                parts.append(Part((*lets, *serial), None))
                 serial = []
-            parts.append(Part((s,), s))
-        else:
+            parts.append(Part((*lets, s), s))
+        elif not isinstance(s, Let):
             serial.append(s)
     if serial or not parts:
-        parts.append(Part(tuple(serial), None))
+        parts.append(Part((*lets, *serial), None))
     return tuple(parts)
 
 

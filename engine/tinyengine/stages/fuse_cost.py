@@ -167,7 +167,8 @@ class Costs:
         points = 1
         for a in axes:
             points *= g.space[a]
-        efficiency = (EFFICIENCY_TILED if row == 1 and points >= n.size else EFFICIENCY_ROW) if contraction else EFFICIENCY_PLAIN
+        everywhere = len(axes) == len(g.space)  # inner loops around a product leave no register tile
+        efficiency = (EFFICIENCY_TILED if row == 1 and everywhere else EFFICIENCY_ROW) if contraction else EFFICIENCY_PLAIN
         local = row_bytes * points * (1 + len(fuser.uses[n])) / (self.bandwidth * LOCAL_SPEEDUP) if row > 1 else 0.0
         seconds = (
             self.compute(n, points * row, efficiency) / self._parallel(n, [g], points)

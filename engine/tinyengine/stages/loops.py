@@ -21,7 +21,7 @@ from tinyengine.node import Node
 from tinyengine.ops import ELEMENTWISE, REDUCE
 from tinyengine.spec import Sentence, SpecError
 from tinyengine.stages.fuse import Fusion, Group
-from tinyengine.stages.loops_merge import merge
+from tinyengine.stages.loops_merge import merge, sink
 from tinyengine.stages.nest_spec import SPEC as NEST_SPEC
 from tinyengine.stages.values import base, is_contraction
 
@@ -411,7 +411,7 @@ def build(fusion: Fusion, group: Group, name: str) -> Nest:
             old, new = b.bufs.pop(n), b.buffer(n.src[0])
             body = _rename_output(body, old, new)
             in_place[n] = new.name
-    body, bufs = _flat_views(merge(body), b.bufs)
+    body, bufs = _flat_views(sink(merge(body)), b.bufs)
     stored = {bufs[n.src[0]].name if n in in_place else bufs[n].name for n in outputs}
     ordered = sorted(bufs, key=lambda n: (bufs[n].name in stored, b.number[n]))
     kernel = Kernel(name, tuple(bufs[n] for n in ordered), body, tuple(bufs[n].name for n in ordered if bufs[n].name in stored))

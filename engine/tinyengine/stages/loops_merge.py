@@ -6,9 +6,11 @@ first.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tinyengine import loopnest as ir
 from tinyengine.index import simplify
-from tinyengine.loopnest import Accumulate, Alloc, Buf, Expr, Let, Loop, Stmt, Store
+from tinyengine.loopnest import Accumulate, Alloc, Buf, Expr, Let, Loop, Stmt, Store, walk
 
 
 def merge(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
@@ -33,6 +35,32 @@ def merge(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
             for s in stmts
         ]
     )
+
+
+def sink(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """In every block, values that no loop of the block needs move behind its last loop: a reduction then starts the block, and a
+    schedule may move its loops without moving reads of what the block overwrites."""
+    stmts = [replace(s, body=sink(s.body)) if isinstance(s, Loop) else s for s in body]
+    last = max((i for i, s in enumerate(stmts) if isinstance(s, Loop)), default=-1)
+    needed: set[str] = set()
+    written: set[str] = set()
+    stay: list[Stmt] = []
+    late: list[Stmt] = []
+    for s in reversed(stmts[: last + 1]):
+        inner = tuple(walk((s,)))
+        reads = {str(x.arg) for t in inner for e in ir.stmt_exprs(t) for x in ir.subexprs(e) if x.op == "name"}
+        if isinstance(s, Let) and s.name not in needed and not _loads(s) & written:
+            late.append(s)
+            continue
+        needed |= reads
+        written |= {t.buf.name for t in inner if isinstance(t, (Store, Accumulate, Alloc))}
+        stay.append(s)
+    return (*reversed(stay), *reversed(late), *stmts[last + 1 :])
+
+
+def _loads(s: Let) -> set[str]:
+    """The buffers that a value is read from."""
+    return {x.arg.name for x in ir.subexprs(s.value) if x.op == "load"}
 
 
 def _join(a: Loop, between: list[Stmt], b: Stmt) -> tuple[list[Stmt], Loop, list[Stmt]] | None:

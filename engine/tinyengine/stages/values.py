@@ -43,7 +43,7 @@ def is_contraction(n: Node, known: dict[Node, frozenset[int]] | None = None) -> 
     if n.op != "sum" or n.size <= 1:
         return False
     m = n.src[0]
-    while m.op == "cast":
+    while m.op == "cast" or m.is_movement:  # the gradient of a convolution sums a product that `place` has moved
         m = m.src[0]
     if m.op != "mul" or m.src[0] is m.src[1]:
         return False
