@@ -131,8 +131,10 @@ def test_the_stepper_goes_by_keyboard_and_nothing_else_moves(open_notebook: Open
 
     def places() -> dict[str, str]:
         found: dict[str, str] = stages.locator(".tv-side").first.evaluate(
-            """side => Object.fromEntries([...side.querySelectorAll('.tv-box')].map(
-                box => [box.dataset.id, box.querySelector('.tv-body').getAttribute('x') + ' ' + box.querySelector('.tv-body').getAttribute('y')]))"""
+            """side => Object.fromEntries([...side.querySelectorAll('.tv-box')].map(box => {
+                const body = box.querySelector('.tv-body');
+                return [box.dataset.id, body.getAttribute('x') + ' ' + body.getAttribute('y')];
+            }))"""
         )
         return found
 
@@ -164,7 +166,10 @@ def test_the_explorer_docks_beside_and_follows(open_notebook: Open, pictures: Pa
     expect(notebook.cell(2).locator(".tv-crumb")).to_contain_text("k0")
     expect(notebook.cell(1).locator(".tinyviz-lit-line")).to_have_text([FIRST_LAYER])
     notebook.page.screenshot(path=pictures / "explorer-docked.png")
-    notebook.page.evaluate("""() => [...jupyterapp.shell.widgets('main')].filter(each => each.title.label === 'tinyviz').forEach(each => each.close())""")
+    notebook.page.evaluate(
+        """() => [...jupyterapp.shell.widgets('main')].filter(each => each.title.label === 'tinyviz')
+            .forEach(each => each.close())"""
+    )
     expect(docked).to_have_count(0)
 
 
