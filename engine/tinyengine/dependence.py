@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tinyengine.index import bounds, terms
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Expr, Loop, Stmt, Store, load_index, stmt_exprs, subexprs, walk
@@ -24,19 +25,32 @@ class Access:
     op: str
 
 
-def loads(s: Stmt) -> Iterator[Expr]:
+@lru_cache(maxsize=100_000)
+def loads_in(e: Expr) -> tuple[Expr, ...]:
+    """Every load in `e`, each once."""
+    return tuple([x for x in subexprs(e) if x.op == "load"])
+
+
+@lru_cache(maxsize=100_000)
+def names_in(e: Expr) -> frozenset[str]:
+    """The values (not loop variables) that `e` refers to."""
+    return frozenset([x.arg for x in subexprs(e) if x.op == "name"])
+
+
+def loads(s: Stmt) -> list[Expr]:
     """Every load in the expressions of `s`, each once."""
-    seen: set[int] = set()
+    out: list[Expr] = []
     for e in stmt_exprs(s):
-        for x in subexprs(e, seen):
-            if x.op == "load":
-                yield x
+        out += loads_in(e)
+    return list(dict.fromkeys(out)) if len(out) > 1 else out
 
 
 def accesses(body: tuple[Stmt, ...]) -> list[Access]:
     """All accesses of the statements in `body`, in order."""
     out: list[Access] = []
-    for s in walk(body):
+    for s in body:
+        if isinstance(s, Loop):
+            out += accesses(s.body)
         if isinstance(s, (Loop, Alloc)):
             continue
         out += [Access(s, x.arg, load_index(x), "read") for x in loads(s)]

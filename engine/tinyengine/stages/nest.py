@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from tinyengine import index
+from tinyengine.dependence import loads_in, names_in
 from tinyengine.dtypes import bool_
 from tinyengine.index import bounds
 from tinyengine.loopnest import (
@@ -40,8 +41,14 @@ class ScheduleError(ValueError):
 # ---- finding loops
 
 
-def loops(body: Body) -> list[Loop]:
-    return [s for s in walk(body) if isinstance(s, Loop)]
+def loops(body: Iterable[Stmt]) -> list[Loop]:
+    """Every loop, outer before inner, in order."""
+    out: list[Loop] = []
+    for s in body:
+        if isinstance(s, Loop):
+            out.append(s)
+            out += loops(s.body)
+    return out
 
 
 def at(kernel: Kernel, name: str, f: Callable[[Loop, Path], Sequence[Stmt]]) -> Kernel:
@@ -204,27 +211,31 @@ def written(body: Iterable[Stmt]) -> set[Buf]:
 
 
 def read_buffers(e: Expr) -> set[Buf]:
-    return {x.arg for x in subexprs(e) if x.op == "load"}
+    return {x.arg for x in loads_in(e)}
 
 
 def used_names(body: Iterable[Stmt]) -> set[str]:
     """Let names that a body refers to."""
     out: set[str] = set()
-    seen: set[int] = set()
-    for s in walk(tuple(body)):
-        for e in stmt_exprs(s):
-            out |= {x.arg for x in subexprs(e, seen) if x.op == "name"}
+    for s in body:
+        if isinstance(s, Loop):
+            out |= used_names(s.body)
+        else:
+            for e in stmt_exprs(s):
+                out |= names_in(e)
     return out
 
 
 def used_buffers(body: Iterable[Stmt]) -> set[Buf]:
     out: set[Buf] = set()
-    seen: set[int] = set()
-    for s in walk(tuple(body)):
+    for s in body:
+        if isinstance(s, Loop):
+            out |= used_buffers(s.body)
+            continue
         if isinstance(s, (Store, Accumulate)):
             out.add(s.buf)
         for e in stmt_exprs(s):
-            out |= {x.arg for x in subexprs(e, seen) if x.op == "load"}
+            out.update([x.arg for x in loads_in(e)])
     return out
 
 
@@ -243,7 +254,7 @@ def closure(needed: set[str], lets: Sequence[Let]) -> list[Let]:
     for s in reversed(lets):
         if s.name in needed:
             out.append(s)
-            needed = needed | {x.arg for x in subexprs(s.value) if x.op == "name"}
+            needed = needed | names_in(s.value)
     return out[::-1]
 
 
@@ -266,7 +277,7 @@ def tidy(kernel: Kernel) -> Kernel:
                 out.append(s if inner == s.body else replace(s, body=inner))
                 continue
             for e in stmt_exprs(s):
-                live.update(x.arg for x in subexprs(e) if x.op == "name")
+                live.update(names_in(e))
             out.append(s)
         return tuple(reversed(out))
 

@@ -21,8 +21,10 @@ nothing else changes.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from tinyengine import index
@@ -228,6 +230,9 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
 }
 
 
+_PLAIN = re.compile(r"(\w+)\((\w+(?:, \w+)*)\)")
+
+
 def parse(text: str | Iterable[str | Primitive]) -> list[Primitive]:
     """Primitives from text, one per line (or separated by ';'); `#` begins a comment. Raises ScheduleError with the line."""
     lines: list[str | Primitive] = []
@@ -236,7 +241,16 @@ def parse(text: str | Iterable[str | Primitive]) -> list[Primitive]:
     return [x if isinstance(x, Primitive) else _parse_one(x.strip()) for x in lines if isinstance(x, Primitive) or x.strip()]
 
 
+@lru_cache(maxsize=10_000)
 def _parse_one(line: str) -> Primitive:
+    plain = _PLAIN.fullmatch(line)  # the common form, without Python's parser
+    if plain is not None and plain[1] in TABLE and "at" not in TABLE[plain[1]][3]:
+        _, kinds, least, _ = TABLE[plain[1]]
+        words = plain[2].split(", ")
+        of = [kinds[min(i, len(kinds) - 1)] for i in range(len(words))]
+        count = least <= len(words) and (len(words) <= len(kinds) or of[0].startswith("*"))
+        if count and all(w.isdigit() == (x == "int") for w, x in zip(words, of, strict=True)):
+            return Primitive(plain[1], tuple(int(w) if x == "int" else w for w, x in zip(words, of, strict=True)))
     try:
         call = ast.parse(line, mode="eval").body
     except (SyntaxError, ValueError) as e:

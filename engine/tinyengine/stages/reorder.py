@@ -74,7 +74,7 @@ def reorder(kernel: Kernel, *names: str, memory: str = "register") -> Kernel:
         out: list[Stmt] = []
         for s in body:
             if isinstance(s, Loop):
-                below = {x.name for x in walk((s,)) if isinstance(x, Loop)}
+                below = {x.name for x in loops((s,))}
                 if s.name in names and set(names) <= below:
                     out += _gather(s, names, text, memory)
                     done += 1
