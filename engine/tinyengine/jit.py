@@ -109,6 +109,9 @@ class _Entry(NamedTuple):
     roots: list[Node]
     updates: list[Any]  # tensors that the program gives new content, after the results
     tree: Any  # the result, with tensors as positions
+    results: int  # how many of the roots are tensors of the result; the others are updates
+    written: list[Buffer]  # what the program updates in place
+    fresh: list[int]  # the roots whose memory is new at every replay: all that are not updates in place
 
 
 class jit(Generic[F]):
@@ -193,7 +196,9 @@ class jit(Generic[F]):
         slot_of = {id(b): i for i, b in enumerate(buffers)}
         inputs = {slot_of[id(b)]: i for i, b in enumerate(slots) if id(b) in slot_of}
         draws = {slot_of[id(b)]: n for b, n in trace.draws if id(b) in slot_of}
-        return _Entry(lowered, buffers, inputs, draws, roots, updates, (tree, len(results)))
+        written = [r.src[0].arg for r in roots if r.op == "assign"]
+        fresh = [i for i, r in enumerate(roots) if i < len(results) or r.op != "assign"]
+        return _Entry(lowered, buffers, inputs, draws, roots, updates, tree, len(results), written, fresh)
 
     def _buffers(self, entry: _Entry, leaves: list[Any]) -> list[Buffer]:
         """The memory that the program takes this time."""
@@ -208,16 +213,16 @@ class jit(Generic[F]):
 
     def _replay(self, entry: _Entry, leaves: list[Any]) -> Any:
         buffers = self._buffers(entry, leaves)
-        force.overwriting([r.src[0].arg for r in entry.roots if r.op == "assign"])
-        tree, count = entry.tree
+        force.overwriting(entry.written)
         with engine.uninterrupted():
-            memory = engine.run_roots(entry.lowered, entry.roots, buffers)
-            nodes = engine.owned(entry.roots, memory)
-            for t, r, n in zip(entry.updates, entry.roots[count:], nodes[count:], strict=True):
-                if r.op != "assign":
-                    t.node = n
-        results = [core.make(n, core.NO_FLOW) for n in nodes[:count]]
-        return _unflatten(tree, results)
+            nodes = engine.run_roots(entry.lowered, entry.roots, buffers, entry.fresh)
+            results, count = [], entry.results
+            for i, n in zip(entry.fresh, nodes, strict=True):
+                if i < count:
+                    results.append(core.make(n, core.NO_FLOW))
+                else:
+                    entry.updates[i - count].node = n
+        return _unflatten(entry.tree, results)
 
 
 def _signature(x: Any, leaves: list[Any], tensor: type) -> Any:

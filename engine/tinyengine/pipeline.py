@@ -16,7 +16,7 @@ from tinyengine.loopnest import Kernel
 from tinyengine.machine import Machine
 from tinyengine.machine import current as current_machine
 from tinyengine.node import Graph
-from tinyengine.program import Program
+from tinyengine.program import Program, Slot
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import fuse, fuse_spec, loops, plan, plan_spec, schedule, simplify
 from tinyengine.stages.loops import Nest
@@ -142,9 +142,14 @@ class Lowered:
     def rebind(self, graph: Graph, buffers: Sequence[Buffer]) -> Lowered:
         """The same compiled program seen from another graph of equal form: its own origins, the shared plan and executable."""
         other = Lowered(graph, buffers, self.choices, self.machine, self.backend)
-        shared = ("plan", "executable", "root_slots")
+        shared = ("plan", "executable", "root_slots", "outputs")
         other.__dict__.update({k: getattr(self, k) for k in shared})
         return other
+
+    @cached_property
+    def outputs(self) -> tuple[Slot, ...]:
+        """The slots of the plan that a run gets fresh memory for."""
+        return self.plan.slots[len(self.buffers) : self.plan.given]
 
     @cached_property
     def root_slots(self) -> list[int]:

@@ -129,9 +129,8 @@ def _difference(graph: Graph, known: tuple[Graph, tuple[Any, ...]] | None, full:
 
 def execute(lowered: Lowered, buffers: Sequence[Buffer]) -> list[Buffer]:
     """Run the program on `buffers`; returns one Buffer per slot that the caller gives, the outputs freshly allocated."""
-    p = lowered.plan
-    memory = [*buffers, *(Buffer(s.size, s.dtype) for s in p.slots[len(buffers) : p.given])]
-    if not p.calls:
+    memory = [*buffers, *[Buffer(s.size, s.dtype) for s in lowered.outputs]]
+    if not lowered.plan.calls:
         return memory
     began = time.perf_counter()
     try:
@@ -173,8 +172,8 @@ def realize(tensors: Sequence[Any], cause: str) -> None:
             hooks.publish(hooks.Realized("its memory is about to be overwritten", origin.capture(2), graph.roots[len(pending) :]))
     lowered, buffers = compiled(graph)
     with uninterrupted():
-        memory = run_roots(lowered, graph.roots, buffers)
-        for t, n in zip(everything, owned(graph.roots, memory), strict=True):
+        nodes = run_roots(lowered, graph.roots, buffers, range(len(everything)))
+        for t, n in zip(everything, nodes, strict=True):
             t.node = n
 
 
@@ -198,15 +197,16 @@ def uninterrupted() -> Iterator[None]:
             handler(*caught[0])
 
 
-def run_roots(lowered: Lowered, roots: Sequence[Node], buffers: Sequence[Buffer]) -> list[Buffer]:
-    """Run; returns the memory of each root. A root that is nothing but a view of given memory gets a copy, made before the
-    run."""
+def run_roots(lowered: Lowered, roots: Sequence[Node], buffers: Sequence[Buffer], which: Sequence[int]) -> list[Node]:
+    """Run; returns the buffer nodes of the roots numbered in `which`. A root that is nothing but a view of given memory gets a
+    copy, made before the run."""
+    slots = lowered.root_slots
     copies: dict[int, Buffer] = {}
-    for i, (r, at) in enumerate(zip(roots, lowered.root_slots, strict=True)):
-        if at < len(buffers) and base(r).op != "assign":
-            copies[i] = Buffer.of(buffers[at].array, buffers[at].dtype)
+    for i in which:
+        if slots[i] < len(buffers) and base(roots[i]).op != "assign":
+            copies[i] = Buffer.of(buffers[slots[i]].array, buffers[slots[i]].dtype)
     memory = execute(lowered, buffers)
-    return [copies.get(i) or memory[at] for i, at in enumerate(lowered.root_slots)]
+    return owned([roots[i] for i in which], [copies.get(i) or memory[slots[i]] for i in which])
 
 
 def owned(roots: Sequence[Node], memory: Sequence[Buffer]) -> list[Node]:
