@@ -1,1 +1,13 @@
-"""The stages of the compiler, one file each, in the order of `tinyengine.pipeline.STAGES`."""
+"""The stages of the compiler, in the order of `tinyengine.pipeline.STAGES`. A stage is the file of its name; its helpers stand below.
+
+  record          the only constructors of nodes          graph_spec (the spec of graphs), values (what is a value, what is a view)
+  differentiate   derivative rules, one per op
+  simplify        named rules to a fixed point            simplify_arithmetic, simplify_movement, simplify_reduce
+  fuse            inline, at a loop, or whole             fuse_uses (who needs what), fuse_cost (prices), fuse_groups, fuse_spec
+  loops           index arithmetic and bounds             loops_merge, nest_spec (the spec of loop nests)
+  schedule        the engine's own choice of primitives   schedule_contraction, schedule_tile, schedule_outer_sum, schedule_cost,
+                                                          contraction (what is a product)
+    primitives    parse and apply what a person types     vectorize, reorder, pack, unpack, partial; nest (tools for loop nests)
+  plan            order, memory, updates in place         plan_spec
+  emit            what every backend starts from          expand, expand_math (exp, log, sin... as arithmetic), affine (addresses)
+"""
