@@ -91,7 +91,10 @@ export class CanvasPainter implements Painter {
       context.strokeStyle = colors.line;
       context.strokeRect(frame.x - frame.w / 2, frame.y - frame.h / 2, frame.w, frame.h);
       context.fillStyle = colors.faint;
-      if (scale > 0.3) context.fillText(`${frame.closes ? "▾ " : ""}${frame.title}`, frame.x - frame.w / 2 + 8, frame.y - frame.h / 2 + 15);
+      context.textAlign = frame.right ? "right" : "left";
+      const left = frame.right ? frame.x + frame.w / 2 - 8 : frame.x - frame.w / 2 + 8;
+      if (scale > FAR) context.fillText(`${frame.closes ? "▾ " : ""}${frame.title}`, left, frame.y - frame.h / 2 + 15);
+      context.textAlign = "left";
     }
     this.edges(context, scene, colors, inView);
     const some = !this.now.pinned.empty || this.now.found !== null;

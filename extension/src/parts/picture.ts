@@ -120,7 +120,10 @@ export class Picture {
     this.fitted = true;
     if (this.options.whole) return this.viewport.fit();
     const top = this.scene.items.filter(item => item.y < this.viewport.size.height);
-    this.viewport.open(top.length > 0 ? top.reduce((sum, item) => sum + item.x, 0) / top.length : this.scene.width / 2);
+    const [left, right] = [Math.min(...top.map(item => item.x)), Math.max(...top.map(item => item.x))];
+    // What begins as wide as the view is read from the left.
+    const wide = top.length === 0 || right - left > this.viewport.size.width;
+    this.viewport.open(wide ? 0 : (left + right) / 2);
   }
 
   private resize(): void {

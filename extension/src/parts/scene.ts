@@ -43,6 +43,8 @@ export interface Frame {
   title: string;
   /** can be closed */
   closes: boolean;
+  /** its title stands at the right, because a frame within begins where it does */
+  right?: boolean;
 }
 
 export type EdgeKind = "flow" | "stub" | "fold" | "inline" | "at loop" | "whole";

@@ -58,7 +58,8 @@ export class SvgPainter implements Painter {
       const [left, top] = [frame.x - frame.w / 2, frame.y - frame.h / 2];
       const group = s("g.tv-frame", { "data-group": frame.group }, s("rect", { x: left, y: top, width: frame.w, height: frame.h, rx: 8 }));
       const mark = frame.closes ? "▾ " : "";
-      group.append(s("text", { x: left + 8, y: top + 15 }, cut(`${mark}${frame.title}`, Math.floor(frame.w / 6.6))));
+      const at = frame.right ? { x: left + frame.w - 8, "text-anchor": "end" } : { x: left + 8 };
+      group.append(s("text", { ...at, y: top + 15 }, cut(`${mark}${frame.title}`, Math.floor(frame.w / 6.6))));
       return group;
     });
     this.lines = scene.edges.map(edge => {

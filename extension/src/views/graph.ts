@@ -139,8 +139,10 @@ export const graph: Part<GraphData> = (el, data, context) => {
   // Something selected elsewhere may stand in a closed group: that group is lit, because its node is.
   return together(() => picture.destroy());
 
-  function moduleFrame({ name, x, y, width, height }: GraphData["boxes"][number]): Frame {
-    return { key: null, group: `m${name}`, x, y, w: width, h: height, title: name, closes: false };
+  function moduleFrame({ name, x, y, width, height }: GraphData["boxes"][number], i: number): Frame {
+    const near = (box: GraphData["boxes"][number]) => Math.abs(box.y - box.height / 2 - (y - height / 2)) < 24 && Math.abs(box.x - box.width / 2 - (x - width / 2)) < 160;
+    // Room for the title between the rows.
+    return { key: null, group: `m${name}`, x, y: y - 6, w: width, h: height + 12, title: name, closes: false, right: data.boxes.some(box => box.parent === i && near(box)) };
   }
 };
 
