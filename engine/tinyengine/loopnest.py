@@ -345,7 +345,7 @@ def expr_text(e: Expr) -> str:
 
 
 def _wrap(text: str, e: Expr) -> str:
-    return f"({text})" if e.op in OPS and OPS[e.op].symbol or e.op == "ramp" else text
+    return f"({text})" if (e.op in OPS and OPS[e.op].symbol) or e.op == "ramp" else text
 
 
 _SIGN = {"add": "+=", "maximum": "max=", "mul": "*="}

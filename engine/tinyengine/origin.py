@@ -51,7 +51,8 @@ class Frame(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """`frames` innermost first; `module` like 'model.fc1'; `forward` and `derivative` tie a backward node to its forward node and rule."""
+    """`frames` innermost first; `module` like 'model.fc1'; `forward` and `derivative` tie a backward node to its forward node and
+    rule."""
 
     frames: tuple[Frame, ...]
     module: str

@@ -1,6 +1,7 @@
 """Buffer: memory that the engine owns, 64-byte aligned, handed to NumPy without a copy.
 
-The first write of fresh memory costs ten times the write itself (the system clears each page), so memory is kept when a Buffer dies and
+The first write of fresh memory costs ten times the write itself (the system clears each page), so memory is kept when a Buffer
+dies and
 given to the next one of its size: in a steady loop no fresh memory is touched. `fresh` and `kept` count the two.
 """
 
@@ -69,7 +70,8 @@ def _size_class(nbytes: int) -> int:
 
 
 class Buffer:
-    """`size` elements of `dtype`. `array` is a flat NumPy view of the memory; `address` its first byte. The content is undefined."""
+    """`size` elements of `dtype`. `array` is a flat NumPy view of the memory; `address` its first byte. The content is
+    undefined."""
 
     __slots__ = ("__weakref__", "_owner", "address", "array", "dtype", "name", "size")
 

@@ -1,6 +1,7 @@
-"""The stages of the compiler, in the order of `tinyengine.pipeline.STAGES`. A stage is the file of its name; its helpers stand below.
+"""The stages of the compiler, in the order of `tinyengine.pipeline.STAGES`. A stage is the file of its name; its helpers
+stand beside it.
 
-  record          the only constructors of nodes          graph_spec (the spec of graphs), values (what is a value, what is a view)
+  record          the only constructors of nodes          graph_spec (the spec of graphs), values (what is a value)
   differentiate   derivative rules, one per op
   simplify        named rules to a fixed point            simplify_arithmetic, simplify_movement, simplify_reduce
   fuse            inline, at a loop, or whole             fuse_uses (who needs what), fuse_cost (prices), fuse_groups, fuse_spec
