@@ -10,9 +10,12 @@
             | Prefetch(buf, index)              a hint
   expr    ::= const | var | name | load | ramp | splat | lanes_reduce | any elementwise op of the op table
 
-Every expression is an `Expr`: interned (equal means identical), with a dtype and a number of `lanes` (1 = scalar). Loads and stores
-give one index expression per axis of the buffer; index arithmetic is int64. A `mask` is a bool expression: masked-off lanes load 0 and
-store nothing. A loop's variable carries its bounds, so intervals need no context. `nodes` on a statement: numbers of the graph nodes
+Every expression is an `Expr`: interned (equal means identical), with a dtype and a number of `lanes` (1 = scalar). Loads and
+stores
+give one index expression per axis of the buffer; index arithmetic is int64. A `mask` is a bool expression: masked-off lanes load
+0 and
+store nothing. A loop's variable carries its bounds, so intervals need no context. `nodes` on a statement: numbers of the graph
+nodes
 (`Graph.number` of the simplified graph) that it serves: the link from a kernel line back to the graph and to the user's line.
 Only the outermost loop may be parallel; statements before it (none by default) run on one thread.
 """
@@ -21,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Union
+from typing import Any
 
 from tinyengine import dtypes
 from tinyengine.dtypes import DType
@@ -33,7 +36,8 @@ SPACES = ("global", "local", "register")
 
 @dataclass(frozen=True, slots=True)
 class Buf:
-    """Memory that a kernel touches: row-major, contiguous. `register`: small, and every index is a constant once loops are unrolled."""
+    """Memory that a kernel touches: row-major, contiguous. `register`: small, and every index is a constant once loops are
+    unrolled."""
 
     name: str
     dtype: DType
@@ -221,7 +225,7 @@ class Prefetch:
     nodes: tuple[int, ...] = ()
 
 
-Stmt = Union[Loop, Alloc, Let, Store, Accumulate, Check, Prefetch]
+Stmt = Loop | Alloc | Let | Store | Accumulate | Check | Prefetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +292,8 @@ def map_expr(e: Expr, f: Callable[[Expr], Expr | None], memo: dict[Expr, Expr] |
     if e in memo:
         return memo[e]
     args = tuple(map_expr(a, f, memo) for a in e.args)
-    new = e if args == e.args else Expr(e.op, e.dtype, max([e.lanes, *(a.lanes for a in args)]) if e.op not in _FIXED_LANES else e.lanes, args, e.arg)
+    lanes = e.lanes if e.op in _FIXED_LANES else max([e.lanes, *(a.lanes for a in args)])
+    new = e if args == e.args else Expr(e.op, e.dtype, lanes, args, e.arg)
     out = f(new)
     memo[e] = new if out is None else out
     return memo[e]
