@@ -99,7 +99,7 @@ export class Picture {
     if (before && after) {
       const { scale } = transform;
       this.viewport.set({ scale, x: transform.x + (before[0] - after[0]) * scale, y: transform.y + (before[1] - after[1]) * scale });
-    } else if (this.fitted) this.viewport.set(transform);
+    } else if (this.fitted) this.viewport.refresh();
     else if (this.viewport.size.width > 1) this.open();
   }
 
@@ -131,9 +131,8 @@ export class Picture {
     if (width === 0 || height === 0) return;
     this.viewport.size = { width, height };
     this.painter?.resize(width, height);
-    if (!this.fitted && this.scene !== EMPTY) {
-      this.open();
-    } else this.viewport.set(this.viewport.transform);
+    if (this.scene !== EMPTY && !this.viewport.touched) this.open();
+    else this.viewport.refresh();
   }
 
   private light(change: Partial<Light>): void {

@@ -17,6 +17,8 @@ export interface Events {
 export class Viewport {
   transform: Transform = { scale: 1, x: 0, y: 0 };
   size = { width: 1, height: 1 };
+  /** whether someone has chosen what is in view: then a resize does not choose again */
+  touched = false;
   private drag: { x: number; y: number; from: Transform; moved: boolean } | null = null;
 
   constructor(private readonly el: HTMLElement, private readonly content: () => { width: number; height: number }, private readonly events: Events) {}
@@ -83,9 +85,14 @@ export class Viewport {
     return [(x - this.transform.x) / this.transform.scale, (y - this.transform.y) / this.transform.scale];
   }
 
-  set(transform: Transform): void {
+  set(transform: Transform, touched = true): void {
     this.transform = transform;
+    this.touched = touched;
     this.events.moved(transform);
+  }
+
+  refresh(): void {
+    this.events.moved(this.transform);
   }
 
   zoom(factor: number, x = this.size.width / 2, y = this.size.height / 2): void {
@@ -108,7 +115,7 @@ export class Viewport {
   fit(): void {
     const { width, height } = this.content();
     const scale = Math.min(Math.max(this.fitting(), 0.01), 1.15);
-    this.set({ scale, x: (this.size.width - width * scale) / 2, y: (this.size.height - height * scale) / 2 });
+    this.set({ scale, x: (this.size.width - width * scale) / 2, y: (this.size.height - height * scale) / 2 }, false);
   }
 
   /** Where all of it would be too small to read: the top, at a size that can be read, around `middle`; else all of it. */
@@ -118,7 +125,7 @@ export class Viewport {
     const scale = Math.max(Math.min((this.size.width - 16) / width, 0.95), 0.8);
     const room = this.size.width - width * scale;
     const x = room >= 0 ? room / 2 : Math.min(Math.max(this.size.width / 2 - middle * scale, room - 8), 8);
-    this.set({ scale, x, y: 8 });
+    this.set({ scale, x, y: 8 }, false);
   }
 
   /** Brings a place into view, if it is not; `always`: to the middle. */
