@@ -24,6 +24,14 @@ def plain_name(path: str) -> tuple[str, str, int]:
     return name, "", 0
 
 
+def shown_path(path: str, cell: str) -> str:
+    """What a recording says of a file's place: relative to the working folder, else its name alone; a recording may be shared."""
+    if cell or "ipykernel_" in path:
+        return ""
+    inside = os.path.relpath(path)
+    return inside.replace(os.sep, "/") if not inside.startswith(os.pardir) else os.path.basename(path)
+
+
 class Tables:
     """Gives each line and each rule one id. Lines are looked up here, after the run, and not while it is watched."""
 
@@ -46,7 +54,7 @@ class Tables:
             if len(text) > MAX_SOURCE_CHARS:
                 text = text[:MAX_SOURCE_CHARS] + "\n... (cut: the file is larger than a recording keeps)\n"
             found = self._files[path] = len(self.files)
-            self.files.append(SourceFile(name, path, text, cell))
+            self.files.append(SourceFile(name, shown_path(path, cell), text, cell))
             self._offset.append(offset)
         return found
 

@@ -56,7 +56,7 @@ class SourceFile:
     """The text of one of the user's files or cells."""
 
     name: str  # shown: "train.py", "In [3]"
-    path: str  # as compiled
+    path: str  # below the working folder, else the name alone; empty for a cell
     text: str  # "" when the source is gone
     cell: str = ""  # id of the notebook cell
 

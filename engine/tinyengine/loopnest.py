@@ -343,10 +343,43 @@ def expr_text(e: Expr) -> str:
         return f"{e.dtype}({a[0]})"
     if e.op == "bitcast":
         return f"bitcast_{e.dtype}({a[0]})"
+    if e.op == "add" and e.dtype is INDEX and e.lanes == 1:
+        return _sum_text(e)
     op = OPS[e.op]
     if op.symbol:
         return f"{_wrap(a[0], e.args[0])} {op.symbol} {_wrap(a[1], e.args[1])}"
     return f"{e.op}({', '.join(a)})"
+
+
+def _sum_text(e: Expr) -> str:
+    """A sum of positions as people write it: 2 - r, and not (r * -1) + 2."""
+    terms: list[Expr] = []
+    stack = [e]
+    while stack:
+        x = stack.pop()
+        if x.op == "add" and x.lanes == 1:
+            stack += reversed(x.args)
+        else:
+            terms.append(x)
+    signed = [(_negated(x) is not None, x) for x in terms]
+    signed.sort(key=lambda pair: pair[0])  # what is added comes first
+    out = ""
+    for minus, x in signed:
+        y = _negated(x) if minus else x
+        assert y is not None
+        text = _wrap(expr_text(y), y)
+        out += (f" {'-' if minus else '+'} " if out else "-" if minus else "") + text
+    return out
+
+
+def _negated(e: Expr) -> Expr | None:
+    """-e where e is written with a minus: a negative number, or a product with one."""
+    if e.op == "const" and e.arg < 0:
+        return index(-e.arg)
+    if e.op == "mul" and e.args[1].op == "const" and e.args[1].arg < 0:
+        k = -e.args[1].arg
+        return e.args[0] if k == 1 else Expr("mul", INDEX, 1, (e.args[0], index(k)))
+    return None
 
 
 def _wrap(text: str, e: Expr) -> str:

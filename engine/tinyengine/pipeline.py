@@ -177,6 +177,11 @@ class Lowered:
             if b is None:
                 memory.append(Buffer(slot.size, slot.dtype, slot.name))
             else:
+                if b.array is None:
+                    raise ValueError(
+                        f"input {b.name} of this program has no value: it was traced from a function. "
+                        "Give one: jit(f).lower(arguments).run()"
+                    )
                 memory.append(Buffer.of(np.array(b.array), b.dtype, b.name) if slot.role == "state" else b)
         times = self.executable.run(memory, clocks)
         values = []

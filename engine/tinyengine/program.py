@@ -56,7 +56,8 @@ class Program:
 
     def text(self) -> str:
         """The call list, then the memory map."""
-        out = [f"program {self.name}: {len(self.calls)} kernels, arena {self.arena_bytes} bytes"]
+        kernels = f"{len(self.calls)} kernel" + "s" * (len(self.calls) != 1)
+        out = [f"program {self.name}: {kernels}, arena {self.arena_bytes} bytes"]
         for i, c in enumerate(self.calls):
             outs = set(c.kernel.outputs)
             args = ", ".join(

@@ -43,7 +43,7 @@ export interface Machine {
 /** The text of one of the user's files or cells. */
 export interface SourceFile {
   name: string;  // shown: "train.py", "In [3]"
-  path: string;  // as compiled
+  path: string;  // below the working folder, else the name alone; empty for a cell
   text: string;  // "" when the source is gone
   cell: string;  // id of the notebook cell
 }

@@ -17,7 +17,7 @@ from tinyengine.choices import DEFAULT, Choices
 from tinyengine.loopnest import Expr
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node
-from tinyengine.stages.fuse_cost import Costs
+from tinyengine.stages.fuse_cost import Costs, beside
 from tinyengine.stages.fuse_groups import Fusion, Group, Scope, decision_text
 from tinyengine.stages.fuse_uses import Uses
 from tinyengine.stages.values import base, is_leaf, squeeze, value_key
@@ -137,16 +137,10 @@ class Fuser(Uses):
         numbers: dict[str, float] = (
             {"evaluations": self.evaluations(n), "elements": n.size} if self.uses[n] else {"elements": n.size}
         )
-        for k, o in options.items():
-            if not o.refused:
-                numbers[f"seconds_{k.replace(' ', '_')}"] = o.seconds
-                if k != verdict:
-                    reasons.setdefault(
-                        k,
-                        f"predicted {o.seconds * 1e6:.3g} us against {legal[verdict].seconds * 1e6:.3g} us: {o.reason}"
-                        if verdict in legal
-                        else o.reason,
-                    )
+        for k, o in legal.items():
+            numbers[f"seconds_{k.replace(' ', '_')}"] = o.seconds
+            if k != verdict:
+                reasons.setdefault(k, beside(o, legal.get(verdict)))
         self.verdict[n] = verdict
         place = ""
         if verdict == "whole":

@@ -45,6 +45,16 @@ class Option:
     refused: str = ""
 
 
+def beside(o: Option, chosen: Option | None) -> str:
+    """Why `o` was not taken, next to what was."""
+    if chosen is None:
+        return o.reason
+    mine, theirs = (f"{x.seconds * 1e6:.3g} µs" for x in (o, chosen))
+    if mine == theirs:
+        return f"no faster ({mine} predicted for both), and keeps more: {o.reason}"
+    return f"predicted {mine} against {theirs}: {o.reason}"
+
+
 class Costs:
     """Prices of the options of one value. All in seconds on `machine`; relative size is what matters."""
 

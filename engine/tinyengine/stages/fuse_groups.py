@@ -53,6 +53,11 @@ class Group:
         """How many loops of the space are open where `value` is computed."""
         return len(self.at[value])
 
+    def place(self, value: Node) -> str:
+        """Where `value` is computed once, in words."""
+        axes = ", ".join(f"i{a}" for a in sorted(self.at[value]))
+        return f"once per {axes}" if axes else "once, before the loops"
+
     @property
     def values(self) -> list[Node]:
         return [*self.outputs, *self.at, *self.inlined]
@@ -72,9 +77,10 @@ class Fusion:
     def text(self) -> str:
         """Kernels with what they store and hold, then every edge with its verdict and reason."""
         num = self.graph.number
-        out = [f"{len(self.groups)} kernels"]
+        count = len(self.groups)
+        out = [f"{count} kernel" + "s" * (count != 1)]
         for i, g in enumerate(self.groups):
-            held = ", ".join(f"%{num[v]} {v.op} at depth {g.depth(v)}" for v in g.at)
+            held = ", ".join(f"%{num[v]} {v.op} ({g.place(v)})" for v in g.at)
             inl = ", ".join(f"%{num[v]} {v.op}" for v in sorted(g.inlined, key=num.__getitem__))
             stores = ", ".join(f"%{num[v]} {v.op}" for v in [*g.outputs, *g.also_stored])
             out.append(
