@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
+TORCH  ?= torch==2.13.0
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LABEXT := $(VENV)/share/jupyter/labextensions/tinyviz-lab
 
@@ -29,7 +30,7 @@ lab: $(STAMPS)/lab $(STAMPS)/system
 demo: $(STAMPS)/lab $(STAMPS)/system
 	@$(BIN)/tinyviz demo
 
-test: check
+test: check $(STAMPS)/peer
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # What needs no run: style, types on both sides, and the unit tests of the TypeScript.
@@ -79,6 +80,11 @@ $(STAMPS)/lab: pyproject.toml $(WIDGET) $(LAB) extension/page_config.json | $(ST
 
 $(STAMPS)/test: pyproject.toml $(STAMPS)/lab
 	$(call install,test)
+
+# The front end's property tests compare with PyTorch; without it they are skipped, and say so. TORCH= leaves it out.
+$(STAMPS)/peer: $(STAMPS)/test
+	@[ -z '$(TORCH)' ] || $(PIP) install '$(TORCH)' || echo 'no $(TORCH) here: the tests that compare with it are skipped'
+	@touch $@
 
 $(STAMPS)/bench: pyproject.toml $(STAMPS)/lab
 	$(call install,bench)
