@@ -30,11 +30,13 @@ def add(s: Segment, lane: str, label: str, start: float, seconds: float, categor
 
 
 def run(p: Program) -> Segment:
-    """One run: start times of the last full one, durations of the median."""
+    """One run: of those kept in full, the one whose time is nearest to the median of all."""
     out = Segment()
-    full = next((x for x in reversed(p.launches.runs) if x.starts), None)
-    if full is None:
+    timed = [x for x in p.launches.runs if x.starts]
+    if not timed:
         return out
+    median = p.launches.host_median
+    full = timed[-1] if median is None else min(timed, key=lambda x: abs(x.host_seconds - median))
     phases = [k.phases for k in analysis.kernel_rows(p)]
     for c, call in enumerate(p.calls):
         mine = phases[call.kernel]
