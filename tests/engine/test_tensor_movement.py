@@ -244,7 +244,8 @@ def test_pooling(k: Any, s: Any, p: Any) -> None:
     x = draw((2, 3, 7, 6), -1, 1, 4)
     compare(Case("max", lambda x: x.max_pool2d(k, s, p), lambda x: F.max_pool2d(x, k, s, p)), x)
     compare(Case("avg", lambda x: x.avg_pool2d(k, s, p), lambda x: F.avg_pool2d(x, k, s, p)), x)
-    compare(Case("avg", lambda x: x.avg_pool2d(k, s, p, False), lambda x: F.avg_pool2d(x, k, s, p, count_include_pad=False)), x)
+    without = {"count_include_pad": False}
+    compare(Case("avg", lambda x: x.avg_pool2d(k, s, p, **without), lambda x: F.avg_pool2d(x, k, s, p, **without)), x)
 
 
 def test_attention_layernorm_normalize() -> None:

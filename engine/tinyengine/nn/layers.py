@@ -243,7 +243,8 @@ class MaxPool2d(Module):
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.max_pool2d(self.kernel_size, self.stride, self.padding)
+        out: Tensor = x.max_pool2d(self.kernel_size, self.stride, self.padding)
+        return out
 
 
 __all__ = [

@@ -14,12 +14,16 @@ from tinyengine.stages.differentiate import gradient
 from tinyengine.tensor import core, force
 from tinyengine.tensor.core import Base, make
 from tinyengine.tensor.functional import Functional
+from tinyengine.tensor.refused import Refused
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
 
 
-class Autograd(Functional):
+_KIND = {"bool": 0, "uint": 1, "int": 1, "float": 2}
+
+
+class Autograd(Functional, Refused):
     """Gradients and values."""
 
     __slots__ = ()
@@ -53,6 +57,11 @@ class Autograd(Functional):
     def is_leaf(self) -> bool:
         """True for a tensor that was not computed from one that requires a gradient."""
         return self.flow != core.FLOWS or id(self) in core.leaves
+
+    @property
+    def is_param(self) -> bool:
+        """True for a leaf that requires a gradient: what an optimizer would update."""
+        return id(self) in core.leaves
 
     def backward(self, gradient: Any = None) -> None:
         """Add the gradient of this scalar (or of sum(self * gradient)) to `.grad` of every leaf that requires one and that it
@@ -213,7 +222,10 @@ class Autograd(Functional):
         return self  # type: ignore[return-value]
 
     def become(self, new: Tensor) -> Tensor:
-        """For x += y and x[i] = y: computed memory is overwritten, a recorded value is replaced by another."""
+        """For x += y and x[i] = y: computed memory is overwritten, a recorded value is replaced by another. RuntimeError for
+        another shape, and for floats into ints or numbers into bools."""
+        if _KIND[new.dtype.kind] > _KIND[self.dtype.kind]:
+            raise RuntimeError(f"in place: a result of {new.dtype} cannot be stored in {self.dtype}\n  at {user_line()}")
         new = new.cast(self.dtype) if new.dtype is not self.dtype else new
         if new.shape != self.shape:
             raise RuntimeError(
@@ -237,6 +249,33 @@ class Autograd(Functional):
 
     def __itruediv__(self, other: Any) -> Tensor:  # type: ignore[misc]
         return self.become(self / other)
+
+    def __ifloordiv__(self, other: Any) -> Tensor:  # type: ignore[misc]
+        return self.become(self // other)
+
+    def __imod__(self, other: Any) -> Tensor:  # type: ignore[misc]
+        return self.become(self % other)
+
+    def __ipow__(self, other: Any) -> Tensor:
+        return self.become(self**other)
+
+    def __imatmul__(self, other: Any) -> Tensor:  # type: ignore[misc]
+        return self.become(self @ other)
+
+    def __iand__(self, other: Any) -> Tensor:  # type: ignore[misc]
+        return self.become(self & other)
+
+    def __ior__(self, other: Any) -> Tensor:  # type: ignore[misc]
+        return self.become(self | other)
+
+    def __ixor__(self, other: Any) -> Tensor:  # type: ignore[misc]
+        return self.become(self ^ other)
+
+    def __ilshift__(self, other: Any) -> Tensor:  # type: ignore[misc]
+        return self.become(self << other)
+
+    def __irshift__(self, other: Any) -> Tensor:  # type: ignore[misc]
+        return self.become(self >> other)
 
     def clone(self) -> Tensor:
         """The same value in memory of its own."""

@@ -27,20 +27,47 @@ class Casting(Elementwise):
         return make(record.cast(n, d, here(2)), flow if d.is_float else core.NO_FLOW)
 
     def bitcast(self, dtype: Any) -> Tensor:
-        """The same bits read as another dtype of the same size. No gradient. RuntimeError when the sizes differ."""
+        """The same bits read as another dtype; no gradient. To another size the last axis grows or shrinks, low bytes first
+        (torch.Tensor.view(dtype)). RuntimeError when the last axis does not divide, or there is none."""
         d = core.dtype_of(dtype)
-        if d.itemsize != self.dtype.itemsize:
+        o = here(2)
+        n, a, b = self.node, self.dtype.itemsize, d.itemsize
+        if a == b:
+            return make(record.bitcast(n, d, o), core.NO_FLOW)
+        if not n.shape or n.shape[-1] * a % b:
             raise RuntimeError(
-                f"bitcast from {self.dtype} to {d}: the sizes differ ({self.dtype.itemsize} and {d.itemsize} bytes)\n"
-                f"  at {user_line()}"
+                f"bitcast from {self.dtype}{list(n.shape)} to {d}: {a} and {b} bytes, so the last axis must exist and its bytes"
+                f" divide by {b}\n  at {user_line()}"
             )
-        return make(record.bitcast(self.node, d, here(2)), core.NO_FLOW)
+        small, large = dtypes.by_name(f"uint{8 * min(a, b)}"), dtypes.by_name(f"uint{8 * max(a, b)}")
+        parts = max(a, b) // min(a, b)
+        n = record.bitcast(n, small if a < b else large, o)
+        lead = n.shape[:-1]
+        wide = (*lead, n.shape[-1] * a // max(a, b), parts)
+        shift = record.iota(len(wide) - 1, large, wide, o)
+        shift = record.binary("mul", shift, record.const(8 * min(a, b), large, wide, o), o)
+        if a < b:
+            pieces = record.binary("shl", record.cast(record.reshape(n, wide, o), large, o), shift, o)
+            n = record.reshape(record.reduce("sum", pieces, (len(wide) - 1,), o), wide[:-1], o)
+        else:
+            n = record.expand(record.reshape(n, (*n.shape, 1), o), wide, o)
+            mask = record.const(small.max, large, wide, o)
+            n = record.cast(record.binary("and", record.binary("shr", n, shift, o), mask, o), small, o)
+            n = record.reshape(n, (*lead, wide[-2] * parts), o)
+        return make(record.bitcast(n, d, o), core.NO_FLOW)
 
     def to(self, target: Any) -> Tensor:
         """A dtype casts; a device name is accepted, for there is one device."""
         if isinstance(target, str) and target.split(":")[0].lower() in ("cpu", "llvm", "clang"):
             return make(self.node, self.flow)
         return self.cast(target)
+
+    def to_(self, target: Any) -> Tensor:
+        """`to` in place: this tensor becomes the result."""
+        new = self.to(target)
+        self.flow = new.flow
+        core.become(self, new.node)
+        return self  # type: ignore[return-value]
 
     def float(self) -> Tensor:
         return self.cast(dtypes.float32)

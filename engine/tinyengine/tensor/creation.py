@@ -11,7 +11,7 @@ from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import make, shape_of
 from tinyengine.tensor.elementwise import choose
-from tinyengine.tensor.math import Math
+from tinyengine.tensor.scan import Scan
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -28,7 +28,7 @@ def leaf(t: Tensor, requires_grad: bool | None) -> Tensor:
     return t
 
 
-class Creation(Math):
+class Creation(Scan):
     """Static methods that make tensors; dtype defaults to float32, and to int32 where all numbers are ints."""
 
     __slots__ = ()

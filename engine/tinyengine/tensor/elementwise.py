@@ -203,6 +203,14 @@ class Elementwise(Base):
     def __rshift__(self, other: Operand) -> Tensor:
         return self.rshift(other)
 
+    def __rlshift__(self, other: Operand) -> Tensor:
+        _whole("<<", self, other)
+        return binary("shl", other, self)
+
+    def __rrshift__(self, other: Operand) -> Tensor:
+        _whole(">>", self, other)
+        return binary("shr", other, self)
+
     def __lt__(self, other: Operand) -> Tensor:
         return binary("lt", self, other)
 

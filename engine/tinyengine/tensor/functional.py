@@ -12,8 +12,8 @@ from tinyengine import dtypes
 from tinyengine.origin import user_line
 from tinyengine.tensor import core
 from tinyengine.tensor.elementwise import choose
-from tinyengine.tensor.indexing import Indexing
 from tinyengine.tensor.movement import triangle
+from tinyengine.tensor.sorting import Sorting
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -34,7 +34,7 @@ def _known(t: Any) -> np.ndarray[Any, Any] | None:
     return None if values is None else values.reshape(t.shape)
 
 
-class Functional(Indexing):
+class Functional(Sorting):
     """Layers and losses without state."""
 
     __slots__ = ()

@@ -17,7 +17,7 @@ from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import axis_of, make
 from tinyengine.tensor.elementwise import choose, tensor_of
-from tinyengine.tensor.linalg import Linalg
+from tinyengine.tensor.pooling import Pooling
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -68,6 +68,8 @@ def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
             out.append(None)
             continue
         if isinstance(i, tuple) and i[0] == "mask":
+            if not i[1].ndim:
+                raise NotImplementedError(f"a mask without axes; use where() or a Python if\n  at {user_line()}")
             if i[1].shape != shape[d : d + i[1].ndim]:
                 raise IndexError(
                     f"a mask of shape {list(i[1].shape)} does not fit axes {d}.. of shape {list(shape)}\n  at {user_line()}"
@@ -142,7 +144,7 @@ def _positions(a: Any, extent: int, axis: int) -> Tensor:
     return choose(a < 0, a + extent, a)
 
 
-class Indexing(Linalg):
+class Indexing(Pooling):
     """Indexing methods."""
 
     __slots__ = ()
@@ -171,19 +173,12 @@ class Indexing(Linalg):
             picked = picked.permute([*range(w, w + k), *range(w), *range(w + k, picked.ndim)])
         return picked
 
-    def __setitem__(self, index: Any, value: Any) -> None:
-        """x[index] = value for ints and slices: this tensor gets the new content (memory that was computed is overwritten)."""
-        items = _normalise(index, self.shape)
-        if any(i is not None and not isinstance(i, (int, slice)) for i in items):
-            raise NotImplementedError(
-                f"assignment through index tensors is not supported; use where() or scatter_add\n  at {user_line()}"
-            )
+    def _set_slices(self, items: list[Any], v: Any) -> None:
+        """x[items] = v for ints and slices."""
         o = here()
         marks = record.reshape(record.iota(0, dtypes.int32, (self.numel(),), o), self.shape, o)
         chosen, _ = _basic(marks, items, o)
-        v: Any = value if isinstance(value, core.Base) else core._cls(value, dtype=self.dtype)
-        spread = v.cast(self.dtype).expand(chosen.shape) if v.shape != chosen.shape else v.cast(self.dtype)
-        flow, n = core.operand(spread)
+        flow, n = core.operand(v.expand(chosen.shape) if v.shape != chosen.shape else v)
         base = [i for i in items if i is not None]
         widths: list[tuple[int, int, int]] = []
         flips: list[int] = []

@@ -1,4 +1,4 @@
-"""matmul and its relatives, einsum, convolution and pooling: broadcasts, windows and sums of the primitives.
+"""matmul and its relatives, einsum and convolution: broadcasts, windows and sums of the primitives.
 
 matmul is expand + mul + sum with the summed axis last. conv2d is a window over each spatial axis, mul and one sum; in its
 gradient the windows become `place` and all sums stay one sum, so that it can be computed directly.
@@ -6,7 +6,6 @@ gradient the windows become `place` and all sums stay one sum, so that it can be
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from tinyengine.origin import here, user_line
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import make
+from tinyengine.tensor.einsum import einsum
 from tinyengine.tensor.elementwise import common_dtype, tensor_of
 from tinyengine.tensor.random import Random
 
@@ -32,7 +32,7 @@ def couple(x: Any, n: int, what: str) -> tuple[int, ...]:
 
 
 class Linalg(Random):
-    """Products, convolutions and pooling."""
+    """Products and convolutions."""
 
     __slots__ = ()
 
@@ -78,26 +78,10 @@ class Linalg(Random):
 
     @staticmethod
     def einsum(formula: str, *operands: Any) -> Tensor:
-        """Einstein summation with explicit or implicit output; no ellipsis, no letter twice in one operand."""
-        ins, _, out = formula.replace(" ", "").partition("->")
-        terms = ins.split(",")
+        """Einstein summation as in PyTorch: explicit or implicit output, '...' for axes that broadcast, a letter twice in one
+        operand for its diagonal. RuntimeError when formula and shapes do not fit."""
         xs = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
-        if len(terms) != len(xs) or any(len(t) != x.ndim or len(set(t)) < len(t) for t, x in zip(terms, xs, strict=False)):
-            raise RuntimeError(f"einsum {formula!r} does not fit shapes {[list(x.shape) for x in xs]}\n  at {user_line()}")
-        extent: dict[str, int] = {}
-        for t, x in zip(terms, xs, strict=True):
-            for letter, s in zip(t, x.shape, strict=True):
-                if extent.setdefault(letter, s) != s:
-                    raise RuntimeError(f"einsum {formula!r}: {letter} has extents {extent[letter]} and {s}\n  at {user_line()}")
-        if "->" not in formula:
-            out = "".join(sorted(c for c in extent if ins.count(c) == 1))
-        order = out + "".join(c for c in extent if c not in out)  # summed letters last
-        product: Any = None
-        for t, x in zip(terms, xs, strict=True):
-            y = x.permute([t.index(c) for c in order if c in t]).reshape([extent[c] if c in t else 1 for c in order])
-            product = y if product is None else product * y
-        product = product.expand([extent[c] for c in order])
-        return product.sum(tuple(range(len(out), len(order)))) if len(order) > len(out) else product  # type: ignore[no-any-return]
+        return einsum(formula, list(xs))
 
     def _windows(self, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
         """The last len(kernel) axes windowed: (..., H, W) -> (..., OH, OW, KH, KW)."""
@@ -162,25 +146,6 @@ class Linalg(Random):
         return z if bias is None else z + bias.reshape((out,) + (1,) * k)
 
     conv1d = conv2d
-
-    def max_pool2d(self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Tensor:
-        """The maximum of each window of the last two axes. Equal largest elements share the gradient (PyTorch: the first takes
-        it)."""
-        k = couple(kernel_size, 2, "kernel_size")
-        p = couple(padding, 2, "padding")
-        x = self.pad([*[None] * (self.ndim - 2), *[(v, v) for v in p]], value=self.dtype.min) if any(p) else self
-        return x._windows(k, couple(k if stride is None else stride, 2, "stride"), couple(dilation, 2, "dilation")).max((-2, -1))
-
-    def avg_pool2d(self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, count_include_pad: bool = True) -> Tensor:
-        """The mean of each window; `count_include_pad`: padded zeros count as elements."""
-        k = couple(kernel_size, 2, "kernel_size")
-        s = couple(k if stride is None else stride, 2, "stride")
-        p = couple(padding, 2, "padding")
-        widths = [*[None] * (self.ndim - 2), *[(v, v) for v in p]]
-        total = self.pad(widths)._windows(k, s, (1, 1)).sum((-2, -1))
-        if count_include_pad or not any(p):
-            return total * (1 / math.prod(k))
-        return total / core._cls.ones(self.shape[-2:]).pad([(v, v) for v in p])._windows(k, s, (1, 1)).sum((-2, -1))  # type: ignore[no-any-return]
 
 
 def _both(a: Any, b: Any) -> tuple[int, tuple[Any, Any]]:

@@ -11,6 +11,7 @@ from tinyengine.node import Node, Shape
 from tinyengine.origin import here, user_line
 from tinyengine.stages import record
 from tinyengine.tensor import core
+from tinyengine.tensor.borders import extend
 from tinyengine.tensor.casting import Casting
 from tinyengine.tensor.core import axes_of, axis_of, make
 from tinyengine.tensor.elementwise import choose
@@ -155,9 +156,7 @@ class Movement(Casting):
 
     def pad(self, padding: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Tensor:
         """`padding` as in PyTorch: (left, right, top, bottom, ...) from the last axis backwards; or one (low, high) or None per
-        axis. Negative widths cut. mode: 'constant' with `value`."""
-        if mode != "constant":
-            raise NotImplementedError(f"pad: mode {mode!r} is not supported, only 'constant'\n  at {user_line()}")
+        axis. Negative widths cut. mode: 'constant' with `value`; 'reflect', 'replicate' or 'circular', on any axes."""
         widths: list[tuple[int, int]]
         if all(isinstance(p, int) for p in padding):
             if len(padding) % 2 or len(padding) // 2 > self.ndim:
@@ -170,7 +169,9 @@ class Movement(Casting):
         else:
             widths = [(0, 0) if p is None else (p[0], p[1]) for p in padding]
         cut = [(max(-a, 0), s - max(-b, 0)) for (a, b), s in zip(widths, self.shape, strict=True)]
-        x = self.shrink(cut) if any(min(w) < 0 for w in widths) else self
+        x: Any = self.shrink(cut) if any(min(w) < 0 for w in widths) else self
+        if mode != "constant":
+            return extend(x, [(max(a, 0), max(b, 0)) for a, b in widths], mode)
         flow, n = core.operand(x)
         o = here(2)
         wide = tuple([(max(a, 0), max(b, 0), 0) for a, b in widths])
@@ -184,6 +185,10 @@ class Movement(Casting):
         """The same value, stored in memory of its own: consumers read it from there."""
         flow, n = core.operand(self)
         return make(record.contiguous(n, here(2)), flow)
+
+    def contiguous_backward(self) -> Tensor:
+        """The same value: whether a gradient is stored is the engine's decision, which it explains."""
+        return make(self.node, self.flow)
 
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
         """Pieces of that many elements along `dim`; the last may be smaller. A list gives each piece's extent."""

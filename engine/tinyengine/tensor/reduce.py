@@ -168,29 +168,6 @@ class Reduce(Movement):
         x = self.logical_not() if self.dtype is dtypes.bool_ else self.bitwise_not() if self.dtype.is_int else self.neg()
         return x.argmax(dim, keepdim, axis=axis)
 
-    # Scans: a window over everything before. O(n^2) work in exchange for no new primitive.
-    def _scan(self, op: str, dim: int, fill: Any) -> Tensor:
-        d = axis_of(dim, self.ndim)
-        if not self.ndim or not self.numel():
-            return make(self.node, self.flow)
-        n = self.shape[d]
-        x = self.pad([(n - 1, 0) if k == d else None for k in range(self.ndim)], value=fill)
-        return x.unfold(d, n, 1)._reduce(op, -1, False, _UNSET)
-
-    def cumsum(self, dim: int, *, axis: int = _UNSET) -> Tensor:
-        """Sums of the first 1, 2, 3... elements."""
-        return self.cast(self._sum_dtype(None))._scan("sum", dim if axis is _UNSET else axis, 0)
-
-    def cumprod(self, dim: int, *, axis: int = _UNSET) -> Tensor:
-        return self.cast(self._sum_dtype(None))._scan("prod", dim if axis is _UNSET else axis, 1)
-
-    def cummax(self, dim: int, *, axis: int = _UNSET) -> Tensor:
-        """The largest so far (values only)."""
-        return self._scan("max", dim if axis is _UNSET else axis, self.dtype.min)
-
-    def cummin(self, dim: int, *, axis: int = _UNSET) -> Tensor:
-        return self.neg().cummax(dim, axis=axis).neg()
-
     def softmax(self, dim: int = -1, *, axis: int = _UNSET) -> Tensor:
         """exp(x) / sum(exp(x)) along `dim`, computed from x - max(x)."""
         d = axis_of(dim if axis is _UNSET else axis, self.ndim)

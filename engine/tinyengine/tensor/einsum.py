@@ -1,0 +1,76 @@
+"""einsum: each operand with its axes in one common order, multiplied, and summed over the letters that the output lacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tinyengine.origin import user_line
+
+if TYPE_CHECKING:
+    from tinyengine.tensor import Tensor
+
+_SPARE = "0123456789"  # names for the axes that '...' stands for, from the last one
+
+
+def _letters(term: str, rank: int, formula: str) -> str:
+    """The axes of an operand, one letter each: '...ij' of 4 axes -> '10ij'."""
+    if term.count("...") > 1 or (not term.replace("...", "", 1).isalpha() and term not in ("", "...")):
+        raise RuntimeError(f"einsum {formula!r}: {term!r} is not made of letters and at most one '...'\n  at {user_line()}")
+    if "..." in term:
+        more = rank - (len(term) - 3)
+        term = term.replace("...", _SPARE[:more][::-1]) if 0 <= more <= len(_SPARE) else term
+    if len(term) != rank:
+        raise RuntimeError(f"einsum {formula!r}: {term!r} does not fit an operand of {rank} axes\n  at {user_line()}")
+    return term
+
+
+def _diagonals(x: Any, term: str, formula: str) -> tuple[Any, str]:
+    """An axis for each letter, once: those with the same letter become their diagonal."""
+    for c in dict.fromkeys(term):
+        while term.count(c) > 1:
+            a = term.index(c)
+            b = term.index(c, a + 1)
+            if x.shape[a] != x.shape[b]:
+                raise RuntimeError(f"einsum {formula!r}: {c} has extents {x.shape[a]} and {x.shape[b]}\n  at {user_line()}")
+            x = x.diagonal(0, a, b)  # comes last
+            term = term[:a] + term[a + 1 : b] + term[b + 1 :] + c
+    return x, term
+
+
+def einsum(formula: str, operands: list[Any]) -> Tensor:
+    """See Linalg.einsum."""
+    ins, arrow, out = formula.replace(" ", "").partition("->")
+    terms = ins.split(",")
+    if len(terms) != len(operands):
+        raise RuntimeError(f"einsum {formula!r} has {len(terms)} operands, {len(operands)} were given\n  at {user_line()}")
+    terms = [_letters(t, x.ndim, formula) for t, x in zip(terms, operands, strict=True)]
+    every = "".join(terms)
+    spare = "".join(c for c in reversed(_SPARE) if c in every)
+    if arrow:
+        out = out.replace("...", spare)
+    else:
+        out = spare + "".join(sorted(c for c in set(every) - set(spare) if every.count(c) == 1))
+    if len(set(out)) < len(out) or not set(out) <= set(every):
+        raise RuntimeError(f"einsum {formula!r}: the output names an axis twice, or one that no operand has\n  at {user_line()}")
+    extent: dict[str, int] = {}
+    pairs = [_diagonals(x, t, formula) for t, x in zip(terms, operands, strict=True)]
+    for x, t in pairs:
+        for c, s in zip(t, x.shape, strict=True):
+            if extent.setdefault(c, s) not in (1, s) and s != 1:
+                raise RuntimeError(f"einsum {formula!r}: {c} has extents {extent[c]} and {s}\n  at {user_line()}")
+            extent[c] = s if extent[c] == 1 else extent[c]
+    order = out + "".join(c for c in extent if c not in out)  # summed letters last
+    product: Any = None
+    for x, t in pairs:
+        held = [c for c in order if c in t]
+        y = x.permute([t.index(c) for c in held]) if t else x
+        sizes = dict(zip(held, y.shape, strict=True))
+        y = y.reshape([sizes.get(c, 1) for c in order])
+        product = y if product is None else product * y
+    product = product.expand([extent[c] for c in order])
+    if len(order) == len(out):
+        return product  # type: ignore[no-any-return]
+    return product.sum(tuple(range(len(out), len(order))), dtype=product.dtype if product.dtype.is_float else None)  # type: ignore[no-any-return]
+
+
+__all__ = ["einsum"]

@@ -1,0 +1,148 @@
+"""Pooling and its inverse, transposed convolution, and changes of size. Windows, sums and maxima; addresses are static but for
+max_unpool2d, which puts values where the indices say."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from tinyengine import dtypes
+from tinyengine.origin import here, user_line
+from tinyengine.stages import record
+from tinyengine.tensor import core
+from tinyengine.tensor.core import make
+from tinyengine.tensor.linalg import Linalg, couple
+from tinyengine.tensor.resize import interpolate
+
+if TYPE_CHECKING:
+    from tinyengine.tensor import Tensor
+
+
+def _high(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
+    """Padding behind the last element: p, and with `ceil_mode` as much more as one last window needs that begins inside."""
+    if not ceil_mode:
+        return p
+    span = d * (k - 1) + 1
+    count = -(-(n + 2 * p - span) // s) + 1
+    if (count - 1) * s >= n + p:
+        count -= 1
+    return max(p, (count - 1) * s + span - n - p)
+
+
+class Pooling(Linalg):
+    """Pooling methods: the last two axes are (H, W), any axes come before. RuntimeError when a window does not fit."""
+
+    __slots__ = ()
+
+    def _pool(
+        self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], list[Any]]:
+        if self.ndim < 2:
+            raise RuntimeError(f"pooling needs (..., H, W), not shape {list(self.shape)}\n  at {user_line()}")
+        k = couple(kernel_size, 2, "kernel_size")
+        s = couple(k if stride is None else stride, 2, "stride")
+        p, d = couple(padding, 2, "padding"), couple(dilation, 2, "dilation")
+        if any(v < 1 for v in (*k, *s, *d)) or any(v < 0 or 2 * v > size for v, size in zip(p, k, strict=True)):
+            raise RuntimeError(
+                f"pooling: kernel {k}, stride {s} and dilation {d} must be positive, padding {p} at most half the kernel\n"
+                f"  at {user_line()}"
+            )
+        pads = [(p[i], _high(self.shape[i - 2], k[i], s[i], p[i], d[i], ceil_mode)) for i in range(2)]
+        return k, s, p, d, [*[None] * (self.ndim - 2), *pads]
+
+    def max_pool2d(
+        self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> Any:  # fmt: skip
+        """The maximum of each window: (..., H, W) -> (..., OH, OW). Equal largest elements share the gradient (PyTorch: the first
+        takes it). `return_indices`: (maxima, int32 positions h * W + w of the first of them), for `max_unpool2d`."""
+        k, s, p, d, pads = self._pool(kernel_size, stride, padding, dilation, ceil_mode)
+        x = self.pad(pads, value=self.dtype.min) if any(map(any, pads[-2:])) else self
+        windows = x._windows(k, s, d)
+        best = windows.max((-2, -1))
+        if not return_indices:
+            return best
+        at = windows.detach().flatten(-2).argmax(-1)
+        o = here()
+        row, col = (make(record.iota(at.ndim - 2 + i, dtypes.int32, at.shape, o), core.NO_FLOW) for i in range(2))
+        h = row * s[0] + at // k[1] * d[0] - p[0]
+        return best, h * self.shape[-1] + (col * s[1] + at % k[1] * d[1] - p[1])
+
+    def max_unpool2d(
+        self, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
+    ) -> Tensor:
+        """Each value at its position of `indices` (as `max_pool2d` returns them), zeros elsewhere: (..., H, W) -> (..., OH, OW),
+        by default (H - 1) * stride - 2 * padding + kernel. Where windows overlap, of several values the last wins; where they
+        cannot (stride >= kernel), indices must differ. IndexError for a position outside, when it runs."""
+        k, s, p, _, _ = self._pool(kernel_size, stride, padding, 1, False)
+        if indices.shape != self.shape:
+            raise ValueError(
+                f"max_unpool2d: indices {list(indices.shape)} do not have the shape {list(self.shape)}\n  at {user_line()}"
+            )
+        size = [(n - 1) * s[i] - 2 * p[i] + k[i] for i, n in enumerate(self.shape[-2:])]
+        size = size if output_size is None else list(output_size)[-2:]
+        lead = self.shape[:-2]
+        flat = (*lead, math.prod(self.shape[-2:]))
+        table: Any = core._cls.full((*lead, math.prod(size)), 0, dtype=self.dtype)
+        apart = all(a >= b for a, b in zip(s, k, strict=True))
+        out: Tensor = table._put(len(lead), indices.reshape(flat), self.reshape(flat), apart)
+        return out.reshape((*lead, *size))
+
+    def avg_pool2d(
+        self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
+    ) -> Tensor:
+        """The mean of each window; `count_include_pad`: padded zeros count as elements (those that only `ceil_mode` adds do
+        not)."""
+        k, s, p, d, pads = self._pool(kernel_size, stride, padding, 1, ceil_mode)
+        total = self.pad(pads)._windows(k, s, d).sum((-2, -1))
+        if not ceil_mode and (count_include_pad or not any(p)):
+            return total * (1 / math.prod(k))
+        rim = [(v, v) if count_include_pad else (0, 0) for v in p]
+        counted: Any = core._cls.ones(self.shape[-2] + 2 * rim[0][0], self.shape[-1] + 2 * rim[1][0], dtype=self.dtype)
+        rest = [(a - r[0], b - r[1]) for (a, b), r in zip(pads[-2:], rim, strict=True)]
+        return total / counted.pad(rest)._windows(k, s, d).sum((-2, -1))  # type: ignore[no-any-return]
+
+    def conv_transpose2d(
+        self, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+        groups: int = 1, dilation: Any = 1,
+    ) -> Tensor:  # fmt: skip
+        """The adjoint of conv2d, as in PyTorch: x (N, C, H, W), weight (C, O / groups, KH, KW), bias (O,) -> (N, O, OH, OW) with
+        OH = (H - 1) * stride - 2 * padding + dilation * (KH - 1) + output_padding + 1. Also of one or three spatial axes.
+        It is conv2d of x with stride - 1 zeros between its elements and the kernel turned round. RuntimeError when it does not
+        fit."""
+        axes = weight.ndim - 2
+        if self.ndim == axes + 1:
+            y = self.unsqueeze(0).conv_transpose2d(weight, bias, stride, padding, output_padding, groups, dilation)
+            return y.squeeze(0)
+        channels, per_out, *kernel = weight.shape if weight.ndim > 2 else (0, 0)
+        if axes < 1 or self.ndim != axes + 2 or groups < 1 or self.shape[1] != channels or channels % groups:
+            raise RuntimeError(
+                f"conv_transpose2d: x of shape {list(self.shape)} does not fit weights of shape {list(weight.shape)} in {groups}"
+                f" groups\n  at {user_line()}"
+            )
+        s, d = couple(stride, axes, "stride"), couple(dilation, axes, "dilation")
+        p, extra = couple(padding, axes, "padding"), couple(output_padding, axes, "output_padding")
+        if any(e >= max(a, b) for e, a, b in zip(extra, s, d, strict=True)):
+            raise RuntimeError(
+                f"conv_transpose2d: output_padding {extra} must be smaller than stride {s} or dilation {d}\n  at {user_line()}"
+            )
+        flow, n = core.operand(self)
+        spread = make(record.pad(n, ((0, 0, 0), (0, 0, 0), *[(0, 0, a - 1) for a in s]), here()), flow)
+        edges = [(di * (k - 1) - pi, di * (k - 1) - pi + e) for di, k, pi, e in zip(d, kernel, p, extra, strict=True)]
+        w = weight.reshape((groups, channels // groups, per_out, *kernel)).transpose(1, 2)
+        w = w.reshape((groups * per_out, channels // groups, *kernel)).flip(*range(2, 2 + axes))
+        return spread.pad([None, None, *edges]).conv2d(w, bias, 1, 0, dilation, groups)
+
+    conv_transpose1d = conv_transpose2d
+
+    def interpolate(
+        self, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+    ) -> Tensor:
+        """(N, C, ...) with other extents of the spatial axes: `size`, or each times `scale_factor`. mode 'nearest',
+        'nearest-exact', 'linear' (= 'bilinear' = 'trilinear', as many axes as there are) or 'area'. Positions are those of
+        PyTorch, found on the host: the kernel reads static tables. 'bicubic' raises NotImplementedError; ValueError for what
+        does not fit."""
+        return interpolate(self, size, scale_factor, mode, align_corners)
+
+
+__all__ = ["Pooling"]

@@ -1,0 +1,89 @@
+"""interpolate: the axes are resized one after the other. Where each output element reads, and with which weight, depends on the
+extents only: both are computed on the host, in float32 as PyTorch does, and stand in small tables."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinyengine.origin import user_line
+from tinyengine.tensor import core
+
+if TYPE_CHECKING:
+    from tinyengine.tensor import Tensor
+
+_LINEAR = {"linear": None, "bilinear": 2, "trilinear": 3}  # mode -> number of spatial axes it is for
+
+
+def _sizes(x: Any, size: Any, scale_factor: Any) -> tuple[list[int], list[float | None]]:
+    """(new extents, factor of each axis or None) of the spatial axes."""
+    if (size is None) == (scale_factor is None):
+        raise ValueError(f"interpolate needs size or scale_factor, and not both\n  at {user_line()}")
+    given = size if size is not None else scale_factor
+    n = x.ndim - 2
+    each = list(given) if isinstance(given, (tuple, list)) else [given] * n
+    if n < 1 or len(each) != n:
+        raise ValueError(f"interpolate: {given!r} does not fit {n} spatial axes, shape {list(x.shape)}\n  at {user_line()}")
+    new = each if size is not None else [math.floor(s * f) for s, f in zip(x.shape[2:], each, strict=True)]
+    if any(s < 1 for s in (*new, *x.shape[2:])):
+        raise RuntimeError(f"interpolate: extents {list(x.shape[2:])} to {new}, both must be positive\n  at {user_line()}")
+    return [int(s) for s in new], [None if size is not None else float(f) for f in each]
+
+
+def _nearest(old: int, new: int, factor: float | None, exact: bool) -> Any:
+    ratio = np.float32(1 / factor if factor else old / new)
+    at = np.arange(new, dtype=np.float32)
+    return np.minimum(np.floor((at + np.float32(0.5)) * ratio if exact else at * ratio), old - 1).astype(np.int32)
+
+
+def _linear(old: int, new: int, factor: float | None, align: bool) -> tuple[Any, Any, Any]:
+    """(lower position, upper position, weight of the upper one)."""
+    at = np.arange(new, dtype=np.float32)
+    if align:
+        at = at * np.float32((old - 1) / (new - 1) if new > 1 else 0)
+    else:
+        ratio = np.float32(1 / factor if factor else old / new)
+        at = np.maximum(ratio * (at + np.float32(0.5)) - np.float32(0.5), np.float32(0))
+    low = np.minimum(at.astype(np.int32), old - 1)
+    return low, np.minimum(low + 1, old - 1), (at - low).astype(np.float32)
+
+
+def _area(x: Any, d: int, new: int) -> Any:
+    """The mean of elements floor(i * old / new) to ceil((i + 1) * old / new): a product with a static matrix."""
+    old = x.shape[d]
+    i, j = np.arange(new)[:, None], np.arange(old)[None, :]
+    inside = (j >= i * old // new) & (j < -(-(i + 1) * old // new))
+    table = core._cls((inside / inside.sum(1, keepdims=True)).astype(np.float32)).cast(x.dtype)
+    return x.transpose(d, -1).matmul(table.T).transpose(d, -1)
+
+
+def interpolate(x: Any, size: Any, scale_factor: Any, mode: str, align_corners: bool | None) -> Tensor:
+    """See Pooling.interpolate."""
+    new, factors = _sizes(x, size, scale_factor)
+    if mode == "bicubic":
+        raise NotImplementedError(f"interpolate: 'bicubic' is not supported; use 'bilinear' or 'area'\n  at {user_line()}")
+    if mode not in ("nearest", "nearest-exact", "area") and _LINEAR.get(mode, 0) not in (None, len(new)):
+        raise NotImplementedError(f"interpolate: {mode!r} does not resize {len(new)} spatial axes\n  at {user_line()}")
+    if align_corners is not None and mode not in _LINEAR:
+        raise ValueError(f"interpolate: align_corners is for linear modes, not {mode!r}\n  at {user_line()}")
+    if mode in _LINEAR and not x.dtype.is_float:
+        raise NotImplementedError(f"interpolate: {mode!r} of {x.dtype}; cast it to a float first\n  at {user_line()}")
+    for k, (s, f) in enumerate(zip(new, factors, strict=True)):
+        d = k + 2
+        old = x.shape[d]
+        if mode == "area":
+            x = _area(x, d, s)
+        elif mode in _LINEAR:
+            if s == old and f in (None, 1.0):
+                continue
+            low, high, weight = _linear(old, s, f, bool(align_corners))
+            w = core._cls(weight).cast(x.dtype).reshape([-1 if a == d else 1 for a in range(x.ndim)])
+            x = x.take(core._cls(low), d) * (1 - w) + x.take(core._cls(high), d) * w
+        else:
+            x = x.take(core._cls(_nearest(old, s, f, mode == "nearest-exact")), d)
+    return x  # type: ignore[no-any-return]
+
+
+__all__ = ["interpolate"]

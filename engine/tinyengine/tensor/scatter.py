@@ -1,0 +1,219 @@
+"""Writing at positions that depend on data: scatter, scatter_reduce, and assignment through index tensors and masks.
+
+All of it is made of one primitive, scatter_add. Where several values go to one place, the last one (or the sum, product,
+maximum...) of each group is found first, by comparing every index with every other along the axis: m^2 comparisons for m indices,
+whatever the size of the table. Indices that the host knows are freed of duplicates there, at no cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinyengine import dtypes
+from tinyengine.origin import here, user_line
+from tinyengine.stages import record
+from tinyengine.tensor import core
+from tinyengine.tensor.core import axis_of, make
+from tinyengine.tensor.elementwise import choose, tensor_of
+from tinyengine.tensor.indexing import Indexing, _array, _normalise, _positions
+
+if TYPE_CHECKING:
+    from tinyengine.tensor import Tensor
+
+_MODES = ("sum", "prod", "mean", "amax", "amin")
+_SHORT = {"add": "sum", "multiply": "prod"}  # of torch.scatter
+
+
+def _iota(axis: int, shape: tuple[int, ...]) -> Any:
+    return make(record.iota(axis, dtypes.int32, shape, here()), core.NO_FLOW)
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any) -> Any:
+    return core._cls.full(shape, 0, dtype=dtype)
+
+
+def last_of_equals(index: Any, d: int) -> Any:
+    """bool: no later element along axis d has the same index."""
+    pairs = (*index.shape[: d + 1], index.shape[d], *index.shape[d + 1 :])
+    later = _iota(d + 1, pairs) > _iota(d, pairs)
+    same = index.unsqueeze(d + 1) == index.unsqueeze(d)
+    return (same & later).any(d + 1).logical_not()
+
+
+def placed(table: Any, d: int, index: Any, values: Any, alive: Any = None) -> tuple[Any, Any]:
+    """(the values at their places and zero elsewhere, bool: where there is one). At most one value of those `alive` per place."""
+    if alive is not None:
+        zero: Any = False if values.dtype is dtypes.bool_ else 0
+        values = choose(alive, values, zero)
+    work = dtypes.uint8 if values.dtype is dtypes.bool_ else values.dtype
+    put = _zeros(table.shape, work).scatter_add(d, index, values.cast(work)).cast(values.dtype)
+    hits = _zeros(table.shape, dtypes.int32).scatter_add(d, index, core._cls.full(index.shape, 1, dtype=dtypes.int32))
+    return put, hits > 0
+
+
+def _of_equals(index: Any, values: Any, d: int, mode: str) -> Any:
+    """For each element the product, maximum or minimum of all values along axis d with the same index."""
+    same = index.unsqueeze(d + 1) == index.unsqueeze(d)
+    if mode == "prod":
+        return choose(same, values.unsqueeze(d), 1).cast(values.dtype).prod(d + 1, dtype=values.dtype)
+    if mode == "amax":
+        return choose(same, values.unsqueeze(d), values.dtype.min).cast(values.dtype).max(d + 1)
+    return choose(same, values.unsqueeze(d), values.dtype.max).cast(values.dtype).min(d + 1)
+
+
+class Scatter(Indexing):
+    """Scatter methods and item assignment. A position out of range raises IndexError when the program has run."""
+
+    __slots__ = ()
+
+    def scatter(self, dim: int, index: Tensor, src: Any, reduce: str | None = None) -> Tensor:
+        """A copy in which src[p] (or the number `src`) stands at p with axis `dim` replaced by index[p]. Of several values for
+        one place the last wins and takes the gradient (PyTorch: any of them). reduce='add' or 'multiply' combines with what is
+        there. RuntimeError when shapes or dtypes do not fit."""
+        d = axis_of(dim, self.ndim)
+        values = self._values_for("scatter", d, index, src)
+        if reduce is not None:
+            if reduce not in _SHORT:
+                raise RuntimeError(f"scatter: reduce is 'add' or 'multiply', not {reduce!r}\n  at {user_line()}")
+            return self.scatter_reduce(dim, index, values, _SHORT[reduce])
+        return self._put(d, index, values, unique=False)
+
+    def _put(self, d: int, index: Any, values: Any, unique: bool) -> Tensor:
+        """Without checks. `unique`: no place is given twice."""
+        if not index.numel():
+            return make(self.node, self.flow)
+        if not self.ndim:
+            return self.reshape(1)._put(0, index.reshape(1), values.reshape(1), unique).reshape(())
+        put, hit = placed(self, d, index, values, None if unique else last_of_equals(index, d))
+        return choose(hit, put, self)
+
+    def scatter_reduce(self, dim: int, index: Tensor, src: Any, reduce: str, include_self: bool = True) -> Tensor:
+        """Each place becomes the sum, product, mean, amax or amin of all that is put there and, if `include_self`, of what it
+        held; other places stay. Means of ints round down. RuntimeError for another `reduce`, or for shapes and
+        dtypes that do not fit."""
+        d = axis_of(dim, self.ndim)
+        values = self._values_for("scatter_reduce", d, index, src)
+        if reduce not in _MODES:
+            raise RuntimeError(f"scatter_reduce: reduce is one of {', '.join(_MODES)}, not {reduce!r}\n  at {user_line()}")
+        if not index.numel():
+            return make(self.node, self.flow)
+        if not self.ndim:
+            return self.reshape(1).scatter_reduce(0, index.reshape(1), values.reshape(1), reduce, include_self).reshape(())
+        if reduce in ("sum", "mean"):
+            return self._scatter_sum(d, index, values, include_self, reduce == "mean")
+        alive = last_of_equals(index, d)
+        put, hit = placed(self, d, index, _of_equals(index, values, d, reduce), alive)
+        x: Any = self
+        both: Callable[[], Any] = {
+            "prod": lambda: x * put,
+            "amax": lambda: x.maximum(put),
+            "amin": lambda: x.minimum(put),
+        }[reduce]
+        return choose(hit, both() if include_self else put, self)
+
+    def _scatter_sum(self, d: int, index: Tensor, values: Any, include_self: bool, mean: bool) -> Tensor:
+        total: Any = (
+            self.scatter_add(d, index, values) if include_self else _zeros(self.shape, self.dtype).scatter_add(d, index, values)
+        )
+        hits = _zeros(self.shape, dtypes.int32).scatter_add(d, index, core._cls.full(index.shape, 1, dtype=dtypes.int32))
+        if mean:
+            count = (hits + 1 if include_self else hits.maximum(1)).cast(self.dtype)
+            total = total / count if self.dtype.is_float else total // count
+        return total if include_self else choose(hits > 0, total, self)
+
+    def _values_for(self, what: str, d: int, index: Any, src: Any) -> Any:
+        """`src` cut to the shape of `index`, checked."""
+        if not isinstance(index, Indexing) or not index.dtype.is_int:
+            raise RuntimeError(f"{what} needs an index tensor of ints\n  at {user_line()}")
+        if isinstance(src, (bool, int, float, np.generic)):
+            src = core._cls.full(index.shape, src, dtype=self.dtype)
+        values: Any = tensor_of(src, what)
+        if values.dtype is not self.dtype:
+            raise RuntimeError(
+                f"{what}: values of {values.dtype} into a tensor of {self.dtype}; cast one of them\n  at {user_line()}"
+            )
+        fits = index.ndim == self.ndim == values.ndim and all(
+            i <= v and (k == d or i <= s) for k, (i, v, s) in enumerate(zip(index.shape, values.shape, self.shape, strict=True))
+        )
+        if index.numel() and not fits:
+            raise RuntimeError(
+                f"{what} along axis {d}: index {list(index.shape)} and values {list(values.shape)} do not fit shape"
+                f" {list(self.shape)}\n  at {user_line()}"
+            )
+        return values.shrink([(0, i) for i in index.shape]) if fits else values
+
+    # Assignment.
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """x[index] = value for everything that x[index] reads: this tensor gets the new content (memory that was computed is
+        overwritten). `value` broadcasts to the shape of x[index]; the dtype stays. Of several values for one place the last one
+        wins. One value through one mask is a `where`; other masks are computed at once, for they decide a shape. RuntimeError
+        when the value does not fit."""
+        v: Any = value if isinstance(value, core.Base) else core._cls(value, dtype=self.dtype)
+        v = v.cast(self.dtype)
+        mask = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+        if isinstance(mask, core.Base) and mask.dtype is dtypes.bool_ and mask.shape == self.shape[: mask.ndim]:
+            rest = self.shape[mask.ndim :]
+            if v.ndim <= len(rest):
+                spread = mask.reshape((*mask.shape, *(1,) * len(rest)))  # type: ignore[attr-defined]
+                self.become(choose(spread, v.expand(rest), self))  # type: ignore[attr-defined]
+                return
+        items = _normalise(index, self.shape)
+        arrays = [_array(i) if i is not None and not isinstance(i, (int, slice)) else None for i in items]
+        if all(a is None for a in arrays):
+            self._set_slices(items, v)
+            return
+        # first the part that ints and slices choose, then the indexed axes of that
+        basic = tuple([slice(None) if a is not None else i for i, a in zip(items, arrays, strict=True)])
+        part = self[basic]
+        inner = [a for i, a in zip(items, arrays, strict=True) if not isinstance(i, int)]
+        changed = _set_arrays(part, inner, v)
+        if changed is not None:
+            self._set_slices(list(basic), changed)
+
+
+def _set_arrays(x: Any, arrays: list[Any], v: Any) -> Any:
+    """x with v at the positions in `arrays` (one entry for each axis, None for whole axes); None if nothing is written."""
+    axes = [d for d, a in enumerate(arrays) if a is not None]
+    rest = [d for d in range(x.ndim) if d not in axes]
+    at: list[Any] = [_positions(arrays[d], x.shape[d], d) for d in axes]
+    where = core.broadcast_shape(*[p.shape for p in at])
+    neighbours = axes == list(range(axes[0], axes[0] + len(axes)))
+    k = axes[0] if neighbours else 0  # how many whole axes come before those of the index in x[index]
+    tail = [x.shape[d] for d in rest]
+    v = v.expand((*tail[:k], *where, *tail[k:]))
+    v = v.permute([*range(k, k + len(where)), *range(k), *range(k + len(where), v.ndim)])
+    if not v.numel():
+        return None
+    sizes = [x.shape[d] for d in axes]
+    rows, width = math.prod(sizes), math.prod(tail)
+    values = v.reshape(math.prod(where), width)
+    table = x.permute(axes + rest).reshape(rows, width)
+    known = [isinstance(arrays[d], np.ndarray) for d in axes]
+    if all(known):
+        host = [
+            np.broadcast_to(np.where(a < 0, a + s, a), where).reshape(-1)
+            for a, s in zip([arrays[d] for d in axes], sizes, strict=True)
+        ]
+        linear = np.ravel_multi_index(host, sizes)
+        last = np.sort(linear.size - 1 - np.unique(linear[::-1], return_index=True)[1])
+        if last.size < linear.size:
+            values = values.take(core._cls(last.astype(np.int32)), 0)
+        index: Any = core._cls(linear[last].astype(np.int32 if rows < 1 << 31 else np.int64))
+        alive = None
+    else:
+        index = at[0]
+        for p, s in zip(at[1:], sizes[1:], strict=True):
+            index = index * s + p
+        index = index.expand(where).flatten()
+        alive = last_of_equals(index, 0).unsqueeze(1)
+    put, hit = placed(table, 0, index.unsqueeze(1).expand(values.shape), values, alive)
+    order = axes + rest
+    new = choose(hit, put, table).reshape([x.shape[d] for d in order])
+    return new.permute(sorted(range(x.ndim), key=order.__getitem__))
+
+
+__all__ = ["Scatter"]
