@@ -207,6 +207,7 @@ def rows(c: Chooser, s: Loop) -> None:
         few(c, s.name, work)
     else:
         c.do(f"parallel({s.name})", "parallel", "rows are independent", {"cycles": work, "threads": c.machine.threads})
+    _stream(c)
 
 
 def text(decisions: tuple[Decision, ...]) -> str:
