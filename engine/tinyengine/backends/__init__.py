@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from tinyengine.origin import user_line
 from tinyengine.program import Program
 from tinyengine.runtime.buffer import Buffer
 
@@ -69,7 +70,7 @@ def get(name: str | None = None) -> Backend:
     name = name or _current[-1]
     if name not in _made:
         if name not in MODULES:
-            raise BackendError(f"unknown backend {name!r}; known: {', '.join(MODULES)}")
+            raise BackendError(f"unknown backend {name!r}; known: {', '.join(MODULES)}\n  at {user_line()}")
         module, cls = MODULES[name]
         try:
             backend: Backend = getattr(importlib.import_module(module), cls)()
