@@ -17,6 +17,7 @@ The contract:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -99,6 +100,9 @@ def _seal(memory: set[int], kept: Sequence[Any]) -> None:
             t.node = Node("buffer", t.dtype, t.shape, (), _Escaped(t.dtype, t.node.size), t.node.origin[:1])
 
 
+_nothing = contextlib.nullcontext()
+
+
 class _Entry(NamedTuple):
     """A compiled signature: the program, and where each thing that it touches comes from."""
 
@@ -138,10 +142,9 @@ class jit(Generic[F]):
 
     def _entry(self, args: Any, kwargs: Any) -> tuple[_Entry, list[Any]]:
         """The compiled signature of these arguments, traced when it is new; and their tensors."""
-        from tinyengine.tensor import Tensor
-
+        tensor = core.tensor_class()
         leaves: list[Any] = []
-        key = (_signature(args, leaves, Tensor), _signature(kwargs, leaves, Tensor))
+        key = (_signature(args, leaves, tensor), _signature(kwargs, leaves, tensor) if kwargs else ())
         lazy = [t for t in leaves if t.node.op != "buffer"]
         if lazy:
             engine.realize(lazy, "jit argument")
@@ -151,7 +154,7 @@ class jit(Generic[F]):
                 old = next(reversed(self.entries), None)
                 guard, a, b = ("first call", None, None) if old is None else _changed(old, key)
                 hooks.publish(hooks.CacheMiss("jit", getattr(self.f, "__qualname__", "function"), guard, a, b))
-            entry = self.entries[key] = self._trace(args, kwargs, leaves, Tensor)
+            entry = self.entries[key] = self._trace(args, kwargs, leaves, tensor)
         elif hooks.watching:
             hooks.publish(hooks.CacheHit("jit", getattr(self.f, "__qualname__", "function")))
         return entry, leaves
@@ -198,23 +201,26 @@ class jit(Generic[F]):
         draws = {slot_of[id(b)]: n for b, n in trace.draws if id(b) in slot_of}
         written = [r.src[0].arg for r in roots if r.op == "assign"]
         fresh = [i for i, r in enumerate(roots) if i < len(results) or r.op != "assign"]
+        roots = [r._replace(origin=engine.untied(r.origin)) for r in roots]
         return _Entry(lowered, buffers, inputs, draws, roots, updates, tree, len(results), written, fresh)
 
     def _buffers(self, entry: _Entry, leaves: list[Any]) -> list[Buffer]:
         """The memory that the program takes this time."""
-        from tinyengine.tensor import random
-
         buffers = list(entry.buffers)
         for slot, leaf in entry.inputs.items():
             buffers[slot] = leaves[leaf].node.arg
-        for slot, count in entry.draws.items():
-            buffers[slot] = Buffer.of(np.array(random.take(count), np.uint32), dtypes.uint32)
+        if entry.draws:
+            from tinyengine.tensor import random
+
+            for slot, count in entry.draws.items():
+                buffers[slot] = Buffer.of(np.array(random.take(count), np.uint32), dtypes.uint32)
         return buffers
 
     def _replay(self, entry: _Entry, leaves: list[Any]) -> Any:
         buffers = self._buffers(entry, leaves)
-        force.overwriting(entry.written)
-        with engine.uninterrupted():
+        if entry.written:
+            force.overwriting(entry.written)
+        with engine.uninterrupted() if entry.written else _nothing:
             nodes = engine.run_roots(entry.lowered, entry.roots, buffers, entry.fresh)
             results, count = [], entry.results
             for i, n in zip(entry.fresh, nodes, strict=True):

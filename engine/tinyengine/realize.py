@@ -149,8 +149,14 @@ def execute(lowered: Lowered, buffers: Sequence[Buffer]) -> list[Buffer]:
 
 def memory_node(root: Node, memory: Buffer) -> Node:
     """The node that replaces a realised root: its buffer, without ties to the graph that made it."""
-    where = tuple(o._replace(forward=None, derivative="") for o in root.origin[:1])
-    return Node("buffer", root.dtype, root.shape, (), memory, where)
+    return tuple.__new__(Node, ("buffer", root.dtype, root.shape, (), memory, untied(root.origin)))
+
+
+def untied(where: tuple[origin.Origin, ...]) -> tuple[origin.Origin, ...]:
+    """The first of the origins, without the forward node that it may name."""
+    if len(where) < 2 and not (where and where[0].forward is not None):
+        return where
+    return (where[0]._replace(forward=None, derivative=""),)
 
 
 def realize(tensors: Sequence[Any], cause: str) -> None:

@@ -35,6 +35,7 @@ class LLVMExecutable:
 
     def __init__(self, program: Program, target: Target) -> None:
         self.program, self.target = program, target
+        self._given = program.given
         self.codes: list[Code] = [prepare(c.kernel, shared_memory(program, c)) for c in program.calls]
         addresses = llvm_code.link(self.codes, target)
         self._arena = Buffer(max(1, program.arena_bytes), dtypes.uint8, "arena")
@@ -78,8 +79,8 @@ class LLVMExecutable:
     def run(self, buffers: Sequence[Buffer], clocks: bool = False) -> Times | None:
         """Run all kernels on `buffers`, memory for the first `program.given` slots. Raises ValueError for too few buffers,
         IndexError with the message of a failed Check, KeyboardInterrupt when interrupted before the first write in place."""
-        if len(buffers) != self.program.given:
-            raise ValueError(f"program {self.program.name} takes {self.program.given} buffers, {len(buffers)} were given")
+        if len(buffers) != self._given:
+            raise ValueError(f"program {self.program.name} takes {self._given} buffers, {len(buffers)} were given")
         status = self._native.run(buffers, clocks)
         if status == native.CANCELLED:
             raise KeyboardInterrupt(f"program {self.program.name} was interrupted before it wrote anything in place")

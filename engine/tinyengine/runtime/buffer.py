@@ -74,14 +74,16 @@ class Buffer:
     undefined."""
 
     __slots__ = ("__weakref__", "_owner", "address", "array", "dtype", "name", "size")
+    address: int
 
     def __init__(self, size: int, dtype: DType, name: str = "") -> None:
         self.size, self.dtype, self.name = size, dtype, name
         nbytes = size * dtype.itemsize
         self._owner = raw = memory.take(nbytes)
-        skip = -raw.ctypes.data % (ALIGN if nbytes < _HUGE else _HUGE)
+        first: int = raw.__array_interface__["data"][0]  # several times quicker than raw.ctypes
+        skip = -first % (ALIGN if nbytes < _HUGE else _HUGE)
         self.array: np.ndarray[Any, Any] = raw[skip : skip + nbytes].view(dtype.numpy)
-        self.address: int = raw.ctypes.data + skip
+        self.address = first + skip
 
     @classmethod
     def of(cls, array: np.ndarray[Any, Any], dtype: DType, name: str = "") -> Buffer:

@@ -78,6 +78,13 @@ def bind(cls: type[Any]) -> None:
     _cls = cls
 
 
+def tensor_class() -> type[Any]:
+    """The class that `make` makes: Tensor, once the package is loaded."""
+    if _cls is object:
+        import tinyengine.tensor  # noqa: F401
+    return _cls
+
+
 def make(node: Node, flow: int) -> Tensor:
     """A new tensor with this node."""
     t = _object_new(_cls)
