@@ -1,0 +1,9 @@
+"""optim: optimizers and learning-rate schedules with PyTorch's names and formulas."""
+
+from tinyengine.optim import lr_scheduler
+from tinyengine.optim.adam import LAMB, Adam, AdamW
+from tinyengine.optim.base import Optimizer, OptimizerGroup
+from tinyengine.optim.muon import Muon
+from tinyengine.optim.sgd import LARS, SGD
+
+__all__ = ["LAMB", "LARS", "SGD", "Adam", "AdamW", "Muon", "Optimizer", "OptimizerGroup", "lr_scheduler"]
