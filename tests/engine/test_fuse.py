@@ -194,3 +194,20 @@ def test_constant_work_moves_out_of_the_loop() -> None:
     (nest,) = loops.run(f)
     lines = nest.text().splitlines()
     assert next(i for i, t in enumerate(lines) if "exp(" in t) < next(i for i, t in enumerate(lines) if "for i" in t)
+
+
+def test_a_gather_does_not_stand_between_the_loops_of_a_product() -> None:
+    """A residual that was gathered: stored first, so that the product keeps its register tile."""
+    from tinyengine import dtypes
+
+    table, idx = buf("table", 9, 4), buf("idx", 6, 4, dtype=dtypes.int32)
+    x, w = buf("x", 6, 7), buf("w", 7, 4)
+    gathered = op("gather", (6, 4), table, idx, arg=0)
+    y = ew("add", matmul(x, w), gathered)
+    f = fused(y)
+    assert len(f.groups) == 2 and gathered in f.stored
+    refused = next(d for d in f.decisions if d.subject[0] == f.graph.number[gathered])
+    assert "data-dependent addresses" in refused.alternatives["inline"]
+    t, i, a, b = rand(9, 4), rng.integers(0, 9, (6, 4)).astype(np.int32), rand(6, 7), rand(7, 4)
+    want = a @ b + np.take_along_axis(t, i, 0)
+    np.testing.assert_allclose(run_nests(f, table=t, idx=i, x=a, w=b)[y], want, rtol=1e-4, atol=1e-5)

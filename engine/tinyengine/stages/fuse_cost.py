@@ -107,6 +107,10 @@ class Costs:
         """The matrix products and convolutions of which n could be the epilogue."""
         return [] if n.is_reduce else [m for m in self.leaves(n) if m.size == n.size and self.is_contraction(m)]
 
+    def gathers(self, n: Node) -> bool:
+        """Whether each element of n is read at an address that depends on data."""
+        return n.op == "gather" or any(m.op == "gather" and m.size == n.size for m in self.leaves(n))
+
     def compute(self, n: Node, evaluations: float, efficiency: float) -> float:
         return evaluations * self.work(n) / (self.flops * efficiency)
 
@@ -137,6 +141,8 @@ class Costs:
         busy = [g for g in groups if contraction and g.contraction is not None and g.contraction is not n]
         if contraction and busy:
             out["inline"] = Option(0, "", "a kernel holds one matrix product or convolution")
+        elif any(g.contraction is not None for g in groups) and self.gathers(n):
+            out["inline"] = Option(0, "", "the check of its data-dependent addresses would stand between the loops of a product")
         elif n.is_reduce and evaluations > size and self.work(n) > 8:
             out["inline"] = Option(0, "", f"the reduction would run {evaluations / max(size, 1):.3g} times per result")
         elif uses >= fuser.MAX_USES:
