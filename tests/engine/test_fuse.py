@@ -203,7 +203,7 @@ def test_a_gather_does_not_stand_between_the_loops_of_a_product() -> None:
     table, idx = buf("table", 9, 4), buf("idx", 6, 4, dtype=dtypes.int32)
     x, w = buf("x", 6, 7), buf("w", 7, 4)
     gathered = op("gather", (6, 4), table, idx, arg=0)
-    y = ew("add", matmul(x, w), gathered)
+    y = ew("add", gathered, matmul(x, w))
     f = fused(y)
     assert len(f.groups) == 2 and gathered in f.stored
     refused = next(d for d in f.decisions if d.subject[0] == f.graph.number[gathered])

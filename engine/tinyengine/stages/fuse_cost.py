@@ -141,7 +141,7 @@ class Costs:
         busy = [g for g in groups if contraction and g.contraction is not None and g.contraction is not n]
         if contraction and busy:
             out["inline"] = Option(0, "", "a kernel holds one matrix product or convolution")
-        elif self.gathers(n) and any(g.contraction is not None or any(map(self.products_below, g.outputs)) for g in groups):
+        elif self.gathers(n) and any(g.contraction is not None for g in groups):
             out["inline"] = Option(0, "", "the check of its data-dependent addresses would stand between the loops of a product")
         elif n.is_reduce and evaluations > size and self.work(n) > 8:
             out["inline"] = Option(0, "", f"the reduction would run {evaluations / max(size, 1):.3g} times per result")
