@@ -159,8 +159,12 @@ def test_assignment_through_masks() -> None:
     x = Tensor(a)
     x[Tensor(a).sum() < 1000] = 4.0
     assert (value(x) == 4).all()
-    with pytest.raises(NotImplementedError, match="a mask without axes"):
-        x[np.array(True)]
+    x[np.array(False)] = 5.0
+    assert (value(x) == 4).all()
+    for on in (True, False):
+        assert x[np.array(on)].shape == x[Tensor(on)].shape == torch.ones(4, 3)[torch.tensor(on)].shape
+    with pytest.raises(NotImplementedError, match="a mask without axes beside other indices"):
+        x[np.array(True), 0]
 
 
 def test_one_value_through_a_mask_computes_nothing() -> None:
@@ -210,3 +214,17 @@ def test_on_llvm_and_into_memory() -> None:
         np.testing.assert_allclose(u.numpy(), t.scatter_reduce(0, jt, vt, mode).numpy(), rtol=1e-4, atol=1e-6)
     with pytest.raises(IndexError, match=r"index 9 .*is out of range"):
         Tensor([1.0, 2.0]).scatter(0, Tensor([9]), 1.0).realize()
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int64", "float16", "float64"])
+@pytest.mark.parametrize("shape", [(), (4,), (0,), (2, 0, 3)], ids=str)
+def test_other_dtypes_scalars_and_empty_axes(dtype: str, shape: Any) -> None:
+    a = draw(shape, 0, 3, 1, dtype)
+    i = draw(shape, 0, 0, 1, "int64")
+    x, t, j, k = Tensor(a), torch.tensor(a), Tensor(i), torch.tensor(i)
+    for mode in () if dtype == "bool" else ("sum", "prod", "mean", "amax", "amin"):
+        got, want = x.scatter_reduce(0, j, x, mode), t.scatter_reduce(0, k, t, mode).numpy()
+        assert got.dtype.name == dtype
+        np.testing.assert_allclose(value(got), want, rtol=2e-3)
+    np.testing.assert_array_equal(value(x.scatter(0, j, 1)), t.scatter(0, k, 1).numpy())
+    assert x.scatter(0, j, x).dtype.name == dtype

@@ -141,6 +141,15 @@ def test_einsum(case: Any) -> None:
     compare(Case(formula, lambda *xs: Tensor.einsum(formula, *xs), lambda *xs: torch.einsum(formula, *xs), atol=1e-5), *arrays)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "float64"])
+def test_einsum_keeps_the_dtype(dtype: str) -> None:
+    a = draw((3, 3), 0, 9, 1, dtype)
+    ours = Tensor.einsum("ij,jk->ik", Tensor(a), Tensor(a))
+    theirs = torch.einsum("ij,jk->ik", torch.tensor(a), torch.tensor(a))
+    assert ours.dtype.name == dtype
+    np.testing.assert_allclose(value(ours), theirs.numpy())
+
+
 @pytest.mark.parametrize(
     "formula, shapes",
     [("ij,jk->ik", [(3, 4)]), ("ij->ik", [(3, 4)]), ("ij->ii", [(3, 4)]), ("ijk->i", [(3, 4)]), ("ij,jk->ik", [(3, 4), (5, 6)]),

@@ -2,8 +2,8 @@
 all of them. Building a tensor records nodes; `item`, `numpy`, `tolist`, `bool`, `realize` and `optim` steps compute.
 
 What differs from PyTorch, everywhere: the default integer is int32; `max`, `min`, `cummax`, `cummin` along an axis give values
-only; equal largest elements share a gradient; there are no views: a slice is a value, and writing to it does not change what it was
-cut from; indices to gather or scatter are checked when it runs, and raise IndexError. Names that the engine does not have are
+only; equal largest elements share a gradient; there are no views: a slice is a value, and writing to it does not change what it
+was cut from; indices to gather or scatter are checked when it runs, and raise IndexError. Names that the engine does not have are
 listed with the reason in refused.py.
 """
 

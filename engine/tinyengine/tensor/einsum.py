@@ -70,7 +70,8 @@ def einsum(formula: str, operands: list[Any]) -> Tensor:
     product = product.expand([extent[c] for c in order])
     if len(order) == len(out):
         return product  # type: ignore[no-any-return]
-    return product.sum(tuple(range(len(out), len(order))), dtype=product.dtype if product.dtype.is_float else None)  # type: ignore[no-any-return]
+    dtype = None if product.dtype.kind == "bool" else product.dtype  # small ints stay small, as in PyTorch
+    return product.sum(tuple(range(len(out), len(order))), dtype=dtype)  # type: ignore[no-any-return]
 
 
 __all__ = ["einsum"]

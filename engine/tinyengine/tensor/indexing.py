@@ -69,7 +69,7 @@ def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
             continue
         if isinstance(i, tuple) and i[0] == "mask":
             if not i[1].ndim:
-                raise NotImplementedError(f"a mask without axes; use where() or a Python if\n  at {user_line()}")
+                raise NotImplementedError(f"a mask without axes beside other indices; use where()\n  at {user_line()}")
             if i[1].shape != shape[d : d + i[1].ndim]:
                 raise IndexError(
                     f"a mask of shape {list(i[1].shape)} does not fit axes {d}.. of shape {list(shape)}\n  at {user_line()}"
@@ -132,6 +132,11 @@ def _basic(n: Node, items: list[Any], o: record.Where) -> tuple[Node, list[Any]]
     return record.reshape(n, tuple(shape), o), arrays
 
 
+def one_mask(index: Any) -> bool:
+    """Whether this index is a bool without axes."""
+    return isinstance(index, (core.Base, np.ndarray, np.bool_)) and index.shape == () and index.dtype in (dtypes.bool_, np.bool_)
+
+
 def _positions(a: Any, extent: int, axis: int) -> Tensor:
     """An int32 (or int64) tensor of positions counted from the front; what the host knows is checked here."""
     if isinstance(a, np.ndarray):
@@ -151,6 +156,8 @@ class Indexing(Pooling):
 
     def __getitem__(self, index: Any) -> Tensor:
         """See the top of this file; NumPy's rules for where the axes of index tensors go. IndexError for what is out of range."""
+        if one_mask(index):  # all or nothing, along a new axis
+            return self.unsqueeze(0).shrink([(0, int(bool(index))), *[(0, s) for s in self.shape]])
         flow, n = core.operand(self)
         o = here()
         n, arrays = _basic(n, _normalise(index, n.shape), o)

@@ -19,7 +19,7 @@ from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import axis_of, make
 from tinyengine.tensor.elementwise import choose, tensor_of
-from tinyengine.tensor.indexing import Indexing, _array, _normalise, _positions
+from tinyengine.tensor.indexing import Indexing, _array, _normalise, _positions, one_mask
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -155,6 +155,7 @@ class Scatter(Indexing):
         v: Any = value if isinstance(value, core.Base) else core._cls(value, dtype=self.dtype)
         v = v.cast(self.dtype)
         mask = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+        mask = core._cls(mask) if one_mask(mask) and not isinstance(mask, core.Base) else mask
         if isinstance(mask, core.Base) and mask.dtype is dtypes.bool_ and mask.shape == self.shape[: mask.ndim]:
             rest = self.shape[mask.ndim :]
             if v.ndim <= len(rest):
