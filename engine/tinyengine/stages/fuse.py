@@ -224,6 +224,8 @@ class Fuser(Uses):
                 notes.append(("another reader of it must run before this kernel", False))
             elif self.costs.is_contraction(n) and g.contraction is not None:
                 notes.append(("a kernel holds one matrix product or convolution", False))
+            elif self.costs.gathers(n) and g.contraction is not None:
+                notes.append(("the check of its data-dependent addresses would stand between the loops of a product", False))
             elif own:
                 home = g
                 notes.append(("it is stored from the kernel that needs it at the same index anyway", True))
