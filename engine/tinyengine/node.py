@@ -10,7 +10,7 @@ from typing import Any
 
 from tinyengine import dtypes
 from tinyengine.dtypes import DType
-from tinyengine.ops import ELEMENTWISE, MOVEMENT, OPS, REDUCE
+from tinyengine.ops import MOVEMENT, OPS, REDUCE
 from tinyengine.origin import Origin
 
 Shape = tuple[int, ...]
@@ -45,10 +45,6 @@ class Node(namedtuple("Node", "op dtype shape src arg origin")):
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
-
-    @property
-    def is_elementwise(self) -> bool:
-        return self.op in ELEMENTWISE
 
     @property
     def is_movement(self) -> bool:

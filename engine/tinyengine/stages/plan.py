@@ -42,12 +42,6 @@ def copy_kernel(name: str, dtype: Any, size: int) -> Kernel:
     return Kernel(name, (x, out), (Loop(i, 0, size, 1, (Store(out, (i,), ir.load(x, (i,))),)),), ("out",))
 
 
-def storage(n: Node, nests: Sequence[Nest]) -> Node:
-    """The buffer node behind an update that happens in place, else the value itself."""
-    b = base(n)
-    return b.src[0] if b.op == "assign" else b
-
-
 class _Planner:
     def __init__(self, graph: Graph, nests: Sequence[Nest], buffers: Sequence[Any], name: str) -> None:
         self.graph, self.name = graph, name
