@@ -202,6 +202,91 @@ class LinesData(ViewData):
 
 
 @dataclass
+class Buffer:
+    """One piece of memory over the calls of a program."""
+
+    slot: int
+    category: str  # phase of the value that it holds
+    kernel: int  # that makes its value; -1: it is given
+    line: int  # line id of its value; -1
+    module: str  # of its value; ""
+    at_peak: bool  # alive at the call with the most temporaries alive; given memory always is
+
+
+@dataclass
+class Holder:
+    """Who holds memory at the peak: a role, kernel, line or module."""
+
+    by: str  # role, kernel, line, module
+    name: str
+    id: int  # kernel or line id; -1
+    buffers: int
+    nbytes: int
+    share: float | None  # of everything alive at the peak
+
+
+@dataclass
+class MemoryData(ViewData):
+    buffers: list[Buffer] = field(default_factory=list)  # in the order of the program's slots
+    live: list[int] = field(default_factory=list)  # by call: bytes of temporaries alive
+    peak_call: int = -1  # the first call with the most temporaries alive; -1: there is none
+    given_bytes: int | None = None  # inputs, state and outputs
+    arena_bytes: int | None = None
+    arena_live: int | None = None  # temporaries alive at the peak; the rest of the arena is gaps
+    peak_bytes: int | None = None  # predicted: given memory and the arena
+    peak_measured: int | None = None
+    holders: list[Holder] = field(default_factory=list)
+
+
+@dataclass
+class Roof:
+    """A peak of the machine: all cores together."""
+
+    name: str  # L1, L2, L3, memory, arithmetic
+    rate: float  # bytes per second; for arithmetic FLOPs per second
+    holds: float | None  # bytes of that cache level, all cores; None: not known, or memory
+
+
+@dataclass
+class RoofPoint:
+    """One kernel; seconds are of all its launches in one run."""
+
+    kernel: int
+    category: str  # the phase that it mostly works for
+    flops: int | None
+    nbytes: int | None  # distinct bytes, read and written
+    intensity: float | None  # FLOPs per byte
+    rate: float | None  # FLOPs per second, measured
+    rate_predicted: float | None
+    roof: str  # the nearest roof that is not slower than the kernel: a name of the roofs; ""
+    seconds_roof: float | None  # at that roof
+    seconds: float | None  # measured
+    seconds_predicted: float | None
+    wasted: float | None  # seconds above the roof: measured, or predicted where nothing was measured
+
+
+@dataclass
+class Diagnosis:
+    """One coded finding about a kernel, rendered from recorded numbers alone."""
+
+    code: str  # memory-bound, compute-bound, far-from-roofs, launch-bound, one-thread, not-vectorised
+    kernel: int
+    sentence: str
+    evidence: str
+    gain: float | None  # seconds of one run, at most
+    decision: int  # into decisions of the program; -1
+
+
+@dataclass
+class RooflineData(ViewData):
+    roofs: list[Roof] = field(default_factory=list)
+    points: list[RoofPoint] = field(default_factory=list)  # most wasted time first
+    diagnoses: list[Diagnosis] = field(default_factory=list)  # largest gain first
+    measured: bool = False
+    peaks: str = ""  # where the peaks come from
+
+
+@dataclass
 class Views:
     """The views that a page carries; None: not on this page."""
 
@@ -212,6 +297,8 @@ class Views:
     kernel: KernelData | None = None
     timeline: TimelineData | None = None
     lines: LinesData | None = None
+    memory: MemoryData | None = None
+    roofline: RooflineData | None = None
 
 
 @dataclass

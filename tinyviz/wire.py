@@ -47,7 +47,9 @@ class Machine:
 
     name: str = ""
     cores: int = 0
-    peaks: dict[str, float] = field(default_factory=dict)  # flops_per_second, bytes_per_second, launch_seconds…
+    # flops_per_second, l1_bytes_per_second… dram_…, launch_seconds, start_seconds; l1_bytes… l3_bytes: what the caches hold
+    # (all of them for all cores together)
+    peaks: dict[str, float] = field(default_factory=dict)
     measured: str = ""  # date of the peaks
 
 

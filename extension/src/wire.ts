@@ -36,7 +36,7 @@ export interface Selection {
 export interface Machine {
   name: string;
   cores: number;
-  peaks: Record<string, number>;  // flops_per_second, bytes_per_second, launch_seconds…
+  peaks: Record<string, number>;
   measured: string;  // date of the peaks
 }
 
@@ -459,6 +459,79 @@ export interface LinesData extends ViewData {
   measured: boolean;  // whether seconds are measured
 }
 
+/** One piece of memory over the calls of a program. */
+export interface Buffer {
+  slot: number;
+  category: string;  // phase of the value that it holds
+  kernel: number;  // that makes its value; -1: it is given
+  line: number;  // line id of its value; -1
+  module: string;  // of its value; ""
+  at_peak: boolean;  // alive at the call with the most temporaries alive; given memory always is
+}
+
+/** Who holds memory at the peak: a role, kernel, line or module. */
+export interface Holder {
+  by: string;  // role, kernel, line, module
+  name: string;
+  id: number;  // kernel or line id; -1
+  buffers: number;
+  nbytes: number;
+  share: number | null;  // of everything alive at the peak
+}
+
+export interface MemoryData extends ViewData {
+  buffers: Buffer[];  // in the order of the program's slots
+  live: number[];  // by call: bytes of temporaries alive
+  peak_call: number;  // the first call with the most temporaries alive; -1: there is none
+  given_bytes: number | null;  // inputs, state and outputs
+  arena_bytes: number | null;
+  arena_live: number | null;  // temporaries alive at the peak; the rest of the arena is gaps
+  peak_bytes: number | null;  // predicted: given memory and the arena
+  peak_measured: number | null;
+  holders: Holder[];
+}
+
+/** A peak of the machine: all cores together. */
+export interface Roof {
+  name: string;  // L1, L2, L3, memory, arithmetic
+  rate: number;  // bytes per second; for arithmetic FLOPs per second
+  holds: number | null;  // bytes of that cache level, all cores; None: not known, or memory
+}
+
+/** One kernel; seconds are of all its launches in one run. */
+export interface RoofPoint {
+  kernel: number;
+  category: string;  // the phase that it mostly works for
+  flops: number | null;
+  nbytes: number | null;  // distinct bytes, read and written
+  intensity: number | null;  // FLOPs per byte
+  rate: number | null;  // FLOPs per second, measured
+  rate_predicted: number | null;
+  roof: string;  // the nearest roof that is not slower than the kernel: a name of the roofs; ""
+  seconds_roof: number | null;  // at that roof
+  seconds: number | null;  // measured
+  seconds_predicted: number | null;
+  wasted: number | null;  // seconds above the roof: measured, or predicted where nothing was measured
+}
+
+/** One coded finding about a kernel, rendered from recorded numbers alone. */
+export interface Diagnosis {
+  code: string;  // memory-bound, compute-bound, far-from-roofs, launch-bound, one-thread, not-vectorised
+  kernel: number;
+  sentence: string;
+  evidence: string;
+  gain: number | null;  // seconds of one run, at most
+  decision: number;  // into decisions of the program; -1
+}
+
+export interface RooflineData extends ViewData {
+  roofs: Roof[];
+  points: RoofPoint[];  // most wasted time first
+  diagnoses: Diagnosis[];  // largest gain first
+  measured: boolean;
+  peaks: string;  // where the peaks come from
+}
+
 /** The views that a page carries; None: not on this page. */
 export interface Views {
   overview: OverviewData | null;
@@ -468,6 +541,8 @@ export interface Views {
   kernel: KernelData | null;
   timeline: TimelineData | null;
   lines: LinesData | null;
+  memory: MemoryData | null;
+  roofline: RooflineData | null;
 }
 
 /** The data of a bundle (`tinyviz.widget.ViewWidget(view, data)`): one explorer. */

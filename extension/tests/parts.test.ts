@@ -8,6 +8,7 @@ import { curve, Places, type Item, type Scene } from "../src/parts/scene";
 import { parse, type Fields } from "../src/parts/search";
 import { groundOf } from "../src/theme";
 import { percent, total } from "../src/units";
+import { decades } from "../src/views/roofline";
 
 const part = (id: string, x: number, y: number, parts?: Part[]): Part => ({ id, wish: { x, y }, ...(parts ? { parts } : {}) });
 
@@ -110,4 +111,12 @@ test("dark and light are told from the ground", () => {
 test("shares and sums", () => {
   assert.deepEqual([0.5, 0.0123, null, 0].map(percent), ["50 %", "1.2 %", "–", "0 %"]);
   assert.deepEqual([total([1, 2]), total([1, null]), total([])], [3, null, 0]);
+});
+
+test("the axes of the roofline hold every point and every ridge, in whole decades", () => {
+  const roofs = [{ name: "L1", rate: 1e12, holds: null }, { name: "memory", rate: 2e10, holds: null }, { name: "arithmetic", rate: 5e11, holds: null }];
+  const point = { kernel: 0, category: "", flops: 1, nbytes: 1, intensity: 0.05, rate: 3e8, rate_predicted: 2e7, roof: "", seconds_roof: null, seconds: null, seconds_predicted: null, wasted: null };
+  assert.deepEqual(decades(roofs, [point, { ...point, intensity: null, rate: null, rate_predicted: null }]), [-2, 2, 7, 12]);
+  assert.equal(decades(roofs.slice(0, 2), [point]), null);
+  assert.equal(decades(roofs.slice(2), [point]), null);
 });

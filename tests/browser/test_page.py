@@ -6,6 +6,7 @@ import base64
 import copy
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,14 @@ def test_one_selection_lights_every_view(show: Show) -> None:
         "kernel": ".tv-kernelrow.tv-lit",
         "timeline": ".tv-launch.tv-lit",
         "lines": "tr.tv-lit",
+        "memory": "[data-slot].tv-lit",
+        "roofline": ".tv-point.tv-lit",
     }
     for name, what in lit.items():
         page.get_by_role("tab", name=name, exact=True).click()
         expect(page.locator(f".tv-{name} {what}").first).to_be_attached()
         expect(page.locator(f".tv-{name} .tv-kernelrow.tv-lit, .tv-{name} .tv-launch.tv-lit")).to_have_count(
-            {"overview": 2, "kernel": 1, "timeline": 1}.get(name, 0)
+            {"overview": 2, "kernel": 1, "timeline": 1, "memory": 1, "roofline": 2}.get(name, 0)
         )
 
 
@@ -157,6 +160,41 @@ def test_arrows_walk_through_the_graph(show: Show) -> None:
     assert len(set(seen)) >= 3 and seen[3] != seen[2]
     page.keyboard.press("Escape")
     expect(page.locator(".tv-crumb")).to_have_count(0)
+
+
+def test_memory_steps_through_buffers_by_key_and_its_selection_goes_along(show: Show, sample: dict[str, Any]) -> None:
+    page = show()
+    page.get_by_role("tab", name="memory", exact=True).click()
+    memory = page.locator(".tv-memory")
+    assert memory.locator("[data-slot]").count() == len(sample["recording"]["programs"][0]["slots"])
+    memory.get_by_role("application").focus()
+    page.keyboard.press(".")
+    expect(memory.locator("[data-slot].tv-sel")).to_have_count(1)
+    first = memory.locator(".tv-card strong").inner_text()
+    page.keyboard.press(".")
+    expect(memory.locator(".tv-card strong")).not_to_have_text(first)
+    page.keyboard.press(",")
+    expect(memory.locator(".tv-card strong")).to_have_text(first)
+    memory.get_by_role("button", name="role", exact=True).click()
+    expect(memory.get_by_role("cell", name="temporary", exact=True)).to_be_visible()
+    page.get_by_role("tab", name="roofline", exact=True).click()
+    expect(page.locator(".tv-roofline .tv-kernelrow.tv-lit")).not_to_have_count(0)
+
+
+def test_roofline_selects_from_its_list_its_picture_and_its_findings(show: Show, sample: dict[str, Any]) -> None:
+    page = show()
+    page.get_by_role("tab", name="roofline", exact=True).click()
+    roofline = page.locator(".tv-roofline")
+    points = sample["views"]["roofline"]["points"]
+    expect(roofline.locator(".tv-point")).to_have_count(sum(bool(x["intensity"]) for x in points))
+    roofline.get_by_role("listbox").focus()
+    page.keyboard.press("ArrowDown")
+    expect(roofline.locator(f".tv-point[data-kernel='{points[0]['kernel']}']")).to_have_class(re.compile("tv-lit"))
+    finding = roofline.locator(".tv-finding").last
+    finding.focus()
+    page.keyboard.press("Enter")
+    expect(finding).to_have_class(re.compile("tv-lit"))
+    expect(roofline.locator(".tv-finding.tv-lit")).to_have_count(1)
 
 
 def test_a_view_with_broken_data_fails_in_its_place(show: Show, sample: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from tinyviz import palette
 from tinyviz.viewdata import ViewData
 from tinyviz.wire import Program, Recording, Selection
 
-NAMES = ("overview", "graph", "stages", "fusion", "kernel", "timeline", "lines")
+NAMES = ("overview", "graph", "stages", "fusion", "kernel", "timeline", "lines", "memory", "roofline")
 
 
 class View(Protocol):

@@ -9,7 +9,7 @@ import type { Selectable, Views } from "../wire";
 /** Where things of a kind are shown. */
 const VIEW: [Selectable, string, keyof Views][] = [
   ["line", "line", "lines"], ["node", "node", "graph"], ["firing", "rule firing", "stages"], ["decision", "decision", "fusion"],
-  ["kernel", "kernel", "kernel"], ["source", "source line", "kernel"], ["assembly", "instruction", "kernel"], ["call", "launch", "timeline"],
+  ["kernel", "kernel", "kernel"], ["source", "source line", "kernel"], ["assembly", "instruction", "kernel"], ["call", "launch", "timeline"], ["slot", "buffer", "memory"],
 ];
 
 export function crumbs(context: Context): HTMLElement {

@@ -131,6 +131,35 @@ export const VIEWS = `
 .tv-lineRow:hover, .tv-lineRow.tv-hover { background: var(--tv-shade); }
 .tv-lineRow.tv-lit { background: var(--tv-lit); }
 .tv-lineRow.tv-sel, .tv-kernelrow.tv-sel { border-left-color: var(--tv-accent); }
+.tv-memoryframe { max-height: 560px; cursor: default; touch-action: auto; }
+.tv-track .tv-ticktext.tv-left { text-anchor: start; }
+.tv-track .tv-ticktext.tv-end, .tv-track .tv-end { text-anchor: end; }
+.tv-track .tv-middle { text-anchor: middle; }
+.tv-alive { fill: color-mix(in srgb, var(--tv-ink) 14%, transparent); stroke: var(--tv-faint); }
+.tv-callcolumn { fill: transparent; cursor: pointer; }
+.tv-callcolumn.tv-hover { fill: color-mix(in srgb, var(--tv-ink) 10%, transparent); }
+.tv-callcolumn.tv-lit { fill: color-mix(in srgb, var(--tv-accent) 30%, transparent); }
+.tv-peak { stroke: var(--tv-ink); stroke-dasharray: 5 3; pointer-events: none; }
+.tv-memorymap .tv-givenbox rect { fill: color-mix(in srgb, var(--c) 22%, var(--tv-back)); stroke: var(--c); stroke-width: 1; }
+.tv-memorymap .tv-launch.tv-hover rect, .tv-memorymap .tv-launch.tv-lit rect { stroke: var(--tv-ink); stroke-width: 2; }
+.tv-memorymap .tv-launch.tv-sel rect { stroke: var(--tv-accent); stroke-width: 3; }
+.tv-short { min-height: 40px; }
+.tv-roofframe { border: 1px solid var(--tv-line); border-radius: 5px; overflow: hidden; }
+.tv-roof { fill: none; stroke: var(--tv-ink); stroke-width: 1.4; }
+.tv-track .tv-rooftext { fill: var(--tv-faint); }
+.tv-stem { stroke: var(--c); stroke-width: 1.4; }
+.tv-hollow { fill: var(--tv-back); stroke: var(--c); stroke-width: 2; }
+.tv-full { fill: var(--c); stroke: var(--tv-back); }
+.tv-track .tv-point text { text-anchor: middle; }
+.tv-point.tv-hover .tv-full, .tv-point.tv-lit .tv-full, .tv-point.tv-hover .tv-hollow, .tv-point.tv-lit .tv-hollow { stroke: var(--tv-ink); stroke-width: 2.5; }
+.tv-rank { margin-left: 3px; font-size: 11px; min-width: 1.4em; text-align: right; font-variant-numeric: tabular-nums; }
+.tv-where2 { grid-column: 1 / -1; font-size: 11px; color: var(--tv-faint); }
+.tv-findings { display: flex; flex-direction: column; gap: 6px; max-height: 460px; overflow: auto; margin-top: 4px; }
+.tv-finding { border: 1px solid var(--tv-line); border-left: 3px solid var(--tv-line); border-radius: 4px; padding: 5px 10px; cursor: pointer; font-size: 12px; }
+.tv-finding:hover { background: var(--tv-shade); }
+.tv-finding.tv-lit { background: var(--tv-lit); border-left-color: var(--tv-accent); }
+.tinyviz .tv-finding p.tv-reason { font-size: 13px; }
+.tv-gain { margin-left: auto; font-variant-numeric: tabular-nums; }
 @container (max-width: 1100px) { .tv-columns { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-columnbody { height: 320px; } }
 @container (max-width: 1000px) { .tv-panes { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-panes .tv-pane { height: 300px; } .tv-panes .tv-pane:first-child:nth-last-child(odd) { grid-column: 1 / -1; } }
 @container (max-width: 860px) { .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tv-counts { margin-left: 0; } }

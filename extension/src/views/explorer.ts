@@ -13,12 +13,14 @@ import { fusion } from "./fusion";
 import { graph } from "./graph";
 import { kernel } from "./kernel";
 import { lines } from "./lines";
+import { memory } from "./memory";
 import { overview } from "./overview";
+import { roofline } from "./roofline";
 import { stages } from "./stages";
 import { timeline } from "./timeline";
 import { together, type Cleanup, type Context, type Part, type View } from "./view";
 
-const PARTS: { [Name in keyof Views]: Part<NonNullable<Views[Name]>> } = { overview, graph, stages, fusion, kernel, timeline, lines };
+const PARTS: { [Name in keyof Views]: Part<NonNullable<Views[Name]>> } = { overview, graph, stages, fusion, kernel, timeline, lines, memory, roofline };
 const NAMES = Object.keys(PARTS) as (keyof Views)[];
 
 export const explorer: View<Page> = (el, page, selection, host) => {

@@ -14,4 +14,6 @@ export const VIEWS: Readonly<Record<string, View<never>>> = {
   kernel: explorer,
   timeline: explorer,
   lines: explorer,
+  memory: explorer,
+  roofline: explorer,
 };
