@@ -54,6 +54,15 @@ def test_buffers_that_share_addresses_share_no_call(sample: wire.Recording) -> N
             assert apart or last < begin or end < first, (a.name, b.name)
 
 
+def test_without_temporaries_there_is_no_peak_call(sample: wire.Recording) -> None:
+    p = planted(sample)
+    p.slots, p.arena_bytes = p.slots[:1], 0
+    made = make(sample, "memory")
+    d: MemoryData = made.data
+    assert (d.peak_call, d.arena_live, d.peak_bytes) == (-1, 0, 7) and [b.at_peak for b in d.buffers] == [True]
+    assert "the peak is at call" not in made.text and "no temporaries" in made.svg
+
+
 def test_without_a_plan_everything_is_missing_and_nothing_is_zero(sample: wire.Recording) -> None:
     p = sample.programs[0]
     p.slots, p.calls, p.kernels, p.arena_bytes = [], [], [], None

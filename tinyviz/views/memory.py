@@ -25,13 +25,13 @@ def data(r: Recording, program: int | None = None, selection: Selection | None =
     at = choose(r, program, selection)
     p = r.programs[at]
     live = alive(p)
-    peak = max(range(len(live)), key=lambda c: (live[c], -c)) if live else -1
+    peak = max(range(len(live)), key=lambda c: (live[c], -c)) if any(live) else -1
     buffers = [_buffer(p, i, peak) for i in range(len(p.slots))]
     given = sum(s.nbytes for s in p.slots if s.role != "temporary") if p.slots else None
     arena = p.arena_bytes if p.slots else None
     return MemoryData(
         **base(NAME, f"Memory: {p.name}", HOWTO, PHASES, at), buffers=buffers, live=live, peak_call=peak, given_bytes=given,
-        arena_bytes=arena, arena_live=live[peak] if live else None,
+        arena_bytes=arena, arena_live=max(live) if live else None,
         peak_bytes=None if given is None or arena is None else given + arena, peak_measured=p.peak_bytes,
         holders=holders(r, p, buffers),
     )  # fmt: skip
