@@ -134,6 +134,7 @@ def test_a_choice_is_followed_or_refused_in_words(verdict: str) -> None:
     f = fused(y, choices=Choices(fusion={value_key(e): verdict}))
     edge = next(d for d in f.decisions if d.subject[0] == f.graph.number[e])
     assert edge.verdict.startswith(verdict) and edge.reason == "chosen by hand"
+    assert len(f.groups) == (2 if verdict == "whole" else 1), "whole by hand stands apart from its readers"
     a = rand(6, 33)
     ex = np.exp(a - a.max(1, keepdims=True))
     np.testing.assert_allclose(run_nests(f, x=a)[y], ex / ex.sum(1, keepdims=True), rtol=1e-5)

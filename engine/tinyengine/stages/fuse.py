@@ -144,7 +144,7 @@ class Fuser(Uses):
         self.verdict[n] = verdict
         place = ""
         if verdict == "whole":
-            self._keep_whole(n, groups, joined)
+            self._keep_whole(n, groups, joined, apart=chosen == "whole")
         elif verdict == "at loop":
             g = groups[0]
             axes = self.at_loop(n, g)[0]
@@ -211,9 +211,11 @@ class Fuser(Uses):
         lead, fixed = list(squeeze(n.shape)), sorted(axes)
         return not self.costs.products_below(n) and outer * row == n.size and lead[: len(fixed)] == [g.space[a] for a in fixed]
 
-    def _keep_whole(self, n: Node, groups: list[Group], notes: list[tuple[str, bool]]) -> None:
+    def _keep_whole(self, n: Node, groups: list[Group], notes: list[tuple[str, bool]], apart: bool) -> None:
+        """Store `n` from a kernel that computes it anyway, or from one of its own; always the latter when it is to stand
+        `apart`."""
         home: Group | None = None
-        for g in groups:
+        for g in () if apart else groups:
             need = self._need(n, g)
             own = need == "own"
             if not own and (not isinstance(need, tuple) or n in self.forced or not self._row_is_contiguous(n, g, *need)):
