@@ -27,7 +27,7 @@ import numpy as np
 
 from tinyengine import dtypes, hooks, origin
 from tinyengine import realize as engine
-from tinyengine.node import Graph, Node, toposort
+from tinyengine.node import Graph, Node, reading
 from tinyengine.pipeline import Lowered
 from tinyengine.runtime.buffer import Buffer, Placeholder
 from tinyengine.tensor import core, force
@@ -92,9 +92,7 @@ class _Escaped:
 def _seal(memory: set[int], kept: Sequence[Any]) -> None:
     """Tensors that still depend on the placeholders of a trace must not be computed from them later."""
     tensors = [t for t in engine.live() if not any(t is k for k in kept)]
-    inside: dict[Node, bool] = {}
-    for n in toposort([t.node for t in tensors]):
-        inside[n] = (n.op == "buffer" and id(n.arg) in memory) or any(inside[s] for s in n.src)
+    inside = reading([t.node for t in tensors], memory)
     for t in tensors:
         if inside[t.node]:
             t.node = Node("buffer", t.dtype, t.shape, (), _Escaped(t.dtype, t.node.size), t.node.origin[:1])

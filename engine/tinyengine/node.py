@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import namedtuple
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from tinyengine import dtypes
@@ -77,6 +77,14 @@ def toposort(roots: Iterable[Node]) -> list[Node]:
     return order
 
 
+def reading(roots: Iterable[Node], memory: Container[int]) -> dict[Node, bool]:
+    """For every node under `roots` whether its value comes, directly or not, from one of these buffers (by identity)."""
+    reads: dict[Node, bool] = {}
+    for n in toposort(roots):
+        reads[n] = id(n.arg) in memory if n.op == "buffer" else any([reads[s] for s in n.src])
+    return reads
+
+
 class Graph:
     """Roots and everything below them, numbered in topological order: node i is written %i."""
 
@@ -139,4 +147,4 @@ def const(value: Any, dtype: DType, shape: Shape = (), origin: tuple[Origin, ...
     return Node("const", dtype, shape, (), v, origin)
 
 
-__all__ = ["OPS", "Graph", "Node", "Shape", "const", "toposort"]
+__all__ = ["OPS", "Graph", "Node", "Shape", "const", "reading", "toposort"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from tinyengine import backends, choices, hooks, machine, origin
 from tinyengine.choices import Choices
-from tinyengine.node import Graph, Node, toposort
+from tinyengine.node import Graph, Node, reading, toposort
 from tinyengine.pipeline import Lowered
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages.values import base
@@ -60,9 +60,7 @@ def with_dependents(tensors: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     changed = True
     while changed and others:
         changed = False
-        reads: dict[Node, bool] = {}
-        for n in toposort([t.node for t in others]):
-            reads[n] = (n.op == "buffer" and id(n.arg) in written) or any(reads[s] for s in n.src)
+        reads = reading([t.node for t in others], written)
         for t in list(others):
             if reads[t.node]:
                 extra.append(t)

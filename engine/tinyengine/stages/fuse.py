@@ -169,13 +169,10 @@ class Fuser(Uses):
 
     def _forwarded(self, n: Node, reader: Node) -> bool:
         g = self.stored.get(n)
-        return g is not None and (
-            self.stored.get(reader) is g or any(reader in x.inlined or reader in x.at for x in [self.find(g)])
-        )
+        return g is not None and (self.stored.get(reader) is g or reader in self.find(g).inlined or reader in self.find(g).at)
 
     def _join_users(self, n: Node, groups: list[Group], notes: list[tuple[str, bool]]) -> list[Group]:
-        """Kernels of one space that all need `n` at their own index, or all once per iteration of the same loops, become one
-        kernel,
+        """Kernels of one space that all need `n` at their own index, or all once per iteration of the same loops, become one,
         so that n is computed once."""
         for i, b in enumerate(groups):
             mine = self._need(n, b)
@@ -203,8 +200,10 @@ class Fuser(Uses):
 
     def _row_is_contiguous(self, n: Node, g: Group, axes: frozenset[int], row: int) -> bool:
         """Whether what g computes of `n` in one go is contiguous in memory; and n is not rather the epilogue of a product."""
-        if row == 1 or self.costs.is_contraction(n):
-            return not self.costs.is_contraction(n)
+        if self.costs.is_contraction(n):
+            return False
+        if row == 1:
+            return True
         outer = 1
         for a in axes:
             outer *= g.space[a]

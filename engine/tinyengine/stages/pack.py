@@ -28,6 +28,14 @@ from tinyengine.stages.nest import Path, ScheduleError, at, fresh_buffer
 LOCAL_BYTES = 1 << 24  # more than this is no cache-resident copy
 
 
+def axes_order(text: str, buf: Buf, axes: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The order of the axes in a copy of `buf`; its own where none is given."""
+    order = tuple(range(len(buf.shape))) if axes is None else axes
+    if sorted(order) != list(range(len(buf.shape))):
+        raise ScheduleError(f"{text}: axes={order} is not a permutation of the {len(buf.shape)} axes of {buf.name}")
+    return order
+
+
 def pack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = None) -> Kernel:
     """for jo: S(w[k, jo + j])
        → for jo: local w_pack[K, J]; for w_0 in K: for w_1 in J: w_pack[w_0, w_1] = w[w_0, jo + w_1]; S(w_pack[k, j])
@@ -39,9 +47,7 @@ def pack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = Non
     if buf not in known:
         raise ScheduleError(f"{text}: no global buffer is called {buf!r}; the kernel has {', '.join(known)}")
     source = known[buf]
-    order = tuple(range(len(source.shape))) if axes is None else axes
-    if sorted(order) != list(range(len(source.shape))):
-        raise ScheduleError(f"{text}: axes={order} is not a permutation of the {len(source.shape)} axes of {buf}")
+    order = axes_order(text, source, axes)
     local = fresh_buffer(kernel, f"{buf}_pack")
     found = 0
 

@@ -8,6 +8,7 @@ from tinyengine import index
 from tinyengine.dependence import accesses, inner_variables, split
 from tinyengine.loopnest import Alloc, Buf, Expr, Kernel, Loop, Stmt, Store, load, var, walk
 from tinyengine.stages.nest import Path, ScheduleError, at, fresh_buffer
+from tinyengine.stages.pack import axes_order
 
 
 def unpack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = None) -> Kernel:
@@ -22,9 +23,7 @@ def unpack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = N
     if buf not in known:
         raise ScheduleError(f"{text}: no output is called {buf!r}; the kernel has {', '.join(known)}")
     target = known[buf]
-    order = tuple(range(len(target.shape))) if axes is None else axes
-    if sorted(order) != list(range(len(target.shape))):
-        raise ScheduleError(f"{text}: axes={order} is not a permutation of the {len(target.shape)} axes of {buf}")
+    order = axes_order(text, target, axes)
     local = fresh_buffer(kernel, f"{buf}_tile")
     found = 0
 

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Sequence
 
 from tinyengine import dtypes
-from tinyengine.node import Node, toposort
+from tinyengine.node import Node, reading
 from tinyengine.origin import here, user_line
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import record
@@ -72,10 +72,7 @@ def overwriting(memory: Sequence[Buffer]) -> None:
     global _clock
     recorded = core.alive()
     if recorded:
-        written = set(map(id, memory))
-        reads: dict[Node, bool] = {}
-        for n in toposort([t.node for t in recorded]):
-            reads[n] = id(n.arg) in written if n.op == "buffer" else any([reads[s] for s in n.src])
+        reads = reading([t.node for t in recorded], set(map(id, memory)))
         stale = [t for t in recorded if reads[t.node]]
         if stale:
             realize(stale, "its memory is about to be overwritten")
