@@ -128,21 +128,31 @@ def _difference(graph: Graph, known: tuple[Graph, tuple[Any, ...]] | None, full:
 def execute(lowered: Lowered, buffers: Sequence[Buffer]) -> list[Buffer]:
     """Run the program on `buffers`; returns one Buffer per slot that the caller gives, the outputs freshly allocated."""
     memory = [*buffers, *[Buffer(s.size, s.dtype) for s in lowered.outputs]]
+    launch(lowered, memory)
+    return memory
+
+
+def launch(lowered: Lowered, memory: Sequence[Buffer]) -> None:
+    """Run the program on `memory`, one Buffer per slot that the caller gives; with somebody watching, timed."""
     if not lowered.plan.calls:
-        return memory
+        return
     began = time.perf_counter()
     try:
         times = lowered.executable.run(memory, clocks=hooks.watching)
     except IndexError as e:
-        from tinyengine.diagnose import bad_index
-
-        given = {id(b): m for b, m in zip(lowered.buffers, buffers, strict=True)}
-        raise IndexError(bad_index(lowered.graph, given) or str(e)) from None
+        raise bad_index(lowered, memory, e) from None
     if hooks.watching:
         spent = time.perf_counter() - began
         starts, seconds = (times.starts, times.seconds) if times else ((), ())
         hooks.publish(hooks.Launch(lowered, starts, seconds, spent, began))
-    return memory
+
+
+def bad_index(lowered: Lowered, memory: Sequence[Buffer], error: IndexError) -> IndexError:
+    """The error that names the index, its place and the user's line."""
+    from tinyengine import diagnose
+
+    given = {id(b): m for b, m in zip(lowered.buffers, memory, strict=False)}
+    return IndexError(diagnose.bad_index(lowered.graph, given) or str(error))
 
 
 def memory_node(root: Node, memory: Buffer) -> Node:
@@ -175,6 +185,9 @@ def realize(tensors: Sequence[Any], cause: str) -> None:
         if extra:
             hooks.publish(hooks.Realized("its memory is about to be overwritten", origin.capture(2), graph.roots[len(pending) :]))
     lowered, buffers = compiled(graph)
+    for n in graph.nodes:
+        if n.op == "assign":
+            n.src[0].arg.unshare()
     with uninterrupted():
         nodes = run_roots(lowered, graph.roots, buffers, range(len(everything)))
         for t, n in zip(everything, nodes, strict=True):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pytest
 
-from tinyengine import dtypes
+from tinyengine import dtypes, nn, optim
 from tinyengine.jit import jit
 from tinyengine.runtime.buffer import KEEP_FROM, Buffer, memory
 from tinyengine.tensor import Tensor
@@ -28,16 +30,74 @@ def test_memory_is_reused() -> None:
     assert c.address == address and memory.fresh == fresh and memory.kept == 0
 
 
-def test_memory_with_a_view_is_not_reused() -> None:
-    b = Buffer(KEEP_FROM, dtypes.float32)
+def test_small_memory_is_reused_too() -> None:
+    b = Buffer(10, dtypes.float32)
+    address, fresh = b.address, memory.fresh
+    del b
+    assert Buffer(16, dtypes.int32).address == address and memory.fresh == fresh
+
+
+def test_large_memory_begins_at_a_huge_page() -> None:
+    assert Buffer(3 << 20, dtypes.float32).address % (2 << 20) == 0
+
+
+@pytest.mark.parametrize("size", [10, KEEP_FROM, 3 << 20])
+def test_memory_with_a_view_is_not_reused(size: int) -> None:
+    b = Buffer(size, dtypes.float32)
     b.array[...] = 7
     view = b.array[3:9]
     address = b.address
     del b
-    c = Buffer(KEEP_FROM, dtypes.float32)
+    c = Buffer(size, dtypes.float32)
     c.array[...] = 0
     assert c.address != address
     np.testing.assert_array_equal(view, 7)
+
+
+@pytest.mark.parametrize("size", [10, KEEP_FROM, 3 << 20])
+def test_what_was_lent_keeps_its_content(size: int) -> None:
+    b = Buffer(size, dtypes.float32)
+    b.array[...] = 7
+    lent, address = b.lend((2, 5)), b.address
+    assert not lent.flags.writeable and lent.ctypes.data == address
+    part = lent[1]
+    del lent
+    b.unshare()
+    assert b.address != address
+    np.testing.assert_array_equal(b.array, 7)
+    b.array[...] = 8
+    np.testing.assert_array_equal(part, 7)
+
+
+def test_memory_moves_only_while_an_array_shows_it() -> None:
+    b = Buffer(10, dtypes.float32)
+    address = b.address
+    b.lend((10,))
+    b.unshare()
+    assert b.address == address
+
+
+def test_a_steady_training_step_faults_no_page_and_takes_no_fresh_memory() -> None:
+    layer = nn.Linear(256, 512)
+    optimizer = optim.Adam(layer.parameters())
+
+    @jit
+    def step(x: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        y = layer(x)
+        y.square().mean().backward()
+        optimizer.step()
+        return y
+
+    x = Tensor(np.ones((256, 256), np.float32))
+    for _ in range(10):
+        y = step(x)
+    fresh, faults = memory.fresh, resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        y = step(x)
+    assert memory.fresh == fresh
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults < 20  # its results alone are 50 x 128 pages
+    assert y.numpy().any()
 
 
 def test_a_steady_loop_touches_no_fresh_memory() -> None:

@@ -203,10 +203,28 @@ def test_data_is_copied_and_typed() -> None:
     )
     assert Tensor(np.zeros(2, np.int64)).dtype is dtypes.int64 and Tensor([1, 2.5]).tolist() == [1.0, 2.5]
     assert Tensor([x, x]).shape == (2, 3)
-    y = x.numpy()
+    y = np.array(x)
     y[0] = 5
     assert x.tolist()[0] == 0.0
     assert (np.ones(3, np.float32) + x).tolist() == [1.0, 2.0, 3.0]  # the array asks the tensor
+
+
+def test_an_array_of_a_tensor_is_a_snapshot_without_a_copy() -> None:
+    w = Tensor(np.arange(4, dtype=np.float32))
+    a = w.numpy()
+    assert np.shares_memory(a, w.numpy()) and np.shares_memory(a, np.asarray(w)) and not np.shares_memory(a, np.array(w))
+    assert a.ctypes.data == w.node.arg.address and not a.flags.owndata
+    with pytest.raises(ValueError, match="read-only"):
+        a[0] = 1
+    w.assign(w * 10).realize()
+    assert a.tolist() == [0, 1, 2, 3] and w.tolist() == [0, 10, 20, 30]
+    b = (w + 1).numpy()  # its tensor is gone
+    c = [w * float(i) for i in range(5)]
+    Tensor.realize(*c)
+    assert b.tolist() == [1, 11, 21, 31]
+    assert np.asarray(w, np.float64).dtype == np.float64
+    with pytest.raises(ValueError, match="copy"):
+        w.__array__(np.float64, copy=False)
 
 
 def test_python_protocols() -> None:

@@ -175,18 +175,20 @@ class Memory(Protocol):
         ...
 
 
-_views: weakref.WeakKeyDictionary[Buffer, dict[int, Any]] = weakref.WeakKeyDictionary()
+_views: weakref.WeakKeyDictionary[Buffer, dict[int, tuple[int, Any]]] = weakref.WeakKeyDictionary()
 
 
 def view(device: Device, b: Buffer) -> Any:
-    """The memory of `b` itself, as the device sees it; made once for each Buffer."""
+    """The memory of `b` itself, as the device sees it; made once for each Buffer and address."""
     if b.nbytes == 0:
         return cl().Buffer(device.context, cl().mem_flags.READ_WRITE, size=64)
     known = _views.setdefault(b, {})
-    if id(device) not in known:
+    address, seen = known.get(id(device), (0, None))
+    if address != b.address:
         flags = cl().mem_flags.READ_WRITE | cl().mem_flags.USE_HOST_PTR
-        known[id(device)] = cl().Buffer(device.context, flags, hostbuf=b.array)
-    return known[id(device)]
+        seen = cl().Buffer(device.context, flags, hostbuf=b.array)
+        known[id(device)] = (b.address, seen)
+    return seen
 
 
 class SharedMemory:

@@ -45,7 +45,9 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._lr.node.arg.array[...] = value
+        memory = self._lr.node.arg
+        memory.unshare()
+        memory.array[...] = value
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""

@@ -1,14 +1,18 @@
 """Buffer: memory that the engine owns, 64-byte aligned, handed to NumPy without a copy.
 
 The first write of fresh memory costs ten times the write itself (the system clears each page), so memory is kept when a Buffer
-dies and
-given to the next one of its size: in a steady loop no fresh memory is touched. `fresh` and `kept` count the two.
+dies and given to the next one of its size: in a steady loop no fresh memory is touched. `fresh` and `kept` count the two. Large
+memory asks for huge pages.
+
+What NumPy was given keeps its content (`lend`): while somebody holds such an array its region is not reused, and a program that
+is about to overwrite the Buffer in place moves it to other memory first (`unshare`).
 """
 
 from __future__ import annotations
 
 import mmap
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,92 +20,148 @@ import numpy as np
 from tinyengine.dtypes import DType
 
 ALIGN = 64
-KEEP_FROM = 32 << 10  # bytes; smaller memory comes from malloc, which keeps it too
+KEEP_FROM = 32 << 10  # bytes; of smaller sizes less is kept
 KEEP_BYTES = 1 << 30  # at most this much is kept for reuse
+KEEP_SMALL = 1 << 20  # and of each size below KEEP_FROM at most this much
 _HUGE = 2 << 20
 Raw = np.ndarray[Any, Any]
 
 
+class Region:
+    """At least `nbytes` bytes from `address` on, inside `raw`."""
+
+    __slots__ = ("address", "raw", "skip")
+
+    def __init__(self, nbytes: int) -> None:
+        if nbytes < _HUGE:
+            self.raw, align = np.empty(nbytes + ALIGN, np.uint8), ALIGN
+        else:
+            pages, align = mmap.mmap(-1, nbytes + _HUGE), _HUGE
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                pages.madvise(mmap.MADV_HUGEPAGE)
+            self.raw = np.frombuffer(pages, np.uint8)
+        first: int = self.raw.__array_interface__["data"][0]  # several times quicker than raw.ctypes
+        self.skip = -first % align
+        self.address = first + self.skip
+
+
+_holders = sys.getrefcount
+_UNSEEN = 2  # holders of a Region's memory that no array shows: the Region, and who asks
+
+
+class Shelf:
+    """Regions of one size that no Buffer uses."""
+
+    __slots__ = ("free", "memory", "size")
+
+    def __init__(self, size: int, memory: Memory) -> None:
+        self.size, self.memory = size, memory
+        self.free: list[Region] = []
+
+    def take(self) -> Region:
+        if not self.free:
+            self.memory.fresh += 1
+            return Region(self.size)
+        if self.size >= KEEP_FROM:
+            self.memory.kept -= self.size
+        return self.free.pop()
+
+    def give(self, region: Region) -> None:
+        """Keep a region that nobody reads any more, unless enough is kept."""
+        if self.size >= KEEP_FROM:
+            if self.memory.kept + self.size > KEEP_BYTES:
+                return
+            self.memory.kept += self.size
+        elif len(self.free) * self.size >= KEEP_SMALL:
+            return
+        self.free.append(region)
+
+
 class Memory:
-    """Regions that no Buffer uses, by size. `fresh`: how many were made; `kept`: bytes waiting here for reuse."""
+    """The shelves by size. `fresh`: how many regions were made; `kept`: bytes from KEEP_FROM on that wait for reuse."""
 
     def __init__(self) -> None:
-        self.free: dict[int, list[Raw]] = {}
-        self.fresh = 0
-        self.kept = 0
+        self.shelves: dict[int, Shelf] = {}
+        self.fresh = self.kept = 0
 
-    def take(self, nbytes: int) -> Raw:
-        """At least `nbytes` bytes and room to align them."""
-        if nbytes < KEEP_FROM:
-            return np.empty(nbytes + ALIGN, np.uint8)
-        size = _size_class(nbytes)
-        regions = self.free.get(size)
-        if regions:
-            self.kept -= size
-            return regions.pop()
-        self.fresh += 1
-        if size < _HUGE:
-            return np.empty(size + ALIGN, np.uint8)
-        region = mmap.mmap(-1, size + _HUGE)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            region.madvise(mmap.MADV_HUGEPAGE)
-        return np.frombuffer(region, np.uint8)
-
-    def give(self, raw: Raw, nbytes: int) -> None:
-        """Keep a region that nobody reads any more."""
-        size = _size_class(nbytes)
-        if nbytes >= KEEP_FROM and self.kept + size <= KEEP_BYTES:
-            self.free.setdefault(size, []).append(raw)
-            self.kept += size
+    def shelf(self, nbytes: int) -> Shelf:
+        """Where regions for `nbytes` bytes are kept. Sizes that are nearly equal share one: there are eight between powers of
+        two."""
+        step = max(ALIGN, 1 << max(0, nbytes.bit_length() - 4))
+        size = -(-nbytes // step) * step or ALIGN
+        found = self.shelves.get(size)
+        if found is None:
+            found = self.shelves[size] = Shelf(size, self)
+        return found
 
     def clear(self) -> None:
         """Give everything that is kept back to the system."""
-        self.free.clear()
+        for s in self.shelves.values():
+            s.free.clear()
         self.kept = 0
 
 
 memory = Memory()
 
 
-def _size_class(nbytes: int) -> int:
-    """The next of eight steps between powers of two: sizes that are nearly equal share regions."""
-    step = max(4096, 1 << max(0, nbytes.bit_length() - 4))
-    return -(-nbytes // step) * step
-
-
 class Buffer:
     """`size` elements of `dtype`. `array` is a flat NumPy view of the memory; `address` its first byte. The content is
-    undefined."""
+    undefined. `shelf`: that of its size, where the caller has it."""
 
-    __slots__ = ("__weakref__", "_owner", "address", "array", "dtype", "name", "size")
-    address: int
+    __slots__ = ("__weakref__", "_array", "_lent", "_region", "_shelf", "address", "dtype", "name", "size")
 
-    def __init__(self, size: int, dtype: DType, name: str = "") -> None:
+    def __init__(self, size: int, dtype: DType, name: str = "", shelf: Shelf | None = None) -> None:
         self.size, self.dtype, self.name = size, dtype, name
-        nbytes = size * dtype.itemsize
-        self._owner = raw = memory.take(nbytes)
-        first: int = raw.__array_interface__["data"][0]  # several times quicker than raw.ctypes
-        skip = -first % (ALIGN if nbytes < _HUGE else _HUGE)
-        self.array: np.ndarray[Any, Any] = raw[skip : skip + nbytes].view(dtype.numpy)
-        self.address = first + skip
+        self._shelf = shelf = shelf or memory.shelf(size * dtype.itemsize)
+        self._region = region = shelf.take()
+        self.address: int = region.address
+        self._array: Raw | None = None
+        self._lent = False
 
     @classmethod
-    def of(cls, array: np.ndarray[Any, Any], dtype: DType, name: str = "") -> Buffer:
+    def of(cls, array: Raw, dtype: DType, name: str = "") -> Buffer:
         """A new buffer with the elements of `array`, converted to `dtype`."""
         b = cls(array.size, dtype, name)
         b.array[...] = array.reshape(-1)
         return b
 
     @property
+    def array(self) -> Raw:
+        """All elements, to read and to write."""
+        if self._array is None:
+            skip = self._region.skip
+            self._array = self._region.raw[skip : skip + self.nbytes].view(self.dtype.numpy)
+        return self._array
+
+    @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
 
-    def __del__(self) -> None:
-        nbytes = self.size * self.dtype.itemsize
-        if nbytes >= KEEP_FROM and sys is not None:
-            del self.array
-            if sys.getrefcount(self._owner) == 2:  # this Buffer and the question: no NumPy view is left
-                memory.give(self._owner, nbytes)
+    def lend(self, shape: tuple[int, ...]) -> Raw:
+        """The first elements as a read-only array of `shape`, without a copy. Its content never changes."""
+        self._lent = True
+        size = 1
+        for d in shape:
+            size *= d
+        lent = self.array[:size].reshape(shape)
+        lent.flags.writeable = False
+        return lent
+
+    def unshare(self) -> None:
+        """Called before this memory is overwritten: arrays that were lent keep the old one and its content."""
+        if self._lent:
+            self._lent = False
+            old = self.array
+            if _holders(self._region.raw) > _UNSEEN + 1:  # more than this Buffer's own array
+                self._region, self._array = self._shelf.take(), None
+                self.address = self._region.address
+                self.array[...] = old
+
+    def __del__(self, holders: Callable[[Any], int] = _holders) -> None:
+        self._array = None
+        region = self._region
+        if holders(region.raw) == _UNSEEN:  # no array shows it any more
+            self._shelf.give(region)
 
     def __repr__(self) -> str:
         return f"Buffer({self.name or 'unnamed'}, {self.dtype}[{self.size}])"

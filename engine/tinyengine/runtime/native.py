@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from array import array
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -57,7 +57,8 @@ class NativeProgram:
         self._slots = Buffer(max(1, len(slots)), dtypes.uint64)
         self._block = Buffer(16, dtypes.int64)
         self._slots.array[: len(slots)] = slots
-        self._addresses = self._slots.array.data.cast("B").cast("Q")
+        self._addresses = self._slots.array.data
+        self._pack = struct.Struct(f"{given}Q").pack_into
         block, at = self._block.array, 0
         for i, s in enumerate(steps):
             self._which.array[at : at + len(s.which)] = s.which
@@ -66,6 +67,7 @@ class NativeProgram:
         block[:] = 0
         block[0], block[1], block[2], block[4] = self._table.address, n, self._slots.address, first_write
         self._words = block.data
+        self._start = self._block.address
         self._last: list[int] = []
 
     def _bind(self) -> None:
@@ -84,17 +86,17 @@ class NativeProgram:
     def run(self, buffers: Sequence[Buffer], clocks: bool = False) -> int:
         """OK, CHECK_FAILED or CANCELLED. `buffers`: the first `given` slots."""
         with threads.lock:
-            if self._pool is None or self._pool is not threads.current():
+            if self._pool is None or self._pool is not threads.current:
                 self._bind()
             # addresses, not Buffers, are remembered: a program must not keep the memory of its last run alive
             addresses = [b.address for b in buffers]
             if addresses != self._last:
-                self._addresses[: self.given] = array("Q", addresses)
+                self._pack(self._addresses, 0, *addresses)
                 self._last = addresses
             words = self._words
             words[3] = self._clocks.address if clocks else 0
             words[8] = 0
-            return self._run(self._block.address)
+            return self._run(self._start)
 
     def cancel(self) -> None:
         """Ask a run in another thread to stop before it writes in place; once it has begun to write, it finishes."""

@@ -164,43 +164,38 @@ class Pool:
             self.words[25] = 0
 
 
-_pool: Pool | None = None
+current: Pool | None = None  # the process's pool, once it has one
 
 
 def pool(make: Callable[[], Pool]) -> Pool:
     """The process's pool, made on first use."""
-    global _pool
-    if _pool is None:
+    global current
+    if current is None:
         with lock:
-            if _pool is None:
-                _pool = make()
-                atexit.register(_stop, _pool)
-    return _pool
-
-
-def current() -> Pool | None:
-    """The process's pool, if it has one already."""
-    return _pool
+            if current is None:
+                current = make()
+                atexit.register(_stop, current)
+    return current
 
 
 def _stop(p: Pool) -> None:
-    if p is _pool:
+    if p is current:
         p.stop()
 
 
 def reset() -> None:
     """Stop the workers and forget the pool: the next program starts one with the thread count of then."""
-    global _pool
+    global current
     with lock:
-        if _pool is not None:
-            _pool.stop()
-        _pool = None
+        if current is not None:
+            current.stop()
+        current = None
 
 
 def _after_fork() -> None:
-    global _pool, lock
+    global current, lock
     # the parent's workers do not exist here, and a thread that does not either may have held its lock
-    _pool, lock = None, threading.RLock()
+    current, lock = None, threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -126,28 +126,28 @@ class Autograd(Functional, Refused):
         return self  # type: ignore[return-value]
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """The values as a NumPy array of its own."""
-        return self._values("numpy").copy()
+        """The values as they are now, read-only and without a copy: the memory stays the engine's, and what is computed or
+        updated later does not change them. For an array to write to: `np.array(t)`."""
+        self._values("numpy")
+        return self.node.arg.lend(self.shape)  # type: ignore[no-any-return]
 
     def _values(self, cause: str) -> np.ndarray[Any, Any]:
-        t = self
         if self.node.op != "buffer":
             force.realize([self], cause)
             if self.node.op != "buffer":
                 raise RuntimeError(
                     f"the value of this tensor is not known yet: inside jit no value can be read ({cause})\n  at {user_line()}"
                 )
-        return t.node.arg.array[: t.node.size].reshape(t.shape)  # type: ignore[no-any-return]
+        return self.node.arg.array[: self.node.size].reshape(self.shape)  # type: ignore[no-any-return]
 
     def data(self) -> memoryview:
         """The values as a memoryview, read-only."""
-        a = self._values("data")
-        a.flags.writeable = False
-        return memoryview(a)  # type: ignore[arg-type]
+        return memoryview(self.numpy())  # type: ignore[arg-type]
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        """What `np.array(t)` (a copy) and `np.asarray(t)` (none, read-only, unless `dtype` is another) call."""
         a = self.numpy()
-        return a if dtype is None else a.astype(dtype)
+        return np.array(a, dtype, copy=copy) if copy is not None else np.asarray(a, dtype)
 
     def item(self) -> Any:
         """The only element as a Python number. RuntimeError when there is not exactly one."""

@@ -68,7 +68,7 @@ _ALONE = _references({Node("const", dtypes.bool_, (), (), bool(i), ()): i for i 
 
 def overwriting(memory: Sequence[Buffer]) -> None:
     """A program that was compiled before is about to write this memory: recorded values that read it are computed first, and
-    histories that do are at an end."""
+    histories that do are at an end, and arrays that were lent keep their content."""
     global _clock
     recorded = core.alive()
     if recorded:
@@ -76,6 +76,8 @@ def overwriting(memory: Sequence[Buffer]) -> None:
         stale = [t for t in recorded if reads[t.node]]
         if stale:
             realize(stale, "its memory is about to be overwritten")
+    for b in memory:
+        b.unshare()
     if _history:
         _clock += 1
         for b in memory:

@@ -1,0 +1,117 @@
+"""A compiled signature of a jitted function, and how it runs again: look up memory, one native call, hand out results."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyengine import dtypes, hooks
+from tinyengine import realize as engine
+from tinyengine.node import Node
+from tinyengine.pipeline import Lowered
+from tinyengine.runtime.buffer import Buffer, memory
+from tinyengine.tensor import core, force, random
+
+_nothing = contextlib.nullcontext()
+_make_node = tuple.__new__
+_ONE = ("tensor", 0)
+
+
+class Entry:
+    """The program of a signature, and where each thing that it touches comes from.
+
+    `buffers`: what the program takes; inputs and counters are replaced at every replay. `inputs`: slot -> position of the tensor
+    argument; `draws`: slot of a random counter -> how many numbers are drawn. `roots`: the first `results` are tensors of the
+    result; the others give the tensors of `updates` new content. `tree`: the result, with tensors as positions."""
+
+    def __init__(
+        self, lowered: Lowered, buffers: list[Buffer], inputs: dict[int, int], draws: dict[int, int], roots: list[Node],
+        updates: list[Any], tree: Any, results: int,
+    ) -> None:  # fmt: skip
+        self.lowered, self.buffers, self.inputs, self.draws = lowered, buffers, inputs, draws
+        self.roots, self.updates, self.tree, self.results = roots, updates, tree, results
+        self.written = [r.src[0].arg for r in roots if r.op == "assign"]  # what the program updates in place
+        # the roots whose memory is new at every replay
+        self.fresh = [i for i, r in enumerate(roots) if i < results or r.op != "assign"]
+        self._outputs = [(s.size, s.dtype, memory.shelf(s.nbytes)) for s in lowered.outputs]
+        slots = [lowered.root_slots[i] for i in self.fresh]
+        # each result is an output of its own, and nothing else gets new memory: the usual case
+        own = len(set(slots)) == len(slots) == results and all(s >= len(buffers) for s in slots)
+        self._own = own and bool(lowered.plan.calls)
+        self._run: Any = lowered.executable.run if self._own else None
+        self._inputs = list(inputs.items())
+        self._results = [(roots[i].dtype, roots[i].shape, slots[i], roots[i].origin) for i in range(results if self._own else 0)]
+
+    def memory(self, leaves: Sequence[Any]) -> list[Buffer]:
+        """The memory that the program is given this time."""
+        out = self.buffers.copy()
+        for slot, leaf in self._inputs:
+            out[slot] = leaves[leaf].node.arg
+        for slot, count in self.draws.items():
+            out[slot] = Buffer.of(np.array(random.take(count), np.uint32), dtypes.uint32)
+        return out
+
+    def replay(self, leaves: Sequence[Any]) -> Any:
+        """Run the program on these tensors; the result of the function."""
+        if self.draws or not self._own:
+            given = self.memory(leaves)
+        else:
+            given = self.buffers.copy()
+            for slot, leaf in self._inputs:
+                given[slot] = leaves[leaf].node.arg
+        if self.written:
+            force.overwriting(self.written)
+        if not self._own:
+            return self._replay(given)
+        for size, dtype, shelf in self._outputs:
+            given.append(Buffer(size, dtype, "", shelf))
+        # Ctrl-C stops the program before its first update in place, or comes when all of them are done
+        if hooks.watching:
+            engine.launch(self.lowered, given)
+        else:
+            try:
+                self._run(given)
+            except IndexError as e:
+                raise engine.bad_index(self.lowered, given, e) from None
+        out = []
+        for dtype, shape, slot, origin in self._results:
+            out.append(core.make(_make_node(Node, ("buffer", dtype, shape, (), given[slot], origin)), core.NO_FLOW))
+        return out[0] if self.tree == _ONE else unflatten(self.tree, out)
+
+    def _replay(self, given: list[Buffer]) -> Any:
+        """Where a result is an argument, or another result, or an update has no memory of its own."""
+        with engine.uninterrupted() if self.written or self.updates else _nothing:
+            nodes = engine.run_roots(self.lowered, self.roots, given, self.fresh)
+            results = []
+            for i, n in zip(self.fresh, nodes, strict=True):
+                if i < self.results:
+                    results.append(core.make(n, core.NO_FLOW))
+                else:
+                    self.updates[i - self.results].node = n
+        return unflatten(self.tree, results)
+
+
+def flatten(x: Any, out: list[Any], tensor: type) -> Any:
+    """The shape of a result with its tensors replaced by their positions in `out`."""
+    if isinstance(x, tensor):
+        out.append(x)
+        return ("tensor", len(out) - 1)
+    if isinstance(x, (tuple, list)):
+        return (type(x), [flatten(i, out, tensor) for i in x])
+    if isinstance(x, dict):
+        return (dict, {k: flatten(v, out, tensor) for k, v in x.items()})
+    return ("value", x)
+
+
+def unflatten(tree: Any, tensors: Sequence[Any]) -> Any:
+    kind, inner = tree
+    if kind == "tensor":
+        return tensors[inner]
+    if kind == "value":
+        return inner
+    if kind is dict:
+        return {k: unflatten(v, tensors) for k, v in inner.items()}
+    return kind(unflatten(v, tensors) for v in inner)
