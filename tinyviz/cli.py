@@ -1,4 +1,4 @@
-"""The command line: tinyviz demo | lab | show FILE.tvz | doctor | cache clear."""
+"""The command line: tinyviz demo | lab | show FILE.tvz | compare BEFORE.tvz AFTER.tvz | doctor | cache clear."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tinyviz import views
+from tinyviz import query, views
+from tinyviz.recording import Recording
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,17 +26,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = commands.add_parser("show", help="show a recording as text, or write it as a page")
     p.add_argument("file", type=Path)
     p.add_argument("--view", choices=views.NAMES, help="one view only (as text: default overview)")
-    p.add_argument("--program", type=int, help="which program of the recording, from 0")
-    p.add_argument("--html", type=Path, metavar="OUT", help="write a self-contained interactive page")
-    p.add_argument("--svg", type=Path, metavar="OUT", help="write the view as a drawing")
+    p.add_argument("--table", choices=tuple(query.TABLES), help="print one table: aligned, or with --json as a list of objects")
+    _outputs(p)
     p.add_argument("--dot", type=Path, metavar="OUT", help="write the graph for Graphviz; .svg, .pdf and .png are drawn by it")
-    p.add_argument("--json", action="store_true", help="print the view's data as JSON")
-    p.add_argument("--text", action="store_true", help="print the view as text (the default)")
+    p.add_argument("--perfetto", type=Path, metavar="OUT", help="write the runs as a trace for ui.perfetto.dev")
+    p = commands.add_parser("compare", help="show what changed from one recording to another")
+    p.add_argument("before", type=Path)
+    p.add_argument("after", type=Path)
+    _outputs(p)
     commands.add_parser("doctor", help="say what works on this machine")
     p = commands.add_parser("cache", help="the cache of compiled kernels")
     p.add_argument("action", choices=["clear"])
     args = parser.parse_args(argv)
-    commands_by_name = {"demo": _demo, "lab": _lab, "show": _show, "doctor": _doctor, "cache": _cache}
+    commands_by_name = {"demo": _demo, "lab": _lab, "show": _show, "compare": _compare, "doctor": _doctor, "cache": _cache}
     try:
         return commands_by_name[args.command](args)
     except BrokenPipeError:  # the reader, such as `head`, has enough
@@ -67,32 +70,56 @@ def _lab(args: Any) -> int:
     return 0
 
 
-def _show(args: Any) -> int:
-    from tinyviz import export
-    from tinyviz.codec import to_json
-    from tinyviz.recording import Recording
+def _outputs(p: argparse.ArgumentParser) -> None:
+    """The forms that a view can be had in."""
+    p.add_argument("--program", type=int, help="which program of the recording, from 0")
+    p.add_argument("--html", type=Path, metavar="OUT", help="write a self-contained interactive page")
+    p.add_argument("--svg", type=Path, metavar="OUT", help="write the view as a drawing")
+    p.add_argument("--json", action="store_true", help="print the data as JSON")
+    p.add_argument("--text", action="store_true", help="print the view as text (the default)")
 
+
+def _show(args: Any) -> int:
     recording = Recording.load(args.file)
-    view = recording.view(args.view or "overview", args.program)
-    if view.made.error and args.program is not None:
-        raise ValueError(view.made.error)
-    wrote = [out for out in (args.html, args.svg, args.dot) if out is not None]
-    if args.html is not None:
-        export.write(recording, args.html, args.view, args.program)
-    if args.svg is not None:
-        args.svg.write_text(view.svg, encoding="utf-8")
+    if args.table is not None:
+        rows = recording.table(args.table, args.program)
+        print(json.dumps(rows, indent=1, ensure_ascii=False) if args.json else query.text(rows))
+        return 0
+    wrote = []
     if args.dot is not None:
-        _dot(recording, args.program, args.dot)
+        wrote.append(_dot(recording, args.program, args.dot))
+    if args.perfetto is not None:
+        wrote.append(recording.perfetto(args.perfetto))
+    return _put(recording.view(args.view, args.program), args, wrote)
+
+
+def _compare(args: Any) -> int:
+    from tinyviz.recording import compare
+
+    return _put(compare(Recording.load(args.before), Recording.load(args.after), args.program), args, [])
+
+
+def _put(shown: Any, args: Any, wrote: list[Path]) -> int:
+    """Write and print one view as asked for."""
+    from tinyviz.codec import to_json
+
+    if shown.made.error and args.program is not None:
+        raise ValueError(shown.made.error)
+    if args.html is not None:
+        wrote.append(shown.html(args.html))
+    if args.svg is not None:
+        args.svg.write_text(shown.svg, encoding="utf-8")
+        wrote.append(args.svg)
     for out in wrote:
         print(f"wrote {out} ({out.stat().st_size:,} bytes)")
     if args.json:
-        print(json.dumps(to_json(view.data), indent=1, ensure_ascii=False))
+        print(json.dumps(to_json(shown.data), indent=1, ensure_ascii=False))
     elif args.text or not wrote:
-        print(view.text)
-    return 1 if view.made.error else 0
+        print(shown.text)
+    return 1 if shown.made.error else 0
 
 
-def _dot(recording: Any, program: int | None, path: Path) -> None:
+def _dot(recording: Recording, program: int | None, path: Path) -> Path:
     from tinyviz import dot
 
     at = views.choose(recording.data, program, None)
@@ -100,6 +127,7 @@ def _dot(recording: Any, program: int | None, path: Path) -> None:
         dot.draw(recording.data, at, path)
     else:
         path.write_text(dot.dot(recording.data, at), encoding="utf-8")
+    return path
 
 
 def _doctor(args: Any) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyviz import viewdata, views, wire
@@ -16,6 +18,10 @@ from tinyviz.wire import Selection
 
 if TYPE_CHECKING:
     from tinyviz.recording import Recording
+
+
+#: what `compare` compares with: a recording, and which program of it (None: the likest)
+Before = tuple[wire.Recording, int | None]
 
 
 @dataclass
@@ -28,11 +34,18 @@ class Made:
     error: str = ""
 
 
-def make(r: wire.Recording, name: str, program: int | None = None, selection: Selection | None = None) -> Made:
-    """Make one view. Never raises for what is in the recording; raises ValueError for an unknown view."""
-    view = views.get(name)
+def make(
+    r: wire.Recording,
+    name: str,
+    program: int | None = None,
+    selection: Selection | None = None,
+    before: Before | None = None,
+) -> Made:
+    """Make one view; `before`: what `compare` compares with. Never raises for what is in the recording; raises ValueError for
+    an unknown view."""
+    view: Any = views.get(name)
     try:
-        data = view.data(r, program, selection)
+        data = view.data(r, program, selection, *(before or () if name == "compare" else ()))
         text = "\n".join(clean(line) for line in view.text(r, data).split("\n"))  # no control characters for a terminal
         return Made(data, text, view.svg(r, data))
     except Exception as e:
@@ -41,10 +54,15 @@ def make(r: wire.Recording, name: str, program: int | None = None, selection: Se
 
 
 def page(
-    r: wire.Recording, names: tuple[str, ...], shown: str, program: int | None = None, selection: Selection | None = None
+    r: wire.Recording,
+    names: tuple[str, ...],
+    shown: str,
+    program: int | None = None,
+    selection: Selection | None = None,
+    before: Before | None = None,
 ) -> Any:
     """The wire form of a `viewdata.Page` with these views, as JSON values."""
-    made = {name: make(r, name, program, selection) for name in names}
+    made = {name: make(r, name, program, selection, before) for name in names}
     data = to_json(viewdata.Page(shown, r, viewdata.Views(), {name: m.text for name, m in made.items()}, selection))
     for name, m in made.items():
         data["views"][name] = to_json(m.data)
@@ -53,20 +71,32 @@ def page(
 
 @dataclass
 class Explorer:
-    """What a notebook shows: one view, or all behind tabs (`view` None). Assign `selection` to select; read it to follow."""
+    """What a notebook shows: one view, or all behind tabs (`view` None). Assign `selection` to select; read it to follow.
+    `before`: an earlier recording with which `compare` compares, and which of its programs (None: the likest)."""
 
     recording: Recording
     view: str | None = None
     program: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    before: tuple[Recording, int | None] | None = None
 
     @property
     def name(self) -> str:
-        return self.view or "overview"
+        """The view shown first."""
+        return self.view or ("overview" if self.before is None else "compare")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The views behind tabs."""
+        return (self.view,) if self.view else views.NAMES if self.before is None else ("compare", *views.NAMES)
+
+    def _arguments(self) -> tuple[int | None, Selection | None, Before | None]:
+        before = None if self.before is None else (self.before[0].data, self.before[1])
+        return self.program, self.options.get("selection"), before
 
     @cached_property
     def made(self) -> Made:
-        return make(self.recording.data, self.name, self.program, self.options.get("selection"))
+        return make(self.recording.data, self.name, *self._arguments())
 
     @property
     def text(self) -> str:
@@ -81,14 +111,18 @@ class Explorer:
         """The view's data: a dataclass of `tinyviz.viewdata`."""
         return self.made.data
 
+    @property
+    def page(self) -> Any:
+        """The data of the whole page, as JSON values."""
+        return page(self.recording.data, self.names, self.name, *self._arguments())
+
     @cached_property
     def widget(self) -> Any:
         """The live widget (`tinyviz.widget.ViewWidget`); raises ImportError or FileNotFoundError where it cannot be had."""
         from tinyviz.widget import ViewWidget
 
-        names = (self.view,) if self.view else views.NAMES
         selection = self.options.get("selection")
-        data = page(self.recording.data, names, self.name, self.program, selection)
+        data = self.page
         chosen: Any = None if selection is None else {"kind": selection.kind, "id": selection.id}
         name = self.view or "explorer"
         return ViewWidget(name, data, text=self.text, svg=self.svg, recording=self.recording.data.id, selection=chosen)
@@ -103,6 +137,12 @@ class Explorer:
     def selection(self, value: Selection | tuple[str, str] | None) -> None:
         kind, id = (value.kind, value.id) if isinstance(value, Selection) else value or ("", "")
         self.widget.selection = {"kind": kind, "id": id} if kind else None
+
+    def html(self, path: str | os.PathLike[str]) -> Path:
+        """Write one self-contained interactive page of this. Returns its path."""
+        from tinyviz.export import write
+
+        return write(self, path)
 
     def __repr__(self) -> str:
         return self.text

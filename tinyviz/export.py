@@ -10,11 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyviz import views
-from tinyviz.explore import make, page
-
 if TYPE_CHECKING:
-    from tinyviz.recording import Recording
+    from tinyviz.explore import Explorer
 
 # What the widget's module needs of a model: two traits, kept here; nobody answers messages.
 SHIM = """
@@ -49,14 +46,12 @@ body{{margin:12px;font-family:system-ui,sans-serif;background:Canvas;color:Canva
 """
 
 
-def document(recording: Recording, view: str | None = None, program: int | None = None) -> str:
+def document(shown: Explorer) -> str:
     """The page as text. Raises FileNotFoundError in a source tree in which the widget's bundle was not built."""
     from tinyviz.widget import bundle_source
 
-    r = recording.data
-    names = (view,) if view else views.NAMES
-    text = make(r, view or "overview", program).text
-    bundle = {"view": view or "explorer", "recording": r.id, "data": page(r, names, view or "overview", program), "text": text}
+    r, text = shown.recording.data, shown.text
+    bundle = {"view": shown.view or "explorer", "recording": r.id, "data": shown.page, "text": text}
     packed = gzip.compress(json.dumps(bundle, separators=(",", ":"), allow_nan=False).encode(), mtime=0)
     return PAGE.format(
         title=html.escape(f"tinyviz: {r.title}"),
@@ -68,10 +63,8 @@ def document(recording: Recording, view: str | None = None, program: int | None 
     )
 
 
-def write(
-    recording: Recording, path: str | os.PathLike[str], view: str | None = None, program: int | None = None
-) -> Path:
+def write(shown: Explorer, path: str | os.PathLike[str]) -> Path:
     """Write the page; returns its path."""
     path = Path(path)
-    path.write_text(document(recording, view, program), encoding="utf-8")
+    path.write_text(document(shown), encoding="utf-8")
     return path

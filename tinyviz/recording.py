@@ -85,9 +85,29 @@ class Recording:
 
     def html(self, path: str | os.PathLike[str]) -> Path:
         """Write one self-contained interactive page. Returns its path."""
-        from tinyviz.export import write
+        return self.view().html(path)
 
-        return write(self, path)
+    def perfetto(self, path: str | os.PathLike[str]) -> Path:
+        """Write the recorded runs as a trace for https://ui.perfetto.dev (or chrome://tracing). Returns its path."""
+        from tinyviz.perfetto import write
+
+        return write(self.data, path)
+
+    def table(self, name: str = "kernels", program: int | None = None) -> list[dict[str, Any]]:
+        """The rows of one table (a name of `tinyviz.query.TABLES`) as plain dicts; None is "not known".
+
+        Raises ValueError for a table or a program that there is not."""
+        from tinyviz.query import rows
+
+        return rows(self.data, name, program)
+
+    def dataframe(self, name: str = "kernels", program: int | None = None) -> Any:
+        """The same as a `pandas.DataFrame`; raises ImportError where pandas is not installed."""
+        try:
+            import pandas  # type: ignore[import-untyped,unused-ignore]
+        except ImportError:
+            raise ImportError("pandas is not installed: pip install pandas, or use .table(), which gives plain dicts") from None
+        return pandas.DataFrame(self.table(name, program))
 
     def dot(self, program: int | None = None) -> str:
         """The graph in Graphviz's DOT language."""
@@ -128,6 +148,18 @@ def watch(title: str = "") -> Iterator[Recording]:
         yield recording
     finally:
         recorder.stop()
+
+
+def compare(before: Recording, after: Recording, program: int | None = None, before_program: int | None = None) -> Explorer:
+    """What changed between two recordings: graph, kernels, lines and times, with the chance that a difference is noise.
+
+    `program`: which of `after` (the one with most time); `before_program`: which of `before` (its likest)."""
+    from tinyviz.explore import Explorer
+
+    for name, given in (("before", before), ("after", after)):
+        if not isinstance(given, Recording):
+            raise TypeError(f"compare: {name} is a {type(given).__name__}, not a Recording; load a file with tv.load(path)")
+    return Explorer(after, None, program, before=(before, before_program))
 
 
 def load(path: str | os.PathLike[str]) -> Recording:

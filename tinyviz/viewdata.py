@@ -287,6 +287,88 @@ class RooflineData(ViewData):
 
 
 @dataclass
+class Compared:
+    """One of the two programs that are compared."""
+
+    recording: str  # title
+    program: str
+    created: str
+    machine: str
+    cores: int
+    backend: str
+    engine: str
+    runs: int
+
+
+@dataclass
+class Difference:
+    """One number of the program, a kernel or a line, before and after."""
+
+    name: str
+    unit: str  # "", s, bytes, flops
+    before: float | None
+    before_low: float | None  # quartiles of the runs, where it is a measured time
+    before_high: float | None
+    after: float | None
+    after_low: float | None
+    after_high: float | None
+    chance: float | None  # of so large a difference by noise alone (Mann-Whitney, two-sided); None: too few runs, or no time
+    verdict: str  # equal, more, less, noise, new, gone, untested, unknown
+
+
+@dataclass
+class KernelPair:
+    """A kernel and what it has become."""
+
+    before: int  # kernels of the two programs; -1
+    after: int
+    name_before: str
+    name_after: str
+    common: float  # of the nodes that either computes, the share that both do
+    time: Difference
+    bytes: Difference
+    flops: Difference
+    schedule: bool | None  # whether the schedule is another; None: one is missing
+
+
+@dataclass
+class NodeChange:
+    """A node that is not what it was."""
+
+    kind: str  # added, removed, changed, rewired
+    first: bool  # the change begins here: nothing before it differs
+    before: int  # node ids of the two programs; -1
+    after: int
+    text_before: str
+    text_after: str
+    where: str  # "train.py:12" of the node after, else before
+    code: str  # that line
+    module: str
+
+
+@dataclass
+class LinePair:
+    line: int  # id after; -1: it went
+    where_before: str
+    where_after: str
+    code: str
+    time: Difference
+
+
+@dataclass
+class CompareData(ViewData):
+    before: Compared | None = None
+    after: Compared | None = None
+    figures: list[Difference] = field(default_factory=list)
+    kernels: list[KernelPair] = field(default_factory=list)
+    nodes: list[NodeChange] = field(default_factory=list)
+    lines: list[LinePair] = field(default_factory=list)
+    equal: int = 0  # nodes with the same history
+    behind: int = 0  # nodes that are what they were, behind a change
+    settings: list[str] = field(default_factory=list)  # what else differs: machine, backend, engine
+
+
+@dataclass
 class Views:
     """The views that a page carries; None: not on this page."""
 
@@ -299,6 +381,7 @@ class Views:
     lines: LinesData | None = None
     memory: MemoryData | None = None
     roofline: RooflineData | None = None
+    compare: CompareData | None = None
 
 
 @dataclass

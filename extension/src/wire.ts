@@ -532,6 +532,78 @@ export interface RooflineData extends ViewData {
   peaks: string;  // where the peaks come from
 }
 
+/** One of the two programs that are compared. */
+export interface Compared {
+  recording: string;  // title
+  program: string;
+  created: string;
+  machine: string;
+  cores: number;
+  backend: string;
+  engine: string;
+  runs: number;
+}
+
+/** One number of the program, a kernel or a line, before and after. */
+export interface Difference {
+  name: string;
+  unit: string;  // "", s, bytes, flops
+  before: number | null;
+  before_low: number | null;  // quartiles of the runs, where it is a measured time
+  before_high: number | null;
+  after: number | null;
+  after_low: number | null;
+  after_high: number | null;
+  chance: number | null;  // of so large a difference by noise alone (Mann-Whitney, two-sided); None: too few runs, or no time
+  verdict: string;  // equal, more, less, noise, new, gone, untested, unknown
+}
+
+/** A kernel and what it has become. */
+export interface KernelPair {
+  before: number;  // kernels of the two programs; -1
+  after: number;
+  name_before: string;
+  name_after: string;
+  common: number;  // of the nodes that either computes, the share that both do
+  time: Difference;
+  bytes: Difference;
+  flops: Difference;
+  schedule: boolean | null;  // whether the schedule is another; None: one is missing
+}
+
+/** A node that is not what it was. */
+export interface NodeChange {
+  kind: string;  // added, removed, changed, rewired
+  first: boolean;  // the change begins here: nothing before it differs
+  before: number;  // node ids of the two programs; -1
+  after: number;
+  text_before: string;
+  text_after: string;
+  where: string;  // "train.py:12" of the node after, else before
+  code: string;  // that line
+  module: string;
+}
+
+export interface LinePair {
+  line: number;  // id after; -1: it went
+  where_before: string;
+  where_after: string;
+  code: string;
+  time: Difference;
+}
+
+export interface CompareData extends ViewData {
+  before: Compared | null;
+  after: Compared | null;
+  figures: Difference[];
+  kernels: KernelPair[];
+  nodes: NodeChange[];
+  lines: LinePair[];
+  equal: number;  // nodes with the same history
+  behind: number;  // nodes that are what they were, behind a change
+  settings: string[];  // what else differs: machine, backend, engine
+}
+
 /** The views that a page carries; None: not on this page. */
 export interface Views {
   overview: OverviewData | null;
@@ -543,6 +615,7 @@ export interface Views {
   lines: LinesData | null;
   memory: MemoryData | null;
   roofline: RooflineData | null;
+  compare: CompareData | null;
 }
 
 /** The data of a bundle (`tinyviz.widget.ViewWidget(view, data)`): one explorer. */

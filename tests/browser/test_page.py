@@ -32,7 +32,7 @@ def sample() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def html(sample: dict[str, Any]) -> str:
-    return document(Recording(codec.from_json(wire.Recording, sample["recording"])))
+    return document(Recording(codec.from_json(wire.Recording, sample["recording"])).view())
 
 
 @pytest.fixture

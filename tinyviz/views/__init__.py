@@ -10,6 +10,8 @@ from tinyviz.viewdata import ViewData
 from tinyviz.wire import Program, Recording, Selection
 
 NAMES = ("overview", "graph", "stages", "fusion", "kernel", "timeline", "lines", "memory", "roofline")
+#: `compare` needs a second recording, so it stands only on pages that have one: see `tinyviz.compare`
+ALL = (*NAMES, "compare")
 
 
 class View(Protocol):
@@ -24,8 +26,8 @@ class View(Protocol):
 
 def get(name: str) -> View:
     """The view called `name`; ValueError says which there are."""
-    if name not in NAMES:
-        raise ValueError(f"there is no view {name!r}; views: {', '.join(NAMES)}")
+    if name not in ALL:
+        raise ValueError(f"there is no view {name!r}; views: {', '.join(ALL)}")
     module: Any = import_module(f"tinyviz.views.{name}")
     return module  # type: ignore[no-any-return]
 
@@ -57,4 +59,4 @@ def base(name: str, title: str, howto: tuple[str, str, str], legend: tuple[str, 
     return {"view": name, "title": title, "howto": list(howto), "legend": palette.legend(legend), "program": program}
 
 
-__all__ = ["NAMES", "NothingRecorded", "View", "ViewData", "base", "choose", "get"]
+__all__ = ["ALL", "NAMES", "NothingRecorded", "View", "ViewData", "base", "choose", "get"]

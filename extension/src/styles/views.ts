@@ -160,7 +160,18 @@ export const VIEWS = `
 .tv-finding.tv-lit { background: var(--tv-lit); border-left-color: var(--tv-accent); }
 .tinyviz .tv-finding p.tv-reason { font-size: 13px; }
 .tv-gain { margin-left: auto; font-variant-numeric: tabular-nums; }
+.tv-compared { display: grid; grid-template-columns: minmax(0, 1fr) auto minmax(0, 1fr); gap: 4px 12px; }
+.tv-comparedside { border: 1px solid var(--tv-line); border-radius: 5px; padding: 5px 10px; min-width: 0; overflow-wrap: anywhere; }
+.tinyviz p.tv-settings { margin: 0; padding: 6px 10px; border-left: 3px solid var(--tv-error); background: var(--tv-shade); }
+.tinyviz .tv-pairs td { white-space: nowrap; }
+.tinyviz .tv-pairs td:last-child { white-space: pre-wrap; min-width: 60px; }
+.tv-section { margin-top: 10px; }
+.tinyviz .tv-unsure td { color: var(--tv-faint); }
+.tv-changes { height: clamp(260px, 54vh, 620px); }
+.tv-changes .tv-change { font: 12px var(--tv-code); overflow-wrap: anywhere; }
+.tv-change del { text-decoration: line-through; color: var(--tv-faint); }
+.tv-change ins { text-decoration: underline; }
 @container (max-width: 1100px) { .tv-columns { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-columnbody { height: 320px; } }
 @container (max-width: 1000px) { .tv-panes { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-panes .tv-pane { height: 300px; } .tv-panes .tv-pane:first-child:nth-last-child(odd) { grid-column: 1 / -1; } }
-@container (max-width: 860px) { .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tv-counts { margin-left: 0; } }
+@container (max-width: 860px) { .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tv-compared { grid-template-columns: minmax(0, 1fr); } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tv-counts { margin-left: 0; } }
 `;

@@ -16,4 +16,5 @@ export const VIEWS: Readonly<Record<string, View<never>>> = {
   lines: explorer,
   memory: explorer,
   roofline: explorer,
+  compare: explorer,
 };

@@ -1,0 +1,163 @@
+"""Two recordings beside each other: what is paired, what a planted change shows as, and which times count as different."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tinyviz as tv
+from tinyengine import Tensor
+from tinyviz import cli, codec, matching, record, significance, wire
+from tinyviz.explore import make
+from tinyviz.recording import Recording
+from tinyviz.views import compare
+
+
+def lowered(f: Any, n: int = 8) -> wire.Recording:
+    return record.build_lowered(tv.lower(f(Tensor.empty(n, n), Tensor.empty(n, n))).lowered)
+
+
+def changes(a: wire.Recording, b: wire.Recording) -> list[tuple[str, str, str, bool]]:
+    old, new = matching.Side(a, 0), matching.Side(b, 0)
+    m = matching.match(old, new)
+    assert {m.partner[u] for u in m.partner} == set(m.back) and all(m.back[m.partner[u]] == u for u in m.partner)
+    found = matching.changes(old, new, m)
+    ops = [(old.p.nodes.op[c.before] if c.before >= 0 else "", new.p.nodes.op[c.after] if c.after >= 0 else "") for c in found]
+    return [(c.kind, x, y, c.first) for c, (x, y) in zip(found, ops, strict=True)]
+
+
+def test_a_recording_equals_itself(sample: wire.Recording) -> None:
+    d = compare.data(sample, before=sample)
+    assert not d.nodes and not d.behind and d.equal == len(sample.programs[d.program].simplified)
+    assert all(k.before == k.after and k.common == 1 for k in d.kernels)
+    assert {x.verdict for x in d.figures} <= {"equal", "noise", "untested", "unknown"}
+    assert "both ask for the same computation" in compare.text(sample, d)
+
+
+def test_a_node_put_in_between_is_the_only_change() -> None:
+    found = changes(lowered(lambda x, y: (x + y).sqrt().sum()), lowered(lambda x, y: (x + y).exp().sqrt().sum()))
+    assert found == [("added", "", "exp", True)]
+
+
+def test_a_node_taken_away_is_the_only_change() -> None:
+    found = changes(lowered(lambda x, y: (x + y).exp().sqrt().sum()), lowered(lambda x, y: (x + y).sqrt().sum()))
+    assert found == [("removed", "exp", "", True)]
+
+
+def test_another_operand_is_seen() -> None:
+    found = changes(lowered(lambda x, y: (x.exp() + y.sqrt()) * x), lowered(lambda x, y: (x.exp() + y.sqrt()) * y))
+    assert ("rewired", "mul", "mul", True) in found
+
+
+def test_a_changed_shape_begins_at_the_inputs() -> None:
+    def f(x: Tensor, y: Tensor) -> Tensor:
+        return (x @ y).relu().sum()
+
+    found = changes(lowered(f, 8), lowered(f, 16))
+    assert {kind for kind, *_ in found} == {"changed"}
+    assert {op for _, op, _, first in found if first} <= {"buffer", "const", "expand"}
+
+
+def test_ten_thousand_nodes_take_about_ten_times_a_thousand() -> None:
+    """Near-linear: ten times the nodes with changes everywhere, at most thirty times the work (a square would be a hundred)."""
+
+    def side(n: int, every: int) -> matching.Side:
+        nodes = wire.Nodes()
+        for i in range(n):
+            arg = str(i) if i % every == 0 else ""
+            row = ("add", "float32", [4], [max(i - 1, 0), i // 2] if i else [], arg, "forward", "m", [], [], -1, "")
+            for column, value in zip(vars(nodes).values(), row, strict=True):
+                column.append(value)
+        p = codec.from_json(wire.Program, codec.to_json(PROGRAM))
+        p.nodes, p.simplified, p.recorded = nodes, list(range(n)), list(range(n))
+        return matching.Side(wire.Recording(1, "", "", "", "", "", wire.Machine(), [], wire.Lines(), wire.Rules(), [p], [], [], []), 0)
+
+    def calls(n: int) -> int:
+        """Likenesses weighed: a count, not a time."""
+        a, b = side(n, 97), side(n, 89)
+        seen, weigh = [0], matching._likeness
+
+        def counted(*args: Any) -> float:
+            seen[0] += 1
+            return weigh(*args)
+
+        matching._likeness = counted
+        try:
+            matching.match(a, b)
+        finally:
+            matching._likeness = weigh
+        return seen[0]
+
+    assert calls(10_000) <= 30 * calls(1_000)
+
+
+PROGRAM = wire.Program(
+    "", "", wire.Nodes(), wire.Origins(), [], [], [], {}, [], [], [], [], [], None, None, wire.Certificate(), wire.Launches()
+)
+
+
+def test_noise_is_told_from_a_difference() -> None:
+    rng = random.Random(0)
+    quiet = [1 + rng.random() * 0.1 for _ in range(15)]
+    slower = [1.2 + rng.random() * 0.1 for _ in range(15)]
+    p = significance.mann_whitney(quiet, slower)
+    assert p is not None and p < 1e-4
+    assert significance.mann_whitney(slower, quiet) == pytest.approx(p)
+    same = significance.mann_whitney(quiet, [1 + rng.random() * 0.1 for _ in range(15)])
+    assert same is not None and same > significance.CHANCE
+    assert significance.mann_whitney([1.0] * 8, [1.0] * 8) == 1.0
+    assert significance.mann_whitney(quiet[:3], slower) is None
+
+
+def test_rank_test_agrees_with_counting_all_arrangements() -> None:
+    """The exact distribution for small samples, by brute force."""
+    from itertools import combinations
+
+    a, b = [1.0, 2.0, 4.0, 7.0, 8.0, 9.0], [3.0, 5.0, 6.0, 10.0, 11.0, 12.0]
+    values = sorted(a + b)
+
+    def distance(chosen: tuple[float, ...]) -> float:
+        return abs(sum(values.index(x) + 1 for x in chosen) - len(a) * (len(values) + 1) / 2)
+
+    every = [distance(c) for c in combinations(values, len(a))]
+    exact = sum(d >= distance(tuple(a)) for d in every) / len(every)
+    assert significance.mann_whitney(a, b) == pytest.approx(exact, abs=0.02)
+
+
+def test_verdicts_of_times(sample: wire.Recording) -> None:
+    after = codec.from_json(wire.Recording, json.loads(json.dumps(codec.to_json(sample))))
+    p = after.programs[0]
+    for run in p.launches.runs:
+        run.seconds[0] *= 3
+    p.launches.median[0] *= 3
+    d = compare.data(after, 0, before=sample, before_program=0)
+    first = next(k for k in d.kernels if k.after == p.calls[0].kernel)
+    few = len(p.launches.runs) - 1 < significance.LEAST
+    assert first.time.verdict == ("untested" if few else "more")
+    assert all(k.time.verdict in ("noise", "untested") for k in d.kernels if k is not first)
+
+
+def test_nothing_to_compare_with_says_so(sample: wire.Recording) -> None:
+    assert "tv.compare(before, after)" in make(sample, "compare").error
+    with pytest.raises(TypeError, match="before is a str, not a Recording"):
+        tv.compare("a.tvz", Recording(sample))  # type: ignore[arg-type]
+
+
+def test_command_line(recording: Recording, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(recording.save(tmp_path / "a.tvz"))
+    assert cli.main(["compare", path, path]) == 0
+    assert "both ask for the same computation" in capsys.readouterr().out
+    assert cli.main(["compare", path, path, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["nodes"] == []
+    assert cli.main(["compare", path, str(tmp_path / "none.tvz")]) == 1
+
+
+def test_explorer_shows_compare_first(recording: Recording) -> None:
+    shown = tv.compare(recording, recording)
+    assert shown.names[0] == "compare" and shown.page["view"] == "compare"
+    assert shown.page["views"]["compare"]["before"]["runs"] == recording.programs[0].launches.count
+    assert shown.svg.startswith("<svg")

@@ -1,0 +1,296 @@
+"""compare: what changed from one recording to another, and did it become faster?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tinyviz import analysis, matching, palette, texts, units
+from tinyviz.significance import CHANCE, LEAST, mann_whitney
+from tinyviz.svg import LINE, Svg, cut
+from tinyviz.viewdata import Compared, CompareData, Difference, KernelPair, LinePair, NodeChange
+from tinyviz.views import base, choose
+from tinyviz.views.graph import label
+from tinyviz.views.lines import where
+from tinyviz.wire import Program, Recording, Selection
+
+NAME = "compare"
+HOWTO = (
+    "Two recordings of a program, before and after; what has no partner in the other one is marked + (new) or − (gone).",
+    f"A time counts as more ▲ or less ▼ when noise alone would give such a difference in less than {CHANCE:.0%} of cases "
+    "(rank test over the recorded runs); else it is marked ≈, and · where nothing was tested.",
+    "The graph: nodes with equal histories are left out; ▸ marks where a change begins, other rows follow from it.",
+)
+SIGNS = {
+    "equal": "=", "more": "▲", "less": "▼", "noise": "≈", "new": "+", "gone": "−", "untested": "·", "unknown": units.MISSING,
+}  # fmt: skip
+Three = tuple[float | None, float | None, float | None]
+NONE: Three = (None, None, None)
+
+
+class NothingToCompare(ValueError):
+    """Only one recording is there."""
+
+
+def data(
+    r: Recording,
+    program: int | None = None,
+    selection: Selection | None = None,
+    before: Recording | None = None,
+    before_program: int | None = None,
+) -> CompareData:
+    """`r` is the later one. Without `before_program`, the program of `before` that is likest to the one shown."""
+    if before is None:
+        raise NothingToCompare("there is nothing to compare with: tv.compare(before, after) shows two recordings")
+    at = choose(r, program, selection)
+    from_ = choose(before, before_program, None) if before_program is not None else likest(before, r.programs[at])
+    a, b = matching.Side(before, from_), matching.Side(r, at)
+    m = matching.match(a, b)
+    changes = matching.changes(a, b, m)
+    shared = base(NAME, f"Compare: {a.p.name} → {b.p.name}", HOWTO, (), at)
+    kinds = {"new": "only after", "removed": "only before"}
+    shared["legend"] = [replace(palette.CATEGORIES[kind], label=words) for kind, words in kinds.items()]
+    out = CompareData(
+        **shared, before=_compared(before, a.p), after=_compared(r, b.p), figures=figures(a.p, b.p),
+        kernels=[_kernels(a.p, b.p, *pair) for pair in matching.kernels(a.p, b.p, m)],
+        nodes=[_node(before, a, r, b, c) for c in changes], lines=_lines(before, a.p, r, b.p), equal=len(m.equal),
+        behind=len(m.partner) - len(m.equal) - sum(c.kind in ("changed", "rewired") for c in changes),
+    )  # fmt: skip
+    assert out.before is not None and out.after is not None
+    for name in ("machine", "cores", "backend", "engine"):
+        old, new = getattr(out.before, name), getattr(out.after, name)
+        if old != new:
+            out.settings.append(f"{name}: {old or units.MISSING} → {new or units.MISSING}")
+    return out
+
+
+def likest(before: Recording, p: Program) -> int:
+    """The program of `before` that stands for `p`: with the same graph, else of the same name, else the one with most time."""
+    first = choose(before, None, None)
+    ranked = [(x.key != p.key, x.name != p.name, i != first, i) for i, x in enumerate(before.programs)]
+    return min(ranked)[-1]
+
+
+def _compared(r: Recording, p: Program) -> Compared:
+    machine, backend = r.machine, p.backend or r.backend
+    return Compared(r.title, p.name, r.created, machine.name, machine.cores, backend, r.engine, p.launches.count)
+
+
+def difference(name: str, unit: str, old: Three, new: Three, chance: float | None = None, timed: bool = False) -> Difference:
+    """`timed`: the numbers are measurements, so that a difference may be noise."""
+    a, b = old[0], new[0]
+    if a is None or b is None:
+        verdict = "unknown"
+    elif timed and chance is None:
+        verdict = "untested"
+    elif timed and chance is not None and chance >= CHANCE:
+        verdict = "noise"
+    else:
+        verdict = "equal" if a == b else "more" if b > a else "less"
+    return Difference(name, unit, *old, *new, chance, verdict)
+
+
+def exact(name: str, unit: str, a: float | None, b: float | None) -> Difference:
+    return difference(name, unit, (a, None, None), (b, None, None))
+
+
+def figures(a: Program, b: Program) -> list[Difference]:
+    """The numbers of the whole programs."""
+    runs = [_host(p) for p in (a, b)]
+    x, y = ((p.launches.host_median, p.launches.host_low, p.launches.host_high) for p in (a, b))
+    c, d = a.certificate, b.certificate
+    compile = [analysis.total(s.seconds for s in p.stages if s.seconds is not None) for p in (a, b)]
+    return [
+        difference("time of one run", "s", x, y, mann_whitney(*runs), timed=True),
+        exact("predicted time", "s", c.seconds, d.seconds),
+        exact("kernels", "", len(a.kernels), len(b.kernels)),
+        exact("launches", "", len(a.calls), len(b.calls)),
+        exact("nodes", "", len(a.simplified or a.recorded), len(b.simplified or b.recorded)),
+        exact("FLOPs", "flops", c.flops, d.flops),
+        exact("bytes read", "bytes", c.bytes_read, d.bytes_read),
+        exact("bytes written", "bytes", c.bytes_written, d.bytes_written),
+        exact("peak memory", "bytes", c.peak_bytes, d.peak_bytes),
+        difference("first compilation", "s", (compile[0], None, None), (compile[1], None, None), timed=True),
+    ]
+
+
+def _host(p: Program) -> list[float]:
+    """Seconds of the runs kept in full, without the first: it pays for cold caches."""
+    return [x.host_seconds for x in p.launches.runs[1:]]
+
+
+def _calls(p: Program, kernel: int) -> list[float]:
+    calls = [c for c, call in enumerate(p.calls) if call.kernel == kernel]
+    return [sum(x.seconds[c] for c in calls) for x in p.launches.runs[1:] if x.seconds]
+
+
+def _kernels(a: Program, b: Program, before: int, after: int, common: float) -> KernelPair:
+    rows = [analysis.kernel_rows(p)[k] if k >= 0 else None for p, k in ((a, before), (b, after))]
+    old, new = ((x.seconds, x.seconds_low, x.seconds_high) if x is not None else NONE for x in rows)
+    chance = mann_whitney(_calls(a, before), _calls(b, after)) if before >= 0 and after >= 0 else None
+    time = difference("time", "s", old, new, chance, timed=True)
+    moved = [None if x is None else analysis.total([x.bytes_read, x.bytes_written]) for x in rows]
+    flops = [None if x is None else x.flops for x in rows]
+    pair = KernelPair(
+        before, after, a.kernels[before].name if before >= 0 else "", b.kernels[after].name if after >= 0 else "", common, time,
+        exact("bytes", "bytes", *moved), exact("FLOPs", "flops", *flops), None,
+    )  # fmt: skip
+    if before < 0 or after < 0:
+        for x in (pair.time, pair.bytes, pair.flops):
+            x.verdict = "new" if before < 0 else "gone"
+    else:
+        pair.schedule = a.kernels[before].schedule != b.kernels[after].schedule
+    return pair
+
+
+def _node(r0: Recording, a: matching.Side, r1: Recording, b: matching.Side, c: matching.Change) -> NodeChange:
+    r, side, n = (r1, b, c.after) if c.after >= 0 else (r0, a, c.before)
+    line = next(iter(side.p.nodes.lines[n]), -1)
+    code = r.lines.text[line] if line >= 0 else ""
+    texts_ = [node_text(s, i) if i >= 0 else "" for s, i in ((a, c.before), (b, c.after))]
+    place = where(r, line) if line >= 0 else ""
+    return NodeChange(c.kind, c.first, c.before, c.after, texts_[0], texts_[1], place, code, side.p.nodes.module[n])
+
+
+def node_text(side: matching.Side, n: int) -> str:
+    """'maximum(%3, %5) float32[32, 128]'."""
+    nodes = side.p.nodes
+    of = f"({', '.join(f'%{s}' for s in side.src[n])})" if side.src[n] else ""
+    return f"{label(side.p, n)}{of} {nodes.dtype[n]}{nodes.shape[n]}"
+
+
+def _lines(r0: Recording, a: Program, r1: Recording, b: Program) -> list[LinePair]:
+    """Lines with the same text in the same function, in order; largest difference first. Times without a test: shares of kernels
+    are predicted, so their chance is not known."""
+    times = []
+    for r, p in ((r0, a), (r1, b)):
+        rows, measured = analysis.line_rows(p)
+        of: dict[tuple[str, str], list[tuple[int, float | None]]] = defaultdict(list)
+        for x in sorted(rows, key=lambda x: x.line):
+            key = ("", "not attributed") if x.line < 0 else (r.lines.function[x.line], r.lines.text[x.line])
+            of[key].append((x.line, x.seconds if measured else None))
+        times.append(of)
+    out = []
+    for key in dict.fromkeys([*times[1], *times[0]]):
+        olds, news = times[0].get(key, []), times[1].get(key, [])
+        for i in range(max(len(olds), len(news))):
+            old, new = (x[i] if i < len(x) else None for x in (olds, news))
+            d = difference("time", "s", (old[1] if old else None, None, None), (new[1] if new else None, None, None), timed=True)
+            d.verdict = "gone" if new is None else "new" if old is None else d.verdict
+            places = [where(r, x[0]) if x is not None else "" for r, x in ((r0, old), (r1, new))]
+            out.append(LinePair(new[0] if new else -1, places[0], places[1], key[1], d))
+    return sorted(out, key=lambda x: -abs((x.time.after or 0.0) - (x.time.before or 0.0)))
+
+
+def ratio(d: Difference) -> str:
+    """'0.71 ×', after in units of before."""
+    return f"{d.after / d.before:.2f} ×" if d.before and d.after is not None else units.MISSING
+
+
+def chance(d: Difference) -> str:
+    if d.chance is None:
+        return units.MISSING
+    return "< 0.001" if d.chance < 0.001 else f"{d.chance:.2g}"
+
+
+def kernel_name(x: KernelPair) -> str:
+    return " → ".join(dict.fromkeys(name for name in (x.name_before, x.name_after) if name))
+
+
+def text(r: Recording, d: CompareData) -> str:
+    out = [texts.heading(d.title, d.howto) + _sides(d)]
+    if d.settings:
+        out.append("settings that differ: " + "; ".join(d.settings))
+
+    def numbers(x: Difference) -> list[str]:
+        return [units.amount(x.before, x.unit), units.amount(x.after, x.unit), SIGNS[x.verdict], ratio(x), chance(x)]
+
+    head = ["before", "after", "", "ratio", "chance"]
+    out.append(texts.table(["the program", *head], [[x.name, *numbers(x)] for x in d.figures], (1, 2, 4, 5)))
+    out.append(f"graph: {d.equal} nodes equal, {d.behind} behind a change, {len(d.nodes)} different\n" + _nodes(d))
+    schedules = {True: "another", False: "same", None: ""}
+    rows = [[kernel_name(x), *numbers(x.time), _pair(x.bytes), schedules[x.schedule]] for x in d.kernels]
+    out.append("kernels\n" + texts.table(["kernel", *head, "bytes", "schedule"], rows, (1, 2, 4, 5)))
+    rows = [[x.where_after or x.where_before, *numbers(x.time)[:4], cut(x.code, 60)] for x in d.lines]
+    out.append("lines\n" + texts.table(["line", *head[:4], "code"], rows, (1, 2, 4)))
+    return "\n\n".join(out)
+
+
+def _sides(d: CompareData) -> str:
+    rows = [
+        [name, x.recording, x.program, x.created, x.backend, str(x.runs)]
+        for name, x in (("before", d.before), ("after", d.after))
+        if x is not None
+    ]
+    few = any(x is not None and x.runs <= LEAST for x in (d.before, d.after))
+    note = f"\nfewer than {LEAST + 1} runs on a side: no time can be told from noise" if few else ""
+    return texts.table(["", "recording", "program", "made", "backend", "runs"], rows, (5,)) + note
+
+
+def _nodes(d: CompareData) -> str:
+    rows = []
+    for x in d.nodes:
+        both = [cut(each or units.MISSING, 44) for each in (x.text_before, x.text_after)]
+        rows.append(["▸" if x.first else "", x.kind, *both, x.where, cut(x.code, 40)])
+    return texts.table(["", "", "before", "after", "line", "code"], rows) if rows else "both ask for the same computation"
+
+
+def _pair(x: Difference) -> str:
+    a, b = units.amount(x.before, x.unit), units.amount(x.after, x.unit)
+    return a if a == b else f"{a} → {b}"
+
+
+MOST = 24  # rows of one table in a still picture
+
+
+def svg(r: Recording, d: CompareData) -> str:
+    out = Svg(1000, d.title, d.howto, d.legend)
+    for name, x in (("before", d.before), ("after", d.after)):
+        out.y += LINE
+        out.text(12, out.y, name, "bold")
+        if x is not None:
+            out.text(80, out.y, cut(f"{x.recording}: {x.program}, {x.created}, {x.backend}, {x.runs} runs", 130), "faint")
+    if d.settings:
+        out.y += LINE
+        out.text(12, out.y, cut("settings that differ: " + "; ".join(d.settings), 140))
+    _table(out, "the program", [(x.name, x) for x in d.figures])
+    out.y += LINE * 2
+    out.text(12, out.y, f"graph: {d.equal} nodes equal, {d.behind} behind a change, {len(d.nodes)} different", "bold")
+    for c in d.nodes[:MOST]:
+        out.y += LINE
+        category = {"added": "new", "removed": "removed"}.get(c.kind)
+        if category:
+            out.mark(28, out.y - 11, category)
+        out.text(12, out.y, "▸" if c.first else "")
+        out.text(50, out.y, c.kind, "faint")
+        out.text(120, out.y, cut(" → ".join(x for x in (c.text_before, c.text_after) if x), 88), "mono", tip=c.code)
+        out.text(988, out.y, cut(c.where, 28), "faint end")
+    _more(out, len(d.nodes))
+    _table(out, "kernels", [(kernel_name(x), x.time) for x in d.kernels])
+    _table(out, "lines", [(f"{x.where_after or x.where_before}  {x.code}", x.time) for x in d.lines])
+    return str(out)
+
+
+def _table(out: Svg, title: str, rows: Sequence[tuple[str, Difference]]) -> None:
+    out.y += LINE * 2
+    out.text(12, out.y, title, "bold")
+    for x, name in ((600, "before"), (700, "after"), (800, "ratio"), (880, "chance")):
+        out.text(x, out.y, name, "faint end")
+    for name, d in rows[:MOST]:
+        out.y += LINE
+        sure = d.verdict in ("more", "less", "new", "gone")
+        ink = "mono end" if sure else "mono end faint"
+        out.text(12, out.y, cut(name, 74), "mono", tip=name)
+        out.text(600, out.y, units.amount(d.before, d.unit), ink)
+        out.text(700, out.y, units.amount(d.after, d.unit), ink)
+        out.text(800, out.y, ratio(d), ink)
+        out.text(880, out.y, chance(d), "mono end faint")
+        out.text(900, out.y, f"{SIGNS[d.verdict]} {d.verdict}", "bold" if sure else "faint")
+    _more(out, len(rows))
+
+
+def _more(out: Svg, rows: int) -> None:
+    if rows > MOST:
+        out.y += LINE
+        out.text(12, out.y, f"… and {rows - MOST} more: see the live view or the text", "faint")
