@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-LEAST = 5  # runs on each side; fewer cannot be told from noise
+LEAST = 6  # runs on each side; with fewer no difference is sure enough
 CHANCE = 0.01  # below it a difference counts
 
 
