@@ -95,8 +95,12 @@ def _equal(before: Side, after: Side, m: Matching) -> None:
 
     def histories(side: Side) -> dict[int, int]:
         out: dict[int, int] = {}
+        given: dict[Hashable, int] = defaultdict(int)  # pieces of memory that look the same are told apart by their order
         for n in side.nodes:
-            key = (*side.form(n), tuple(out[s] for s in side.src[n]))
+            form = side.form(n)
+            if form[0] == "buffer":
+                given[form] += 1
+            key = (*form, given[form] if form[0] == "buffer" else 0, tuple(out[s] for s in side.src[n]))
             out[n] = numbers.setdefault(key, len(numbers))
         return out
 
