@@ -104,7 +104,7 @@ class Recording:
     def dataframe(self, name: str = "kernels", program: int | None = None) -> Any:
         """The same as a `pandas.DataFrame`; raises ImportError where pandas is not installed."""
         try:
-            import pandas  # type: ignore[import-untyped,unused-ignore]
+            import pandas
         except ImportError:
             raise ImportError("pandas is not installed: pip install pandas, or use .table(), which gives plain dicts") from None
         return pandas.DataFrame(self.table(name, program))

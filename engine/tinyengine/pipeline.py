@@ -189,6 +189,12 @@ class Lowered:
             values.append(np.array(memory[at].array).reshape(r.shape))
         return (values, times) if clocks else values
 
+    def bisect(self, tolerance: float | None = None) -> Any:
+        """The first firing, primitive or kernel after which a value is another: see `bisection.bisect`."""
+        from tinyengine.bisection import bisect
+
+        return bisect(self, tolerance)
+
     def text(self) -> str:
         return "\n\n".join([self.simplified.text(), self.fusion.text(), *(k.text() for k in self.scheduled), self.plan.text()])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ def rewrite(
     limit: int = 64,
     observe: Observe | None = None,
     first: int = 0,
+    most: int | None = None,
 ) -> tuple[Graph, int]:
     """Apply `rules` bottom-up until nothing fires; returns (new graph, number of firings).
 
@@ -60,24 +62,33 @@ def rewrite(
     subscribers of the hooks; they are numbered from `first`. Equal nodes become one (`merge`). Origins: a new node gets those of
     the node it replaces and of the operands it
     absorbs; a merged node those of both. Raises RewriteError when rules build on their own results more than `limit` deep, or
-    when a rule changes a value's dtype or shape."""
-    driver = _Driver(graph, rules, stage, merge, limit, observe, first)
+    when a rule changes a value's dtype or shape. `most`: after so many firings (counted from 0) nothing fires any more."""
+    driver = _Driver(graph, rules, stage, merge, limit, observe, first, most)
     return driver.run(graph)[0], driver.fired - first
 
 
 def rewrite_map(
-    graph: Graph, rules: Sequence[Rule], stage: str, observe: Observe | None = None, first: int = 0
+    graph: Graph, rules: Sequence[Rule], stage: str, observe: Observe | None = None, first: int = 0, most: int | None = None
 ) -> tuple[Graph, dict[Node, Node]]:
     """`rewrite`, and what became of each node of `graph`: input node -> output node; nodes of which nothing is left are
     missing."""
-    return _Driver(graph, rules, stage, True, 64, observe, first).run(graph)
+    return _Driver(graph, rules, stage, True, 64, observe, first, most).run(graph)
 
 
 class _Driver:
     def __init__(
-        self, graph: Graph, rules: Sequence[Rule], stage: str, merge: bool, limit: int, observe: Observe | None, first: int
+        self,
+        graph: Graph,
+        rules: Sequence[Rule],
+        stage: str,
+        merge: bool,
+        limit: int,
+        observe: Observe | None,
+        first: int,
+        most: int | None,
     ) -> None:
         self.stage, self.merge, self.limit, self.fired = stage, merge, limit, first
+        self.most = sys.maxsize if most is None else most
         self.observe = observe or (hooks.publish if hooks.watching else None)
         self.table: dict[str, list[Rule]] = {}
         for r in rules:
@@ -125,6 +136,9 @@ class _Driver:
             if final[s] is not s:
                 n = n._replace(src=tuple([final[s] for s in n.src]))
                 break
+        if self.fired >= self.most:
+            final[n] = n
+            return n
         observe = self.observe
         began = time.perf_counter() if observe else 0.0
         for rule in self.table.get(n.op, ()):

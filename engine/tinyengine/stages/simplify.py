@@ -48,12 +48,21 @@ def explain(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = 
     return tuple(events)
 
 
-def _apply(graph: Graph, machine: Machine, observe: rules.Observe | None) -> tuple[Graph, tuple[Decision, ...]]:
-    before, fired = rules.rewrite(graph, RULES, STAGE, observe=observe)
+def partly(graph: Graph, firings: int, machine: Machine | None = None) -> Graph:
+    """The graph after the first so many firings of `run`."""
+    return _apply(graph, machine or machines.current(), lambda event: None, firings)[0]
+
+
+def _apply(
+    graph: Graph, machine: Machine, observe: rules.Observe | None, most: int | None = None
+) -> tuple[Graph, tuple[Decision, ...]]:
+    before, fired = rules.rewrite(graph, RULES, STAGE, observe=observe, most=most)
+    if fired == most:
+        return before, ()
     split, decisions = simplify_reduce.split_rule(before, machine)
     if split is None:
         return before, tuple(decisions.values())
-    out, became = rules.rewrite_map(before, (split,), STAGE, observe=observe, first=fired)
+    out, became = rules.rewrite_map(before, (split,), STAGE, observe=observe, first=fired, most=most)
     return out, tuple(replace(d, subject=(_number(out, became[before.nodes[i]]),)) for i, d in decisions.items())
 
 
