@@ -87,7 +87,7 @@ class Recorder:
     ended: float | None = None
     created: str = ""
     spent: float = 0.0  # seconds inside this recorder while the user's code ran
-    programs: dict[int, Runs] = field(default_factory=dict)  # by identity of the plan, which `Runs` keeps alive
+    programs: dict[int, Runs] = field(default_factory=dict)  # by identity of the executable, which `Runs` keeps alive
     realized: dict[Any, _Folded] = field(default_factory=dict)
     caches: dict[Any, _Folded] = field(default_factory=dict)
     waits: dict[Any, _Folded] = field(default_factory=dict)
@@ -111,13 +111,13 @@ class Recorder:
     def _take(self, e: hooks.Event) -> None:
         now = time.perf_counter()
         if isinstance(e, hooks.Launch):
-            plan = e.program.plan
-            runs = self.programs.get(id(plan))
+            program = id(e.program.executable)
+            runs = self.programs.get(program)
             if runs is None:
-                runs = self.programs[id(plan)] = Runs(e.program)
+                runs = self.programs[program] = Runs(e.program)
             runs.add(e)
             if self._waiting:
-                at = list(self.programs).index(id(plan))
+                at = list(self.programs).index(program)
                 for r in self._waiting:
                     r.program = at if r.program < 0 else r.program
                 self._waiting.clear()

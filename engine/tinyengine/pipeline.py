@@ -48,7 +48,7 @@ class Lowered:
 
     def __init__(self, graph: Graph, buffers: Sequence[Buffer], choices: Choices, machine: Machine, backend: str) -> None:
         self.graph, self.buffers, self.choices, self.machine, self.backend = graph, list(buffers), choices, machine, backend
-        self.decisions: list[hooks.Decision] = []
+        self._decided: dict[str, list[hooks.Decision]] = {}
         self.seconds: dict[str, float] = {}
 
     def _stage(
@@ -64,7 +64,7 @@ class Lowered:
         began = time.perf_counter()
         output, decisions = f()
         self.seconds[name] = time.perf_counter() - began
-        self.decisions += decisions
+        self._decided[name] = list(decisions)
         for value in output if isinstance(output, tuple) else (output,):
             spec.check(name, sentences, value)
         if hooks.watching:
@@ -139,17 +139,38 @@ class Lowered:
 
         return cost.certify(self.plan, self.machine, {n.kernel.name: n.kernel for n in self.nests})
 
+    @property
+    def decisions(self) -> list[hooks.Decision]:
+        """Of the stages that are done, in their order."""
+        return [d for stage in STAGES for d in self._decided.get(stage.name, ())]
+
     def rebind(self, graph: Graph, buffers: Sequence[Buffer]) -> Lowered:
         """The same compiled program seen from another graph of equal form: its own origins, the shared plan and executable."""
         other = Lowered(graph, buffers, self.choices, self.machine, self.backend)
-        shared = ("plan", "executable", "root_slots", "outputs")
-        other.__dict__.update({k: getattr(self, k) for k in shared})
+        shared = ("plan", "executable", "root_slots", "slots", "empty")
+        other.__dict__.update({k: self.__dict__[k] for k in shared if k in self.__dict__})
+        other._decided.update({k: v for k, v in self._decided.items() if k in shared or k == "emit"})
         return other
 
+    def restored(self, slots: tuple[Slot, ...], root_slots: list[int], executable: backends.Executable) -> Lowered:
+        """This graph with what a run needs, as an earlier process left it; the stages are done when somebody looks."""
+        self.__dict__.update(slots=slots, root_slots=root_slots, executable=executable, empty=False)
+        return self
+
     @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """The slots of the plan whose memory a run is given."""
+        return self.plan.slots[: self.plan.given]
+
+    @cached_property
+    def empty(self) -> bool:
+        """Whether there is nothing to run: every root is memory that the caller has."""
+        return not self.plan.calls
+
+    @property
     def outputs(self) -> tuple[Slot, ...]:
-        """The slots of the plan that a run gets fresh memory for."""
-        return self.plan.slots[len(self.buffers) : self.plan.given]
+        """The slots that a run gets fresh memory for."""
+        return self.slots[len(self.buffers) :]
 
     @cached_property
     def root_slots(self) -> list[int]:
@@ -171,9 +192,8 @@ class Lowered:
         With `clocks`: (values, Times)."""
         import numpy as np
 
-        given = self.plan.slots[: self.plan.given]
         memory = []
-        for slot, b in zip(given, [*self.buffers, *[None] * (len(given) - len(self.buffers))], strict=True):
+        for slot, b in zip(self.slots, [*self.buffers, *[None] * len(self.outputs)], strict=True):
             if b is None:
                 memory.append(Buffer(slot.size, slot.dtype, slot.name))
             else:

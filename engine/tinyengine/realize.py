@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tinyengine import backends, choices, hooks, machine, origin
+from tinyengine import backends, choices, hooks, machine, origin, stored
 from tinyengine.choices import Choices
 from tinyengine.node import Graph, Node, reading, toposort
 from tinyengine.pipeline import Lowered
@@ -98,14 +98,19 @@ def compiled(graph: Graph) -> tuple[Lowered, list[Buffer]]:
             hooks.publish(hooks.CacheHit("program", key))
             found = found.rebind(graph, buffers)
         return found, buffers
+    if not hooks.watching:  # else the stages are done now, to be seen
+        found = stored.load(full, graph, buffers, current_choices(), m, backends.current())
+        if found is not None:
+            programs[full] = found
+            return found, buffers
     form = "|".join(f"{n.op}:{len(n.src)}" for n in graph.nodes)
     if hooks.watching:
         guard, old, new = _difference(graph, _forms.get(form), full)
         hooks.publish(hooks.CacheMiss("program", key, guard, old, new))
     _forms[form] = (graph, full)
     lowered = Lowered(graph, buffers, current_choices(), m, backends.current())
-    if lowered.plan.calls:
-        _ = lowered.executable
+    if not lowered.empty:
+        stored.store(full, lowered)
     programs[full] = lowered
     return lowered, buffers
 
@@ -134,7 +139,7 @@ def execute(lowered: Lowered, buffers: Sequence[Buffer]) -> list[Buffer]:
 
 def launch(lowered: Lowered, memory: Sequence[Buffer]) -> None:
     """Run the program on `memory`, one Buffer per slot that the caller gives; with somebody watching, timed."""
-    if not lowered.plan.calls:
+    if lowered.empty:
         return
     began = time.perf_counter()
     try:

@@ -40,7 +40,7 @@ class Entry:
         slots = [lowered.root_slots[i] for i in self.fresh]
         # each result is an output of its own, and nothing else gets new memory: the usual case
         own = len(set(slots)) == len(slots) == results and all(s >= len(buffers) for s in slots)
-        self._own = own and bool(lowered.plan.calls)
+        self._own = own and not lowered.empty
         self._run: Any = lowered.executable.run if self._own else None
         self._inputs = list(inputs.items())
         self._results = [(roots[i].dtype, roots[i].shape, slots[i], roots[i].origin) for i in range(results if self._own else 0)]

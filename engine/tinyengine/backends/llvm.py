@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tinyengine import dtypes, hooks
 from tinyengine.backends import Times, llvm_code, llvm_jit
+from tinyengine.backends.llvm_image import Image
 from tinyengine.backends.llvm_jit import Target
 from tinyengine.backends.llvm_module import module
 from tinyengine.program import Call, Program
 from tinyengine.runtime import native
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages.emit import Code, prepare
+
+
+def prepared(program: Program) -> list[Code]:
+    """What the kernel of each call becomes."""
+    return [prepare(c.kernel, shared_memory(program, c)) for c in program.calls]
 
 
 def shared_memory(program: Program, call: Call) -> Mapping[str, str]:
@@ -31,37 +38,37 @@ def shared_memory(program: Program, call: Call) -> Mapping[str, str]:
 
 
 class LLVMExecutable:
-    """A compiled Program. `codes[i]`: what the kernel of call i became; `decisions`: why it runs on one thread or on many."""
+    """A compiled Program. `codes[i]`: what the kernel of call i became; `decisions`: why it runs on one thread or on many.
+    `program` may be asked for later: one that was restored from disk needs it only to explain itself."""
 
-    def __init__(self, program: Program, target: Target) -> None:
-        self.program, self.target = program, target
-        self._given = program.given
-        self.codes: list[Code] = [prepare(c.kernel, shared_memory(program, c)) for c in program.calls]
-        addresses = llvm_code.link(self.codes, target)
-        self._arena = Buffer(max(1, program.arena_bytes), dtypes.uint8, "arena")
-        slots = [self._arena.address + s.offset if s.role == "temporary" else 0 for s in program.slots]
-        steps: list[native.Step] = []
-        first_write = None
-        for n, (call, code) in enumerate(zip(program.calls, self.codes, strict=True)):
-            outputs = set(call.kernel.outputs)
-            written = [program.slots[s] for p, s in zip(call.kernel.params, call.slots, strict=True) if p.name in outputs]
-            in_place = any(s.role == "state" for s in written)
-            if in_place and first_write is None:
-                first_write = len(steps)
-            which = tuple(8 * s for s in call.slots)
-            for i, part in enumerate(code.parts):
-                trips = part.trips if part.loop is not None else None
-                steps.append(native.Step(addresses[code.part_symbol(i)], which, trips, code.work[i], n))
-        scratch = max([c.scratch_bytes for c in self.codes], default=0)
-        first = len(steps) if first_write is None else first_write
-        self._native = native.NativeProgram(steps, slots, program.given, first, scratch, llvm_code.runner(), llvm_code.pool)
+    def __init__(
+        self, image: Image, addresses: Mapping[str, int], target: Target, program: Callable[[], Program],
+        codes: Sequence[Code] | None = None,
+    ) -> None:  # fmt: skip
+        self.image, self.target = image, target
+        self._program, self._codes, self._given = program, codes, image.given
+        self._arena = Buffer(max(1, image.arena_bytes), dtypes.uint8, "arena")
+        slots = [0] * image.given + [self._arena.address + o for o in image.offsets]
+        self._native = native.NativeProgram(
+            image.steps(addresses), slots, image.given, image.first_write, image.scratch_bytes, llvm_code.runner(), llvm_code.pool
+        )
+
+    @property
+    def program(self) -> Program:
+        return self._program()
+
+    @property
+    def codes(self) -> Sequence[Code]:
+        if self._codes is None:
+            self._codes = prepared(self.program)
+        return self._codes
 
     @property
     def decisions(self) -> tuple[hooks.Decision, ...]:
-        threads = llvm_code.pool().threads
+        threads, calls = llvm_code.pool().threads, self.program.calls
         out = []
         for s in self._native.steps:
-            kernel = self.codes[s.call].kernel.name
+            kernel = calls[s.call].kernel.name
             size, count = native.chunks(s, threads)
             trips = float(s.trips or 1)
             numbers = {"threads": float(threads), "trips": trips, "estimated_cycles": s.work, "chunks": float(count)}
@@ -80,16 +87,16 @@ class LLVMExecutable:
         """Run all kernels on `buffers`, memory for the first `program.given` slots. Raises ValueError for too few buffers,
         IndexError with the message of a failed Check, KeyboardInterrupt when interrupted before the first write in place."""
         if len(buffers) != self._given:
-            raise ValueError(f"program {self.program.name} takes {self._given} buffers, {len(buffers)} were given")
+            raise ValueError(f"this program takes {self._given} buffers, {len(buffers)} were given")
         status = self._native.run(buffers, clocks)
         if status == native.CANCELLED:
-            raise KeyboardInterrupt(f"program {self.program.name} was interrupted before it wrote anything in place")
+            raise KeyboardInterrupt("the program was interrupted before it wrote anything in place")
         if status == native.CHECK_FAILED:
             step, number = self._native.failed
-            raise IndexError(self.codes[self._native.steps[step].call].messages[number - 1])
+            raise IndexError(self.image.messages[self._native.steps[step].call][number - 1])
         if not clocks:
             return None
-        starts, seconds = self._native.times(len(self.codes))
+        starts, seconds = self._native.times(len(self.image.messages))
         return Times(tuple(starts), tuple(seconds))
 
     def cancel(self) -> None:
@@ -122,6 +129,18 @@ class LLVMBackend:
             return f"LLVM cannot generate code here: {type(e).__name__}: {e}"
         return ""
 
-    def compile(self, program: Program) -> LLVMExecutable:
+    def _target(self) -> Target:
         target = llvm_jit.host()
-        return LLVMExecutable(program, Target(target.triple, target.cpu, target.features, self.passes))
+        return Target(target.triple, target.cpu, target.features, self.passes)
+
+    def compile(self, program: Program) -> LLVMExecutable:
+        target, codes = self._target(), prepared(program)
+        addresses = llvm_code.link(codes, target)
+        return LLVMExecutable(Image.of(program, codes), addresses, target, lambda: program, codes)
+
+    def restore(self, data: Mapping[str, Any], program: Callable[[], Program]) -> LLVMExecutable | None:
+        """An executable from its image (`LLVMExecutable.image.to_json()`) and the object code on disk; None when some is not
+        there. Raises KeyError, TypeError or ValueError for what is no image."""
+        image, target = Image.from_json(data), self._target()
+        addresses = llvm_code.load([p.symbol for p in image.parts], target)
+        return None if addresses is None else LLVMExecutable(image, addresses, target, program)

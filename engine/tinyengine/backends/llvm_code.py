@@ -50,6 +50,24 @@ def link(codes: Sequence[Code], target: Target) -> dict[str, int]:
     return {s: _linked[f"{s} {key}"] for c in wanted.values() for s in _parts(c)}
 
 
+def load(symbols: Sequence[str], target: Target) -> dict[str, int] | None:
+    """The addresses of these parts of kernels, from this process or the disk cache; None when one is in neither."""
+    key, disk = _target_key(target), cache.default()
+    by_object: dict[str, list[str]] = {}
+    for s in dict.fromkeys(symbols):
+        if f"{s} {key}" not in _linked:
+            by_object.setdefault(disk.name_of(f"{s.partition('.')[0]} {key}"), []).append(s)
+    for name, group in by_object.items():
+        code = disk.read(name)[0] if name else None
+        if code is None:
+            return None
+        try:
+            _link(code, tuple(group), key)
+        except RuntimeError:
+            return None
+    return {s: _linked[f"{s} {key}"] for s in symbols}
+
+
 def _parts(c: Code) -> tuple[str, ...]:
     return tuple(c.part_symbol(i) for i in range(len(c.parts)))
 
