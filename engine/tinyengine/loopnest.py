@@ -22,8 +22,8 @@ Only the outermost loop may be parallel; statements before it (none by default) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from tinyengine import dtypes
@@ -68,12 +68,13 @@ class Buf:
 class Expr:
     """An interned expression node: `op`, `dtype`, `lanes`, `args` (Exprs), `arg` (plain data). Build with the functions below."""
 
-    __slots__ = ("__weakref__", "arg", "args", "dtype", "lanes", "op")
+    __slots__ = ("__weakref__", "_below", "arg", "args", "dtype", "lanes", "op")
     op: str
     dtype: DType
     lanes: int
     args: tuple[Expr, ...]
     arg: Any
+    _below: tuple[Expr, ...] | None  # see subexprs
     _table: dict[Any, Expr] = {}
 
     def __new__(cls, op: str, dtype: DType, lanes: int, args: tuple[Expr, ...] = (), arg: Any = None) -> Expr:
@@ -83,7 +84,7 @@ class Expr:
         if found is not None:
             return found
         self = object.__new__(cls)
-        self.op, self.dtype, self.lanes, self.args, self.arg = op, dtype, lanes, args, arg
+        self.op, self.dtype, self.lanes, self.args, self.arg, self._below = op, dtype, lanes, args, arg, None
         if len(Expr._table) > 500_000:  # an intern table, not a leak: a fresh start only costs identity between kernels
             Expr._table.clear()
         Expr._table[key] = self
@@ -256,10 +257,16 @@ class Kernel:
 
 def walk(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
     """Every statement, outer before inner, in order."""
+    out: list[Stmt] = []
+    _gather(body, out)
+    return iter(out)
+
+
+def _gather(body: tuple[Stmt, ...], out: list[Stmt]) -> None:
     for s in body:
-        yield s
+        out.append(s)
         if isinstance(s, Loop):
-            yield from walk(s.body)
+            _gather(s.body, out)
 
 
 def stmt_exprs(s: Stmt) -> tuple[Expr, ...]:
@@ -275,15 +282,18 @@ def stmt_exprs(s: Stmt) -> tuple[Expr, ...]:
     return ()
 
 
-def subexprs(e: Expr, seen: set[int] | None = None) -> Iterator[Expr]:
-    """e and everything below it, each once, operands first."""
-    seen = set() if seen is None else seen
-    if id(e) in seen:
-        return
-    seen.add(id(e))
-    for a in e.args:
-        yield from subexprs(a, seen)
-    yield e
+def subexprs(e: Expr, seen: set[int] | None = None) -> Iterable[Expr]:
+    """e and everything below it, each once, operands first; what is in `seen` (identities) is left out, and then noted there."""
+    if seen is not None:
+        out = [x for x in subexprs(e) if id(x) not in seen]
+        seen.update([id(x) for x in out])
+        return out
+    if e._below is None:
+        below: dict[Expr, None] = {}
+        for a in e.args:
+            below.update(dict.fromkeys(subexprs(a)))
+        e._below = (*below, e)
+    return e._below
 
 
 def map_expr(e: Expr, f: Callable[[Expr], Expr | None], memo: dict[Expr, Expr] | None = None) -> Expr:
@@ -305,14 +315,17 @@ _FIXED_LANES = ("ramp", "splat", "lanes_reduce")
 def map_stmt(s: Stmt, f: Callable[[Expr], Expr]) -> Stmt:
     """The same statement with `f` applied to each expression that stands directly in it; a loop's body is not entered."""
     if isinstance(s, Let):
-        return replace(s, value=f(s.value))
+        return Let(s.name, f(s.value), s.nodes)
     if isinstance(s, (Store, Accumulate)):
+        at, value = tuple([f(i) for i in s.index]), f(s.value)
         mask = f(s.mask) if s.mask is not None else None
-        return replace(s, index=tuple(map(f, s.index)), value=f(s.value), mask=mask)
+        if isinstance(s, Store):
+            return Store(s.buf, at, value, mask, s.hint, s.nodes)
+        return Accumulate(s.buf, at, s.op, value, mask, s.nodes)
     if isinstance(s, Check):
-        return replace(s, condition=f(s.condition))
+        return Check(f(s.condition), s.message, s.nodes)
     if isinstance(s, Prefetch):
-        return replace(s, index=tuple(map(f, s.index)))
+        return Prefetch(s.buf, tuple([f(i) for i in s.index]), s.nodes)
     return s
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +41,29 @@ def test_small_memory_is_reused_too() -> None:
 
 def test_large_memory_begins_at_a_huge_page() -> None:
     assert Buffer(3 << 20, dtypes.float32).address % (2 << 20) == 0
+
+
+def test_large_memory_takes_few_page_faults() -> None:
+    enabled = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not enabled.exists() or "[never]" in enabled.read_text():
+        pytest.skip("this system has no huge pages to give")
+    memory.clear()
+    b = Buffer(8 << 20, dtypes.float32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    b.array[...] = 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 4096  # of 8192 small pages
+
+
+@pytest.mark.parametrize("size", [10, KEEP_FROM, 3 << 20])
+def test_a_forked_child_writes_to_memory_of_its_own(size: int) -> None:
+    b = Buffer(size, dtypes.float32)
+    b.array[...] = 1
+    child = os.fork()
+    if child == 0:
+        b.array[...] = 2
+        os._exit(0 if b.array[-1] == 2 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert (b.array == 1).all()
 
 
 @pytest.mark.parametrize("size", [10, KEEP_FROM, 3 << 20])

@@ -24,6 +24,8 @@ KEEP_FROM = 32 << 10  # bytes; of smaller sizes less is kept
 KEEP_BYTES = 1 << 30  # at most this much is kept for reuse
 KEEP_SMALL = 1 << 20  # and of each size below KEEP_FROM at most this much
 _HUGE = 2 << 20
+# the default is memory shared with forked children, which has no huge pages either
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 Raw = np.ndarray[Any, Any]
 
 
@@ -36,7 +38,7 @@ class Region:
         if nbytes < _HUGE:
             self.raw, align = np.empty(nbytes + ALIGN, np.uint8), ALIGN
         else:
-            pages, align = mmap.mmap(-1, nbytes + _HUGE), _HUGE
+            pages, align = mmap.mmap(-1, nbytes + _HUGE, **_PRIVATE), _HUGE
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 pages.madvise(mmap.MADV_HUGEPAGE)
             self.raw = np.frombuffer(pages, np.uint8)
