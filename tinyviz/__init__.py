@@ -14,24 +14,25 @@ from tinyengine import origin as _origin
 
 if TYPE_CHECKING:
     from tinyengine import Tensor, TinyJit, cat, data, dtypes, hooks, jit, manual_seed, nn, no_grad, optim, stack, state, where
-    from tinyviz.lowering import lower, pin
+    from tinyengine.pinned import pin, pins, unpin
+    from tinyviz.lowering import lower, tune
     from tinyviz.recording import Recording, compare, load, watch
 
 __version__ = "0.1.0"
 
 _ENGINE = (
-    "Tensor", "TinyJit", "cat", "data", "dtypes", "hooks", "jit", "manual_seed", "nn", "no_grad", "optim", "stack", "state",
-    "where",
+    "Tensor", "TinyJit", "cat", "data", "dtypes", "hooks", "jit", "manual_seed", "nn", "no_grad", "optim", "pin",
+    "pins", "stack", "state", "unpin", "where",
 )  # fmt: skip
 _OWN = {
     "watch": "tinyviz.recording", "Recording": "tinyviz.recording", "load": "tinyviz.recording",
     "compare": "tinyviz.recording",
-    "lower": "tinyviz.lowering", "pin": "tinyviz.lowering",
+    "lower": "tinyviz.lowering", "tune": "tinyviz.lowering",
 }  # fmt: skip
 
 __all__ = [
     "Recording", "Tensor", "TinyJit", "cat", "compare", "data", "dtypes", "hooks", "jit", "load", "lower", "manual_seed", "nn",
-    "no_grad", "optim", "pin", "stack", "state", "watch", "where",
+    "no_grad", "optim", "pin", "pins", "stack", "state", "tune", "unpin", "watch", "where",
 ]  # fmt: skip
 
 # Frames of this package are never the user's.

@@ -1,8 +1,10 @@
-"""`tv.lower`: a computation as a value of every stage, without running it. `tv.pin`: choices that hold from now on."""
+"""`tv.lower`: a computation as a value of every stage, without running it. `tv.tune`: its kernels, measured."""
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +38,8 @@ class Lowered:
     def with_choices(self, choices: Choices) -> Lowered:
         return Lowered(self.engine.with_choices(choices), self.title)
 
-    def with_fusion(self, key: str, verdict: str) -> Lowered:
-        return Lowered(self.engine.with_fusion(key, verdict), self.title)
+    def with_fusion(self, edge: str, verdict: str) -> Lowered:
+        return Lowered(self.engine.with_fusion(edge, verdict), self.title)
 
     def with_schedule(self, kernel: int, primitives: Any) -> Lowered:
         """Continue from another schedule of that kernel: text with one primitive per line, or a list of them."""
@@ -45,6 +47,10 @@ class Lowered:
 
     def with_backend(self, name: str) -> Lowered:
         return Lowered(self.engine.with_backend(name), self.title)
+
+    def tune(self, budget: float = 2.0, **options: Any) -> Any:
+        """`tune` for this program. What it found is used by later lowering; `Tuning.lowered` is this program with it."""
+        return tune(self, budget=budget, **options)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -82,7 +88,13 @@ def lower(*what: Any, gradients: bool = True, **kwargs: Any) -> Lowered:
     from tinyengine import realize
 
     graph = Graph(realize.last_updates([t.node for t in tensors]))
-    return Lowered(pipeline.lower(graph, realize.current_choices()), "lowered")
+    lowered = pipeline.lower(graph, realize.current_choices())
+    if lowered.choices.fusion or lowered.choices.schedules:
+        from tinyengine.pinned import warn
+
+        _ = lowered.plan
+        warn(lowered, asked=True)
+    return Lowered(lowered, "lowered")
 
 
 def _gradients(t: Any) -> list[Any]:
@@ -100,27 +112,38 @@ def _gradients(t: Any) -> list[Any]:
 
 def _function(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Lowered:
     from tinyengine import jit
-    from tinyengine.tensor import core
 
-    traced: Any = f if isinstance(f, jit) else jit(f)
-    params: list[Any] = [t for r in list(core.leaves.values()) if (t := r()) is not None]
-    kept = [t.grad for t in params]
-    try:
-        lowered = traced.lower(*args, **kwargs)
-    finally:
-        for t, grad in zip(params, kept, strict=True):
-            t.grad = grad
+    lowered = (f if isinstance(f, jit) else jit(f)).lower(*args, **kwargs)
     name = getattr(f, "__qualname__", type(f).__name__)
     return Lowered(lowered, name.rpartition(".")[2])
 
 
-def pin(choices: Choices) -> None:
-    """From now on everything is compiled with these choices; `pin(Choices())` lets the engine choose again. Raises TypeError."""
-    from tinyengine import realize
+def tune(what: Any, *args: Any, budget: float = 2.0, **kwargs: Any) -> Any:
+    """Measure schedules for the kernels of a Lowered, or of a function with its arguments, for `budget` seconds, and keep the
+    fastest: see `tinyengine.tune.tune`. In a notebook the progress stands below the cell. Returns a `tinyengine.tune.Tuning`."""
+    from tinyengine.tune import tune as engine_tune
 
-    if not isinstance(choices, Choices):
-        raise TypeError(f"pin takes tinyengine.choices.Choices, not {type(choices).__name__}")
-    realize.pin(choices)
+    kwargs.setdefault("progress", _progress())
+    return engine_tune(what.engine if isinstance(what, Lowered) else what, *args, budget=budget, **kwargs)
+
+
+def _progress() -> Callable[[str], None] | None:
+    """One line of text that changes in place, in a notebook; None elsewhere."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    display = importlib.import_module("IPython.display")
+    handles: list[Any] = []
+
+    def show(text: str) -> None:
+        line = {"text/plain": text}
+        if handles:
+            handles[0].update(line, raw=True)
+        else:
+            handles.append(display.display(line, raw=True, display_id=True))
+
+    return show
 
 
 _shown: list[bool] = []

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tinyengine import data, dtypes, nn, optim, state
     from tinyengine.jit import jit
+    from tinyengine.pinned import pin, pins, unpin
     from tinyengine.tensor import Tensor, cat, manual_seed, no_grad, stack, where
+    from tinyengine.tune import tune
 
     TinyJit = jit
 
@@ -20,7 +22,9 @@ __version__ = "0.1.0"
 _PUBLIC: dict[str, tuple[str, str | None]] = {
     **{n: ("tinyengine.tensor", n) for n in ("Tensor", "cat", "manual_seed", "no_grad", "stack", "where")},
     **{n: (f"tinyengine.{n}", None) for n in ("data", "dtypes", "hooks", "nn", "optim", "state")},
+    **{n: ("tinyengine.pinned", n) for n in ("pin", "pins", "unpin")},
     "jit": ("tinyengine.jit", "jit"),
+    "tune": ("tinyengine.tune", "tune"),
     "TinyJit": ("tinyengine.jit", "jit"),
 }
 
@@ -35,8 +39,12 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "pin",
+    "pins",
     "stack",
     "state",
+    "tune",
+    "unpin",
     "where",
 ]
 
@@ -57,10 +65,11 @@ def __dir__() -> list[str]:
 
 
 class _Package(types.ModuleType):
-    """Importing the submodule tinyengine.jit must not put it in the place of the function of that name."""
+    """Importing a submodule must not put it in the place of the function of that name."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value.jit if name == "jit" and isinstance(value, types.ModuleType) else value)
+        hidden = name in ("jit", "tune") and isinstance(value, types.ModuleType)
+        super().__setattr__(name, getattr(value, name) if hidden else value)
 
 
 sys.modules[__name__].__class__ = _Package

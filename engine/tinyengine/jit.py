@@ -125,9 +125,33 @@ class jit(Generic[F]):
         return entry.replay(leaves)
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
-        """The program for these arguments, traced and not run (as in JAX). Running it later works on copies."""
-        entry, leaves = self._entry(args, kwargs)
-        return entry.lowered.rebind(entry.lowered.graph, entry.memory(leaves))
+        """The program for these arguments, traced and not run (as in JAX). Running it later works on copies; the random state and
+        the gradients that tensors hold stay as they are."""
+        from tinyengine.tensor import random
+
+        params = [t for r in list(core.leaves.values()) if (t := r()) is not None]
+        grads = [t.grad for t in params]
+        try:
+            with random.kept():
+                entry, leaves = self._entry(args, kwargs)
+                return entry.lowered.rebind(entry.lowered.graph, entry.memory(leaves))
+        finally:
+            for t, grad in zip(params, grads, strict=True):
+                t.grad = grad
+
+    def tune(self, *args: Any, budget: float = 2.0, **kwargs: Any) -> Any:
+        """`tinyengine.tune` for these arguments; later calls use what was found. Returns a `tinyengine.tune.Tuning`."""
+        from tinyengine.tune import tune
+
+        return tune(self, *args, budget=budget, **kwargs)
+
+    def renew(self) -> None:
+        """Compile what was traced again with the choices of now: pins, and what tuning found."""
+        now = engine.current_choices()
+        for key, e in self.entries.items():
+            lowered = e.lowered.with_choices(now)
+            self.entries[key] = Entry(lowered, e.buffers, e.inputs, e.draws, e.roots, e.updates, e.tree, e.results)
+        self._last = None
 
     def _entry(self, args: Any, kwargs: Any) -> tuple[Entry, list[Any]]:
         """The compiled signature of these arguments, traced when it is new; and their tensors."""
@@ -192,6 +216,11 @@ class jit(Generic[F]):
         return Entry(lowered, buffers, inputs, draws, roots, updates, tree, len(results))
 
 
+def lowered(f: Any, *args: Any, **kwargs: Any) -> Lowered:
+    """The program of a function, jitted or not, for these arguments: traced and not run."""
+    return (f if isinstance(f, jit) else jit(f)).lower(*args, **kwargs)
+
+
 def _signature(x: Any, leaves: list[Any], tensor: type) -> Any:
     """A hashable form of an argument; its tensors go to `leaves` in order."""
     if isinstance(x, tensor):
@@ -245,4 +274,4 @@ def _substitute(x: Any, placeholders: Iterator[Any], tensor: type) -> Any:
     return x
 
 
-__all__ = ["JitError", "jit", "tracing"]
+__all__ = ["JitError", "jit", "lowered", "tracing"]

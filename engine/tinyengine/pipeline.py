@@ -102,7 +102,7 @@ class Lowered:
                 k, ds = schedule.run(n.kernel, self.choices, self.machine)
                 kernels.append(k)
                 decisions += ds
-            return tuple(kernels), decisions
+            return tuple(kernels), [*decisions, *schedule.matched((n.kernel for n in nests), self.choices)]
 
         out: tuple[Kernel, ...] = self._stage("schedule", nests, f, schedule.SPEC)
         return out
@@ -180,9 +180,9 @@ class Lowered:
     def with_choices(self, choices: Choices) -> Lowered:
         return Lowered(self.graph, self.buffers, choices, self.machine, self.backend)
 
-    def with_fusion(self, key: str, verdict: str) -> Lowered:
-        """Continue from another fusion verdict for the value called `key` (see `value_key`)."""
-        return self.with_choices(self.choices.with_fusion(key, verdict))
+    def with_fusion(self, edge: str, verdict: str) -> Lowered:
+        """Continue from another fusion verdict for that edge (see `stages.keys.edge_key`)."""
+        return self.with_choices(self.choices.with_fusion(edge, verdict))
 
     def with_backend(self, name: str) -> Lowered:
         return Lowered(self.graph, self.buffers, self.choices, self.machine, name)
@@ -214,6 +214,12 @@ class Lowered:
         from tinyengine.bisection import bisect
 
         return bisect(self, tolerance)
+
+    def tune(self, budget: float = 2.0, **options: Any) -> Any:
+        """`tinyengine.tune.tune` of this program: a `Tuning`, whose `lowered` has what was found."""
+        from tinyengine.tune import tune
+
+        return tune(self, budget=budget, **options)
 
     def text(self) -> str:
         return "\n\n".join([self.simplified.text(), self.fusion.text(), *(k.text() for k in self.scheduled), self.plan.text()])

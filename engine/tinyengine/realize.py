@@ -7,13 +7,14 @@ nothing.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tinyengine import backends, choices, hooks, machine, origin, stored
+from tinyengine import backends, choices, hooks, machine, origin, stored, tune_store
 from tinyengine.choices import Choices
 from tinyengine.node import Graph, Node, reading, toposort
 from tinyengine.pipeline import Lowered
@@ -23,6 +24,7 @@ from tinyengine.stages.values import base
 programs: dict[tuple[Any, ...], Lowered] = {}
 _forms: dict[str, tuple[Graph, tuple[Any, ...]]] = {}  # ops of a graph, without shapes -> the last graph of that form
 _choices: list[Choices] = [choices.DEFAULT]
+_current: tuple[Choices, Any, Choices] = (choices.DEFAULT, {}, choices.DEFAULT)
 
 
 def live() -> list[Any]:
@@ -32,8 +34,18 @@ def live() -> list[Any]:
     return [t for t in alive() if t.node.op != "buffer"]
 
 
-def current_choices() -> Choices:
+def chosen() -> Choices:
+    """What people have chosen: the pins."""
     return _choices[-1]
+
+
+def current_choices() -> Choices:
+    """What the next program is compiled with: the pins, and what tuning found for this machine and backend."""
+    global _current
+    c, tuned = _choices[-1], tune_store.store(machine.current(), backends.current()).tuned
+    if _current[0] is not c or _current[1] is not tuned:
+        _current = (c, tuned, dataclasses.replace(c, tuned={**tuned, **c.tuned}) if tuned else c)
+    return _current[2]
 
 
 def pin(c: Choices) -> None:
@@ -91,15 +103,17 @@ def compiled(graph: Graph) -> tuple[Lowered, list[Buffer]]:
     key, buffers = graph.key()
     m = machine.current()
     # names are seen in kernels and views: another model of the same form is another program (its kernels share their code)
-    full = (key, tuple([b.name for b in buffers]), current_choices().key(), m.key(), backends.current())
+    now = current_choices()
+    full = (key, tuple([b.name for b in buffers]), now.key(), m.key(), backends.current())
     found = programs.get(full)
     if found is not None:
         if hooks.watching:
             hooks.publish(hooks.CacheHit("program", key))
             found = found.rebind(graph, buffers)
         return found, buffers
-    if not hooks.watching:  # else the stages are done now, to be seen
-        found = stored.load(full, graph, buffers, current_choices(), m, backends.current())
+    pinned = now.fusion or now.schedules
+    if not hooks.watching and not pinned:  # else the stages are done now: to be seen, to say which pin matches nothing
+        found = stored.load(full, graph, buffers, now, m, backends.current())
         if found is not None:
             programs[full] = found
             return found, buffers
@@ -108,9 +122,14 @@ def compiled(graph: Graph) -> tuple[Lowered, list[Buffer]]:
         guard, old, new = _difference(graph, _forms.get(form), full)
         hooks.publish(hooks.CacheMiss("program", key, guard, old, new))
     _forms[form] = (graph, full)
-    lowered = Lowered(graph, buffers, current_choices(), m, backends.current())
+    lowered = Lowered(graph, buffers, now, m, backends.current())
     if not lowered.empty:
         stored.store(full, lowered)
+    if pinned:
+        from tinyengine.jit import tracing
+        from tinyengine.pinned import warn
+
+        warn(lowered, asked=tracing())
     programs[full] = lowered
     return lowered, buffers
 
@@ -245,4 +264,4 @@ def owned(roots: Sequence[Node], memory: Sequence[Buffer]) -> list[Node]:
     return out
 
 
-__all__ = ["compiled", "execute", "live", "pin", "programs", "realize"]
+__all__ = ["chosen", "compiled", "current_choices", "execute", "live", "pin", "programs", "realize"]

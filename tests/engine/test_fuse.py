@@ -8,7 +8,7 @@ import pytest
 from tinyengine.choices import Choices
 from tinyengine.node import Graph
 from tinyengine.stages import loops
-from tinyengine.stages.values import value_key
+from tinyengine.stages.keys import edge_keys
 
 from .graphs import F32, buf, conv2d, ew, expand, fused, layernorm, matmul, num, op, permute, red, reshape, run_nests, softmax
 
@@ -131,7 +131,7 @@ def test_a_choice_is_followed_or_refused_in_words(verdict: str) -> None:
     x = buf("x", 6, 33)
     y = softmax(x)
     e = y.src[0]
-    f = fused(y, choices=Choices(fusion={value_key(e): verdict}))
+    f = fused(y, choices=Choices(fusion={edge_keys(e, fused(y).readers[e])[0]: verdict}))
     edge = next(d for d in f.decisions if d.subject[0] == f.graph.number[e])
     assert edge.verdict.startswith(verdict) and edge.reason == "chosen by hand"
     assert len(f.groups) == (2 if verdict == "whole" else 1), "whole by hand stands apart from its readers"
@@ -144,7 +144,7 @@ def test_an_illegal_choice_is_refused_with_its_reason() -> None:
     x = buf("x", 6, 33)
     y = softmax(x)
     s = y.src[1].src[0]
-    f = fused(y, choices=Choices(fusion={value_key(s): "inline"}))
+    f = fused(y, choices=Choices(fusion={edge_keys(s, fused(y).readers[s])[0]: "inline"}))
     edge = next(d for d in f.decisions if d.subject[0] == f.graph.number[s])
     assert not edge.verdict.startswith("inline") and "chosen by hand, but not legal" in edge.alternatives["inline"]
 

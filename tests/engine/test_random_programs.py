@@ -15,7 +15,7 @@ from tinyengine.choices import DEFAULT, VERDICTS
 from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
 from tinyengine.pipeline import lower
-from tinyengine.stages.values import value_key
+from tinyengine.stages.keys import edge_keys
 from tinyengine.tensor import Tensor
 
 ELEMENTWISE = {
@@ -85,5 +85,5 @@ def test_random_choices(backend: str, steps: list[Step], verdicts: list[str | No
     for i, v in enumerate(fusion.verdicts):
         verdict = verdicts[i % len(verdicts)]
         if verdict is not None:
-            choices = choices.with_fusion(value_key(v), verdict)
+            choices = choices.with_fusion(edge_keys(v, fusion.readers[v])[0], verdict)
     check(graph, choices, backend)

@@ -24,7 +24,7 @@ def fusion() -> Fusion:
     x, w, b = buf("x", 5, 7), buf("w", 7, 40), buf("b", 40)
     h = ew("maximum", ew("add", matmul(x, w), expand(reshape(b, 1, 40), 5, 40)), num(0, 5, 40))
     f = fused(softmax(matmul(h, buf("v", 40, 33))))
-    return Fusion(f.graph, tuple(copied(f)), {v: g for g in copied(f) for v in g.outputs}, f.decisions, f.verdicts)
+    return Fusion(f.graph, tuple(copied(f)), {v: g for g in copied(f) for v in g.outputs}, f.decisions, f.verdicts, f.readers)
 
 
 def copied(f: Fusion) -> list[Group]:
@@ -36,7 +36,8 @@ def copied(f: Fusion) -> list[Group]:
 
 
 def consistent(f: Fusion, groups: list[Group]) -> Fusion:
-    return Fusion(f.graph, tuple(groups), {v: g for g in groups for v in [*g.outputs, *g.also_stored]}, f.decisions, f.verdicts)
+    stored = {v: g for g in groups for v in [*g.outputs, *g.also_stored]}
+    return Fusion(f.graph, tuple(groups), stored, f.decisions, f.verdicts, f.readers)
 
 
 def drop_root(f: Fusion) -> Fusion:

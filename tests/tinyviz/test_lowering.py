@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -80,12 +81,13 @@ def test_a_training_step_is_lowered_without_running() -> None:
 
 def test_an_edit_continues_from_there() -> None:
     c = tv.lower(expression()[0])
-    from tinyengine.stages.values import value_key
+    from tinyengine.stages.keys import edge_keys
 
     value = next(n for n, verdict in c.fusion.verdicts.items() if verdict == "inline" and n.op == "add")
-    edited = c.with_fusion(value_key(value), "whole")
+    (edge,) = edge_keys(value, c.fusion.readers[value])
+    edited = c.with_fusion(edge, "whole")
     assert isinstance(edited, lowering.Lowered)
-    again = next(n for n in edited.simplified if value_key(n) == value_key(value))
+    again = next(n for n in edited.fusion.readers if edge in edge_keys(n, edited.fusion.readers[n]))
     assert edited.fusion.verdicts[again] == "whole"
     assert len(edited.plan.slots) == len(c.plan.slots) + 1
     np.testing.assert_allclose(edited.run()[0], c.run()[0], rtol=1e-6)
@@ -101,8 +103,28 @@ def test_pin_holds_until_it_is_taken_back() -> None:
     finally:
         tv.pin(Choices())
     assert realize.current_choices() == Choices()
-    with pytest.raises(TypeError, match=r"pin takes tinyengine.choices.Choices, not str"):
-        tv.pin("whole")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"pin takes the name of an edge or kernel and a verdict or schedule"):
+        tv.pin("whole")
+
+
+def test_lower_warns_of_a_pin_that_matches_nothing() -> None:
+    try:
+        tv.pin("exp->sum.0 0123456789", "whole")
+        with pytest.warns(UserWarning, match="'exp->sum.0 0123456789' matches nothing in a program of"):
+            tv.lower(expression()[0])
+    finally:
+        tv.unpin()
+
+
+def test_a_lowered_program_can_be_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tinyengine import tune_store
+
+    monkeypatch.setenv("TINYENGINE_CACHE", str(tmp_path))  # what it finds is for this test alone
+    c = tv.lower(expression()[0])
+    done = c.tune(budget=1e-3)
+    assert done.left or done.kernels
+    np.testing.assert_allclose(done.lowered.run()[0], c.run()[0], rtol=1e-6)
+    tune_store.forget()
 
 
 def test_what_cannot_be_lowered_is_named() -> None:

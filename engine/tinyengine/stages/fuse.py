@@ -13,14 +13,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinyengine import hooks
-from tinyengine.choices import DEFAULT, Choices
+from tinyengine.choices import DEFAULT, VERDICTS, Choices, word
 from tinyengine.loopnest import Expr
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node
 from tinyengine.stages.fuse_cost import Costs, beside
 from tinyengine.stages.fuse_groups import Fusion, Group, Scope, decision_text
 from tinyengine.stages.fuse_uses import Uses
-from tinyengine.stages.values import base, is_leaf, squeeze, value_key
+from tinyengine.stages.keys import edge_keys
+from tinyengine.stages.values import base, is_leaf, squeeze
 
 if TYPE_CHECKING:
     from tinyengine.machine import Machine
@@ -36,6 +37,7 @@ class Fuser(Uses):
         self.readers: dict[Node, list[tuple[Node, int]]] = {n: [] for n in graph.nodes}
         self.forced: dict[Node, str] = {}
         self.verdict: dict[Node, str] = {}
+        self.chosen: dict[Node, str] = {}
         self.decisions: list[hooks.Decision] = []
 
     def run(self) -> Fusion:
@@ -57,6 +59,7 @@ class Fuser(Uses):
             if n.op == "assign":
                 self.forced.pop(n.src[0], None)
         self._link_readers()
+        self._find_choices()
         for n in reversed(self.graph.nodes):
             if n not in self.forced and is_leaf(n):
                 continue
@@ -67,7 +70,7 @@ class Fuser(Uses):
                     self.push_view(n, scope, at)
         self._join_siblings()
         groups = self._ordered()
-        return Fusion(self.graph, tuple(groups), self.stored, tuple(self.decisions), self.verdict)
+        return Fusion(self.graph, tuple(groups), self.stored, tuple(self.decisions), self.verdict, self.readers)
 
     def _join_siblings(self) -> None:
         """Kernels of one space that read the same memory become one kernel, so that it is read once. A decision of its own."""
@@ -111,9 +114,28 @@ class Fuser(Uses):
                         for v in through.get(s, {s}):
                             self.readers[v].append((n, pos))
 
+    def _find_choices(self) -> None:
+        """For every value the verdict that was chosen for an edge of it: a value is stored if any edge says whole."""
+        asked = self.choices.fusion_by_word
+        if not asked:
+            return
+        found: dict[str, int] = {}
+        for n in self.graph.nodes:
+            if (n.is_movement or n.op == "contiguous" or is_leaf(n)) and n not in self.forced:
+                continue
+            for key in map(word, edge_keys(n, self.readers[n])):
+                if key in asked:
+                    found[key] = found.get(key, 0) + 1
+                    self.chosen[n] = max(asked[key], self.chosen.get(n, "inline"), key=VERDICTS.index)
+        for name, verdict in self.choices.fusion.items():
+            count = found.get(word(name), 0)
+            why = f"{count} edge{'s' * (count != 1)} of this form" if count else "no edge of the program has this form"
+            made = hooks.Decision("fuse", "pin", (name,), verdict if count else "matches nothing", why, {"edges": count})
+            self.decisions.append(made)
+
     def decide(self, n: Node) -> None:
         """Choose where `n` is kept, record one Decision per edge, and pass its needs on."""
-        chosen = self.choices.fusion.get(value_key(n)) if self.choices.fusion else None
+        chosen = self.chosen.get(n)
         if n not in self.forced and not self.uses[n]:
             return  # only an assign's own target
         self._merge_uses(n)

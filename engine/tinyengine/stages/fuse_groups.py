@@ -66,13 +66,14 @@ class Group:
 @dataclass(frozen=True)
 class Fusion:
     """`groups` in an order in which they can run; `stored`: value -> its group; `decisions`: one per edge producer -> consumer,
-    and more."""
+    and more; `readers`: value -> (consumer value, operand position), seen through views."""
 
     graph: Graph
     groups: tuple[Group, ...]
     stored: dict[Node, Group]
     decisions: tuple[hooks.Decision, ...]
     verdicts: dict[Node, str]
+    readers: dict[Node, list[tuple[Node, int]]]
 
     def text(self) -> str:
         """Kernels with what they store and hold, then every edge with its verdict and reason."""

@@ -8,15 +8,16 @@ and said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from tinyengine.choices import Choices
+from tinyengine.choices import Choices, word
 from tinyengine.dependence import carried
 from tinyengine.hooks import Decision
 from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store, stmt_exprs, subexprs, walk
 from tinyengine.machine import Machine
 from tinyengine.stages import schedule_contraction
+from tinyengine.stages.keys import kernel_key, localise
 from tinyengine.stages.nest import ScheduleError, loops, tidy
 from tinyengine.stages.nest_spec import SCHEDULED as SPEC
 from tinyengine.stages.primitives import apply, apply_one, parse
@@ -68,16 +69,62 @@ class Chooser:
 
 
 def run(kernel: Kernel, choices: Choices, machine: Machine) -> tuple[Kernel, tuple[Decision, ...]]:
-    """The kernel under the schedule that `choices` names for it, or under the engine's own; and the decisions."""
-    given = choices.schedules.get(kernel.name)
+    """The kernel under the schedule that `choices` names for it, or that tuning found for it, or under the engine's own; and the
+    decisions."""
+    given = asked(kernel, choices)
     if given is not None:
         out = apply(kernel, given)
         reason = "this schedule was chosen for the kernel by name"
         return out, (Decision("schedule", "schedule", (kernel.name,), "; ".join(out.schedule) or "none", reason),)
-    c = Chooser(kernel, machine, choices.vector_width or max(1, machine.vector_bytes // widest(kernel)))
+    tuned, decisions = _tuned(kernel, choices)
+    if tuned is not None:
+        return tuned, decisions
+    c = Chooser(kernel, machine, choices.vector_width or max(1, machine.vector_bytes // widest(kernel)), list(decisions))
     for s in list(c.top()):
         nest(c, s)
     return tidy(c.kernel), tuple(c.decisions)
+
+
+def asked(kernel: Kernel, choices: Choices) -> tuple[str, ...] | None:
+    """The schedule that `choices` names for this kernel, by its name or by its form, with the names of its own buffers."""
+    named = choices.schedule_by_word
+    given = named.get(kernel.name)
+    if given is None and named:
+        given = named.get(kernel_key(kernel))
+    return None if given is None else localise(given, kernel)
+
+
+def matched(kernels: Iterable[Kernel], choices: Choices) -> tuple[Decision, ...]:
+    """One Decision per schedule that was chosen by name: whether a kernel of the program is meant."""
+    if not choices.schedules:
+        return ()
+    names = {name for k in kernels for name in (k.name, kernel_key(k))}
+    out = []
+    for name, lines in choices.schedules.items():
+        known = word(name) in names
+        why = "a kernel of the program has this name or form" if known else "no kernel of the program has this name or form"
+        out.append(Decision("schedule", "pin", (name,), "; ".join(lines) if known else "matches nothing", why))
+    return tuple(out)
+
+
+def _tuned(kernel: Kernel, choices: Choices) -> tuple[Kernel | None, tuple[Decision, ...]]:
+    """The kernel as tuning left it, or None where tuning knows nothing better; and what there is to say."""
+    found = choices.tuned.get(kernel_key(kernel)) if choices.tuned and choices.vector_width is None else None
+    if found is None:
+        return None, ()
+    numbers = {"seconds_before": found.seconds_before, "seconds_after": found.seconds_after, "schedules": found.tried}
+
+    def said(verdict: str, reason: str) -> tuple[Decision, ...]:
+        return (Decision("schedule", "tuned", (kernel.name,), verdict, reason, numbers),)
+
+    if found.schedule is None:
+        return None, said("as it is", f"none of {found.tried} measured schedules was faster on this machine")
+    given = localise(found.schedule, kernel)
+    try:
+        out = apply(kernel, given)
+    except ScheduleError as e:
+        return None, said("refused", f"what tuning found is not legal any more: {e}")
+    return out, said("; ".join(given) or "none", f"the fastest of {found.tried} schedules measured on this machine")
 
 
 def widest(kernel: Kernel) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 
-from tinyengine.node import Node, Shape, toposort
+from tinyengine.node import Node, Shape
 
 REACH = 12  # how far below a factor a single look goes
 
@@ -24,17 +23,6 @@ def is_leaf(n: Node) -> bool:
 def squeeze(shape: Shape) -> Shape:
     """The extents that are not 1."""
     return tuple(d for d in shape if d != 1)
-
-
-def value_key(n: Node) -> str:
-    """A name for a value that survives a new session: its op and a hash of the normalised graph that computes it."""
-    number: dict[Node, int] = {}
-    h = hashlib.sha256()
-    for m in toposort([n]):
-        number[m] = len(number)
-        arg = "" if m.op == "buffer" else repr(m.arg)
-        h.update(f"{m.op}|{m.dtype.name}|{m.shape}|{[number[s] for s in m.src]}|{arg}\n".encode())
-    return f"{n.op}-{h.hexdigest()[:10]}"
 
 
 def is_contraction(n: Node, known: dict[Node, frozenset[int]] | None = None) -> bool:

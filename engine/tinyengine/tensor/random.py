@@ -9,7 +9,9 @@ start-up time.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +52,19 @@ def take(n: int) -> tuple[int, int]:
     epoch, counter = divmod(_state.counter, _WORD)
     _state.counter += n
     return counter, (_state.seed + 0x9E3779B9 * epoch) % _WORD
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """What is drawn inside is drawn again after it."""
+    seed, counter, host = _state.seed, _state.counter, _state.host
+    at = None if host is None else host.bit_generator.state
+    try:
+        yield
+    finally:
+        _state.seed, _state.counter, _state.host = seed, counter, host
+        if at is not None:
+            host.bit_generator.state = at
 
 
 def offset_node(n: int) -> Node:

@@ -1,0 +1,331 @@
+"""tune: measure a handful of schedules per kernel, on this machine, and keep the fastest.
+
+Kernels with the most predicted waste (predicted time above the nearest peak of the machine) come first; equal kernels are tuned
+once. From the engine's own schedule the search walks to neighbours (`neighbours`), those with the shortest predicted time first.
+Each candidate must give what the unscheduled loops give (`oracle`) before it is timed, and must beat the engine's own schedule
+launch by launch before it wins. What was found is stored by machine (`tune_store`) and used by every later lowering through
+`Choices.tuned`. Everything runs on copies: parameters, buffers and random state of the user stay as they are."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from tinyengine import oracle, timing, tune_store
+from tinyengine.choices import Choices
+from tinyengine.cost import KernelCost
+from tinyengine.jit import jit
+from tinyengine.jit import lowered as traced
+from tinyengine.loopnest import Kernel
+from tinyengine.machine import Machine
+from tinyengine.neighbours import Neighbour, neighbours
+from tinyengine.pipeline import Lowered
+from tinyengine.stages import schedule
+from tinyengine.stages.keys import generalise, kernel_key, localise
+from tinyengine.stages.primitives import apply
+from tinyengine.trial import Case, Isolated, Timing
+from tinyengine.tune_store import Attempt, Entry
+
+TRIES = 8  # schedules per kernel and round of the search
+ROUNDS = 3
+QUIET = 2.0  # seconds before progress is shown
+LAUNCHES = 0.02  # seconds of launches for one candidate
+LEAST = 0.003  # share of the program's predicted time from which a kernel is worth it
+GAIN = 0.97  # a winner takes at most this share of the time
+HOPELESS = 2.0  # times the fastest: not worth more launches; predicted against predicted: not worth one
+TOGETHER = 4  # launches of a small kernel in one program: threads that sleep between them are not what is measured
+
+
+@dataclass(frozen=True)
+class TunedKernel:
+    """One kernel after tuning. `calls`: its positions in the program; `schedule`: the one that won, with this kernel's names,
+    None where the engine's own did; `attempts`: every schedule that was tried, the engine's own first; seconds of one launch."""
+
+    name: str
+    key: str
+    calls: tuple[int, ...]
+    seconds_wasted: float  # predicted, of all calls
+    seconds_before: float
+    seconds_after: float
+    schedule: tuple[str, ...] | None
+    attempts: tuple[Attempt, ...]
+    reason: str = ""  # why nothing was tried
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What `tune` gives. `lowered`: the program with what was found; `left`: kernels for which the budget did not last."""
+
+    lowered: Lowered
+    kernels: tuple[TunedKernel, ...]
+    left: tuple[str, ...]
+    seconds: float
+    interrupted: bool = False
+
+    @property
+    def seconds_before(self) -> float:
+        """Of one run, all launches of the kernels that were tuned."""
+        return sum(k.seconds_before * len(k.calls) for k in self.kernels)
+
+    @property
+    def seconds_after(self) -> float:
+        return sum(k.seconds_after * len(k.calls) for k in self.kernels)
+
+    def text(self) -> str:
+        """One line per kernel: before, after, what won."""
+        tried = sum(len(k.attempts) for k in self.kernels)
+        out = [
+            f"{len(self.kernels)} kernel{'s' * (len(self.kernels) != 1)} tuned in {self.seconds:.1f} s, {tried} schedules tried:"
+            f" {_seconds(self.seconds_before)} -> {_seconds(self.seconds_after)} per run"
+        ]
+        for k in self.kernels:
+            won = k.reason or ("the engine's own schedule stays" if k.schedule is None else "; ".join(k.schedule))
+            count = f" x{len(k.calls)}" if len(k.calls) > 1 else ""
+            out.append(f"  {k.name}{count}: {_seconds(k.seconds_before)} -> {_seconds(k.seconds_after)}  {won}")
+        if self.left:
+            why = "interrupted before" if self.interrupted else "the budget did not last for"
+            out.append(f"  {why}: {', '.join(self.left)}")
+        return "\n".join(out)
+
+    __repr__ = text
+
+
+def tune(
+    what: Any, *args: Any, budget: float = 2.0, tries: int = TRIES, progress: Callable[[str], None] | None = None, **kwargs: Any
+) -> Tuning:
+    """Measure schedules for the kernels of `what`: a Lowered, or a function (jitted or not) with its arguments, which is traced.
+
+    `budget`: seconds; a candidate that has begun is finished. `tries`: at most so many schedules per kernel and round. `progress`
+    gets a line of text now and then, after two seconds; by default it goes to the error stream. Ctrl-C ends it and keeps what was
+    found. A jitted function uses the result from its next call on.
+    Raises TypeError where `what` is neither, ValueError for a budget that is not positive."""
+    if not budget > 0:
+        raise ValueError(f"tune: the budget is {budget!r}; expected a number of seconds above 0")
+    lowered = what
+    if not isinstance(what, Lowered):
+        if not callable(what):
+            raise TypeError(f"tune takes a Lowered, or a function and its arguments; got {type(what).__name__}")
+        lowered = traced(what, *args, **kwargs)
+    elif args or kwargs:
+        raise TypeError("tune: a Lowered takes no arguments: it has them already")
+    told = _Progress(progress)
+    try:
+        done = _Tuner(lowered, budget, tries, told).run()
+    finally:
+        told.close()
+    if isinstance(what, jit):
+        what.renew()
+    return done
+
+
+@dataclass
+class _Tuner:
+    lowered: Lowered
+    budget: float
+    tries: int
+    say: _Progress
+    found: list[TunedKernel] = field(default_factory=list)
+
+    def run(self) -> Tuning:
+        began = time.perf_counter()
+        self.end = began + self.budget
+        low = self.lowered
+        jobs = list(promising(low))
+        self.store = tune_store.store(low.machine, low.backend)
+        interrupted = False
+        try:
+            isolated = Isolated(low)
+            for i, (nest, calls, wasted) in enumerate(jobs):
+                left = self.end - time.perf_counter()
+                if left <= 0:
+                    break
+                share = left if i == len(jobs) - 1 else left / 2
+                self.say(f"tuning kernel {i + 1} of {len(jobs)}, {nest.name}: {left:.1f} s left")
+                search = _Search(nest, isolated.case(calls[0]), low, self.tries, min(self.end, time.perf_counter() + share))
+                interrupted = search.run(self.store.entries.get(kernel_key(nest)))
+                self._keep(nest, calls, wasted, search)
+                if interrupted:
+                    break
+        except KeyboardInterrupt:
+            interrupted = True
+        names = {k.name for k in self.found}
+        tuned = {**low.choices.tuned, **self.store.tuned}
+        after = low.with_choices(replace(low.choices, tuned=tuned))
+        left_over = tuple(nest.name for nest, _, _ in jobs if nest.name not in names)
+        return Tuning(after, tuple(self.found), left_over, time.perf_counter() - began, interrupted)
+
+    def _keep(self, nest: Kernel, calls: tuple[int, ...], wasted: float, s: _Search) -> None:
+        if not s.attempts:
+            if s.refused:
+                self.found.append(TunedKernel(nest.name, kernel_key(nest), calls, wasted, 0.0, 0.0, None, (), s.refused))
+            return
+        before = s.attempts[0].seconds or 0.0
+        won = s.won
+        after = before if won is None or won.seconds is None else won.seconds
+        lines = None if won is None else won.schedule
+        if s.before is not None and won is not None:
+            before = s.before.seconds
+        attempts = tuple(s.attempts)
+        self.found.append(TunedKernel(nest.name, kernel_key(nest), calls, wasted, before, after, lines, attempts))
+        general = tuple(replace(a, schedule=generalise(a.schedule, nest)) for a in attempts)
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = Entry(nest.name, date, None if lines is None else generalise(lines, nest), before, after, general)
+        self.store.add({kernel_key(nest): entry})
+
+
+def promising(lowered: Lowered) -> Iterator[tuple[Kernel, tuple[int, ...], float]]:
+    """(kernel before scheduling, the calls that are of its form, predicted seconds wasted by all of them), most waste first.
+    Kernels whose schedule was chosen by name are left out, and those that hardly count."""
+    nests = {n.kernel.name: n.kernel for n in lowered.nests}
+    by_form: dict[str, tuple[Kernel, list[int], list[float]]] = {}
+    for i, call in enumerate(lowered.plan.calls):
+        nest = nests.get(call.kernel.name)
+        if nest is not None and schedule.asked(nest, lowered.choices) is None:
+            _, calls, waste = by_form.setdefault(kernel_key(nest), (nest, [], []))
+            calls.append(i)
+            waste.append(wasted(lowered.certificate.kernels[i], lowered.machine))
+    cost = lowered.certificate
+    for nest, calls, waste in sorted(by_form.values(), key=lambda x: -sum(x[2])):
+        if sum(cost.kernels[i].seconds for i in calls) >= LEAST * cost.seconds:
+            yield nest, tuple(calls), sum(waste)
+
+
+def wasted(k: KernelCost, machine: Machine) -> float:
+    """Predicted seconds above the nearest peak: all cores' arithmetic, or memory."""
+    return max(0.0, k.seconds - max(k.flops / machine.fma_flops_all, k.bytes_moved / machine.copy_all))
+
+
+class _Search:
+    """One kernel: its attempts, and the one that won (None: the engine's own)."""
+
+    def __init__(self, nest: Kernel, case: Case, lowered: Lowered, tries: int, end: float) -> None:
+        self.nest, self.case, self.machine, self.tries, self.end = nest, case, lowered.machine, tries, end
+        self.own = schedule.run(nest, Choices(vector_width=lowered.choices.vector_width), lowered.machine)[0]
+        self.backend = lowered.backend
+        self.attempts: list[Attempt] = []
+        self.made: dict[tuple[str, ...], Any] = {}
+        self.won: Attempt | None = None
+        self.before: Timing | None = None
+        self.launches = 1
+        self.refused = ""
+
+    def run(self, known: Entry | None) -> bool:
+        """`known`: what an earlier tuning found, tried first. True when it was interrupted; what was found so far stays."""
+        best: Attempt | None = None
+        try:
+            want = oracle.answer(self.nest, self.case.given(), self.backend)
+            made = self.case.compile(self.own)
+            self.default = self.case.results(made)
+            verdict = oracle.compare(self.nest, self.default, want, self.default)
+            if verdict.wrong or verdict.error > 1e-2:
+                self.refused = f"the engine's own schedule is off by {verdict.error:.2g}: nothing to compare with"
+                return False
+            once = self.case.seconds(made)
+            self.launches = TOGETHER if once < LAUNCHES / TOGETHER else 1
+            made = self.case.compile(self.own, self.launches)
+            t = self.case.time(made, LAUNCHES)
+            lines = tuple(map(str, self.own.schedule))
+            self.made[lines] = made
+            best = Attempt(lines, "", "default", "the engine's own", t.seconds, t.low, t.high, verdict.error)
+            self.attempts.append(best)
+            if known is not None and known.schedule is not None:
+                best = self._try(localise(known.schedule, self.nest), "found by an earlier tuning", want, best)
+            for _ in range(ROUNDS):
+                start = best
+                for n in self._near(start):
+                    if time.perf_counter() > self.end:
+                        break
+                    best = self._try(tuple(map(str, n.kernel.schedule)), n.origin, want, best)
+                if best is start:
+                    break
+            if best is not self.attempts[0]:
+                self._decide(best)
+        except KeyboardInterrupt:
+            fastest = min(self.attempts, key=lambda a: a.seconds or float("inf"), default=None)
+            if fastest is not None and (fastest.seconds_high or 0.0) < (self.attempts[0].seconds_low or 0.0):
+                self.won = fastest
+            return True
+        return False
+
+    def _near(self, start: Attempt) -> list[Neighbour]:
+        """The neighbours of `start` to measure: of every kind of change the one with the shortest predicted time, and so on."""
+        tried = {a.schedule for a in self.attempts}
+        expected = timing.predict(apply(self.nest, start.schedule), self.machine).seconds
+        kinds: dict[str, list[tuple[float, int, Neighbour]]] = {}
+        for i, n in enumerate(neighbours(self.nest, start.schedule, self.machine)):
+            if time.perf_counter() > self.end:
+                break
+            if n.kernel.schedule not in tried:
+                seconds = timing.predict(n.kernel, self.machine).seconds
+                if seconds < HOPELESS * expected:
+                    kinds.setdefault(n.origin.partition("(")[0], []).append((seconds, i, n))
+        ranked = [(rank, *of) for group in kinds.values() for rank, of in enumerate(sorted(group))]
+        return [n for *_, n in sorted(ranked)[: self.tries]]
+
+    def _try(self, lines: tuple[str, ...], origin: str, want: oracle.Answer, best: Attempt) -> Attempt:
+        """One candidate: compiled, checked, then timed. Returns the faster one of it and `best`."""
+        try:
+            kernel = apply(self.nest, lines)
+            verdict = oracle.compare(self.nest, self.case.results(self.case.compile(kernel)), want, self.default)
+        except Exception as e:
+            self.attempts.append(Attempt(lines, origin, "failed", f"{type(e).__name__}: {str(e).splitlines()[0][:160]}"))
+            return best
+        if verdict.wrong:
+            self.attempts.append(Attempt(lines, origin, "wrong", verdict.wrong, error=verdict.error))
+            return best
+        assert best.seconds is not None and self.attempts[0].seconds is not None
+        made = self.case.compile(kernel, self.launches)
+        t = self.case.time(made, 0.0, least=1, most=1)
+        if t.seconds < HOPELESS * best.seconds:
+            t = self.case.time(made, LAUNCHES)
+        ratio = t.seconds / self.attempts[0].seconds
+        faster = ratio < 1
+        reason = f"{ratio:.2f} times the engine's own"
+        a = Attempt(lines, origin, "faster" if faster else "slower", reason, t.seconds, t.low, t.high, verdict.error)
+        self.attempts.append(a)
+        self.made[lines] = made
+        return a if t.seconds < GAIN * best.seconds else best
+
+    def _decide(self, best: Attempt) -> None:
+        """The fastest against the engine's own, launch by launch in turn: only what wins there wins."""
+        own = self.attempts[0]
+        mine, theirs = self.case.duel(self.made[best.schedule], self.made[own.schedule], 2 * LAUNCHES)
+        ratio = max(mine.seconds / theirs.seconds, mine.low / theirs.low)  # a busy neighbour moves medians
+        at = self.attempts.index(best)
+        if ratio <= GAIN:
+            won = replace(best, verdict="faster", seconds=mine.seconds, seconds_low=mine.low, seconds_high=mine.high)
+            self.won = self.attempts[at] = replace(won, reason=f"{ratio:.2f} times the engine's own, measured in turn")
+            self.before = theirs
+        else:
+            told = f"{ratio:.2f} times the engine's own when measured in turn: no gain"
+            self.attempts[at] = replace(best, verdict="slower", reason=told)
+
+
+class _Progress:
+    """Hands lines to `show`, or writes them over each other on the error stream, once QUIET seconds are over."""
+
+    def __init__(self, show: Callable[[str], None] | None) -> None:
+        self.show, self.began, self.shown = show, time.perf_counter(), False
+
+    def __call__(self, text: str) -> None:
+        if time.perf_counter() - self.began < QUIET:
+            return
+        if self.show is not None:
+            self.show(text)
+        elif sys.stderr is not None:
+            over = "\r" if sys.stderr.isatty() else "\n" if self.shown else ""
+            sys.stderr.write(f"{over}{text:<78}")
+            sys.stderr.flush()
+        self.shown = True
+
+    def close(self) -> None:
+        if self.shown and self.show is None and sys.stderr is not None:
+            sys.stderr.write("\n")
+
+
+def _seconds(s: float) -> str:
+    return f"{s * 1e6:.3g} µs" if s < 1e-3 else f"{s * 1e3:.3g} ms"
