@@ -153,7 +153,7 @@ def evaluate(e: Expr, values: dict[str, Array], memo: dict[Expr, Array]) -> Arra
     found = memo.get(e)
     if found is None:
         if e.op == "const":
-            found = np.asarray(e.arg, e.dtype.numpy)
+            found = np.asarray(e.arg, e.dtype.values)
         elif e.op == "var":
             found = values[e.arg[0]]
         elif e.op == "ramp":
@@ -161,7 +161,7 @@ def evaluate(e: Expr, values: dict[str, Array], memo: dict[Expr, Array]) -> Arra
         elif e.op == "splat":
             found = evaluate(e.args[0], values, memo)
         elif e.op == "cast":
-            found = evaluate(e.args[0], values, memo).astype(e.dtype.numpy)
+            found = e.dtype.convert(evaluate(e.args[0], values, memo))
         else:
             f = OPS[e.op].numpy
             assert f is not None, e.op
@@ -354,4 +354,3 @@ def statements(body: tuple[Stmt, ...], trips: int = 1) -> Iterator[tuple[Stmt, i
             yield from statements(s.body, trips * s.trips)
         else:
             yield s, trips
-

@@ -111,9 +111,7 @@ class Lowered:
     def plan(self) -> Program:
         nests = tuple(Nest(k, n.values, n.in_place) for k, n in zip(self.scheduled, self.nests, strict=True))
         g, buffers = self.simplified, self.buffers
-        out: Program = self._stage(
-            "plan", nests, lambda: plan.run(g, nests, buffers, self.choices, self.machine), plan_spec.SPEC
-        )
+        out: Program = self._stage("plan", nests, lambda: plan.run(g, nests, buffers, self.choices, self.machine), plan_spec.SPEC)
         return out
 
     @cached_property
@@ -202,11 +200,11 @@ class Lowered:
                         f"input {b.name} of this program has no value: it was traced from a function. "
                         "Give one: jit(f).lower(arguments).run()"
                     )
-                memory.append(Buffer.of(np.array(b.array), b.dtype, b.name) if slot.role == "state" else b)
+                memory.append(b.copy() if slot.role == "state" else b)
         times = self.executable.run(memory, clocks)
         values = []
         for r, at in zip(self.simplified.roots, self.root_slots, strict=True):
-            values.append(np.array(memory[at].array).reshape(r.shape))
+            values.append(np.array(memory[at].values).reshape(r.shape))
         return (values, times) if clocks else values
 
     def bisect(self, tolerance: float | None = None) -> Any:

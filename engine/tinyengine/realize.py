@@ -245,7 +245,7 @@ def run_roots(lowered: Lowered, roots: Sequence[Node], buffers: Sequence[Buffer]
     copies: dict[int, Buffer] = {}
     for i in which:
         if slots[i] < len(buffers) and base(roots[i]).op != "assign":
-            copies[i] = Buffer.of(buffers[slots[i]].array, buffers[slots[i]].dtype)
+            copies[i] = buffers[slots[i]].copy()
     memory = execute(lowered, buffers)
     return owned([roots[i] for i in which], [copies.get(i) or memory[slots[i]] for i in which])
 
@@ -260,7 +260,7 @@ def owned(roots: Sequence[Node], memory: Sequence[Buffer]) -> list[Node]:
             out.append(memory_node(r, m))
             first[id(m)] = (r, out[-1])
         else:
-            out.append(known[1] if known[0] is r else memory_node(r, Buffer.of(m.array, m.dtype)))
+            out.append(known[1] if known[0] is r else memory_node(r, m.copy()))
     return out
 
 

@@ -18,9 +18,12 @@ from tinyengine.dtypes import DType
 from tinyengine.origin import user_line
 from tinyengine.tensor import Tensor
 
-_FORMAT = {"F64": "float64", "F32": "float32", "F16": "float16", "BOOL": "bool"} | {
+_FORMAT = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "fp8e4m3", "F8_E5M2": "fp8e5m2",
+    "BOOL": "bool",
+} | {
     f"{k}{8 * b}": f"{n}{8 * b}" for k, n in (("I", "int"), ("U", "uint")) for b in (1, 2, 4, 8)
-}
+}  # fmt: skip
 _NAMES = {v: k for k, v in _FORMAT.items()}
 _MAX_HEADER = 100_000_000  # bytes, as in the reference implementation
 
@@ -92,7 +95,7 @@ def safe_save(tensors: Mapping[str, Tensor], path: str | os.PathLike[str], metad
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     arrays, at = [], 0
     for name, t in items:
-        a = t.numpy()
+        a = t.dtype.encode(t._values("save"))
         header[name] = {"dtype": _NAMES[t.dtype.name], "shape": list(t.shape), "data_offsets": [at, at + a.nbytes]}
         arrays.append(a.astype(a.dtype.newbyteorder("<"), copy=False))
         at += a.nbytes
@@ -144,8 +147,8 @@ def safe_load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             raise bad(f"the entry of {name!r} is not understood: {entry!r}"[:300]) from None
         if not fits:
             raise bad(f"{name!r}: {kind} {list(shape)} does not fit bytes {begin} to {end} of {len(data)}")
-        array = np.frombuffer(data[begin:end], dtype.numpy.newbyteorder("<")).astype(dtype.numpy).reshape(shape)
-        out[name] = Tensor(array, dtype=dtype)
+        memory = np.frombuffer(data[begin:end], dtype.numpy.newbyteorder("<")).astype(dtype.numpy).reshape(shape)
+        out[name] = Tensor(dtype.decode(memory), dtype=dtype)
     return out
 
 

@@ -23,7 +23,7 @@ from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import simplify
 
 Rng = np.random.Generator
-I32, BOOL, F32 = dtypes.int32, dtypes.bool_, dtypes.float32
+I32, BOOL, F32, BF16 = dtypes.int32, dtypes.bool_, dtypes.float32, dtypes.bfloat16
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 3e38, -3e38, 1e-38, 1e-45, 2.0**-126, 0.1]
 ORIGIN = here()
 
@@ -43,7 +43,7 @@ def data(rng: Rng, shape: tuple[int, ...], dtype: DType = F32, calm: bool = Fals
         if not calm:
             values = np.where(rng.random(size) < 0.35, rng.choice(SPECIAL, size), values)
     with np.errstate(all="ignore"):
-        return Node("buffer", dtype, shape, (), Buffer.of(np.asarray(values).astype(dtype.numpy), dtype), ORIGIN)
+        return Node("buffer", dtype, shape, (), Buffer.of(np.asarray(values), dtype), ORIGIN)
 
 
 def with_origins(root: Node) -> Node:
@@ -103,6 +103,15 @@ def cast(x: Node, d: DType) -> Node:
 
 def bitcast(x: Node, d: DType) -> Node:
     return g.op("bitcast", x.shape, x, dtype=d)
+
+
+def scattered(dtype: DType) -> Callable[[Rng], Node]:
+    def build(rng: Rng) -> Node:
+        base, values = data(rng, (7,), dtype, calm=True), data(rng, (20,), dtype, calm=True)
+        index = Node("buffer", I32, (20,), (), Buffer.of(rng.integers(0, 7, 20), I32), ORIGIN)
+        return g.op("scatter_add", (7,), base, index, values, arg=0)
+
+    return build
 
 
 def random_slice(rng: Rng, x: Node) -> Node:
@@ -293,6 +302,14 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
         one(lambda x: g.red("sum", neg(x), 1), low=2), one(lambda x: g.red("sum", neg(x), 0, 1), I32, low=2),
     ]),
     "max-of-expand": ("bits", [expanded("max", (0,)), expanded("max", (0, 1))]),
+    "compute-in-float32": ("bits", [
+        pair(lambda a, b: g.ew("add", g.ew("mul", a, b), a), BF16), one(lambda x: g.ew("exp", x), dtypes.fp8e4m3),
+        pair(lambda a, b: g.ew("lt", a, b), dtypes.fp8e5m2), elementwise("div", 3.0, BF16),
+    ]),
+    "total-in-float32": ("zero", [
+        one(lambda x: g.red("sum", x, 1), d, low=2, calm=True) for d in (BF16, dtypes.float16, dtypes.fp8e5m2)
+    ] + [one(lambda x: g.red("max", x, 0), BF16, low=2)]),
+    "scatter-in-float32": ("zero", [scattered(BF16), scattered(dtypes.float16)]),
     "split-large-reduction": ("close", [
         large("sum", 1 << 16, axes=(0,)), large("max", 64, 32, 64, axes=(0, 1, 2)), large("sum", 1, 3 << 15, axes=(1,)),
         large("sum", 640, 1, 128, axes=(0, 2)),

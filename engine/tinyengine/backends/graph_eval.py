@@ -23,7 +23,11 @@ class Evaluator:
         self.values: dict[Node, Array] = {}
 
     def dtype(self, d: DType) -> np.dtype[Any]:
-        return np.dtype(np.float64) if self.wide and d.is_float else d.numpy
+        return np.dtype(np.float64) if self.wide and d.is_float else d.values
+
+    def convert(self, a: Array, d: DType) -> Array:
+        """Numbers as values of `d`."""
+        return a.astype(np.float64) if self.wide and d.is_float else d.convert(a)
 
     def run(self) -> list[Array]:
         """The values of the roots. IndexError, with the line of the gather, when an index is out of range."""
@@ -38,39 +42,43 @@ class Evaluator:
             f: Any = OPS[REDUCE[n.op]].numpy
             start = n.dtype.min if n.op == "max" else 1 if n.op == "prod" else 0
             ufunc = {"add": np.add, "maximum": np.maximum, "mul": np.multiply}[REDUCE[n.op]] if not isinstance(f, np.ufunc) else f
+            total = _total(x[0])
             with np.errstate(all="ignore"):
-                return np.asarray(ufunc.reduce(x[0], axis=n.arg, keepdims=True, initial=start, dtype=x[0].dtype))
+                out = np.asarray(ufunc.reduce(x[0], axis=n.arg, keepdims=True, initial=start, dtype=total))
+            return self.convert(out, n.dtype)
         if op.numpy is not None:
             with np.errstate(all="ignore"):
-                return np.asarray(op.numpy(*x))
+                out = np.asarray(op.numpy(*x))
+            return out if n.dtype.layout is None or n.op == "where" else self.convert(out, n.dtype)
         return SPECIAL[n.op](self, n, x)
 
 
+def _total(x: Array) -> np.dtype[Any]:
+    """Halves add up in float32."""
+    return np.dtype(np.float32) if x.dtype == np.float16 else x.dtype
+
+
 def _const(e: Evaluator, n: Node, x: list[Array]) -> Array:
-    return np.full(n.shape, n.arg, e.dtype(n.dtype))
+    return e.convert(np.full(n.shape, n.arg, e.dtype(n.dtype)), n.dtype)
 
 
 def _buffer(e: Evaluator, n: Node, x: list[Array]) -> Array:
-    return n.arg.array[: n.size].reshape(n.shape).astype(e.dtype(n.dtype))  # type: ignore[no-any-return]
+    return n.arg.values[: n.size].reshape(n.shape).astype(e.dtype(n.dtype))  # type: ignore[no-any-return]
 
 
 def _iota(e: Evaluator, n: Node, x: list[Array]) -> Array:
     shape = [k if d == n.arg else 1 for d, k in enumerate(n.shape)]
-    return np.broadcast_to(np.arange(n.shape[n.arg]).astype(e.dtype(n.dtype)).reshape(shape), n.shape)
+    return np.broadcast_to(e.convert(np.arange(n.shape[n.arg]), n.dtype).reshape(shape), n.shape)
 
 
 def _cast(e: Evaluator, n: Node, x: list[Array]) -> Array:
-    a = x[0]
-    if n.dtype.is_int and a.dtype.kind == "f":  # beyond the range C leaves the result open; so does this
-        a = np.nan_to_num(np.trunc(a), nan=0.0)
-    with np.errstate(all="ignore"):
-        return a.astype(e.dtype(n.dtype))
+    return e.convert(x[0], n.dtype)
 
 
 def _bitcast(e: Evaluator, n: Node, x: list[Array]) -> Array:
     if n.dtype is n.src[0].dtype:
         return x[0]
-    return np.ascontiguousarray(x[0], n.src[0].dtype.numpy).view(n.dtype.numpy)
+    return n.dtype.decode(np.ascontiguousarray(n.src[0].dtype.encode(x[0])).view(n.dtype.numpy))
 
 
 def _slice(e: Evaluator, n: Node, x: list[Array]) -> Array:
@@ -123,11 +131,11 @@ def _gather(e: Evaluator, n: Node, x: list[Array]) -> Array:
 
 
 def _scatter_add(e: Evaluator, n: Node, x: list[Array]) -> Array:
-    out = x[0].copy()
+    out = x[0].astype(_total(x[0]))
     at = _grid(x[1].shape)
     at[n.arg] = _checked(n, x[1], n.shape[n.arg])
     np.add.at(out, tuple(at), x[2])
-    return out
+    return e.convert(out, n.dtype)
 
 
 SPECIAL: dict[str, Callable[[Evaluator, Node, list[Array]], Array]] = {

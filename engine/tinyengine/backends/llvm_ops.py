@@ -6,13 +6,18 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinyengine import dtypes
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Expr
 
-TYPES = {"bool": "i1", "float16": "half", "float32": "float", "float64": "double"} | {
+TYPES = {
+    "bool": "i1", "float16": "half", "float32": "float", "float64": "double",
+    "bfloat16": "i16", "fp8e4m3": "i8", "fp8e5m2": "i8",  # the bits: stage `expand` converts
+} | {
     f"{u}int{8 * n}": f"i{8 * n}" for u in ("", "u") for n in (1, 2, 4, 8)
-}
+}  # fmt: skip
 SUFFIX = {"half": "f16", "float": "f32", "double": "f64"}
 
 Line = Callable[[str], str]  # appends one instruction, returns the name of its result
@@ -53,6 +58,8 @@ def literal(value: Any, d: DType, lanes: int = 1) -> str:
         text = "0x" + struct.pack(">d", value).hex().upper()
     else:
         bits = 8 * d.itemsize
+        if d.layout is not None:
+            value = int(d.encode(np.asarray(value)))
         value &= (1 << bits) - 1
         text = str(value - (1 << bits) if value >> (bits - 1) else value)
     return text if lanes == 1 else f"splat ({TYPES[d.name]} {text})"

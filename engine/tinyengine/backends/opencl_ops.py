@@ -21,6 +21,7 @@ REGISTER = {
     "bool": "int", "int8": "char", "int16": "short", "int32": "int", "int64": "long",
     "uint8": "uchar", "uint16": "ushort", "uint32": "uint", "uint64": "ulong",
     "float16": "float", "float32": "float", "float64": "double",
+    "bfloat16": "ushort", "fp8e4m3": "uchar", "fp8e5m2": "uchar",  # the bits: stage `expand` converts
 }  # fmt: skip
 MEMORY = REGISTER | {"bool": "uchar", "float16": "ushort"}
 SIGNED = {1: "char", 2: "short", 4: "int", 8: "long"}
@@ -57,7 +58,9 @@ def literal(value: Any, d: DType) -> str:
     """A scalar constant of exactly this value and type."""
     if d is dtypes.bool_:
         return str(int(value))
-    if d.is_float:
+    if d.layout is not None:
+        value = int(d.encode(np.asarray(value)))
+    elif d.is_float:
         return _float_literal(float(d.numpy.type(value)), d)
     v = int(value) & ((1 << 8 * d.itemsize) - 1)
     if d.kind == "int" and v >> (8 * d.itemsize - 1):

@@ -59,7 +59,7 @@ class Touched:
 
 @dataclass(slots=True)
 class _Memory:
-    array: Array
+    array: Array  # as memory holds it, see DType
     depth: int = 0
     written: Array | None = None  # for memory that starts undefined
 
@@ -102,7 +102,7 @@ class Interpreter:
                 self.accumulate(s)
             elif isinstance(s, Alloc):
                 n = s.buf.size * int(np.prod(axes, dtype=np.int64))
-                start = np.full(n, s.init if s.init is not None else 0, s.buf.dtype.numpy)
+                start = np.array(s.buf.dtype.encode(np.full(n, s.init if s.init is not None else 0, s.buf.dtype.values)))
                 self.memory[s.buf] = _Memory(start, len(axes), np.zeros(n, bool) if s.init is None else None)
             elif isinstance(s, Check):
                 if not np.all(self.eval(s.condition)):
@@ -207,7 +207,7 @@ class Interpreter:
 
     def store(self, s: Store) -> None:
         m, flat, value = self.target(s)
-        m.array[flat] = value
+        m.array[flat] = s.buf.dtype.encode(value)
         if m.written is not None:
             m.written[flat] = True
 
@@ -215,6 +215,8 @@ class Interpreter:
         m, flat, value = self.target(s)
         if m.written is not None and not m.written[flat].all():
             self.fail(f"{s.buf.name} is accumulated into before it is written")
+        if s.buf.dtype.layout is not None:
+            self.fail(f"{s.buf.name} is {s.buf.dtype}: totals are held in float32")
         _COMBINE[s.op].at(m.array, flat, value)
 
     # -- expressions
@@ -228,7 +230,7 @@ class Interpreter:
     def _eval(self, e: Expr) -> Array:
         depth, op = len(self.axes), e.op
         if op == "const":
-            return np.full((1,) * (depth + 1), e.arg, e.dtype.numpy)
+            return e.dtype.convert(np.full((1,) * (depth + 1), e.arg, e.dtype.values))
         if op in ("var", "name"):
             value, d = self.values[e.arg[0] if op == "var" else e.arg]
             return value.reshape(value.shape[:d] + (1,) * (depth - d) + value.shape[d:]) if d < depth else value
@@ -245,13 +247,13 @@ class Interpreter:
             out: Array = _COMBINE[e.arg].reduce(whole, axis=-1, keepdims=True, dtype=e.dtype.numpy)
             return out
         if op == "cast":
-            return a[0].astype(e.dtype.numpy)
+            return e.dtype.convert(a[0])
         if op == "bitcast":
-            return np.ascontiguousarray(a[0]).view(e.dtype.numpy)
+            return e.dtype.decode(np.ascontiguousarray(e.args[0].dtype.encode(a[0])).view(e.dtype.numpy))
         f = OPS[op].numpy
         assert f is not None, op
         result: Array = np.asarray(f(*a))
-        return result if result.dtype == e.dtype.numpy else result.astype(e.dtype.numpy)
+        return e.dtype.convert(result)
 
     def load(self, e: Expr) -> Array:
         buf: Buf = e.arg
@@ -269,7 +271,7 @@ class Interpreter:
             ok = m.written[flat]
             if not (ok.all() if mask is None else (ok | ~mask).all()):
                 self.fail(f"{buf.name} is read before it is written")
-        value = m.array[flat]
+        value = e.dtype.decode(m.array[flat])
         return value if mask is None else np.where(mask, value, np.zeros((), value.dtype))
 
 

@@ -80,7 +80,7 @@ class Optimizer:
 
     def _like(self, p: Tensor, what: str) -> Tensor:
         owner = p.node.arg.name if p.node.op == "buffer" else ""
-        return named(Tensor(np.zeros(p.shape, p.dtype.numpy)), f"{owner}.{what}" if owner else "")
+        return named(Tensor(np.zeros(p.shape, np.float32), dtype=p.dtype), f"{owner}.{what}" if owner else "")
 
 
 class OptimizerGroup:

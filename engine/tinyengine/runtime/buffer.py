@@ -124,8 +124,19 @@ class Buffer:
     def of(cls, array: Raw, dtype: DType, name: str = "") -> Buffer:
         """A new buffer with the elements of `array`, converted to `dtype`."""
         b = cls(array.size, dtype, name)
-        b.array[...] = array.reshape(-1)
+        b.array[...] = dtype.encode(array).reshape(-1)
         return b
+
+    def copy(self) -> Buffer:
+        """A new buffer of the same name and content."""
+        b = Buffer(self.size, self.dtype, self.name)
+        b.array[...] = self.array
+        return b
+
+    @property
+    def values(self) -> np.ndarray[Any, Any]:
+        """The content as numbers, flat: `array` itself, but for floats that NumPy has not (float32)."""
+        return self.dtype.decode(self.array)
 
     @property
     def array(self) -> Raw:

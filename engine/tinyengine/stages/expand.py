@@ -20,6 +20,7 @@ from tinyengine.loopnest import Alloc, Expr, Kernel, Let, Loop, Stmt, apply, con
 from tinyengine.ops import THREEFRY_ROTATIONS
 from tinyengine.stages import affine as af
 from tinyengine.stages import expand_math as m
+from tinyengine.stages import expand_narrow as narrow
 
 QUESTION = "How is an op computed that the machine has no instruction for?"
 
@@ -133,6 +134,18 @@ def _largest(source: DType, target: DType) -> float:
     return float(target.max >> spare << spare)
 
 
+def _narrow_float(e: Expr, scale: m.Scale) -> Expr | None:
+    (x,) = e.args
+    if e.dtype.layout is None and x.dtype.layout is None:
+        return None
+    if x.dtype.layout is not None:
+        x = narrow.decode(x)
+    if e.dtype.layout is None:
+        out = apply("cast", (x,), e.dtype) if e.dtype is not x.dtype else x
+        return _to_integer(out, scale) or out
+    return narrow.encode(apply("cast", (x,), dtypes.float32) if x.dtype is not dtypes.float32 else x, e.dtype)
+
+
 def _double_to_half(e: Expr, scale: m.Scale) -> Expr | None:
     x = e.args[0]
     if x.dtype is not dtypes.float64 or e.dtype is not dtypes.float16:
@@ -229,6 +242,12 @@ EXPANSIONS: tuple[Expansion, ...] = (
     Expansion("remainder-as-floats", "a - floor(a/b) b, the quotient being exact.", "mod", _integer_division),
     Expansion("floor-divide-floats", "(a - a mod b) / b is whole up to rounding, as in NumPy.", "floordiv", _float_division),
     Expansion("float-remainder", "a - trunc(a/b) b is exact by fma while |a/b| < 2**90.", "mod", _float_division),
+    Expansion(
+        "narrow-float-by-bits",
+        "A shorter float is the leading bits of a longer one, rounded to even; all are exact in float32.",
+        "cast",
+        _narrow_float,
+    ),
     Expansion(
         "saturate-float-to-int",
         "Out of range gives the nearest integer, NaN gives 0: defined on every machine.",

@@ -3,10 +3,12 @@
 Input: a Graph of primitive ops (recorded, with gradients). Output: a Graph with the same roots' values, dtypes and shapes, after
 named
 rules; equal nodes have become one. Floating-point values stay bit-equal, except that a reduction may combine its terms in another
-order (a sum's order is nobody's promise) and that the sign of a zero sum or the payload of a NaN is not kept.
+order (a sum's order is nobody's promise), that it rounds a half only at its end, and that the sign of a zero sum or the payload
+of a NaN is not kept.
 
-The rules come in three families, in files of their own: arithmetic (`simplify_arithmetic`), views (`simplify_movement`) and
-reductions (`simplify_reduce`). Last, `split-large-reduction` gives a big reduction with few results work for every core.
+The rules come in four families, in files of their own: narrow floats (`simplify_narrow`), arithmetic (`simplify_arithmetic`),
+views (`simplify_movement`) and reductions (`simplify_reduce`). Last, `split-large-reduction` gives a big reduction with few
+results work for every core.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ from tinyengine.choices import DEFAULT, Choices
 from tinyengine.hooks import Decision, RuleApplied
 from tinyengine.machine import Machine
 from tinyengine.node import Graph, Node
-from tinyengine.stages import graph_spec, simplify_arithmetic, simplify_movement, simplify_reduce
+from tinyengine.stages import graph_spec, simplify_arithmetic, simplify_movement, simplify_narrow, simplify_reduce
 
 STAGE = "simplify"
 SPEC = graph_spec.SPEC
-RULES: tuple[rules.Rule, ...] = (*simplify_arithmetic.RULES, *simplify_movement.RULES, *simplify_reduce.RULES)
+RULES: tuple[rules.Rule, ...] = (
+    *simplify_narrow.RULES, *simplify_arithmetic.RULES, *simplify_movement.RULES, *simplify_reduce.RULES,
+)  # fmt: skip
 
 
 def run(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = None) -> tuple[Graph, tuple[Decision, ...]]:

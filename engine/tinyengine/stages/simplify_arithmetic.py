@@ -35,7 +35,12 @@ def fold_scalar(op: str, dtype: DType, operands: tuple[Node, ...]) -> Any:
     f = OPS[op].numpy
     assert f is not None
     with np.errstate(all="ignore"):
-        return np.asarray(f(*[np.asarray(s.arg, s.dtype.numpy) for s in operands])).astype(dtype.numpy).item()
+        return dtype.convert(np.asarray(f(*map(_number, operands)))).item()
+
+
+def _number(n: Node) -> Any:
+    """The value of a constant in its dtype, as an array without axes."""
+    return n.dtype.convert(np.asarray(n.arg, n.dtype.values))
 
 
 def _fold(n: Node) -> Node | None:
@@ -50,11 +55,9 @@ def _fold_cast(n: Node) -> Node | None:
     if x.op != "const":
         return None
     if n.op == "bitcast":
-        return const(np.asarray(x.arg, x.dtype.numpy).view(n.dtype.numpy).item(), n.dtype, n.shape)
-    if x.dtype.is_float and n.dtype.is_int and not (n.dtype.min <= x.arg <= n.dtype.max):
-        return None  # out of range (or NaN): what comes out is the machine's business
-    with np.errstate(all="ignore"):
-        return const(np.asarray(x.arg, x.dtype.numpy).astype(n.dtype.numpy).item(), n.dtype, n.shape)
+        bits = np.asarray(x.dtype.encode(_number(x))).view(n.dtype.numpy)
+        return const(n.dtype.decode(bits).item(), n.dtype, n.shape)
+    return const(n.dtype.convert(_number(x)).item(), n.dtype, n.shape)
 
 
 def _constant_right(n: Node) -> Node | None:
@@ -190,9 +193,9 @@ def lossless(a: DType, b: DType) -> bool:
     if b is dtypes.bool_ or (a.is_float and not b.is_float):
         return False
     if a.is_float:
-        return b.itemsize >= a.itemsize
+        return a.digits <= b.digits and a.exponent <= b.exponent
     if b.is_float:
-        return 8 * a.itemsize - (a.kind == "int") <= np.finfo(b.numpy).nmant + 1
+        return 8 * a.itemsize - (a.kind == "int") <= min(b.digits, b.exponent)
     return b.itemsize > a.itemsize if a.kind == "uint" and b.kind == "int" else a.kind == b.kind and b.itemsize >= a.itemsize
 
 

@@ -115,7 +115,7 @@ def _constant(n: Node) -> Node | None:
     count = x.size // n.size
     with np.errstate(all="ignore"):
         if n.dtype.is_float:
-            return const((n.dtype.numpy.type(x.arg).astype(np.float64) * count).astype(n.dtype.numpy).item(), n.dtype, n.shape)
+            return const(n.dtype.convert(n.dtype.convert(np.asarray(x.arg)).astype(np.float64) * count).item(), n.dtype, n.shape)
         return const(np.multiply(n.dtype.numpy.type(x.arg), np.asarray(count).astype(n.dtype.numpy)).item(), n.dtype, n.shape)
 
 

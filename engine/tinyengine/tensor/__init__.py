@@ -17,7 +17,7 @@ from tinyengine import dtypes
 from tinyengine.origin import here, user_line
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import record
-from tinyengine.tensor import core
+from tinyengine.tensor import core, halves
 from tinyengine.tensor.autograd import Autograd
 from tinyengine.tensor.core import no_grad
 from tinyengine.tensor.elementwise import choose
@@ -94,6 +94,7 @@ def _unwrap(data: Any) -> Any:
     return data.tolist() if isinstance(data, Tensor) else [_unwrap(x) for x in data] if isinstance(data, (list, tuple)) else data
 
 
+halves.bind(Tensor)
 core.bind(Tensor)
 where, cat = choose, join
 

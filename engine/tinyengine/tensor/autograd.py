@@ -127,7 +127,10 @@ class Autograd(Functional, Refused):
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The values as they are now, read-only and without a copy: the memory stays the engine's, and what is computed or
-        updated later does not change them. For an array to write to: `np.array(t)`."""
+        updated later does not change them. For an array to write to: `np.array(t)`. TypeError for bfloat16 and 8-bit floats,
+        which NumPy has not."""
+        if self.dtype.layout is not None:
+            raise TypeError(f"NumPy has no {self.dtype}: use x.float().numpy() or x.tolist()\n  at {user_line()}")
         self._values("numpy")
         return self.node.arg.lend(self.shape)  # type: ignore[no-any-return]
 
@@ -138,7 +141,7 @@ class Autograd(Functional, Refused):
                 raise RuntimeError(
                     f"the value of this tensor is not known yet: inside jit no value can be read ({cause})\n  at {user_line()}"
                 )
-        return self.node.arg.array[: self.node.size].reshape(self.shape)  # type: ignore[no-any-return]
+        return self.node.arg.values[: self.node.size].reshape(self.shape)  # type: ignore[no-any-return]
 
     def data(self) -> memoryview:
         """The values as a memoryview, read-only."""

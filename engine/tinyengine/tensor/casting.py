@@ -21,7 +21,8 @@ class Casting(Elementwise):
     __slots__ = ()
 
     def cast(self, dtype: Any) -> Tensor:
-        """The same values as `dtype` (a DType, a name, a NumPy dtype or bool/int/float). Float to int truncates."""
+        """The same values as `dtype` (a DType, a name, a NumPy dtype or bool/int/float). Float to int truncates; out of
+        range gives the nearest integer, NaN 0. Ints wrap. The 8-bit floats saturate, infinities included."""
         d = core.dtype_of(dtype)
         flow, n = core.operand(self)
         return make(record.cast(n, d, here(2)), flow if d.is_float else core.NO_FLOW)
@@ -77,6 +78,9 @@ class Casting(Elementwise):
 
     def half(self) -> Tensor:
         return self.cast(dtypes.float16)
+
+    def bfloat16(self) -> Tensor:
+        return self.cast(dtypes.bfloat16)
 
     def int(self) -> Tensor:
         return self.cast(dtypes.int32)

@@ -247,6 +247,11 @@ def dtype_of(dtype: Any) -> DType:
         raise TypeError(f"{e}\n  at {user_line()}") from None
 
 
+def wide(dtype: DType) -> DType:
+    """The dtype in which products are summed: float32 for floats of one or two bytes."""
+    return dtypes.float32 if dtype.is_float and dtype.itemsize <= 2 else dtype
+
+
 def float_of(dtype: DType) -> DType:
     """The dtype in which functions like exp are computed: ints and bools become the default float."""
     return dtype if dtype.is_float else dtypes.default_float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tinyengine.origin import user_line
+from tinyengine.tensor import core
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -43,6 +44,9 @@ def einsum(formula: str, operands: list[Any]) -> Tensor:
     terms = ins.split(",")
     if len(terms) != len(operands):
         raise RuntimeError(f"einsum {formula!r} has {len(terms)} operands, {len(operands)} were given\n  at {user_line()}")
+    dtype = operands[0].dtype
+    if core.wide(dtype) is not dtype and all(x.dtype is dtype for x in operands):  # no product is rounded before it is added
+        return einsum(formula, [x.cast(core.wide(dtype)) for x in operands]).cast(dtype)
     terms = [_letters(t, x.ndim, formula) for t, x in zip(terms, operands, strict=True)]
     every = "".join(terms)
     spare = "".join(c for c in reversed(_SPARE) if c in every)
@@ -70,8 +74,8 @@ def einsum(formula: str, operands: list[Any]) -> Tensor:
     product = product.expand([extent[c] for c in order])
     if len(order) == len(out):
         return product  # type: ignore[no-any-return]
-    dtype = None if product.dtype.kind == "bool" else product.dtype  # small ints stay small, as in PyTorch
-    return product.sum(tuple(range(len(out), len(order))), dtype=dtype)  # type: ignore[no-any-return]
+    total = None if product.dtype.kind == "bool" else product.dtype  # small ints stay small, as in PyTorch
+    return product.sum(tuple(range(len(out), len(order))), dtype=total)  # type: ignore[no-any-return]
 
 
 __all__ = ["einsum"]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _node = tuple.__new__
 _NUMBERS = (bool, int, float)
 _BOOL_RESULT = frozenset({"lt", "eq"})
+_EXACT_NUMBER = frozenset({"add", "sub", "mul"})
 _NO_GRADIENT = frozenset({"lt", "eq", "and", "or", "xor", "shl", "shr", "floordiv"})
 
 
@@ -101,15 +102,28 @@ def binary(op: str, a: Any, b: Any) -> Tensor:
             return make(_node(Node, (op, m.dtype, m.shape, (m, n), None, here(3))), flow)
     elif kind is float or kind is int:
         m = a.node
-        if m.dtype.kind == "float" and op not in _NO_GRADIENT:
+        if m.dtype.kind == "float" and m.dtype.itemsize > 2 and op not in _NO_GRADIENT:
             flow = a.flow
             if flow > core.state.limit:
                 flow, (m,) = core.settle(a)
             o: record.Where = here(3)
             c = _node(Node, ("const", m.dtype, m.shape, (), float(b), o))
             return make(_node(Node, (op, m.dtype, m.shape, (m, c), None, o)), flow)
+    if op in _EXACT_NUMBER and (half := _half_beside_number(a, b)):
+        return binary(op, *half[:2]).cast(half[2])
     m, n, flow, o = pair(a, b, op)
     return make(record.binary(op, m, n, o), core.NO_FLOW if op in _NO_GRADIENT else flow)
+
+
+def _half_beside_number(a: Any, b: Any) -> tuple[Any, Any, DType] | None:
+    """(a, b, dtype of the result) where one is a number, the other a float of one or two bytes: that as float32, so that the
+    number is not rounded to so few bits before it is used, as in PyTorch."""
+    x: Any
+    x, number = (a, b) if isinstance(a, Base) else (b, a)
+    if not isinstance(number, _NUMBERS) or core.wide(x.dtype) is x.dtype:
+        return None
+    wide = x.cast(dtypes.float32)
+    return (wide, b, x.dtype) if x is a else (a, wide, x.dtype)
 
 
 def unary(op: str, x: Base) -> Tensor:
@@ -258,7 +272,7 @@ class Elementwise(Base):
         return (exact | (q >= 0)).where(q, q + 1)
 
     def mod(self, other: Operand) -> Tensor:
-        """The remainder with the sign of the divisor (torch.remainder)."""
+        """The remainder with the sign of the divisor (torch.remainder); of an integer by 0 it is 0 (PyTorch raises)."""
         return binary("mod", self, other)
 
     def maximum(self, other: Operand) -> Tensor:
@@ -368,18 +382,23 @@ class Elementwise(Base):
 
 def divide(a: Any, b: Any) -> Tensor:
     """a / b as floats."""
+    if half := _half_beside_number(a, b):
+        return divide(*half[:2]).cast(half[2])
     m, n, flow, o = pair(a, b, "div", to_float=True)
     return make(record.binary("div", m, n, o), flow)
 
 
 def floor_divide(a: Any, b: Any) -> Tensor:
-    """The quotient rounded down; an integer divided by 0 gives 0."""
+    """The quotient rounded down, as in Python: 1.0 // 0.1 is 9.0. A float divided by 0 gives what / gives, an integer 0 (PyTorch
+    raises)."""
     m, n, flow, o = pair(a, b, "floordiv")
     if m.dtype is dtypes.bool_:
         raise RuntimeError(f"// is not defined for bool tensors\n  at {user_line()}")
+    q = record.binary("floordiv", m, n, o)
     if m.dtype.is_float:
-        return make(record.binary("div", m, n, o), flow).floor()
-    return make(record.binary("floordiv", m, n, o), core.NO_FLOW)
+        by_zero = record.binary("eq", n, record.const(0.0, n.dtype, n.shape, o), o)
+        return make(record.where(by_zero, record.binary("div", m, n, o), q, o), flow)
+    return make(q, core.NO_FLOW)
 
 
 def at_least(a: Any, b: Any) -> Tensor:

@@ -30,7 +30,7 @@ def reduced(loss: Tensor, reduction: str) -> Tensor:
 
 def _known(t: Any) -> np.ndarray[Any, Any] | None:
     """The values of a tensor that is computed already, else None (an input of a jitted function has none while it is traced)."""
-    values = t.node.arg.array if t.node.op == "buffer" else None
+    values = t.node.arg.values if t.node.op == "buffer" and t.node.arg.array is not None else None
     return None if values is None else values.reshape(t.shape)
 
 

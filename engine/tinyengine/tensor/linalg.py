@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tinyengine.dtypes import DType
+from tinyengine.node import Node
 from tinyengine.origin import here, user_line
 from tinyengine.stages import record
 from tinyengine.tensor import core
@@ -52,7 +54,7 @@ class Linalg(Random):
                 f" {'second to last' if y.ndim > 1 else 'only'} axis of the right has {l}; they must be equal\n  at {user_line()}"
             )
         o = here()
-        flow, (m, n) = _both(self, y)
+        flow, (m, n), dtype = _both(self, y)
         a = m if self.ndim > 1 else record.reshape(m, (1, k), o)
         b = n if y.ndim > 1 else record.reshape(n, (k, 1), o)
         rows, cols = a.shape[-2], b.shape[-1]
@@ -61,7 +63,7 @@ class Linalg(Random):
         whole = (*lead, rows, cols, k)
         a = core.broadcast_node(record.reshape(a, (*a.shape[:-1], 1, k), o), whole, o)
         b = core.broadcast_node(record.reshape(b, (*b.shape[:-2], 1, cols, k), o), whole, o)
-        s = record.reduce("sum", record.binary("mul", a, b, o), (len(lead) + 2,), o)
+        s = record.cast(record.reduce("sum", record.binary("mul", a, b, o), (len(lead) + 2,), o), dtype, o)
         shape = lead + ((rows,) if self.ndim > 1 else ()) + ((cols,) if y.ndim > 1 else ())
         return make(record.reshape(s, shape, o), flow)
 
@@ -129,7 +131,7 @@ class Linalg(Random):
                     f"conv2d: a kernel of {size} (dilation {dil}) does not fit the padded extent {ext}\n  at {user_line()}"
                 )
         o = here()
-        flow, (n, w) = _both(x, weight)
+        flow, (n, w), dtype = _both(x, weight)
         per_out, k = out // groups, axes
         # x as (batch, group, 1, *space, channel, 1...), spread over (..., output channel, ..., kernel) at once: one sum in the
         # gradient
@@ -141,24 +143,25 @@ class Linalg(Random):
             n = record.window(n, 3 + i, 4 + k + i, s[i], d[i], o)
         w = record.reshape(w, (1, groups, per_out, *(1,) * k, per_group, *kernel), o)
         w = record.expand(w, n.shape, o)
-        y = record.reduce("sum", record.binary("mul", n, w, o), tuple(range(3 + k, 4 + 2 * k)), o)
+        y = record.cast(record.reduce("sum", record.binary("mul", n, w, o), tuple(range(3 + k, 4 + 2 * k)), o), dtype, o)
         z = make(record.reshape(y, (batch, out, *y.shape[3 : 3 + k]), o), flow)
         return z if bias is None else z + bias.reshape((out,) + (1,) * k)
 
     conv1d = conv2d
 
 
-def _both(a: Any, b: Any) -> tuple[int, tuple[Any, Any]]:
-    """(flow, nodes) of two operands brought to one dtype; their shapes stay."""
+def _both(a: Any, b: Any) -> tuple[int, tuple[Node, Node], DType]:
+    """(flow, nodes, dtype of the result) of two operands; their shapes stay. The nodes have one dtype, that of the result or
+    float32 where it is narrower: a product is not rounded before it is added."""
     flow = a.flow | b.flow
     m, n = a.node, b.node
     if flow > core.state.limit:
         flow, (m, n) = core.settle(a, b)
-    if m.dtype is not n.dtype:
-        o = here()
-        dtype = common_dtype(m, n)
-        m, n = record.cast(m, dtype, o), record.cast(n, dtype, o)
-    return flow, (m, n)
+    dtype = common_dtype(m, n)
+    if m.dtype is not n.dtype or dtype.itemsize <= 2:
+        o, work = here(), core.wide(dtype)
+        m, n = record.cast(m, work, o), record.cast(n, work, o)
+    return flow, (m, n), dtype
 
 
 __all__ = ["Linalg", "couple"]

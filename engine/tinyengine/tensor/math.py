@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Abramowitz and Stegun 4.4.46: asin(x) = pi/2 - sqrt(1 - x) * poly(x) on [0, 1], |error| <= 2e-8
 _ASIN = (-0.0012624911, 0.0066700901, -0.0170881256, 0.0308918810, -0.0501743046, 0.0889789874, -0.2145988016, 1.5707963050)
-_EXP_LIMIT = {"float16": 11.0, "float32": 88.0, "float64": 709.0}  # the largest whole (or so) x with a finite exp(x)
+_EXP_LIMIT = {"float16": 11.0, "bfloat16": 88.0, "float32": 88.0, "float64": 709.0}  # the largest x or so with a finite exp(x)
 
 
 class Math(Reduce):
@@ -169,7 +169,10 @@ class Math(Reduce):
         return self.bool() ^ (other.bool() if isinstance(other, Math) else bool(other))
 
     def fmod(self, other: Any) -> Tensor:
-        """The remainder with the sign of self: x - trunc(x / y) * y."""
+        """The remainder with the sign of self: x - trunc(x / y) * y, without rounding."""
+        if self.dtype.is_float or isinstance(other, float) or (isinstance(other, Math) and other.dtype.is_float):
+            size = self.abs() % (other.abs() if isinstance(other, Math) else abs(other))
+            return choose(self < 0, size.neg(), size)
         return self - self.detach().div(_plain(other), rounding_mode="trunc") * other  # type: ignore[no-any-return]
 
     def lerp(self, end: Any, weight: Any) -> Tensor:

@@ -9,7 +9,6 @@ from tinyengine.origin import user_line
 
 # method -> why not, and what to do
 REFUSED: dict[str, str] = {
-    "bfloat16": "no element type bfloat16; use half() or float()",
     "from_blob": "a tensor's memory belongs to the engine; give Tensor() a numpy.ctypeslib.as_array of the address",
     "qr": "its dependent steps grow with the matrix, too many for a static program; use numpy.linalg.qr(x.numpy())",
     "shard": "there is one device, and nothing to spread over",
@@ -34,7 +33,7 @@ class Refused:
 
     __slots__ = ()
 
-    bfloat16, from_blob, qr, shard, shard_, shard_like, svd = (_method(n, w) for n, w in REFUSED.items())
+    from_blob, qr, shard, shard_, shard_like, svd = (_method(n, w) for n, w in REFUSED.items())
 
 
 __all__ = ["REFUSED", "Refused"]
