@@ -455,7 +455,7 @@ def samples(d, n=67):
     if d.is_float:
         x = rng.standard_normal(n) * 4
         x[:8] = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5]
-        return rng.permutation(x).astype(d.numpy)
+        return rng.permutation(d.convert(x))
     info = np.iinfo(d.numpy)
     x = rng.integers(max(info.min, -100), min(info.max, 100), n)
     out = x.astype(d.numpy)
@@ -475,7 +475,7 @@ def takes(op, d):
     )
 
 
-@pytest.mark.parametrize("op,d", [(op, d) for op in BINARY for d in dtypes.ALL if takes(op, d)])
+@pytest.mark.parametrize("op,d", [(op, d) for op in BINARY for d in dtypes.ALL if takes(op, d) and d.layout is None])
 def test_binary_ops(op, d):
     from tinyengine.ops import OPS
 
@@ -508,9 +508,10 @@ def test_casts(source, target):
         want = np.array([min(max(int(v), target.min), target.max) for v in exact], target.numpy)
     else:
         with np.errstate(all="ignore"):
-            want = a.astype(target.numpy)
+            want = target.convert(a)
     for lanes in (1, 16):
-        np.testing.assert_array_equal(run(nests.elementwise("cast", (source,), target, 67, lanes), x0=a)["y"], want)
+        got = run(nests.elementwise("cast", (source,), target, 67, lanes), x0=a)["y"]
+        np.testing.assert_array_equal(target.decode(got), want)
 
 
 @pytest.mark.parametrize("d", [int8, int32, uint8, uint32, int64], ids=str)
