@@ -244,7 +244,7 @@ EXPANSIONS: tuple[Expansion, ...] = (
     Expansion("float-remainder", "a - trunc(a/b) b is exact by fma while |a/b| < 2**90.", "mod", _float_division),
     Expansion(
         "narrow-float-by-bits",
-        "A shorter float is the leading bits of a longer one, rounded to even; all are exact in float32.",
+        "A shorter float is the leading bits of a float32, rounded to even.",
         "cast",
         _narrow_float,
     ),
