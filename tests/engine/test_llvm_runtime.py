@@ -389,3 +389,21 @@ def test_a_program_does_not_keep_the_memory_of_its_last_run():
     gone = weakref.ref(memory[1])
     del memory
     assert gone() is None
+
+
+def test_threads_generate_the_code_that_one_generates():
+    """LLVM runs outside llvmlite's lock: every module has a context and a target machine of its own."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tinyengine.backends import llvm_jit, llvm_module
+    from tinyengine.stages.emit import prepare
+
+    target = llvm_jit.host()
+    kernels = [nests.chain(n) for n in (64, 80)] + [nests.softmax(4, 64), nests.matmul(6, 64, 8)]
+    modules = [llvm_module.module([prepare(k)], target) for k in kernels]
+    alone = [llvm_jit.object_code(m, target) for m in modules]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            assert list(pool.map(lambda m: llvm_jit.object_code(m, target), modules)) == alone
+        with pytest.raises(RuntimeError, match="expected"):
+            list(pool.map(lambda m: llvm_jit.object_code(m, target), [modules[0], "define void"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import hashlib
 import time
@@ -16,6 +17,9 @@ from tinyengine.runtime import cache, threads
 from tinyengine.runtime.native import Runner
 from tinyengine.runtime.threads import Pool
 from tinyengine.stages.emit import Code
+
+GROUP = 4  # kernels that are worth a thread
+MAX_GROUPS = 16
 
 _linked: dict[str, int] = {}  # symbol of a part, with the target's key -> address
 
@@ -115,11 +119,18 @@ def _emitted(c: Code, target: Target, seconds: float, cached: bool) -> None:
 
 
 def _compile(codes: Sequence[Code], key: str, target: Target) -> None:
+    """Generate code, in groups of kernels. While one group's text is written, threads generate the code of others: LLVM needs no
+    Python."""
     began = time.perf_counter()
-    code = llvm_jit.object_code(module(codes, target), target)
-    _link(code, tuple(s for c in codes for s in _parts(c)), key)
+    count = min(2 * threads.thread_count(), MAX_GROUPS, len(codes) // GROUP)
+    groups = [codes[i::count] for i in range(count)] if count > 1 else [codes]
+    with concurrent.futures.ThreadPoolExecutor(threads.thread_count()) as pool:
+        made = [pool.submit(llvm_jit.object_code, module(g, target), target) for g in groups]
+    for group, result in zip(groups, made, strict=True):
+        code = result.result()
+        _link(code, tuple(s for c in group for s in _parts(c)), key)
+        cache.default().store([f"{c.symbol} {key}" for c in group], code)
     spent = time.perf_counter() - began
-    cache.default().store([f"{c.symbol} {key}" for c in codes], code)
     if hooks.watching:
         for c in codes:  # compiled together: each is charged its share
             _emitted(c, target, spent / len(codes), False)

@@ -7,6 +7,7 @@ default; `Target.passes = 3` runs LLVM's O3 instead, for comparison.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 import threading
@@ -54,8 +55,7 @@ def host() -> Target:
     return Target(b.get_default_triple(), b.get_host_cpu_name(), b.get_host_cpu_features().flatten())
 
 
-@functools.cache
-def _machine(target: Target) -> Any:
+def _new_machine(target: Target) -> Any:
     b = binding()
     try:
         t = b.Target.from_triple(target.triple)
@@ -66,12 +66,13 @@ def _machine(target: Target) -> Any:
     return t.create_target_machine(cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small")
 
 
+_machine = functools.cache(_new_machine)
 _context_lock = threading.Lock()  # LLVM's global context is not safe with two threads; llvmlite locks only single calls
 
 
-def _parsed(ir: str, target: Target) -> Any:
+def _parsed(ir: str, target: Target, context: Any = None) -> Any:
     b = binding()
-    module = b.parse_assembly(ir)
+    module = b.parse_assembly(ir, context)
     module.verify()
     if target.passes:
         options = b.create_pipeline_tuning_options(speed_level=target.passes)
@@ -81,9 +82,40 @@ def _parsed(ir: str, target: Target) -> Any:
 
 
 def object_code(ir: str, target: Target) -> bytes:
-    """Relocatable object code for a module. Raises RuntimeError with LLVM's message for IR that is not valid."""
+    """Relocatable object code for a module. Raises RuntimeError with LLVM's message for IR that is not valid. Several threads may
+    call this at once: each module has a context and a target machine of its own."""
     with _context_lock:
-        return bytes(_machine(target).emit_object(_parsed(ir, target)))
+        module, machine = _parsed(ir, target, binding().create_context()), _new_machine(target)
+    return _emit(machine, module)
+
+
+def _emit(machine: Any, module: Any) -> bytes:
+    """`machine.emit_object(module)` without llvmlite's lock, which lets one thread at a time into LLVM."""
+    library = _library()
+    error = ctypes.c_char_p()
+    memory = library.LLVMPY_TargetMachineEmitToMemory(machine, module, 1, ctypes.byref(error))
+    if not memory:
+        raise RuntimeError((error.value or b"LLVM generated no code").decode(errors="replace"))
+    try:
+        return ctypes.string_at(library.LLVMPY_GetBufferStart(memory), library.LLVMPY_GetBufferSize(memory))
+    finally:
+        library.LLVMPY_DisposeMemoryBuffer(memory)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """llvmlite's library; ctypes lets other threads run during its calls."""
+    library = ctypes.CDLL(binding().ffi.lib._name)
+    pointer = ctypes.c_void_p
+    for name, result, arguments in (
+        ("LLVMPY_TargetMachineEmitToMemory", pointer, [pointer, pointer, ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)]),
+        ("LLVMPY_GetBufferStart", pointer, [pointer]),
+        ("LLVMPY_GetBufferSize", ctypes.c_size_t, [pointer]),
+        ("LLVMPY_DisposeMemoryBuffer", None, [pointer]),
+    ):
+        f = getattr(library, name)
+        f.restype, f.argtypes = result, arguments
+    return library
 
 
 def assembly(ir: str, target: Target) -> str:

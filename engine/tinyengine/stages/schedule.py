@@ -17,6 +17,7 @@ from tinyengine.hooks import Decision
 from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store, stmt_exprs, subexprs, walk
 from tinyengine.machine import Machine
 from tinyengine.stages import schedule_contraction
+from tinyengine.stages.forms import form
 from tinyengine.stages.keys import kernel_key, localise
 from tinyengine.stages.nest import ScheduleError, loops, tidy
 from tinyengine.stages.nest_spec import SCHEDULED as SPEC
@@ -79,7 +80,23 @@ def run(kernel: Kernel, choices: Choices, machine: Machine) -> tuple[Kernel, tup
     tuned, decisions = _tuned(kernel, choices)
     if tuned is not None:
         return tuned, decisions
-    c = Chooser(kernel, machine, choices.vector_width or max(1, machine.vector_bytes // widest(kernel)), list(decisions))
+    f = form(kernel)
+    key = (f.key, choices.vector_width, machine.key())
+    found = _known.get(key)
+    if found is None:
+        if len(_known) > 2000:
+            _known.clear()
+        found = _known[key] = choose(f.kernel, choices, machine)
+    return f.named(found[0]), (*decisions, *f.explained(found[1]))
+
+
+# form of a kernel, with all that its schedule depends on -> what `choose` says
+_known: dict[tuple[object, ...], tuple[Kernel, tuple[Decision, ...]]] = {}
+
+
+def choose(kernel: Kernel, choices: Choices, machine: Machine) -> tuple[Kernel, tuple[Decision, ...]]:
+    """The engine's own schedule; names do not count."""
+    c = Chooser(kernel, machine, choices.vector_width or max(1, machine.vector_bytes // widest(kernel)))
     for s in list(c.top()):
         nest(c, s)
     return tidy(c.kernel), tuple(c.decisions)
