@@ -69,11 +69,11 @@ LOWEST = {float32: -103.9, float64: -745.1}
 @pytest.mark.parametrize(
     "op,ranges,bound32,bound64",
     [
-        ("exp", ["normal", "denormal", (-1, 1)], 0.98, 1.04),
+        ("exp", ["normal", "denormal", (-1, 1)], 0.99, 1.07),
         ("log", ["powers", (0.5, 2), (0.99, 1.01), "tiny"], 0.84, 0.84),
         ("sin", [(-1, 1), (-10, 10), (-1e3, 1e3), (-1e6, 1e6)], 1.62, 1.62),
         ("sin", ["quarters"], 1.92, 1.0),
-        ("tanh", [(-9.5, 9.5), (-0.7, 0.7), "powers"], 2.5, 2.7),
+        ("tanh", [(-9.5, 9.5), (-0.7, 0.7), "powers"], 2.53, 2.7),
     ],
     ids=lambda p: p if isinstance(p, str) else "",
 )
@@ -101,11 +101,11 @@ def test_error_in_ulp(op, ranges, bound32, bound64, d):
 
 @pytest.mark.parametrize(
     "d,n,reference,bound",
-    [(float32, 1 << 16, erf_double, 1.05), (float64, 1500, erf_reference, 1.02)],
+    [(float32, 1 << 16, erf_double, 1.53), (float64, 1500, erf_reference, 1.03)],
     ids=["float32", "float64"],
 )
 def test_error_of_erf(d, n, reference, bound):
-    for x in (rng.uniform(-6, 6, n), rng.uniform(-1.2, 1.2, n), rng.uniform(0.9, 0.95, n)):
+    for x in (rng.uniform(-6, 6, n), rng.uniform(-1.2, 1.2, n), rng.uniform(0.9, 0.95, n), rng.uniform(0.05, 0.15, n)):
         x = x.astype(d.numpy)
         assert ulps(compute("erf", d, x), reference(x), d).max() <= bound
 

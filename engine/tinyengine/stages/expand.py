@@ -227,8 +227,8 @@ EXPANSIONS: tuple[Expansion, ...] = (
         _through_float32(lambda x, s: m.tanh(x)),
     ),
     Expansion(
-        "erf-in-two-pieces",
-        "A polynomial near 0, 1 - exp(polynomial) beyond; the sign is put back.",
+        "erf-by-powers-of-two",
+        "log2(1 - erf a) is a short polynomial; float64 takes another one near 0.",
         "erf",
         _through_float32(lambda x, s: m.erf(x)),
     ),

@@ -22,10 +22,12 @@ from tinyengine.stages.keys import kernel_key, localise
 from tinyengine.stages.nest import ScheduleError, loops, tidy
 from tinyengine.stages.nest_spec import SCHEDULED as SPEC
 from tinyengine.stages.primitives import apply, apply_one, parse
-from tinyengine.stages.schedule_cost import body_cycles, plan
+from tinyengine.stages.schedule_cost import body_cycles, operations, plan
 
 PARALLEL_CYCLES = 12_000.0  # below this a second thread costs more than it brings
 CHUNKS = 4  # pieces per thread, so that a thread that starts late finds less to do
+SIDE_BY_SIDE = 4  # vectors whose long arithmetic goes on at once: each result waits some cycles for the one before
+LONG = 6.0  # cycles of arithmetic per vector that are worth it
 
 
 @dataclass
@@ -201,7 +203,7 @@ def elementwise(c: Chooser, around: list[Loop]) -> None:
     elif len(names) > 1 and found[names[0]].trips >= 2 * threads:
         c.do(f"parallel({names[0]})", "parallel", "iterations are independent", {"cycles": work, "threads": threads})
     elif len(names) == 1 and not dependent:
-        size = chunk(inner.trips, threads, c.lanes)
+        size = chunk(inner.trips, threads, together(c, inner))
         if c.do(f"tile({v}, {size})", "tile", "one piece per ticket", {"iterations": inner.trips, "pieces": inner.trips // size}):
             c.do(f"parallel({v}o)", "parallel", "iterations are independent", {"cycles": work, "threads": threads})
             v += "i"
@@ -225,21 +227,29 @@ def chunk(trips: int, threads: int, lanes: int) -> int:
     return vectors // best * lanes
 
 
+def together(c: Chooser, s: Loop) -> int:
+    """Lanes for `s`: several vectors side by side where their arithmetic is long and the loop has many of them."""
+    own = tuple(x for x in s.body if not isinstance(x, (Loop, Alloc)))
+    several = sum(map(operations, own)) >= LONG and s.trips >= 4 * SIDE_BY_SIDE * c.lanes and len(own) == len(s.body)
+    return c.lanes * SIDE_BY_SIDE if several else c.lanes
+
+
 def vectorize(c: Chooser, name: str) -> bool:
     """As wide as the machine allows and the loop is long."""
     found = [s for s in loops(c.kernel.body) if s.name == name]
     if not found:
         return False
-    longest = max(s.trips for s in found)
-    lanes = c.lanes
-    while lanes >= 2 * longest:
+    s = max(found, key=lambda x: x.trips)
+    lanes = together(c, s)
+    reason = "iterations are independent or a reduction"
+    if lanes > c.lanes:
+        reason += f"; {SIDE_BY_SIDE} vectors at once, because each waits for its own results"
+    while lanes >= 2 * s.trips:
         lanes //= 2
     if lanes < 2:
-        c.refuse("vectorize", name, "one iteration fills no vector", {"iterations": longest})
+        c.refuse("vectorize", name, "one iteration fills no vector", {"iterations": s.trips})
         return False
-    s = max(found, key=lambda x: x.trips)
-    numbers = {"lanes": lanes, "iterations": s.trips}
-    return c.do(f"vectorize({name}, {lanes})", "vectorize", "iterations are independent or a reduction", numbers)
+    return c.do(f"vectorize({name}, {lanes})", "vectorize", reason, {"lanes": lanes, "iterations": s.trips})
 
 
 def _stream(c: Chooser) -> None:
@@ -261,6 +271,8 @@ def rows(c: Chooser, s: Loop) -> None:
             loop = next(x for x in loops(c.kernel.body) if x.name == name)
             numbers = {"cycles": best.cycles}
             if not vectorize(c, name):
+                continue
+            if together(c, loop) > c.lanes:
                 continue
             if loop.reduce and loop.trips >= 8 * c.lanes and not any(isinstance(x, (Loop, Store, Check)) for x in loop.body):
                 c.do(f"accumulate({name}, 4)", "accumulate", "one chain of additions would wait for each result", numbers)

@@ -215,9 +215,10 @@ class Math(Reduce):
     swish = silu
 
     def gelu(self, approximate: str = "none") -> Tensor:
-        """x * Phi(x) with the normal distribution's Phi: by erf, or approximate='tanh' (Hendrycks and Gimpel 2016)."""
+        """x * Phi(x) with the normal distribution's Phi: by erf, or approximate='tanh' (Hendrycks and Gimpel 2016), where
+        (1 + tanh u) / 2 is computed as sigmoid(2 u)."""
         if approximate == "tanh":
-            return self * 0.5 * ((self * (math.sqrt(2 / math.pi) * (self * self * 0.044715 + 1))).tanh() + 1)
+            return self * (self * (math.sqrt(8 / math.pi) * (self * self * 0.044715 + 1))).sigmoid()
         if approximate != "none":
             raise RuntimeError(f"gelu: approximate is 'none' or 'tanh', not {approximate!r}\n  at {user_line()}")
         return self * 0.5 * ((self * math.sqrt(0.5)).erf() + 1)
