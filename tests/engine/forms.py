@@ -171,7 +171,37 @@ def recurrence(size: int) -> Kernel:
     ), ("out",))  # fmt: skip
 
 
+def cat(rows: int, left: int, right: int, dtype: DType = F) -> Kernel:
+    """out = x and y side by side, each read under a mask; the other side adds 0."""
+    x, y, out = Buf("x", dtype, (rows, left)), Buf("y", dtype, (rows, right)), Buf("out", dtype, (rows, left + right))
+    i, j = v("i", rows), v("j", left + right)
+    a = load(x, (i, j), op("lt", j, index(left)))
+    b = load(y, (i, add(j, index(-left))), op("lt", index(-1), add(j, index(-left))))
+    return Kernel("cat", (x, y, out), (loop(i, loop(j, Store(out, (i, j), op("add", a, b)))),), ("out",))
+
+
+def turned(rows: int, width: int, dtype: DType = F) -> Kernel:
+    """out = the transpose of x, plus 1."""
+    x, out = Buf("x", dtype, (width, rows)), Buf("out", dtype, (rows, width))
+    i, j = v("i", rows), v("j", width)
+    return Kernel("turned", (x, out), (loop(i, loop(j,
+        Let("v1", load(x, (j, i))), Store(out, (i, j), op("add", n("v1", dtype), const(1, dtype))),
+    )),), ("out",))  # fmt: skip
+
+
+def pool(rows: int, width: int, step: int, dtype: DType = F) -> Kernel:
+    """out[i, j] = the maximum of `step` neighbours of x[i]."""
+    x, out = Buf("x", dtype, (rows, width * step)), Buf("out", dtype, (rows, width))
+    acc = Buf("acc", dtype, (), "register")
+    i, j, r = v("i", rows), v("j", width), v("r", step)
+    at = add(ir.apply("mul", (j, index(step))), r) if step > 1 else add(j, r)
+    return Kernel("pool", (x, out), (loop(i, loop(j,
+        *sum_of(acc, r, value=load(x, (i, at)), init=dtype.min, how="maximum"), Store(out, (i, j), load(acc, ())),
+    )),), ("out",))  # fmt: skip
+
+
 FORMS: dict[str, Kernel] = {
+    "cat": cat(3, 5, 4), "turned": turned(19, 23), "pool": pool(3, 21, 2),
     "matmul": matmul(13, 21, 19), "matmul transposed": matmul(9, 35, 20, True), "softmax": softmax(5, 37),
     "elementwise": elementwise(7, 40),
     "bias": elementwise(7, 21, True), "outer sum": outer_sum(23, 19), "full sum": full_sum(9, 17), "conv": conv(2, 3, 5, 9),

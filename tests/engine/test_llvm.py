@@ -557,3 +557,40 @@ def test_mul_add_is_only_fused_in_an_accumulation():
     assert "llvm.fma" not in LLVMBackend().compile(nests.program(plain)).source(0)
     fused = Kernel("fused", (x, y), (Accumulate(y, at, "add", square),), ("y",))
     assert "llvm.fma" in LLVMBackend().compile(nests.program(fused)).source(0)
+
+
+# ---- lanes that lie apart
+
+
+@pytest.mark.parametrize("d", [float32, int8, float64, bool_], ids=str)
+@pytest.mark.parametrize("lanes", [4, 16, 32])
+@pytest.mark.parametrize("step", [2, 3, 4, 5, 8, 9, 40])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_load_with_a_step(step, lanes, d, masked):
+    """Nothing in front of the first or behind the last lane is read: the buffer ends there."""
+    size = step * (lanes - 1) + 1
+    x, y, i = Buf("x", d, (3, size)), Buf("y", d, (3, lanes)), var("i", 0, 2)
+    at = ramp(index(0), lanes, step)
+    mask = apply("lt", (ramp(i, lanes), splat(index(lanes - 1), lanes))) if masked else None
+    k = Kernel("apart", (x, y), (Loop(i, 0, 3, 1, (Store(y, (i, ramp(index(0), lanes)), load(x, (i, at), mask)),)),), ("y",))
+    data = rng.integers(0, 2 if d is bool_ else 100, (3, size)).astype(d.numpy)
+    want = data[:, ::step].copy()
+    if masked:
+        want[np.add.outer(np.arange(3), np.arange(lanes)) >= lanes - 1] = 0
+    assert np.array_equal(run(k, x=data)["y"], want)
+
+
+@pytest.mark.parametrize("step", [2, 4, 5, 8, 16, 20])
+@pytest.mark.parametrize("count", [2, 8, 16, 35])
+def test_columns_that_an_unrolled_loop_reads_share_their_loads(step, count):
+    size = step * 15 + count
+    x, y, c = Buf("x", float32, (size,)), Buf("y", float32, (count, 16)), var("c", 0, count - 1)
+    at = apply("add", (ramp(index(0), 16, step), splat(c, 16)))
+    k = Kernel("columns", (x, y), (Loop(c, 0, count, 1, (Store(y, (c, ramp(index(0), 16)), load(x, (at,))),), "unroll"),), ("y",))
+    data = normal(size)
+    assert np.array_equal(run(k, x=data)["y"], np.stack([data[i :: step][:16] for i in range(count)]))
+    text = LLVMBackend().compile(nests.program(k)).source(0)
+    if step in (2, 4, 8) and step <= count:
+        assert text.count("load <16 x float>") == step * (count // step) + step * (count % step)
+    elif count >= 16:
+        assert text.count("load <16 x float>") == 16 * (count // 16) + (step * (count % 16) if step <= 8 else 0)

@@ -38,6 +38,11 @@ LEGAL: list[tuple[str, str]] = [
         "matmul transposed",
         "tile(j, 16); reorder(jo, i, ji); pack(w, at=jo, axes=(1, 0)); reorder(k, ji); vectorize(ji, 16); vectorize(w_0, 16)",
     ),
+    ("matmul", "split(j, 2); vectorize(j, 2); parallel(i)"),
+    ("conv", "split(y, 1); split(z, 2); vectorize(z, 4)"),
+    ("outer sum", "vectorize(j, 32)"),
+    ("turned", "tile(i, 8); tile(j, 8); reorder(io, jo, ii, ji); vectorize(ji, 8); unroll(ii)"),
+    ("pool", "vectorize(j, 8); unroll(r)"),
     ("matmul transposed", "tile(i, 2); tile(j, 3); reorder(jo, ii, ji); reorder(k, ii, ji); vectorize(k, 8)"),
     ("matmul", "tile(i, 4); reorder(ii, j); unpack(out, at=io, axes=(1, 0))"),
     ("softmax", "vectorize(r, 8); accumulate(r, 2); vectorize(c, 8); vectorize(j, 16); parallel(i)"),
@@ -91,6 +96,7 @@ def test_every_primitive_is_tried() -> None:
 ILLEGAL: list[tuple[str, str, str]] = [
     ("matmul", "tile(q, 4)", "no loop is called 'q'; the loops of matmul are i, j, k"),
     ("matmul", "tile(i, 0)", "the size must be at least 1"),
+    ("matmul", "split(i, 0)", "i never has the value 0 after its first iteration"),
     ("matmul", "tile(i, 4); tile(i, 2)", "no loop is called 'i'; the loops of matmul are io, ii, j, k"),
     ("matmul", "vectorize(j, 3)", "the number of lanes must be 2, 4, 8"),
     ("matmul", "vectorize(j, 4); vectorize(k, 4)", "k already contains vectors"),
@@ -204,3 +210,11 @@ def test_what_does_not_change_is_computed_before_the_loop() -> None:
     k = apply(forms.elementwise(3, 32, bias=True), "reorder(j, i)")
     lines = [line.strip() for line in k.text().split("\n")]
     assert lines[1:4] == ["for j in 0..32:", "v2 = y[j]", "for i in 0..3:"]
+
+
+def test_split_settles_what_is_tested() -> None:
+    """A concatenation: each part reads one operand, without a mask."""
+    k = apply(forms.FORMS["cat"], "split(j, 5)")
+    first, second = [s for s in walk(k.body) if isinstance(s, Loop) and s.name == "j"]
+    assert (first.start, first.stop, second.start, second.stop) == (0, 5, 5, 9)
+    assert " if " not in k.text() and "if" in forms.cat(3, 5, 4).text()

@@ -40,6 +40,9 @@ def nests(draw: st.DrawFn) -> Kernel:
         lambda: forms.gather(a, b, 5),
         lambda: forms.scatter(a * b, c, dtype),
         lambda: forms.recurrence(a),
+        lambda: forms.cat(a, b, c, dtype),
+        lambda: forms.turned(a, b, dtype),
+        lambda: forms.pool(a, b, 1 + c % 5, dtype),
     ]
     return draw(st.sampled_from(made))()
 
@@ -58,6 +61,7 @@ def _primitive(draw: st.DrawFn, k: Kernel) -> str:
                 f"tile({loop}, {factor})",
                 f"vectorize({loop}, {lanes})",
                 f"vectorize({loop}, {lanes})",
+                f"split({loop}, {factor})",
                 f"unroll({loop})",
                 f"unroll({loop}, {factor})",
                 f"parallel({names[0]})",
@@ -147,6 +151,10 @@ def test_llvm_computes_the_engines_own_schedules() -> None:
         forms.matmul(40, 100, 30, True),
         forms.conv(4, 4, 8, 20),
         forms.conv(2, 3, 32, 13, 5),
+        forms.turned(300, 150),
+        forms.turned(33, 47, dtypes.int32),
+        forms.cat(9, 130, 70),
+        *(forms.pool(40, 70, step) for step in (2, 3, 4, 8, 11)),
     ]
     for k, got in zip(before, _native([schedule.run(k, DEFAULT, FIXTURE)[0] for k in before]), strict=True):
         want = outputs(k, arrays(k))

@@ -29,7 +29,7 @@ def emitter_version() -> str:
     """A hash of the source of everything that decides what a kernel's code is."""
     here = Path(__file__).parent
     names = ["../stages/affine.py", "../stages/emit.py"]
-    names += [f"llvm_{n}.py" for n in ("ops", "memory", "store", "ir", "module", "jit")]
+    names += [f"llvm_{n}.py" for n in ("ops", "memory", "strided", "store", "ir", "module", "jit")]
     names += ["../stages/expand.py", "../stages/expand_math.py", "../runtime/pool.ll", "../ops.py", "../loopnest.py"]
     h = hashlib.sha256()
     for n in names:

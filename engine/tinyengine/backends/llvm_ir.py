@@ -17,6 +17,7 @@ from tinyengine import dtypes
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import MAX_HOISTED
 from tinyengine.backends.llvm_store import Memory
+from tinyengine.backends.llvm_strided import Key, Run, columns, strided
 from tinyengine.loopnest import (
     Accumulate,
     Alloc,
@@ -83,6 +84,8 @@ class Writer:
         self.products: dict[str, tuple[str, str]] = {}  # float product -> factors: an addition may fuse it
         self.env: dict[Expr, Expr] = {}
         self.env_memo: dict[Expr, Expr] = {}
+        self.apart: dict[int, tuple[Expr, ...]] = {}  # by id of an unrolled loop: its strided loads
+        self.columns: dict[Key, Run] = {}  # those, in the unrolled loops that are open
         self.scopes: list[Scope] = [Scope([], "entry", frozenset(), 0)]
         self.memory = Memory(self)
 
@@ -348,7 +351,14 @@ class Writer:
             self.counted(s, str(s.start), str(s.stop))
 
     def _unrolled(self, s: Loop) -> None:
-        outer_env, outer_memo, written = self.env, self.env_memo, self.written(s.body)
+        outer_env, outer_memo, outer_columns, written = self.env, self.env_memo, self.columns, self.written(s.body)
+        loads = self.apart.get(id(s))
+        if loads is None:
+            loads = self.apart[id(s)] = strided(s)
+        if loads:
+            env: dict[Expr, Expr] = {**outer_env, s.var: index(s.start)}
+            memo: dict[Expr, Expr] = {}
+            self.columns = {**outer_columns, **columns(s, loads, lambda e: af.substitute(e, env, memo))}
         for i in range(s.start, s.stop, s.step):
             self.env, self.env_memo = {**outer_env, s.var: index(i)}, {}
             self.enter(written, self.scope.label, loop=False)
@@ -356,7 +366,7 @@ class Writer:
             inner = self.leave()
             self.scope.lines += inner.lines
             self.scope.label = inner.label
-        self.env, self.env_memo = outer_env, outer_memo
+        self.env, self.env_memo, self.columns = outer_env, outer_memo, outer_columns
 
     def counted(self, s: Loop, start: str, stop: str) -> None:
         """A loop that is tested at its end: it runs at least once. `start`, `stop`: operands."""

@@ -1,8 +1,9 @@
 """Allocations, addresses and loads of the LLVM writer: registers, per-thread local buffers and global buffers.
 
-An index whose lanes are evenly spaced by 1 is one vector access; spaced by 0, a scalar access and a splat; anything else a gather
-or, for writes, lane after lane. A masked-off scalar load reads a constant zero instead of the buffer (its address is chosen by a
-select), so it neither touches memory nor branches.
+An index whose lanes are evenly spaced by 1 is one vector access; by 0, a scalar access and a splat; further apart, perhaps
+contiguous loads and shuffles (`llvm_strided`); anything else a gather or, for writes, lane after lane. A load that one bit
+masks off reads constant zeros instead of the buffer (its address is chosen by a select): it neither branches nor touches memory
+that may not be there, which costs a masked vector load hundreds of cycles.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tinyengine import dtypes
 from tinyengine.backends import llvm_ops as ops
+from tinyengine.backends.llvm_strided import Strided
 from tinyengine.loopnest import Alloc, Buf, Expr, load_index, load_mask
 from tinyengine.stages import affine as af
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_HOISTED = 12  # loads moved in front of one loop: more values than this held across it would be spilled
 SMALL = 64  # elements: an initial value up to this size is stored without a loop
-ZERO = "@zero"  # 64 zero bytes: what a masked-off load reads
+ZERO, ZERO_BYTES = "@zero", 512  # what a masked-off load reads
 
 
 class NotRegister(Exception):
@@ -36,6 +38,7 @@ class Loads:
     def __init__(self, w: Writer) -> None:
         self.w = w
         self.kinds: dict[str, str] = {}
+        self.strided = Strided(w, self._pointer)
 
     # ---- allocation
 
@@ -166,7 +169,13 @@ class Loads:
             reads |= w.volatile.get(n, frozenset())
         depth = w.hoist(depth)
         held = None if mask is None else w.value(mask)
-        if a is None or not direct:
+        apart = None
+        if a is not None and not direct and a.lane > 1:
+            wide = None if held is None else self._wide(w.at(depth), e, held)
+            apart = self.strided.load(e, a, depth, reads, wide)
+        if apart is not None:
+            value = self._from_memory(w.at(depth), buf, apart, e.lanes)
+        elif a is None or not direct:
             value = self._gather(w.at(depth), e, offsets, held)
         elif a.lane == 0 or e.lanes == 1:
             value = self._scalar(w.at(depth), e, a, mask, held, depth)
@@ -213,6 +222,9 @@ class Loads:
         ty = ops.vector(ops.memory_type(buf.dtype), e.lanes)
         pointer = self._pointer(buf, a, depth)
         align = self.w.alignment(a, buf.dtype.itemsize)
+        mask = load_mask(e)
+        if mask is not None and mask.lanes == 1 and e.lanes * buf.dtype.itemsize <= ZERO_BYTES:
+            pointer, m = line(f"select i1 {m}, ptr {pointer}, ptr {ZERO}"), None
         if m is None:
             value = line(f"load {ty}, ptr {pointer}, align {align}")
         else:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tinyengine.backends.llvm_ir import Writer, identifier
 from tinyengine.backends.llvm_jit import Target
-from tinyengine.backends.llvm_memory import NotRegister
+from tinyengine.backends.llvm_memory import ZERO, ZERO_BYTES, NotRegister
 from tinyengine.loopnest import Accumulate, Buf, Expr, Prefetch, Stmt, Store, kernel_lines, load_index, stmt_exprs, walk
 from tinyengine.stages import affine as af
 from tinyengine.stages.emit import Code, Part, line_numbers
@@ -26,7 +26,7 @@ def module(codes: Sequence[Code], target: Target, debug: bool = False) -> str:
         for i, part in enumerate(c.parts):
             functions.append(_function(c, i, part, expander(target.scales), numbers, declared))
     text = "\n\n".join(functions)
-    head = [f'target triple = "{target.triple}"', "@zero = private constant [64 x i8] zeroinitializer, align 64"]
+    head = [f'target triple = "{target.triple}"', f"{ZERO} = private constant [{ZERO_BYTES} x i8] zeroinitializer, align 64"]
     tail = [*declared, "!0 = !{i32 1}"]
     if debug:
         tail += _debug_info(codes[0])

@@ -1,6 +1,7 @@
 """The schedule primitives: Kernel → Kernel, each with a text form that a person can read, type, save and replay.
 
     tile(i, 32)             for i in 0..100 → for io in 0..96 step 32: for ii in 0..32 (and a static tail: io in 96..100)
+    split(j, 1024)          for j in 0..2048 → for j in 0..1024 and for j in 1024..2048, each without the masks that it settles
     reorder(j, i)           another order of nested loops; reorder(k, i, j) with a reduction k inside makes the register tile
     vectorize(j, 16)        the iterations as lanes of vectors
     unroll(k) unroll(k, 4)  no loop in the machine code; or only of every 4 iterations
@@ -82,6 +83,30 @@ def tile(kernel: Kernel, loop: str, size: int, inner: str = "i") -> Kernel:
         return tail_first(out)
 
     return at(kernel, loop, change)
+
+
+def split(kernel: Kernel, loop: str, where: int) -> Kernel:
+    """for j in 0..100: S(j)  →  for j in 0..40: S(j); for j in 40..100: S(j)     (`split(j, 40)`)
+
+    Conditions that hold, or fail, in a whole part vanish there. Always legal; `where` must be a value that j takes."""
+    text, found = f"split({loop}, {where})", 0
+
+    def change(s: Loop, path: Path) -> list[Loop]:
+        nonlocal found
+        if not s.start < where < s.stop or (where - s.start) % s.step:
+            return [s]
+        found += 1
+        out: list[Loop] = []
+        for start, stop in ((s.start, where), (where, s.stop)):
+            part = var(loop, start, start + (-(-(stop - start) // s.step) - 1) * s.step)
+            body = rewrite(s.body, substitution({s.var: part if part.arg[1] < part.arg[2] else constant(start)}))
+            out.append(replace(s, var=part, start=start, stop=stop, body=body))
+        return tail_first(out)
+
+    kernel = at(kernel, loop, change)
+    if not found:
+        raise ScheduleError(f"{text}: {loop} never has the value {where} after its first iteration")
+    return kernel
 
 
 def unroll(kernel: Kernel, loop: str, size: int | None = None) -> Kernel:
@@ -215,6 +240,7 @@ class Primitive:
 # name -> (function, kinds of the positional arguments ('name', 'int', '*name'), how many must be there, options by keyword)
 TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, str]]] = {
     "tile": (tile, ("name", "int"), 2, {}),
+    "split": (split, ("name", "int"), 2, {}),
     "reorder": (reorder, ("*name",), 2, {"memory": "name"}),
     "merge": (merge, ("*name",), 2, {}),
     "fuse": (merge, ("*name",), 2, {}),

@@ -12,22 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from tinyengine.choices import Choices, word
-from tinyengine.dependence import carried
 from tinyengine.hooks import Decision
-from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store, stmt_exprs, subexprs, walk
+from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store
 from tinyengine.machine import Machine
-from tinyengine.stages import schedule_contraction
+from tinyengine.stages import schedule_contraction, schedule_elementwise
 from tinyengine.stages.forms import form
 from tinyengine.stages.keys import kernel_key, localise
 from tinyengine.stages.nest import ScheduleError, loops, tidy
 from tinyengine.stages.nest_spec import SCHEDULED as SPEC
 from tinyengine.stages.primitives import apply, apply_one, parse
-from tinyengine.stages.schedule_cost import body_cycles, operations, plan
-
-PARALLEL_CYCLES = 12_000.0  # below this a second thread costs more than it brings
-CHUNKS = 4  # pieces per thread, so that a thread that starts late finds less to do
-SIDE_BY_SIDE = 4  # vectors whose long arithmetic goes on at once: each result waits some cycles for the one before
-LONG = 6.0  # cycles of arithmetic per vector that are worth it
+from tinyengine.stages.schedule_cost import body_cycles, plan
+from tinyengine.stages.schedule_lanes import PARALLEL_CYCLES, few, short, stream, together, vectorize
 
 
 @dataclass
@@ -169,98 +164,13 @@ def nest(c: Chooser, s: Loop) -> None:
     if c.lanes > 1 and schedule_contraction.run(c, around):
         return
     if not inner:
-        elementwise(c, around)
+        schedule_elementwise.run(c, around)
     else:
         rows(c, s)
 
 
 def cycles(s: Loop, lanes: int) -> float:
     return s.trips * body_cycles(s.body, None, lanes) / max(1, lanes)
-
-
-def elementwise(c: Chooser, around: list[Loop]) -> None:
-    """Merge what is contiguous, split for the threads, vectorize the innermost loop."""
-    names = [s.name for s in around]
-    work = cycles(around[0], c.lanes)
-    for first in range(len(names) - 1):
-        part = names[first:]
-        if c.try_all(f"merge({', '.join(part)})") is not None:
-            c.do(f"merge({', '.join(part)})", "merge", "every access is contiguous over these loops: one loop has no short rows")
-            names = [*names[:first], "".join(part)]
-            break
-    else:
-        if len(names) > 1:
-            c.refuse("merge", names[0], f"some access is not contiguous over {', '.join(names[-2:])}")
-    found = {x.name: x for x in loops(c.kernel.body)}
-    inner = found[names[-1]]
-    dependent = carried(inner)
-    if dependent:
-        c.refuse("vectorize", inner.name, dependent)
-    threads = c.machine.threads
-    v = inner.name
-    if work < PARALLEL_CYCLES or threads < 2:
-        few(c, names[0], work)
-    elif len(names) > 1 and found[names[0]].trips >= 2 * threads:
-        c.do(f"parallel({names[0]})", "parallel", "iterations are independent", {"cycles": work, "threads": threads})
-    elif len(names) == 1 and not dependent:
-        size = chunk(inner.trips, threads, together(c, inner))
-        if c.do(f"tile({v}, {size})", "tile", "one piece per ticket", {"iterations": inner.trips, "pieces": inner.trips // size}):
-            c.do(f"parallel({v}o)", "parallel", "iterations are independent", {"cycles": work, "threads": threads})
-            v += "i"
-    if not dependent and c.lanes > 1:
-        vectorize(c, v)
-    _stream(c)
-
-
-def few(c: Chooser, loop: str, work: float) -> None:
-    c.refuse("parallel", loop, "too little work to wake a second thread", {"cycles": work, "least_cycles": PARALLEL_CYCLES})
-
-
-def chunk(trips: int, threads: int, lanes: int) -> int:
-    """Iterations per piece: whole vectors, few left over."""
-    pieces = threads * CHUNKS
-    vectors = trips // lanes
-    if vectors < pieces:
-        return max(1, trips // threads)
-    # among a few counts the one that leaves the least behind
-    best = min(range(pieces, 2 * pieces + 1), key=lambda n: (vectors - vectors // n * n, n))
-    return vectors // best * lanes
-
-
-def together(c: Chooser, s: Loop) -> int:
-    """Lanes for `s`: several vectors side by side where their arithmetic is long and the loop has many of them."""
-    own = tuple(x for x in s.body if not isinstance(x, (Loop, Alloc)))
-    several = sum(map(operations, own)) >= LONG and s.trips >= 4 * SIDE_BY_SIDE * c.lanes and len(own) == len(s.body)
-    return c.lanes * SIDE_BY_SIDE if several else c.lanes
-
-
-def vectorize(c: Chooser, name: str) -> bool:
-    """As wide as the machine allows and the loop is long."""
-    found = [s for s in loops(c.kernel.body) if s.name == name]
-    if not found:
-        return False
-    s = max(found, key=lambda x: x.trips)
-    lanes = together(c, s)
-    reason = "iterations are independent or a reduction"
-    if lanes > c.lanes:
-        reason += f"; {SIDE_BY_SIDE} vectors at once, because each waits for its own results"
-    while lanes >= 2 * s.trips:
-        lanes //= 2
-    if lanes < 2:
-        c.refuse("vectorize", name, "one iteration fills no vector", {"iterations": s.trips})
-        return False
-    return c.do(f"vectorize({name}, {lanes})", "vectorize", reason, {"lanes": lanes, "iterations": s.trips})
-
-
-def _stream(c: Chooser) -> None:
-    """Results far larger than the cache need not pass through it."""
-    reads = {x.arg.name for s in walk(c.kernel.body) for e in stmt_exprs(s) for x in subexprs(e) if x.op == "load"}
-    for p in c.kernel.params:
-        if p.name in c.kernel.outputs and p.name not in reads and p.nbytes > c.machine.l3_bytes // 2:
-            c.do(
-                f"streaming({p.name})", "streaming", "larger than half of the last cache: its lines need not be read first",
-                {"bytes": p.nbytes, "l3_bytes": c.machine.l3_bytes},
-            )  # fmt: skip
 
 
 def rows(c: Chooser, s: Loop) -> None:
@@ -272,9 +182,9 @@ def rows(c: Chooser, s: Loop) -> None:
             numbers = {"cycles": best.cycles}
             if not vectorize(c, name):
                 continue
-            if together(c, loop) > c.lanes:
-                continue
-            if loop.reduce and loop.trips >= 8 * c.lanes and not any(isinstance(x, (Loop, Store, Check)) for x in loop.body):
+            short(c, name)
+            plain = together(c, loop)[0] == c.lanes and not any(isinstance(x, (Loop, Store, Check)) for x in loop.body)
+            if plain and loop.reduce and loop.trips >= 8 * c.lanes:
                 c.do(f"accumulate({name}, 4)", "accumulate", "one chain of additions would wait for each result", numbers)
     work = cycles(s, c.lanes)
     if s.reduce or any(isinstance(x, Alloc) for x in c.kernel.body):
@@ -283,7 +193,7 @@ def rows(c: Chooser, s: Loop) -> None:
         few(c, s.name, work)
     else:
         c.do(f"parallel({s.name})", "parallel", "rows are independent", {"cycles": work, "threads": c.machine.threads})
-    _stream(c)
+    stream(c)
 
 
 def text(decisions: tuple[Decision, ...]) -> str:

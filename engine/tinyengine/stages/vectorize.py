@@ -396,8 +396,6 @@ class _Widener:
             at_ = tuple([splat(i, self.lanes) for i in at_])
         if self.mask is not None and e.arg not in self.expanded and not self.grows(buf, at_):
             mask = self.mask if mask is None else apply("and", (self.mask, mask))
-        if mask is not None:
-            mask = lanes_of(mask, self.lanes)
-            if mask.op == "const":
-                return load(buf, at_) if mask.arg else const(0, e.dtype, self.lanes)
-        return load(buf, at_, mask)
+        if mask is not None and mask.op == "const":
+            return load(buf, at_) if mask.arg else const(0, e.dtype, self.lanes)
+        return load(buf, at_, mask)  # one bit for all lanes stays one
