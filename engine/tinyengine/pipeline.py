@@ -110,7 +110,7 @@ class Lowered:
     @cached_property
     def plan(self) -> Program:
         nests = tuple(Nest(k, n.values, n.in_place) for k, n in zip(self.scheduled, self.nests, strict=True))
-        g, buffers = self.simplified, self.buffers
+        g, buffers = self.simplified, self._own_buffers
         out: Program = self._stage("plan", nests, lambda: plan.run(g, nests, buffers, self.choices, self.machine), plan_spec.SPEC)
         return out
 
@@ -173,10 +173,21 @@ class Lowered:
     @cached_property
     def root_slots(self) -> list[int]:
         """For each root the slot of the plan that holds its value after the run."""
-        return root_slots(self.simplified, self.buffers)
+        return root_slots(self.simplified, self._own_buffers)
+
+    @cached_property
+    def _own_buffers(self) -> list[Buffer]:
+        """The buffers that the graph names; a run may be given others in their places (`jit.lower`)."""
+        return self.graph.key()[1]
 
     def with_choices(self, choices: Choices) -> Lowered:
-        return Lowered(self.graph, self.buffers, choices, self.machine, self.backend)
+        """The same graph under other choices. What simplify did is taken over: no choice is about it."""
+        other = Lowered(self.graph, self.buffers, choices, self.machine, self.backend)
+        if "simplified" in self.__dict__:
+            other.__dict__["simplified"] = self.simplified
+            other._decided["simplify"] = self._decided["simplify"]
+            other.seconds["simplify"] = self.seconds["simplify"]
+        return other
 
     def with_fusion(self, edge: str, verdict: str) -> Lowered:
         """Continue from another fusion verdict for that edge (see `stages.keys.edge_key`)."""
@@ -212,6 +223,20 @@ class Lowered:
         from tinyengine.bisection import bisect
 
         return bisect(self, tolerance)
+
+    def what_if(self, edge: Any, verdict: str, limit: float = 0.2) -> Any:
+        """This program with another verdict for one edge, beside it as it is: see `edits.what_if`. `lowered.what_if((4, 7),
+        "whole")`: numbers of the simplified graph."""
+        from tinyengine.edits import what_if
+
+        return what_if(self, edge, verdict, limit)
+
+    def try_schedule(self, kernel: int, lines: Any, limit: float = 0.1) -> Any:
+        """Kernel number `kernel` under another schedule, beside its own: see `edits.try_schedule`."""
+        from tinyengine.choices import primitives
+        from tinyengine.edits import try_schedule
+
+        return try_schedule(self, kernel, primitives(lines), limit)
 
     def tune(self, budget: float = 2.0, **options: Any) -> Any:
         """`tinyengine.tune.tune` of this program: a `Tuning`, whose `lowered` has what was found."""

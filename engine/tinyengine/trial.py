@@ -141,6 +141,31 @@ class Case:
             self.memory[i].array[...] = a
 
 
+class Whole:
+    """A program on memory of its own, to be run again and again from the same state."""
+
+    def __init__(self, lowered: Lowered) -> None:
+        self.lowered, self.memory, self.executable = lowered, memory(lowered), lowered.executable
+        state = [i for i, s in enumerate(lowered.plan.slots[: lowered.plan.given]) if s.role == "state"]
+        self.start = {i: self.memory[i].array.copy() for i in state}
+
+    def _run(self) -> backends.Times | None:
+        for i, a in self.start.items():
+            self.memory[i].array[...] = a
+        return self.executable.run(self.memory, clocks=True) if self.lowered.plan.calls else None
+
+    def seconds(self) -> float:
+        """One run, from the start of its first kernel to the end of its last, by the clocks of the program."""
+        times = self._run()
+        return times.starts[-1] + times.seconds[-1] if times is not None else 0.0
+
+    def results(self) -> list[tuple[str, bool, Array]]:
+        """(name, whether it is of floats, value) of each root after one run."""
+        self._run()
+        slots = self.lowered.plan.slots
+        return [(slots[s].name, slots[s].dtype.is_float, self.memory[s].array.copy()) for s in self.lowered.root_slots]
+
+
 def duel(a: Callable[[], float], b: Callable[[], float], limit: float, least: int = 9, most: int = 101) -> tuple[Timing, Timing]:
     """The timings of two things that return the seconds they took, done in turn."""
     a(), b()
@@ -161,4 +186,4 @@ def _read(kernel: Kernel) -> set[str]:
 
 
 
-__all__ = ["Case", "Isolated", "Timing", "duel", "memory", "stand_in"]
+__all__ = ["Case", "Isolated", "Timing", "Whole", "duel", "memory", "stand_in"]

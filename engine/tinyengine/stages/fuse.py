@@ -17,6 +17,7 @@ from tinyengine.choices import DEFAULT, VERDICTS, Choices, word
 from tinyengine.loopnest import Expr
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node
+from tinyengine.ops import OPS
 from tinyengine.stages.fuse_cost import Costs, beside
 from tinyengine.stages.fuse_groups import Fusion, Group, Scope, decision_text
 from tinyengine.stages.fuse_uses import Uses
@@ -164,6 +165,8 @@ class Fuser(Uses):
             if k != verdict:
                 reasons.setdefault(k, beside(o, legal.get(verdict)))
         self.verdict[n] = verdict
+        if verdict != "whole":
+            numbers |= self._saved(n, groups, verdict)
         place = ""
         if verdict == "whole":
             self._keep_whole(n, groups, joined, apart=chosen == "whole")
@@ -188,6 +191,18 @@ class Fuser(Uses):
             self.decisions.append(hooks.Decision("fuse", "edge", subject, word, reason, numbers, reasons))
         for text, ok in joined:
             self.decisions.append(hooks.Decision("fuse", "join", (num[n],), "joined" if ok else "kept apart", text))
+
+    def _saved(self, n: Node, groups: list[Group], verdict: str) -> dict[str, float]:
+        """What not storing `n` saves and costs: the bytes of one store and of one load per kernel that uses it; the FLOPs of `n`
+        alone that are done again."""
+        evaluations = self.evaluations(n)
+        if verdict == "at loop":
+            axes, row, _ = self.at_loop(n, groups[0])
+            evaluations = row
+            for a in axes or ():
+                evaluations *= groups[0].space[a]
+        flops = OPS[n.op].flops * (n.src[0].size // max(n.size, 1) if n.is_reduce else 1)
+        return {"bytes_saved": n.nbytes * (1 + len(groups)), "flops_recomputed": flops * max(0, evaluations - n.size)}
 
     def _forwarded(self, n: Node, reader: Node) -> bool:
         g = self.stored.get(n)
