@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -42,34 +43,31 @@ class _Trace:
 
     def __init__(self) -> None:
         self.deferred: list[Any] = []
+        self.assigned: list[weakref.ref[Any]] = []
         self.draws: list[
             tuple[Placeholder, int]
         ] = []  # memory for the counter of each random draw, and how many numbers it takes
 
     def offset_node(self, n: int) -> Node:
-        """Stands in for `tensor.random.offset_node`: the counter becomes an input of the program."""
+        """What `tensor.random.offset_node` says in a trace: the counter becomes an input of the program."""
         b = Placeholder(2, dtypes.uint32, "random_offset")
         self.draws.append((b, n))
         return Node("buffer", dtypes.uint32, (2,), (), b, (origin.capture(),))
 
 
-_trace: _Trace | None = None
-
-
 def tracing() -> bool:
-    """Whether a function is being traced right now."""
-    return _trace is not None
+    """Whether a function is being traced right now, by this thread."""
+    return core.state.trace is not None
 
 
 def defer(tensors: Sequence[Any], cause: str) -> None:
     """Called by `realize` in a trace: updates wait for the program; reading a value is an error."""
-    assert _trace is not None
     if cause not in ("step", "realize"):
         raise JitError(
             f"{cause}() was called inside a jitted function, on {origin.user_line()}; expected only lazy operations there. "
             "Return the tensor and read it outside."
         )
-    _trace.deferred += [t for t in tensors if not any(t is d for d in _trace.deferred)]
+    core.state.trace.deferred += tensors
 
 
 class _Escaped:
@@ -89,7 +87,8 @@ class _Escaped:
 
 def _seal(memory: set[int], kept: Sequence[Any]) -> None:
     """Tensors that still depend on the placeholders of a trace must not be computed from them later."""
-    tensors = [t for t in engine.live() if not any(t is k for k in kept)]
+    keep = {id(t) for t in kept}
+    tensors = [t for t in engine.live() if id(t) not in keep]
     inside = reading([t.node for t in tensors], memory)
     for t in tensors:
         if inside[t.node]:
@@ -109,7 +108,7 @@ class jit(Generic[F]):
         return functools.partial(self, obj) if obj is not None else self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if _trace is not None:
+        if core.state.trace is not None:
             return self.f(*args, **kwargs)  # a jitted function inside another becomes a part of it
         last = self._last
         if last is not None and not kwargs and len(args) == len(last[1]) and not hooks.watching:
@@ -178,9 +177,6 @@ class jit(Generic[F]):
         return [e.lowered for e in self.entries.values()]
 
     def _trace(self, args: Any, kwargs: Any, leaves: list[Any], tensor: type) -> Entry:
-        from tinyengine.tensor import random
-
-        global _trace
         names: list[str] = []
         for name, value in inspect.signature(self.f).bind(*args, **kwargs).arguments.items():
             _paths(value, name, names, tensor)
@@ -191,20 +187,16 @@ class jit(Generic[F]):
                 for t, b in zip(leaves, slots, strict=True)
             ]
         )
-        before = {id(t): t.node for t in engine.live()}
-        trace = _trace = _Trace()
-        plain_offset, random.offset_node = random.offset_node, trace.offset_node
+        trace = core.state.trace = _Trace()
         results: list[Any] = []
         try:
             tree = flatten(self.f(*_substitute(args, inside, tensor), **_substitute(kwargs, inside, tensor)), results, tensor)
-            updates: list[Any] = []
-            for t in (*trace.deferred, *(t for t in engine.live() if t.node.op == "assign" and before.get(id(t)) is not t.node)):
-                if t.node.op != "buffer" and not any(t is u for u in updates):
-                    updates.append(t)
+            assigned = [t for r in trace.assigned if (t := r()) is not None and t.node.op == "assign"]
+            updates = list({id(t): t for t in (*trace.deferred, *assigned) if t.node.op != "buffer"}.values())
             roots = engine.last_updates([t.node for t in (*results, *updates)])
             lowered, buffers = engine.compiled(Graph(roots))
         finally:
-            _trace, random.offset_node = None, plain_offset
+            core.state.trace = None
         for t, r in zip(updates, roots[len(results) :], strict=True):
             if r.op == "assign":  # parameters and state keep their own memory
                 t.node = r.src[0]

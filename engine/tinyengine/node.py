@@ -62,18 +62,22 @@ class Node(namedtuple("Node", "op dtype shape src arg origin")):
 def toposort(roots: Iterable[Node]) -> list[Node]:
     """Every node under `roots` once, operands before users; the order depends only on the graph. Iterative: depth is no limit."""
     order: list[Node] = []
-    seen: set[int] = set()
-    stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(tuple(roots))]
+    seen: set[Node] = set()
+    stack: list[Node | None] = [*reversed(tuple(roots))]
     while stack:
-        n, done = stack.pop()
-        if done:
+        n = stack.pop()
+        if n is None:  # all operands of the node below stand in `order`
+            n = stack.pop()
+            assert n is not None
             order.append(n)
-        elif id(n) not in seen:
-            seen.add(id(n))
-            stack.append((n, True))
-            for s in reversed(n.src):
-                if id(s) not in seen:
-                    stack.append((s, False))
+        elif n not in seen:
+            seen.add(n)
+            if n.src:
+                stack.append(n)
+                stack.append(None)
+                stack += n.src[::-1]
+            else:
+                order.append(n)
     return order
 
 

@@ -6,6 +6,7 @@ import contextlib
 import linecache
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -73,7 +74,9 @@ class Origin(NamedTuple):
         return f"{where} {self.phase}" + (f" in {self.module}" if self.module else "")
 
 
-class _State:
+class _State(threading.local):
+    """Of each Python thread."""
+
     module: str = ""
     phase: str = "forward"
 

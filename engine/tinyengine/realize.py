@@ -58,29 +58,25 @@ def targets(nodes: Iterable[Node]) -> set[int]:
     return {id(n.src[0].arg) for n in nodes if n.op == "assign"}
 
 
-def with_dependents(tensors: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """(tensors that are lazy, other live lazy tensors that read memory which these would overwrite)."""
-    pending: list[Any] = []
-    for t in tensors:
-        if t.node.op != "buffer" and not any(t is p for p in pending):
-            pending.append(t)
-    extra: list[Any] = []
-    written = targets(toposort([t.node for t in pending]))
+def with_dependents(tensors: Sequence[Any]) -> tuple[list[tuple[Any, Node]], list[tuple[Any, Node]]]:
+    """(tensors that are lazy, other live lazy tensors that read memory which these would overwrite), each with its node: another
+    thread may give a tensor another one meanwhile."""
+    pending = [(t, t.node) for t in {id(t): t for t in tensors}.values() if t.node.op != "buffer"]
+    extra: list[tuple[Any, Node]] = []
+    written = targets(toposort([n for _, n in pending]))
     if not written:
         return pending, extra
-    others = [t for t in live() if not any(t is p for p in pending)]
-    changed = True
-    while changed and others:
-        changed = False
-        reads = reading([t.node for t in others], written)
-        for t in list(others):
-            if reads[t.node]:
-                extra.append(t)
-                others = [o for o in others if o is not t]  # not remove(): tensors compare by value
-                more = targets(toposort([t.node])) - written
-                if more:
-                    written |= more
-                    changed = True
+    chosen = {id(t) for t, _ in pending}
+    others = [(t, t.node) for t in live() if id(t) not in chosen]
+    while others:
+        reads = reading([n for _, n in others], written)
+        found = [(t, n) for t, n in others if reads[n]]
+        extra += found
+        others = [(t, n) for t, n in others if not reads[n]]
+        more = targets(toposort([n for _, n in found])) - written
+        if not more:
+            break
+        written |= more
     return pending, extra
 
 
@@ -191,19 +187,19 @@ def untied(where: tuple[origin.Origin, ...]) -> tuple[origin.Origin, ...]:
     return (where[0]._replace(forward=None, derivative=""),)
 
 
-def realize(tensors: Sequence[Any], cause: str) -> None:
-    """Compute `tensors` now. `cause` says what forced it (item, numpy, print, step, ...). Inside a jit trace updates are
-    collected instead."""
+def realize(tensors: Sequence[Any], cause: str) -> list[tuple[Any, Node]]:
+    """Compute `tensors` now. `cause` says what forced it (item, numpy, print, step, ...). Returns every tensor that was computed
+    with the node that it had. Inside a jit trace updates are collected instead."""
     from tinyengine.jit import defer, tracing  # the function jit hides the module of that name in the package
 
     if tracing():
         defer(tensors, cause)
-        return
+        return []
     pending, extra = with_dependents(tensors)
     if not pending:
-        return
+        return []
     everything = pending + extra
-    graph = Graph(last_updates([t.node for t in everything]))
+    graph = Graph(last_updates([n for _, n in everything]))
     if hooks.watching:
         hooks.publish(hooks.Realized(cause, origin.capture(2), graph.roots))
         if extra:
@@ -214,8 +210,10 @@ def realize(tensors: Sequence[Any], cause: str) -> None:
             n.src[0].arg.unshare()
     with uninterrupted():
         nodes = run_roots(lowered, graph.roots, buffers, range(len(everything)))
-        for t, n in zip(everything, nodes, strict=True):
-            t.node = n
+        for (t, old), n in zip(everything, nodes, strict=True):
+            if t.node is old:
+                t.node = n
+    return everything
 
 
 @contextlib.contextmanager

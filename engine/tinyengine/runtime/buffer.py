@@ -162,13 +162,18 @@ class Buffer:
 
     def unshare(self) -> None:
         """Called before this memory is overwritten: arrays that were lent keep the old one and its content."""
-        if self._lent:
+        if not self._lent:
+            return
+        old = self.array
+        if _holders(self._region.raw) <= _UNSEEN + 1:  # this Buffer's own array is the only one
             self._lent = False
-            old = self.array
-            if _holders(self._region.raw) > _UNSEEN + 1:  # more than this Buffer's own array
-                self._region, self._array = self._shelf.take(), None
-                self.address = self._region.address
-                self.array[...] = old
+            return
+        region = self._shelf.take()
+        address = region.address
+        array = region.raw[region.skip : region.skip + self.nbytes].view(self.dtype.numpy)
+        array[...] = old
+        # an interrupt comes before these, or after them
+        self._region, self._array, self.address, self._lent = region, array, address, False
 
     def __del__(self, holders: Callable[[Any], int] = _holders) -> None:
         self._array = None

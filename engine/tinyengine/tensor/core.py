@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,12 +28,16 @@ Number = bool | int | float
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _State:
+class _State(threading.local):
+    """Of each Python thread."""
+
     limit = FLOWS  # the largest flow that an operand may have without further thought: NO_FLOW while gradients are off
-    prune_at = 2000
+    trace: Any = None  # the trace of a jitted function that is going on (`jit._Trace`)
 
 
 state = _State()
+_prune_at = 2000  # tensors in `live`
+_pruning = threading.Lock()
 live: list[weakref.ref[Base]] = []  # every tensor that may still be alive and not computed, in order of creation; see `alive`
 leaves: dict[int, weakref.ref[Base]] = {}  # id(tensor) -> tensors with requires_grad=True
 _ref = weakref.ref
@@ -93,7 +98,7 @@ def make(node: Node, flow: int) -> Tensor:
     t.grad = None
     if node.op != "buffer":
         _append(_ref(t))
-        if len(live) > state.prune_at:
+        if len(live) > _prune_at:
             prune()
     return t  # type: ignore[no-any-return]
 
@@ -106,9 +111,12 @@ def become(t: Base, node: Node) -> None:
 
 def alive() -> list[Base]:
     """Every tensor that somebody still holds and that is not computed; the others are forgotten. Cheap when there are few."""
-    found = {id(t): t for r in live if (t := r()) is not None and t.node.op != "buffer"}
-    live[:] = [_ref(t) for t in found.values()]
-    state.prune_at = 2 * len(live) + 2000
+    global _prune_at
+    with _pruning:
+        known = len(live)  # another thread may append to it meanwhile
+        found = {id(t): t for r in live[:known] if (t := r()) is not None and t.node.op != "buffer"}
+        live[:known] = [_ref(t) for t in found.values()]
+        _prune_at = 2 * len(live) + 2000
     return list(found.values())
 
 

@@ -32,13 +32,12 @@ def realize(tensors: Sequence[Base], cause: str) -> None:
         return
     from tinyengine import realize as engine
 
-    before = [(t, t.node) for t in core.alive()]
-    engine.realize([t for t in tensors if t.node.op != "buffer"], cause)
+    done = engine.realize([t for t in tensors if t.node.op != "buffer"], cause)
     _clock += 1
     changed: dict[Node, Node] = {}
     history: list[tuple[Buffer, Node]] = []
-    for t, old in before:
-        if t.node is old:
+    for t, old in done:
+        if t.node.op == "assign":  # another thread has recorded an update of it meanwhile
             continue
         n = t.node = changed.setdefault(old, _plain(t.node))
         if old.op == "assign":
@@ -47,7 +46,7 @@ def realize(tensors: Sequence[Base], cause: str) -> None:
             t.flow = core.NO_FLOW
         elif t.flow == core.FLOWS and id(t) not in core.leaves:
             history.append((n.arg, old))
-    del before
+    del done
     if changed:
         del t, old
     # `changed`, and `history`, hold each node; one that is held more often is in another graph
@@ -70,10 +69,10 @@ def overwriting(memory: Sequence[Buffer]) -> None:
     """A program that was compiled before is about to write this memory: recorded values that read it are computed first, and
     histories that do are at an end, and arrays that were lent keep their content."""
     global _clock
-    recorded = core.alive()
+    recorded = [(t, t.node) for t in core.alive()]
     if recorded:
-        reads = reading([t.node for t in recorded], set(map(id, memory)))
-        stale = [t for t in recorded if reads[t.node]]
+        reads = reading([n for _, n in recorded], set(map(id, memory)))
+        stale = [t for t, n in recorded if reads[n]]
         if stale:
             realize(stale, "its memory is about to be overwritten")
     for b in memory:
@@ -112,8 +111,9 @@ def _substitute(changed: dict[Node, Node]) -> None:
     """Put computed values into every recorded graph, and every history, that contains their nodes."""
     new = dict(changed)
     for t in core.alive():
-        n = _rebuilt(t.node, new)
-        if n is not t.node:
+        old = t.node
+        n = _rebuilt(old, new)
+        if n is not old and t.node is old:  # another thread may have given it another
             t.node = n
     for memory, (n, then) in list(_history.items()):
         src = tuple([_rebuilt(s, new) for s in n.src])
@@ -166,3 +166,5 @@ def assign(t: Base, value: Node) -> None:
         core.become(t, record.assign(t.node.src[0], value, here()))
     else:  # recorded inside jit: it has no memory yet
         core.become(t, value)
+    if core.state.trace is not None:
+        core.state.trace.assigned.append(weakref.ref(t))

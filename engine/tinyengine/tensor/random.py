@@ -68,7 +68,10 @@ def kept() -> Iterator[None]:
 
 
 def offset_node(n: int) -> Node:
-    """uint32[2]: counter and key of a draw of `n` numbers. The one place where host state enters a graph: `jit` replaces it."""
+    """uint32[2]: counter and key of a draw of `n` numbers. The one place where host state enters a graph; inside
+    jit the trace makes it an input of the program."""
+    if core.state.trace is not None:
+        return core.state.trace.offset_node(n)  # type: ignore[no-any-return]
     b = Buffer.of(np.array(take(n), np.uint32), dtypes.uint32, "random_offset")
     return record.buffer(b, (2,), here())
 

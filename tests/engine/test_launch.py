@@ -1,0 +1,110 @@
+"""What may happen around a training step: a fork, another Python thread, Ctrl-C. Weights are always those of whole steps."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from tinyengine import Tensor, backends, jit, nn, optim
+from tinyengine.runtime import threads
+
+
+@pytest.fixture(autouse=True)
+def llvm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Four threads, whatever the machine."""
+    monkeypatch.setenv("TINYENGINE_THREADS", "4")
+    threads.reset()
+    with backends.use("llvm"):
+        yield
+    threads.reset()
+
+
+def trainer(seed: int, jitted: bool = True) -> Callable[[int], list[float]]:
+    """A small network of its own; called with a number of steps it trains on and returns the losses."""
+    rng = np.random.default_rng(seed)
+    layer = nn.Linear(64, 32)
+    for p in layer.parameters():
+        p.assign(Tensor(rng.standard_normal(p.shape).astype(np.float32))).realize()
+    optimizer = optim.Adam(layer.parameters(), lr=0.01)
+    x = Tensor(rng.standard_normal((256, 64)).astype(np.float32))
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        loss = layer(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    run = jit(step) if jitted else step
+    return lambda steps: [run().item() for _ in range(steps)]
+
+
+def test_a_forked_child_trains_on_and_changes_nothing_here() -> None:
+    expected = trainer(1)(6)
+    train = trainer(1)
+    assert train(3) == expected[:3]
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if train(3) == expected[3:] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert train(3) == expected[3:]
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_two_python_threads_train_at_once(jitted: bool) -> None:
+    """Both trace, compile and run; each has its own phase, its own no_grad, its own trace."""
+    expected = [trainer(seed)(15) for seed in (1, 2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # as many switches between them as can be
+    try:
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for _ in range(4):
+                got = [pool.submit(lambda s: trainer(s, jitted)(15), seed) for seed in (1, 2)]
+                for a, b in zip([g.result() for g in got], expected, strict=True):
+                    np.testing.assert_allclose(a, b, rtol=1e-5)
+    finally:
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_ctrl_c_leaves_whole_steps(jitted: bool) -> None:
+    """Four large tensors count steps. Whenever the interrupt comes, they have counted the same."""
+    weights = [Tensor(np.zeros(1 << 18, np.float32)) for _ in range(4)]
+
+    def count() -> None:
+        for w in weights:
+            w.assign(w + 1)
+        Tensor.realize(*weights)
+
+    step = jit(count) if jitted else count
+    step()
+    dice = random.Random(0)
+    interrupted = 0
+    for _ in range(25):
+        timer = threading.Timer(dice.uniform(0.0005, 0.008), lambda: os.kill(os.getpid(), signal.SIGINT))
+        try:
+            timer.start()
+            until = time.monotonic() + 5
+            while time.monotonic() < until:
+                step()
+                if dice.random() < 0.3:
+                    held = weights[0].numpy()  # the next step must move it before it writes
+            raise AssertionError("the interrupt was lost")
+        except KeyboardInterrupt:
+            interrupted += 1
+        timer.join()
+        values = {float(w.numpy()[i]) for w in weights for i in (0, -1)}
+        assert len(values) == 1, values
+        assert (held == held[0]).all() if interrupted > 5 else True
+    before = weights[0].numpy()[0]
+    step()
+    assert interrupted == 25 and [w.numpy()[0] for w in weights] == [before + 1] * 4
