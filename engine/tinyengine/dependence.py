@@ -68,10 +68,19 @@ def inner_variables(loop: Loop) -> set[str]:
 
 def split(e: Expr, v: str, inner: set[str]) -> tuple[int, frozenset[tuple[Expr, int]], int, int] | None:
     """e as coefficient * v + outer part + [low, high]; None when v stands in it in another way."""
-    low = high = 0
+    parts = _parts(e, v, inner)
+    if parts is None:
+        return None
+    coefficient, outer, spans, constant = parts
+    return coefficient, outer, constant + sum(a for _, a, _ in spans), constant + sum(b for _, _, b in spans)
+
+
+def _parts(e: Expr, v: str, inner: set[str]) -> tuple[int, frozenset[tuple[Expr, int]], list[tuple[int, int, int]], int] | None:
+    """e as coefficient * v + outer part + inner parts + constant; inner parts as (multiple of what, lowest, highest)."""
+    spans: list[tuple[int, int, int]] = []
     if e.op == "ramp":
         reach = e.arg * (e.lanes - 1)
-        low, high = min(0, reach), max(0, reach)
+        spans.append((1, min(0, reach), max(0, reach)))
         e = e.args[0]
     ts, constant = terms(e)
     coefficient, outer = 0, []
@@ -86,10 +95,10 @@ def split(e: Expr, v: str, inner: set[str]) -> tuple[int, frozenset[tuple[Expr, 
             return None
         if names & inner:
             a, b = bounds(atom)
-            low, high = low + min(a * c, b * c), high + max(a * c, b * c)
+            spans.append((abs(c), min(a * c, b * c), max(a * c, b * c)))
         else:
             outer.append((atom, c))
-    return coefficient, frozenset(outer), low + constant, high + constant
+    return coefficient, frozenset(outer), spans, constant
 
 
 def apart(loop: Loop, a: Access, b: Access, inner: set[str]) -> bool:
@@ -98,12 +107,22 @@ def apart(loop: Loop, a: Access, b: Access, inner: set[str]) -> bool:
         (x0, x1), (y0, y1) = bounds(x), bounds(y)
         if x1 < y0 or y1 < x0:
             return True
-        p = split(x, loop.name, inner)
-        q = p if x is y else split(y, loop.name, inner)
+        p = _parts(x, loop.name, inner)
+        q = p if x is y else _parts(y, loop.name, inner)
         if p is None or q is None or p[:2] != q[:2] or not p[0]:
             continue
-        if max(p[3], q[3]) - min(p[2], q[2]) < abs(p[0]) * loop.step:
-            return True
+        distance = abs(p[0]) * loop.step
+        whole = distance * (loop.trips - 1)  # between the first and the last iteration
+        for digit in (0, *sorted({g for g, _, _ in (*p[2], *q[2]) if g > whole})):
+            # parts that are multiples of `digit` differ by 0 or by more than everything else together
+            ends = [
+                constant + sum(span[k] for span in spans if not digit or span[0] % digit)
+                for _, _, spans, constant in (p, q)
+                for k in (1, 2)
+            ]
+            rest = max(ends) - min(ends)
+            if rest < distance and (not digit or whole + rest < digit):
+                return True
     return False
 
 

@@ -218,3 +218,18 @@ def test_split_settles_what_is_tested() -> None:
     first, second = [s for s in walk(k.body) if isinstance(s, Loop) and s.name == "j"]
     assert (first.start, first.stop, second.start, second.stop) == (0, 5, 5, 9)
     assert " if " not in k.text() and "if" in forms.cat(3, 5, 4).text()
+
+
+def test_digits_of_a_flat_index_keep_iterations_apart() -> None:
+    """y[8 i + 2 j + k], j in 0..4, k in 0..2: i, j and k are digits; with j in 0..5 they are not."""
+    from tests.engine.forms import F, add, index, ir, loop, v
+    from tinyengine.dependence import carried
+    from tinyengine.loopnest import Buf, Store, const
+
+    for count in (4, 5):
+        i, j, k = v("i", 6), v("j", count), v("k", 2)
+        at = add(ir.apply("mul", (i, index(8))), ir.apply("mul", (j, index(2))), k)
+        nest = loop(i, loop(j, loop(k, Store(Buf("y", F, (64,)), (at,), const(0, F)))))
+        assert bool(carried(nest)) == (count == 5)
+        middle = nest.body[0]
+        assert isinstance(middle, Loop) and not carried(middle)

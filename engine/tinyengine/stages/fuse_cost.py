@@ -35,6 +35,8 @@ FLOPS_PER_LANE, HERTZ = 4, 4e9  # two FMA units
 CORE_BANDWIDTH = 40e9  # bytes/s of one core from memory
 LAUNCH = 0.5e-6  # seconds of one kernel inside a running program
 LOCAL_SPEEDUP = 8.0  # bandwidth of a cache-resident row against memory
+POSITION_WORK = 8.0  # operations per element that are cheaper than reading it back
+SHARED_ELEMENTS = 1 << 15  # a kernel with as many results is worth several threads
 BRANCH_LIMIT = 24  # nodes looked at below a value
 
 
@@ -160,6 +162,9 @@ class Costs:
                 reason = f"cheaper to compute {evaluations / max(size, 1):.3g} times than to store"
             out["inline"] = Option(seconds, reason)
 
+        if not out["inline"].refused and not n.is_reduce and not self.leaves(n) and self.work(n) <= POSITION_WORK:
+            why = "it follows from the position alone in a few operations: there is nothing to keep"
+            return {"inline": Option(0, why), "whole": Option(0, "", why), "at loop": Option(0, "", why)}
         if len(groups) != 1:
             out["at loop"] = Option(0, "", f"{len(groups)} kernels use it")
         else:
@@ -178,6 +183,8 @@ class Costs:
             return Option(0, "", "each element is used once: there is nothing to keep")
         if any(s.contraction for s, _ in fuser.uses[n]):
             return Option(0, "", "it is an operand of a matrix product, whose schedule packs what it reads")
+        if not axes and self._elements(g) >= SHARED_ELEMENTS:
+            return Option(0, "", "it would stand in front of all loops, which only one thread could then run")
         if row_bytes > self.row_limit:
             return Option(0, "", f"its row of {_bytes(row_bytes)} does not fit in a quarter of L2 ({_bytes(self.row_limit)})")
         points = 1
@@ -196,6 +203,13 @@ class Costs:
         return Option(
             seconds, f"computed once per iteration of the outer loops and {what}; {_bytes(n.nbytes)} never reach memory"
         )
+
+    def _elements(self, g: Group) -> int:
+        """How often the innermost body of the group runs, reductions left out."""
+        points = 1
+        for d in g.space:
+            points *= d
+        return points
 
     def _parallel(self, n: Node, groups: list[Group], points: int | None) -> float:
         """The share of the machine that computes n: one core's where there are fewer points than cores."""

@@ -289,7 +289,7 @@ def merge(kernel: Kernel, *names: str) -> Kernel:
         return tuple(merged if s is roots[0] else replace(s, body=visit(s.body)) if isinstance(s, Loop) else s for s in b)
 
     out = visit(kernel.body)
-    views = _views(out, flat)
+    views = _views(out)
     out, params = _apply_views(kernel, out, views)
     for s in walk(out):
         for e in stmt_exprs(s) if not isinstance(s, Loop) else ():
@@ -307,7 +307,7 @@ def _where(s: Stmt) -> str:
     return f"{s.buf.name}" if isinstance(s, (Store, Accumulate)) else type(s).__name__
 
 
-def _views(body: Body, flat: Expr) -> dict[Buf, list[list[int]]]:
+def _views(body: Body) -> dict[Buf, list[list[int]]]:
     """For each buffer the groups of neighbouring axes that are one contiguous axis in every access."""
     seen: dict[Buf, set[tuple[Expr, ...]]] = {}
     for s in walk(body):
@@ -324,10 +324,10 @@ def _views(body: Body, flat: Expr) -> dict[Buf, list[list[int]]]:
         groups: list[list[int]] = []
         for axis in range(len(buf.shape)):
             groups.append([axis])
-            while len(groups) > 1 and all(_joins(buf, at, groups[-2] + groups[-1], flat) for at in all_at):
+            while len(groups) > 1 and _join(buf, all_at, groups[-2] + groups[-1]):
                 groups[-2:] = [groups[-2] + groups[-1]]
         # axes that only join as a whole (a product of three loops)
-        if len(groups) > 1 and all(_joins(buf, at, list(range(len(buf.shape))), flat) for at in all_at):
+        if len(groups) > 1 and _join(buf, all_at, list(range(len(buf.shape)))):
             groups = [list(range(len(buf.shape)))]
         if len(groups) < len(buf.shape):
             out[buf] = groups
@@ -338,8 +338,10 @@ def _flat(buf: Buf, at: tuple[Expr, ...], axes: list[int]) -> Expr:
     return index.flatten([at[a] for a in axes], tuple(buf.shape[a] for a in axes))
 
 
-def _joins(buf: Buf, at: tuple[Expr, ...], axes: list[int], flat: Expr) -> bool:
-    return index.divisions(_flat(buf, at, axes)) < sum(index.divisions(at[a]) for a in axes)
+def _join(buf: Buf, all_at: set[tuple[Expr, ...]], axes: list[int]) -> bool:
+    """Whether one axis for these takes divisions away from some accesses and adds none to the others."""
+    change = [index.divisions(_flat(buf, at, axes)) - sum(index.divisions(at[a]) for a in axes) for at in all_at]
+    return max(change) <= 0 and min(change) < 0
 
 
 def _apply_views(kernel: Kernel, body: Body, views: dict[Buf, list[list[int]]]) -> tuple[Body, tuple[Buf, ...]]:

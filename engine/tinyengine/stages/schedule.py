@@ -173,19 +173,24 @@ def cycles(s: Loop, lanes: int) -> float:
     return s.trips * body_cycles(s.body, None, lanes) / max(1, lanes)
 
 
+def merged(c: Chooser, s: Loop) -> Loop:
+    """`s` with one innermost loop for two over which every access is contiguous."""
+    for outer in reversed([s, *loops(s.body)]):
+        found = [y for y in loops(c.kernel.body) if y.name == outer.name]
+        inner = [b for b in found[0].body if not isinstance(b, Let)] if found else []
+        if len(inner) == 1 and isinstance(inner[0], Loop) and inner[0].reduce == outer.reduce and not loops(inner[0].body):
+            text = f"merge({outer.name}, {inner[0].name})"
+            if c.try_all(text) is not None:
+                c.do(text, "merge", "every access is contiguous over these loops: one loop has no short rows")
+                if outer is s:
+                    return next(y for y in c.top() if y.name == outer.name + inner[0].name)
+    return next(y for y in c.top() if y.name == s.name)
+
+
 def rows(c: Chooser, s: Loop) -> None:
-    """A nest with loops inside: vectorize where strides make it cheapest, rows on the threads."""
-    if c.lanes > 1:
-        best = plan(s, c.lanes)
-        for name in best.loops:
-            loop = next(x for x in loops(c.kernel.body) if x.name == name)
-            numbers = {"cycles": best.cycles}
-            if not vectorize(c, name):
-                continue
-            short(c, name)
-            plain = together(c, loop)[0] == c.lanes and not any(isinstance(x, (Loop, Store, Check)) for x in loop.body)
-            if plain and loop.reduce and loop.trips >= 8 * c.lanes:
-                c.do(f"accumulate({name}, 4)", "accumulate", "one chain of additions would wait for each result", numbers)
+    """A nest with loops inside: rows on the threads, vectors where strides make them cheapest."""
+    s = merged(c, s)
+    names, best = list(dict.fromkeys(x.name for x in loops((s,)))), plan(s, c.lanes)
     work = cycles(s, c.lanes)
     if s.reduce or any(isinstance(x, Alloc) for x in c.kernel.body):
         c.refuse("parallel", s.name, "the outermost level keeps an accumulator: one thread", {"cycles": work})
@@ -193,6 +198,16 @@ def rows(c: Chooser, s: Loop) -> None:
         few(c, s.name, work)
     else:
         c.do(f"parallel({s.name})", "parallel", "rows are independent", {"cycles": work, "threads": c.machine.threads})
+    for name in best.loops if c.lanes > 1 else ():
+        loop = next(x for x in loops(c.kernel.body) if x.name == name)
+        if not vectorize(c, name):
+            continue
+        plain = together(c, loop)[0] == c.lanes and not any(isinstance(x, (Loop, Store, Check)) for x in loop.body)
+        if plain and loop.reduce and loop.trips >= 8 * c.lanes:
+            reason = "one chain of additions would wait for each result"
+            c.do(f"accumulate({name}, 4)", "accumulate", reason, {"cycles": best.cycles})
+    if c.lanes > 1:
+        short(c, names)
     stream(c)
 
 

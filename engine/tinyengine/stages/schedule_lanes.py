@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from tinyengine.dependence import accesses
-from tinyengine.loopnest import Alloc, Loop, stmt_exprs, subexprs, walk
+from tinyengine.dependence import Access, accesses
+from tinyengine.loopnest import Alloc, Let, Loop, stmt_exprs, subexprs, walk
+from tinyengine.loopnest import name as named
+from tinyengine.stages.affine import flat
 from tinyengine.stages.nest import loops
 from tinyengine.stages.schedule_cost import operations, stride
 
@@ -52,14 +55,38 @@ def _columns(c: Chooser, s: Loop) -> int:
     return count
 
 
-def short(c: Chooser, v: str) -> None:
-    """Unroll the short reductions inside `v` whose steps lie side by side while the lanes of `v` lie apart."""
-    for s in [x for x in loops(c.kernel.body) if x.name == v]:
-        for r in loops(s.body):
-            steps = {stride(a.buf, a.at, r.name) for a in accesses(r.body) if a.op == "read" and a.buf.space == "global"}
-            apart = any(1 < abs(stride(a.buf, a.at, v) or 0) <= SHORT for a in accesses(r.body) if a.op == "read")
-            if r.reduce and 1 < r.trips <= SHORT and 1 in steps and apart and not loops(r.body):
-                c.do(f"unroll({r.name})", "unroll", "neighbours of one vector: what is loaded for one step serves the next")
+def short(c: Chooser, names: Iterable[str]) -> None:
+    """Unroll short reductions: where lanes read elements that lie apart and the steps their neighbours, and where the steps are
+    compared with positions."""
+    for name in names:
+        r = next((x for x in loops(c.kernel.body) if x.name == name), None)
+        if r is None or not r.reduce or r.kind == "unroll" or not 1 < r.trips <= SHORT or loops(r.body):
+            continue
+        if any(_apart(a, r) for a in accesses(r.body)):
+            c.do(f"unroll({name})", "unroll", "neighbours of one vector: what is loaded for one step serves the next")
+        elif _tested(r):
+            c.do(f"unroll({name})", "unroll", "what is tested is a constant in each step")
+
+
+def _tested(r: Loop) -> bool:
+    """Whether something in `r` compares a number that follows from its variable, and not from data."""
+    counted = {r.var}
+    for s in r.body:
+        for root in stmt_exprs(s):
+            for e in subexprs(root):
+                if e.args and e.op != "load" and counted & set(e.args):
+                    if e.op in ("lt", "eq"):
+                        return True
+                    counted.add(e)
+        if isinstance(s, Let) and s.value in counted:
+            counted.add(named(s.name, s.value.dtype, s.value.lanes))
+    return False
+
+
+def _apart(a: Access, r: Loop) -> bool:
+    """Whether lanes read elements that lie apart, and steps of `r` the neighbours of these."""
+    offset = flat(a.at, a.buf.strides) if a.op == "read" and a.buf.space == "global" else None
+    return offset is not None and 1 < abs(offset.lane) <= SHORT and dict(offset.terms).get(r.var) == 1
 
 
 def vectorize(c: Chooser, name: str) -> bool:

@@ -93,6 +93,12 @@ class Linalg(Random):
         for size, ext, dil in zip(kernel, n.shape[rank - k :], dilation, strict=True):
             if dil * (size - 1) + 1 > ext:
                 raise RuntimeError(f"a window of {size} (dilation {dil}) does not fit an extent of {ext}\n  at {user_line()}")
+        if tuple(stride) == tuple(kernel) and set(dilation) == {1}:  # they do not overlap: a reshape, whose gradient is one too
+            lead, count = n.shape[: rank - k], [e // s for e, s in zip(n.shape[rank - k :], kernel, strict=True)]
+            x = self.shrink([*[None] * len(lead), *((0, c * s) for c, s in zip(count, kernel, strict=True))])
+            x = x.reshape(*lead, *(e for pair in zip(count, kernel, strict=True) for e in pair))
+            first = len(lead)
+            return x.permute(*range(first), *range(first, x.ndim, 2), *range(first + 1, x.ndim, 2))
         n = record.expand(record.reshape(n, n.shape + (1,) * k, o), (*n.shape, *kernel), o)
         for i in range(k):
             n = record.window(n, rank - k + i, rank + i, stride[i], dilation[i], o)

@@ -1,8 +1,9 @@
 """Scans: cumsum, cumprod, cummax, cummin, logcumsumexp. Element i of the result combines elements 0 to i.
 
-An axis is cut into blocks of 32. Within a block each element is a window over what precedes it, and the totals of the blocks are
-scanned in the same way and carried into the block behind (Blelloch 1990, "Prefix sums and their applications", blockwise). The
-work is about 32 operations for each element, whatever the extent; extents up to 64 are one block.
+An axis is cut into blocks of 16. Within a block each element combines, of all elements, those that do not come behind it, and the
+totals of the blocks are scanned in the same way and carried into the block behind (Blelloch 1990, "Prefix sums and their
+applications", blockwise). The work is about 16 operations for each element, side by side in the lanes of one vector, whatever the
+extent; extents up to 32 are one block.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tinyengine.tensor.reduce import _UNSET
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
 
-_BLOCK = 32
+_BLOCK = 16
 
 Total = Callable[[Any], Any]  # the last axis of a tensor combined to one element, and gone
 Both = Callable[[Any, Any], Any]
@@ -77,8 +78,8 @@ def _along_last(x: Any, total: Total, both: Both, identity: Any) -> Any:
 
 
 def _windows(x: Any, total: Total, identity: Any) -> Any:
-    n = x.shape[-1]
-    return total(_before(x, n - 1, 0, identity).unfold(x.ndim - 1, n, 1))
+    i = x.arange(x.shape[-1])
+    return total(choose(i <= i.unsqueeze(-1), x.unsqueeze(-2), identity))
 
 
 def _before(x: Any, low: int, high: int, value: Any) -> Any:
