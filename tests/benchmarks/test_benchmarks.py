@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.benchmarks import by_hand, cases, report, run
+from tests.benchmarks import by_hand, cases, report, run, waits
 from tests.benchmarks.worker import Worker
 from tinyengine.machine import FIXTURE
 
@@ -95,3 +95,10 @@ def test_durations_and_spreads() -> None:
     assert [report.duration(s) for s in (2.5, 0.0123, 4.56e-6, 1.2e-9)] == ["2.5 s", "12.3 ms", "4.56 µs", "0.0012 µs"]
     assert report.with_spread([1.0, 2.0, 3.0, 4.0, 5.0]) == "3 s ±33 %"
     assert report.ratio([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == 3.0
+
+
+def test_the_waits_are_measured() -> None:
+    found = waits.run(1, ["MLP"], 20)
+    assert all(len(v) == 1 and v[0] > 0 for v in found.values()) and len(found) == 6
+    page = waits.table(found)
+    assert all(row in page for row in found) and re.search(r"recording +[+-][\d.]+ %", page)

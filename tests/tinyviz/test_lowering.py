@@ -157,6 +157,26 @@ def test_importing_tinyviz_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
+def test_an_unwatched_training_step_imports_no_part_of_tinyviz() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, tinyviz as tv\n"
+        "layer = tv.nn.Linear(4, 2)\n"
+        "optimizer = tv.optim.SGD(layer.parameters(), lr=0.1)\n"
+        "@tv.jit\n"
+        "def step(x):\n"
+        "    optimizer.zero_grad()\n"
+        "    layer(x).sum().backward()\n"
+        "    optimizer.step()\n"
+        "step(tv.Tensor([[1.0, 2.0, 3.0, 4.0]]))\n"
+        "late = ('IPython', 'ipywidgets', 'anywidget', 'graphviz', 'pyopencl', 'matplotlib', 'torch')\n"
+        "print([m for m in sys.modules if m.startswith('tinyviz.') or m in late])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
 def test_names_are_handed_on() -> None:
     import tinyengine
 
