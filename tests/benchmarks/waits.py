@@ -1,8 +1,8 @@
 """How long a person waits: python -m tests.benchmarks.waits
 
-One lazy op, one call of a jitted function, what recording costs a jitted step, and the time from the start of a process to the end
-of its first training step, with an empty cache and with the one that the process before it left. Medians (and the least) of
-interleaved rounds."""
+One lazy op, one call of a jitted function, what recording costs a jitted step, and the time from the start of a process to the
+end of its first training step, with an empty cache and with the one that the process before it left. Medians (and the least)
+of interleaved rounds."""
 
 from __future__ import annotations
 
