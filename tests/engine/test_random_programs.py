@@ -22,7 +22,7 @@ ELEMENTWISE = {
     "relu": lambda a: a.relu(), "exp": lambda a: (-a.abs()).exp(), "tanh": lambda a: a.tanh(), "square": lambda a: a * a,
     "half": lambda a: a * 0.5 + 0.25, "norm": lambda a: a / (a.abs().sum(-1, keepdim=True) + 1),
     "center": lambda a: a - a.mean(0, keepdim=True), "softmax": lambda a: a.softmax(-1),
-    "top": lambda a: a.max(-1, keepdim=True) - a,
+    "top": lambda a: a.amax(-1, keepdim=True) - a,
 }  # fmt: skip
 BINARY = {
     "add": lambda a, b: a + b, "mul": lambda a, b: a * b, "maximum": lambda a, b: a.maximum(b),

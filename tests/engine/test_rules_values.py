@@ -271,6 +271,12 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
         one(lambda x: g.op("pad", x.shape, x, arg=((0, 0, 0), (0, 0, 0)))),
         one(lambda x: g.op("flip", x.shape, x, arg=())),
     ]),
+    "pad-nothing": ("bits", [
+        lambda rng: random_pad(rng, data(rng, (0, 3))), lambda rng: g.op("place", (4, 2), data(rng, (0, 2)), arg=(0, 1, 1, 1)),
+    ]),
+    "scatter-nothing": ("bits", [
+        lambda rng: g.op("scatter_add", (3, 2), data(rng, (3, 2)), data(rng, (0, 2), I32), data(rng, (0, 2)), arg=0),
+    ]),
     "reshape-of-reshape": ("bits", [one(lambda x: g.reshape(g.reshape(x, x.size), 1, x.size))]),
     "expand-of-expand": ("bits", [lambda rng: g.expand(g.expand(data(rng, (1, 1, 3)), 1, 2, 3), 4, 2, 3)]),
     "permute-of-permute": ("bits", [lambda rng: random_permute(rng, random_permute(rng, data(rng, shape_of(rng, 4, 2))))]),
@@ -286,6 +292,10 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
     "pad-of-pad": ("bits", [lambda rng: random_pad(rng, random_pad(rng, data(rng, (2, 3))))]),
     "iota-of-one": ("bits", [lambda rng: Node("iota", I32, (1, 4), (), 0, ())]),
     "contiguous-twice": ("bits", [one(lambda x: g.op("contiguous", x.shape, g.op("contiguous", x.shape, x)))]),
+    "reduce-nothing": ("bits", [
+        lambda rng: g.red("sum", data(rng, (0, 3)), 0), lambda rng: g.red("prod", data(rng, (0, 3)), 0, 1),
+        lambda rng: g.red("max", data(rng, (2, 0)), 1), lambda rng: g.red("max", data(rng, (0,), I32), 0),
+    ]),
     "reduce-unit-axes": ("bits", [
         lambda rng: g.red("sum", data(rng, (1, 3)), 0), lambda rng: g.red("max", data(rng, (1, 3, 2)), 0, 1),
         lambda rng: g.red("prod", data(rng, (3, 1)), 1),

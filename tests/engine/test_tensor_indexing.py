@@ -148,7 +148,7 @@ def test_assignment_to_slices(number: int) -> None:
         (slice(None, None, 0), ValueError),
         ([0, 4], IndexError),
         (np.array([0.5]), IndexError),
-        ("x", IndexError),
+        ("x", TypeError),
     ],
     ids=str,
 )

@@ -23,6 +23,14 @@ def _constant(n: Node) -> Node | None:
     return const(x.arg, n.dtype, n.shape)
 
 
+def _pad_nothing(n: Node) -> Node | None:
+    return const(0, n.dtype, n.shape) if n.src[0].size == 0 and n.size else None
+
+
+def _scatter_nothing(n: Node) -> Node | None:
+    return n.src[0] if n.src[2].size == 0 else None
+
+
 def _nothing(n: Node) -> Node | None:
     (x,) = n.src
     if n.shape != x.shape:
@@ -127,6 +135,8 @@ RULES: tuple[Rule, ...] = (
     Rule("move-constant", "A constant is the same at every position; padding adds the zero it is.",
          ("reshape", "permute", "expand", "slice", "pad", "flip", "window", "place"), _constant),
     Rule("move-nothing", "Every element stays where it is.", ("reshape", "permute", "expand", "slice", "pad", "flip"), _nothing),
+    Rule("pad-nothing", "Around no elements there is only padding, which is zero.", ("pad", "place"), _pad_nothing),
+    Rule("scatter-nothing", "No values are added: the base stays.", ("scatter_add",), _scatter_nothing),
     Rule("reshape-of-reshape", "Row-major order stays through both, so one reshape does it.", ("reshape",), _reshape_reshape),
     Rule("expand-of-expand", "Repeating a repetition is one repetition.", ("expand",), _expand_expand),
     Rule("permute-of-permute", "Two permutations are one.", ("permute",), _permute_permute),

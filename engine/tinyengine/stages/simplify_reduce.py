@@ -29,6 +29,11 @@ def reduced(op: str, x: Node, axes: tuple[int, ...]) -> Node:
     return Node(op, x.dtype, shape, (x,), axes, ()) if axes else x
 
 
+def _of_nothing(n: Node) -> Node | None:
+    identity = {"sum": 0, "prod": 1, "max": n.dtype.min}
+    return const(identity[n.op], n.dtype, n.shape) if n.src[0].size == 0 and n.size else None
+
+
 def _units(n: Node) -> Node | None:
     (x,) = n.src
     axes = tuple([a for a in n.arg if x.shape[a] != 1])
@@ -120,6 +125,7 @@ def _constant(n: Node) -> Node | None:
 
 
 RULES: tuple[Rule, ...] = (
+    Rule("reduce-nothing", "Of no terms the sum is 0, the product 1, the maximum the least value.", REDUCES, _of_nothing),
     Rule("reduce-unit-axes", "Over an axis of extent 1 there is nothing to combine.", REDUCES, _units),
     Rule("reduce-constant", "n equal terms: the sum is n times the term, the maximum the term.", ("sum", "max"), _constant),
     Rule("reduce-of-reduce", "All terms are combined in the end; their order is free.", REDUCES, _reduce_reduce, sole=True),

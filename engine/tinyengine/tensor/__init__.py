@@ -1,10 +1,10 @@
 """Tensor: lazy arrays with the names and semantics of PyTorch. Each file of this folder holds one family of methods; `Tensor` is
 all of them. Building a tensor records nodes; `item`, `numpy`, `tolist`, `bool`, `realize` and `optim` steps compute.
 
-What differs from PyTorch, everywhere: the default integer is int32; `max`, `min`, `cummax`, `cummin` along an axis give values
-only; equal largest elements share a gradient; there are no views: a slice is a value, and writing to it does not change what it
-was cut from; indices to gather or scatter are checked when it runs, and raise IndexError. Names that the engine does not have are
-listed with the reason in refused.py.
+What differs from PyTorch, everywhere: the default integer is int32, positions too; `max` and `min` with `axis=` (not `dim`) give
+the values only, as in NumPy; integers divided by elements that are 0 give 0; there are no views: a slice is
+a value, and writing to it does not change what it was cut from; indices to gather or scatter are checked when it runs, and raise
+IndexError. Names that the engine does not have are listed with the reason in refused.py.
 """
 
 from __future__ import annotations

@@ -172,10 +172,15 @@ class Autograd(Functional, Refused):
         return bool(self._values("bool").item())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._only())
 
     def __float__(self) -> Any:
-        return float(self.item())
+        return float(self._only())
+
+    def _only(self) -> Any:
+        if self.numel() != 1:
+            raise ValueError(f"a tensor of shape {list(self.shape)} is no single number\n  at {user_line()}")
+        return self.item()
 
     def __index__(self) -> int:
         if not self.dtype.is_int:

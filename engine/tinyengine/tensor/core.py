@@ -225,7 +225,8 @@ def axes_of(dim: int | tuple[int, ...] | list[int] | None, rank: int) -> tuple[i
     if dim is None:
         return tuple(range(rank))
     if isinstance(dim, int):
-        return (axis_of(dim, rank),) if rank else ()
+        axis = axis_of(dim, rank)
+        return (axis,) if rank else ()
     axes = [axis_of(d, rank) for d in dim]
     if len(set(axes)) < len(axes):
         raise RuntimeError(f"dim {tuple(dim)} names an axis twice\n  at {user_line()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def binary(op: str, a: Any, b: Any) -> Tensor:
     kind = b.__class__
     if a.__class__ is kind:
         m, n = a.node, b.node
-        if m.dtype is n.dtype and m.shape == n.shape:
+        if m.dtype is n.dtype and m.shape == n.shape and m.dtype is not dtypes.bool_:
             flow = a.flow | b.flow
             if flow > core.state.limit:
                 flow, (m, n) = core.settle(a, b)
@@ -109,6 +110,8 @@ def binary(op: str, a: Any, b: Any) -> Tensor:
             o: record.Where = here(3)
             c = _node(Node, ("const", m.dtype, m.shape, (), float(b), o))
             return make(_node(Node, (op, m.dtype, m.shape, (m, c), None, o)), flow)
+    if op == "sub" and dtypes.bool_ in (_kind(a), _kind(b)):
+        raise RuntimeError(f"a - b is not defined for bools; use ^ or logical_xor, or cast them\n  at {user_line()}")
     if op in _EXACT_NUMBER and (half := _half_beside_number(a, b)):
         return binary(op, *half[:2]).cast(half[2])
     m, n, flow, o = pair(a, b, op)
@@ -139,7 +142,18 @@ def _whole(op: str, *xs: Any) -> None:
     for x in xs:
         if isinstance(x, float) or (isinstance(x, Base) and x.dtype.is_float):
             what = x.dtype if isinstance(x, Base) else "float"
-            raise RuntimeError(f"{op} works on bool and integer tensors, not on {what}\n  at {user_line()}")
+            raise NotImplementedError(f"{op} works on bool and integer tensors, not on {what}\n  at {user_line()}")
+
+
+def _kind(x: Any) -> Any:
+    """The dtype of an operand, where it has one to speak of."""
+    return x.dtype if isinstance(x, Base) else dtypes.bool_ if isinstance(x, bool) else None
+
+
+def _no_zero(op: str, a: Any, b: Any) -> None:
+    """RuntimeError for an integer divided by the number 0. (Elements of a tensor are not looked at: the quotient is 0.)"""
+    if isinstance(b, int) and b == 0 and isinstance(a, Base) and not a.dtype.is_float:
+        raise RuntimeError(f"{op}: an integer divided by zero\n  at {user_line()}")
 
 
 class Elementwise(Base):
@@ -179,7 +193,7 @@ class Elementwise(Base):
         return floor_divide(other, self)
 
     def __mod__(self, other: Operand) -> Tensor:
-        return binary("mod", self, other)
+        return self.mod(other)
 
     def __rmod__(self, other: Operand) -> Tensor:
         return binary("mod", other, self)
@@ -209,6 +223,8 @@ class Elementwise(Base):
         return self.bitwise_xor(other)
 
     def __invert__(self) -> Tensor:
+        if self.dtype.is_float:
+            raise TypeError(f"~x works on bool and integer tensors, not on {self.dtype}\n  at {user_line()}")
         return self.bitwise_not()
 
     def __lshift__(self, other: Operand) -> Tensor:
@@ -272,7 +288,9 @@ class Elementwise(Base):
         return (exact | (q >= 0)).where(q, q + 1)
 
     def mod(self, other: Operand) -> Tensor:
-        """The remainder with the sign of the divisor (torch.remainder); of an integer by 0 it is 0 (PyTorch raises)."""
+        """The remainder with the sign of the divisor (torch.remainder). RuntimeError for an integer by the number 0; by an
+        element that is 0 it is 0 (PyTorch raises)."""
+        _no_zero("%", self, other)
         return binary("mod", self, other)
 
     def maximum(self, other: Operand) -> Tensor:
@@ -335,15 +353,19 @@ class Elementwise(Base):
         return binary("eq", self, 0)
 
     def where(self, a: Operand, b: Operand) -> Tensor:
-        """`a` where self (bool) is true, else `b`; all three broadcast. RuntimeError when self is not bool."""
+        """`a` where self (bool) is true, else `b`; all three broadcast. Of a tensor that is not bool, as PyTorch has it:
+        x.where(condition, b) is x where the condition is true. RuntimeError when neither is bool."""
+        if self.dtype is not dtypes.bool_ and isinstance(a, Base) and a.dtype is dtypes.bool_:
+            return choose(a, self, b)
         return choose(self, a, b)
 
     def masked_fill(self, mask: Operand, value: Operand) -> Tensor:
         """`value` where `mask` (bool) is true; the dtype stays."""
-        n = self.node
-        if isinstance(value, float) and not n.dtype.is_float:
-            raise RuntimeError(f"masked_fill: {value!r} cannot be stored in {n.dtype}\n  at {user_line()}")
-        return choose(mask, value, self).cast(n.dtype)
+        if isinstance(mask, Base) and mask.dtype is not dtypes.bool_:
+            raise RuntimeError(f"masked_fill takes a bool mask, not {mask.dtype}\n  at {user_line()}")
+        if isinstance(value, float) and math.isfinite(value) and not self.dtype.is_float:
+            value = bool(value) if self.dtype is dtypes.bool_ else int(value)
+        return choose(mask, value, self).cast(self.dtype)
 
     # One operand.
     def neg(self) -> Tensor:
@@ -389,15 +411,16 @@ def divide(a: Any, b: Any) -> Tensor:
 
 
 def floor_divide(a: Any, b: Any) -> Tensor:
-    """The quotient rounded down, as in Python: 1.0 // 0.1 is 9.0. A float divided by 0 gives what / gives, an integer 0 (PyTorch
-    raises)."""
+    """The quotient rounded down, as in Python: 1.0 // 0.1 is 9.0. A float divided by 0 gives what / gives, an integer
+    divided by an element that is 0 gives 0 (PyTorch raises)."""
+    _no_zero("//", a, b)
     m, n, flow, o = pair(a, b, "floordiv")
     if m.dtype is dtypes.bool_:
-        raise RuntimeError(f"// is not defined for bool tensors\n  at {user_line()}")
+        raise NotImplementedError(f"// is not defined for bool tensors\n  at {user_line()}")
     q = record.binary("floordiv", m, n, o)
     if m.dtype.is_float:
         by_zero = record.binary("eq", n, record.const(0.0, n.dtype, n.shape, o), o)
-        return make(record.where(by_zero, record.binary("div", m, n, o), q, o), flow)
+        return make(record.where(by_zero, record.bitcast(record.binary("div", m, n, o), m.dtype, o), q, o), flow)
     return make(q, core.NO_FLOW)
 
 
@@ -413,6 +436,8 @@ def at_least(a: Any, b: Any) -> Tensor:
 def choose(c: Any, a: Any, b: Any) -> Tensor:
     """torch.where(c, a, b)."""
     cond = tensor_of(c, "where")
+    if cond.dtype is dtypes.uint8:
+        cond = make(record.cast(cond.node, dtypes.bool_, here()), core.NO_FLOW)
     if cond.dtype is not dtypes.bool_:
         raise RuntimeError(
             f"where chooses by a bool tensor, not by {cond.dtype}; compare it first, as in (x != 0)\n  at {user_line()}"

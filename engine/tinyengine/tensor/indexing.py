@@ -91,9 +91,8 @@ def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
                 )
             out.append(k % shape[d])
         else:
-            raise IndexError(
-                f"an index is an int, slice, None, Ellipsis, list or tensor, not {type(i).__name__}\n  at {user_line()}"
-            )
+            error = TypeError if isinstance(i, str) else IndexError
+            raise error(f"an index is an int, slice, None, Ellipsis, list or tensor, not {type(i).__name__}\n  at {user_line()}")
         d += 1
     return out
 
@@ -134,6 +133,8 @@ def _basic(n: Node, items: list[Any], o: record.Where) -> tuple[Node, list[Any]]
 
 def one_mask(index: Any) -> bool:
     """Whether this index is a bool without axes."""
+    if isinstance(index, bool):
+        return True
     return isinstance(index, (core.Base, np.ndarray, np.bool_)) and index.shape == () and index.dtype in (dtypes.bool_, np.bool_)
 
 
@@ -147,6 +148,21 @@ def _positions(a: Any, extent: int, axis: int) -> Tensor:
     if a.dtype.kind == "uint":
         return a.cast(dtypes.int64 if a.dtype.itemsize >= 4 else dtypes.int32)  # type: ignore[no-any-return]
     return choose(a < 0, a + extent, a)
+
+
+def spread(v: Any, shape: tuple[int, ...]) -> Any:
+    """`v` broadcast to `shape`; axes of extent 1 in front that are too many go away."""
+    while v.ndim > len(shape) and v.shape[0] == 1:
+        v = v.squeeze(0)
+    return v.expand(shape) if v.shape != shape else v
+
+
+def together(at: list[Any]) -> tuple[int, ...]:
+    """The common shape of index tensors. IndexError when there is none."""
+    try:
+        return core.broadcast_shape(*[p.shape for p in at])
+    except RuntimeError as e:
+        raise IndexError(f"as indices, {e}") from None
 
 
 class Indexing(Pooling):
@@ -166,7 +182,7 @@ class Indexing(Pooling):
         if not axes:
             return x
         at = [_positions(arrays[d], n.shape[d], d) for d in axes]
-        where = core.broadcast_shape(*[p.shape for p in at])
+        where = together(at)
         # the indexed axes come first and become one, so that one gather serves all of them
         rest = [d for d in range(len(arrays)) if d not in axes]
         sizes = [n.shape[d] for d in axes]
@@ -185,7 +201,7 @@ class Indexing(Pooling):
         o = here()
         marks = record.reshape(record.iota(0, dtypes.int32, (self.numel(),), o), self.shape, o)
         chosen, _ = _basic(marks, items, o)
-        flow, n = core.operand(v.expand(chosen.shape) if v.shape != chosen.shape else v)
+        flow, n = core.operand(spread(v, chosen.shape))
         base = [i for i in items if i is not None]
         widths: list[tuple[int, int, int]] = []
         flips: list[int] = []
@@ -217,7 +233,9 @@ class Indexing(Pooling):
         )
         return self.gather(d, wide.expand(shape))
 
-    index_select = take
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """`take` with PyTorch's order of arguments."""
+        return self.take(index, dim)
 
     def gather(self, dim: int, index: Tensor) -> Tensor:
         """out[p] = self[p with axis `dim` replaced by index[p]] (torch.gather). Positions count from the front; out of range
@@ -225,6 +243,8 @@ class Indexing(Pooling):
         d = axis_of(dim, self.ndim)
         if not index.dtype.is_int:
             raise RuntimeError(f"gather needs an index of ints, not {index.dtype}\n  at {user_line()}")
+        if not self.ndim and index.ndim < 2:
+            return self.reshape(1).gather(0, index.reshape(-1)).reshape(index.shape)
         if index.ndim != self.ndim or any(i > s for k, (i, s) in enumerate(zip(index.shape, self.shape, strict=True)) if k != d):
             raise RuntimeError(
                 f"gather along axis {d}: an index of shape {list(index.shape)} does not fit into shape {list(self.shape)}\n"
@@ -237,6 +257,9 @@ class Indexing(Pooling):
         """self plus each src[p] at p with axis `dim` replaced by index[p] (torch.scatter_add)."""
         d = axis_of(dim, self.ndim)
         values = tensor_of(src, "scatter_add")
+        if self.ndim == index.ndim == values.ndim == 0:
+            whole = self.reshape(1).scatter_add(0, index.reshape(1), values.reshape(1))  # type: ignore[attr-defined]
+            return whole.reshape(())
         fits = index.ndim == self.ndim == values.ndim and all(
             i <= v and (k == d or i <= s) for k, (i, v, s) in enumerate(zip(index.shape, values.shape, self.shape, strict=True))
         )
@@ -255,14 +278,22 @@ class Indexing(Pooling):
 
     def one_hot(self, num_classes: int = -1) -> Tensor:
         """int32 (..., num_classes): 1 where the last axis equals the class. -1: one more than the largest, which is computed for
-        that."""
+        that. RuntimeError for a class out of range that is known already; one that is not computed yet has zeros only."""
         if not self.dtype.is_int:
             raise RuntimeError(f"one_hot needs ints, not {self.dtype}\n  at {user_line()}")
+        known = self.node.arg.array[: self.numel()] if self.node.op == "buffer" else None
+        if num_classes < 0 and not self.numel():
+            raise RuntimeError(f"one_hot of nothing needs num_classes\n  at {user_line()}")
+        if known is not None and known.size and not (known.min() >= 0 and (num_classes < 0 or known.max() < num_classes)):
+            raise RuntimeError(f"one_hot: classes {known.min()} to {known.max()} of {num_classes}\n  at {user_line()}")
         n = int(self.max().item()) + 1 if num_classes < 0 else num_classes
         classes = make(record.iota(self.ndim, self.dtype, (*self.shape, n), here()), core.NO_FLOW)
         return (self.unsqueeze(-1) == classes).cast(dtypes.default_int)
 
     def masked_select(self, mask: Any) -> Tensor:
-        """The elements where `mask` is true, in row-major order; the mask is computed at once."""
+        """The elements where `mask` is true, in row-major order; the mask is computed at once. RuntimeError when it is not
+        bool."""
+        if not isinstance(mask, Indexing) or mask.dtype is not dtypes.bool_:
+            raise RuntimeError(f"masked_select takes a bool mask\n  at {user_line()}")
         shape = core.broadcast_shape(self.shape, mask.shape)
         return self.expand(shape)[mask.expand(shape)]

@@ -33,6 +33,18 @@ def couple(x: Any, n: int, what: str) -> tuple[int, ...]:
     return out
 
 
+def steps_and_padding(what: str, stride: tuple[int, ...], dilation: tuple[int, ...], padding: Any) -> None:
+    """RuntimeError for steps that are not positive, widths that are negative, and 'same' with a stride."""
+    if padding == "same" and any(k != 1 for k in stride):
+        raise RuntimeError(f"{what}: padding 'same' goes with stride 1, not {stride}\n  at {user_line()}")
+    given = () if isinstance(padding, str) else (padding,) if isinstance(padding, int) else padding
+    if any(k < 1 for k in (*stride, *dilation)) or any(p < 0 for p in given):
+        raise RuntimeError(
+            f"{what}: stride {stride} and dilation {dilation} must be positive, padding {padding} not negative\n"
+            f"  at {user_line()}"
+        )
+
+
 class Linalg(Random):
     """Products and convolutions."""
 
@@ -125,6 +137,7 @@ class Linalg(Random):
                 f"  at {user_line()}"
             )
         s, d = couple(stride, axes, "stride"), couple(dilation, axes, "dilation")
+        steps_and_padding("conv2d", s, d, padding)
         if padding == "same":
             total = [di * (k - 1) for di, k in zip(d, kernel, strict=True)]
             pads = [(t // 2, t - t // 2) for t in total]

@@ -3,6 +3,7 @@ be."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -74,11 +75,10 @@ class Movement(Casting):
     def permute(self, *axes: Any) -> Tensor:
         """Axis d of the result is axis axes[d] of this tensor."""
         flow, n = core.operand(self)
-        order = tuple([axis_of(a, self.ndim) for a in _ints(axes)])
-        if sorted(order) != list(range(self.ndim)):
-            raise RuntimeError(
-                f"permute of {self.ndim} axes needs each of them once, not {list(_ints(axes))}\n  at {user_line()}"
-            )
+        given = _ints(axes)
+        order = tuple([axis_of(a, self.ndim) for a in given]) if len(given) == self.ndim else ()
+        if len(given) != self.ndim or sorted(order) != list(range(self.ndim)):
+            raise RuntimeError(f"permute of {self.ndim} axes needs each of them once, not {list(given)}\n  at {user_line()}")
         return make(record.permute(n, order, here(2)), flow)
 
     def transpose(self, dim0: int = 1, dim1: int = 0) -> Tensor:
@@ -96,8 +96,10 @@ class Movement(Casting):
 
     @property
     def mT(self) -> Tensor:
-        """The last two axes change places."""
-        return self.transpose(-2, -1)
+        """The last two axes change places. RuntimeError for a vector."""
+        if self.ndim == 1:
+            raise RuntimeError(f"mT needs a matrix or a batch of them, not shape {list(self.shape)}\n  at {user_line()}")
+        return self.transpose(-2, -1) if self.ndim else self.permute(())
 
     def expand(self, *shape: Any) -> Tensor:
         """Axes of extent 1 repeat; -1 keeps an extent; new axes may come in front."""
@@ -105,7 +107,8 @@ class Movement(Casting):
         flow, n = core.operand(self)
         old = (1,) * (len(new) - n.shape.__len__()) + n.shape
         wanted = tuple([o if s == -1 else s for s, o in zip(new, old, strict=False)])
-        if len(old) != len(new) or any(o not in (1, s) for s, o in zip(wanted, old, strict=True)):
+        new_axes = new[: len(new) - len(n.shape)]
+        if len(old) != len(new) or -1 in new_axes or any(o not in (1, s) for s, o in zip(wanted, old, strict=True)):
             raise RuntimeError(
                 f"shape {list(n.shape)} cannot be expanded to {list(new)}: only axes of extent 1 repeat\n  at {user_line()}"
             )
@@ -116,8 +119,6 @@ class Movement(Casting):
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """Axes start_dim to end_dim become one."""
-        if not self.ndim:
-            return self.reshape(1)
         a, b = axis_of(start_dim, self.ndim), axis_of(end_dim, self.ndim)
         if a > b:
             raise RuntimeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}\n  at {user_line()}")
@@ -127,9 +128,18 @@ class Movement(Casting):
         return self.reshape((*self.shape[:a], size, *self.shape[b + 1 :]))
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
-        """One axis becomes several."""
+        """One axis becomes several, whose extents multiply to its own; one of them may be -1."""
         d = axis_of(dim, self.ndim)
-        return self.reshape((*self.shape[:d], *sizes, *self.shape[d + 1 :]))
+        new, n = list(_ints((sizes,))), self.shape[d] if self.ndim else 1
+        rest = math.prod(s for s in new if s != -1)
+        if new.count(-1) == 1 and rest and n % rest == 0:
+            new[new.index(-1)] = n // rest
+        if not self.ndim or math.prod(new) != n or any(s < 0 for s in new):
+            raise RuntimeError(
+                f"unflatten: sizes {list(sizes)} do not multiply to extent {n} of axis {dim}, shape {list(self.shape)}\n"
+                f"  at {user_line()}"
+            )
+        return self.reshape((*self.shape[:d], *new, *self.shape[d + 1 :]))
 
     def squeeze(self, dim: int | tuple[int, ...] | None = None) -> Tensor:
         """Axes of extent 1 go away: all of them, or those named."""
@@ -143,6 +153,8 @@ class Movement(Casting):
 
     def flip(self, *axes: Any) -> Tensor:
         """These axes in reverse."""
+        if not axes:
+            raise TypeError(f"flip needs the axes to reverse\n  at {user_line()}")
         flow, n = core.operand(self)
         return make(record.flip(n, axes_of(_ints(axes), self.ndim), here(2)), flow)
 
@@ -169,6 +181,8 @@ class Movement(Casting):
         else:
             widths = [(0, 0) if p is None else (p[0], p[1]) for p in padding]
         cut = [(max(-a, 0), s - max(-b, 0)) for (a, b), s in zip(widths, self.shape, strict=True)]
+        if any(a > b for a, b in cut):
+            raise RuntimeError(f"pad: {list(padding)} cuts more than shape {list(self.shape)} has\n  at {user_line()}")
         x: Any = self.shrink(cut) if any(min(w) < 0 for w in widths) else self
         if mode != "constant":
             return extend(x, [(max(a, 0), max(b, 0)) for a, b in widths], mode)
@@ -192,12 +206,12 @@ class Movement(Casting):
 
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
         """Pieces of that many elements along `dim`; the last may be smaller. A list gives each piece's extent."""
-        d = axis_of(dim, self.ndim)
+        d = self._parted("split", dim)
         total = self.shape[d]
         if isinstance(split_size, int):
-            if split_size <= 0:
+            if split_size < 0 or (split_size == 0 and total):
                 raise RuntimeError(f"split: pieces of {split_size} elements\n  at {user_line()}")
-            sizes = [min(split_size, total - i) for i in range(0, max(total, 1), split_size)]
+            sizes = [min(split_size, total - i) for i in range(0, max(total, 1), max(split_size, 1))]
         else:
             sizes = list(split_size)
         if sum(sizes) != total:
@@ -209,15 +223,23 @@ class Movement(Casting):
         return tuple(out)
 
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-        """At most `chunks` pieces of equal extent, the last possibly smaller."""
-        d = axis_of(dim, self.ndim)
-        return self.split(max(-(-self.shape[d] // chunks), 1), d)
+        """At most `chunks` pieces of equal extent, the last possibly smaller; of nothing, that many empty ones."""
+        d = self._parted("chunk", dim)
+        if chunks < 1:
+            raise RuntimeError(f"chunk: {chunks} pieces\n  at {user_line()}")
+        n = self.shape[d]
+        return self.split(-(-n // chunks) if n else [0] * chunks, d)
+
+    def _parted(self, what: str, dim: int) -> int:
+        if not self.ndim:
+            raise RuntimeError(f"{what}: a tensor without axes has no parts\n  at {user_line()}")
+        return axis_of(dim, self.ndim)
 
     def repeat(self, *repeats: Any) -> Tensor:
         """The whole tensor that many times along each axis (torch.Tensor.repeat)."""
         r = _ints(repeats)
-        if len(r) < self.ndim:
-            raise RuntimeError(f"repeat: {len(r)} numbers for {self.ndim} axes\n  at {user_line()}")
+        if len(r) < self.ndim or any(k < 0 for k in r):
+            raise RuntimeError(f"repeat: {list(r)} for {self.ndim} axes; one number each, none negative\n  at {user_line()}")
         base = (1,) * (len(r) - self.ndim) + self.shape
         doubled = self.reshape([k for s in base for k in (1, s)]).expand(
             [k for n, s in zip(r, base, strict=True) for k in (n, s)]
@@ -228,6 +250,8 @@ class Movement(Casting):
         """Every element `repeats` times in a row along `dim`; None flattens first."""
         x = self.flatten() if dim is None else self
         d = axis_of(dim or 0, x.ndim)
+        if repeats < 0:
+            raise RuntimeError(f"repeat_interleave: {repeats} times\n  at {user_line()}")
         s = x.shape
         wide = x.reshape((*s[: d + 1], 1, *s[d + 1 :])).expand((*s[: d + 1], repeats, *s[d + 1 :]))
         return wide.reshape((*s[:d], s[d] * repeats, *s[d + 1 :]))
@@ -237,8 +261,10 @@ class Movement(Casting):
         if dims is None:
             return self.flatten().roll(shifts, 0).reshape(self.shape)
         out = self.view(self.shape)
-        moves = [shifts] if isinstance(shifts, int) else shifts
-        for k, dim in zip(moves, [dims] if isinstance(dims, int) else dims, strict=True):
+        moves, along = ([v] if isinstance(v, int) else list(v) for v in (shifts, dims))
+        if len(moves) != len(along):
+            raise RuntimeError(f"roll: shifts {moves} along dims {along}; one for each\n  at {user_line()}")
+        for k, dim in zip(moves, along, strict=True):
             d = axis_of(dim, self.ndim)
             k = k % self.shape[d] if self.shape[d] else 0
             if k:
@@ -276,9 +302,13 @@ class Movement(Casting):
 
     def unfold(self, dim: int, size: int, step: int) -> Tensor:
         """Windows of `size` elements every `step` along `dim`; they lie along a new last axis (torch.Tensor.unfold)."""
+        if not self.ndim and size in (0, 1):
+            return self.reshape(1).unfold(dim, size, step).reshape(size)
         d = axis_of(dim, self.ndim)
-        if size > self.shape[d] or size < 0 or step < 1:
-            raise RuntimeError(f"unfold: windows of {size} every {step} in an extent of {self.shape[d]}\n  at {user_line()}")
+        if not self.ndim or size > self.shape[d] or size < 0 or step < 1:
+            raise RuntimeError(
+                f"unfold: windows of {size} every {step} in axis {dim} of shape {list(self.shape)}\n  at {user_line()}"
+            )
         flow, n = core.operand(self.unsqueeze(-1).expand((*self.shape, size)))
         return make(record.window(n, d, self.ndim, step, 1, here(2)), flow)
 
@@ -326,8 +356,11 @@ def join(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     from tinyengine.tensor.elementwise import common_dtype, tensor_of
 
     if not tensors:
-        raise RuntimeError(f"cat of no tensors\n  at {user_line()}")
+        raise ValueError(f"cat of no tensors\n  at {user_line()}")
     xs: list[Any] = [tensor_of(t, "cat") for t in tensors]
+    if any(x.ndim == 0 for x in xs):
+        raise RuntimeError(f"cat: tensors without axes cannot be joined; use stack\n  at {user_line()}")
+    xs = [x for x in xs if x.shape != (0,)] or xs  # PyTorch lets empty vectors pass beside any shape
     d = axis_of(dim, xs[0].ndim)
     first = xs[0].shape
     for x in xs[1:]:
@@ -335,8 +368,6 @@ def join(tensors: Sequence[Any], dim: int = 0) -> Tensor:
             raise RuntimeError(
                 f"cat along axis {dim}: shapes {list(first)} and {list(x.shape)} differ elsewhere\n  at {user_line()}"
             )
-    if not first:
-        raise RuntimeError(f"cat: tensors without axes cannot be joined; use stack\n  at {user_line()}")
     dtype = xs[0].dtype
     for x in xs[1:]:
         dtype = common_dtype(record.const(0, dtype, first, ()), x.node)
@@ -357,6 +388,8 @@ def join(tensors: Sequence[Any], dim: int = 0) -> Tensor:
 
 def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new axis."""
+    if not tensors:
+        raise RuntimeError(f"stack of no tensors\n  at {user_line()}")
     shapes = {x.shape for x in tensors}
     if len(shapes) > 1:
         raise RuntimeError(

@@ -11,7 +11,7 @@ from tinyengine.origin import here, user_line
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import make
-from tinyengine.tensor.linalg import Linalg, couple
+from tinyengine.tensor.linalg import Linalg, couple, steps_and_padding
 from tinyengine.tensor.resize import interpolate
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Pooling(Linalg):
         k, s, p, d, pads = self._pool(kernel_size, stride, padding, dilation, ceil_mode)
         x = self.pad(pads, value=self.dtype.min) if any(map(any, pads[-2:])) else self
         windows = x._windows(k, s, d)
-        best = windows.max((-2, -1))
+        best = windows.amax((-2, -1))
         if not return_indices:
             return best
         at = windows.detach().flatten(-2).argmax(-1)
@@ -80,7 +80,14 @@ class Pooling(Linalg):
                 f"max_unpool2d: indices {list(indices.shape)} do not have the shape {list(self.shape)}\n  at {user_line()}"
             )
         size = [(n - 1) * s[i] - 2 * p[i] + k[i] for i, n in enumerate(self.shape[-2:])]
-        size = size if output_size is None else list(output_size)[-2:]
+        if output_size is not None:
+            given, least = tuple(output_size), size
+            size = list(given[-2:])
+            if len(given) not in (2, self.ndim) or any(abs(a - b) >= c for a, b, c in zip(size, least, s, strict=True)):
+                raise ValueError(
+                    f"max_unpool2d: output_size {given} is no (H, W) less than the stride {s} away from {tuple(least)}\n"
+                    f"  at {user_line()}"
+                )
         lead = self.shape[:-2]
         flat = (*lead, math.prod(self.shape[-2:]))
         table: Any = core._cls.full((*lead, math.prod(size)), 0, dtype=self.dtype)
@@ -121,6 +128,7 @@ class Pooling(Linalg):
                 f" groups\n  at {user_line()}"
             )
         s, d = couple(stride, axes, "stride"), couple(dilation, axes, "dilation")
+        steps_and_padding("conv_transpose2d", s, d, padding)
         p, extra = couple(padding, axes, "padding"), couple(output_padding, axes, "output_padding")
         if any(e >= max(a, b) for e, a, b in zip(extra, s, d, strict=True)):
             raise RuntimeError(
@@ -136,13 +144,18 @@ class Pooling(Linalg):
     conv_transpose1d = conv_transpose2d
 
     def interpolate(
-        self, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+        self,
+        size: Any = None,
+        scale_factor: Any = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
     ) -> Tensor:
         """(N, C, ...) with other extents of the spatial axes: `size`, or each times `scale_factor`. mode 'nearest',
-        'nearest-exact', 'linear' (= 'bilinear' = 'trilinear', as many axes as there are) or 'area'. Positions are those of
-        PyTorch, found on the host: the kernel reads static tables. 'bicubic' raises NotImplementedError; ValueError for what
-        does not fit."""
-        return interpolate(self, size, scale_factor, mode, align_corners)
+        'nearest-exact', 'linear' (= 'bilinear' = 'trilinear', as many axes as there are), 'bicubic' or 'area'. Positions are
+        PyTorch's, found on the host: the kernel reads static tables. `recompute_scale_factor`: the factor is taken from the new
+        extents. NotImplementedError for other shapes and modes; ValueError for what does not fit."""
+        return interpolate(self, size, scale_factor, mode, align_corners, recompute_scale_factor)
 
 
 __all__ = ["Pooling"]

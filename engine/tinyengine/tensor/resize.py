@@ -3,7 +3,9 @@ extents only: both are computed on the host, in float32 as PyTorch does, and sta
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
 
 _LINEAR = {"linear": None, "bilinear": 2, "trilinear": 3}  # mode -> number of spatial axes it is for
+_SMOOTH = {**_LINEAR, "bicubic": 2}
 
 
 def _sizes(x: Any, size: Any, scale_factor: Any) -> tuple[list[int], list[float | None]]:
@@ -23,8 +26,10 @@ def _sizes(x: Any, size: Any, scale_factor: Any) -> tuple[list[int], list[float 
         raise ValueError(f"interpolate needs size or scale_factor, and not both\n  at {user_line()}")
     given = size if size is not None else scale_factor
     n = x.ndim - 2
+    if not 1 <= n <= 3:
+        raise NotImplementedError(f"interpolate takes (N, C, ...) with 1 to 3 more axes, not {list(x.shape)}\n  at {user_line()}")
     each = list(given) if isinstance(given, (tuple, list)) else [given] * n
-    if n < 1 or len(each) != n:
+    if len(each) != n:
         raise ValueError(f"interpolate: {given!r} does not fit {n} spatial axes, shape {list(x.shape)}\n  at {user_line()}")
     new = each if size is not None else [math.floor(s * f) for s, f in zip(x.shape[2:], each, strict=True)]
     if any(s < 1 for s in (*new, *x.shape[2:])):
@@ -59,28 +64,57 @@ def _area(x: Any, d: int, new: int) -> Any:
     return x.transpose(d, -1).matmul(table.T).transpose(d, -1)
 
 
-def interpolate(x: Any, size: Any, scale_factor: Any, mode: str, align_corners: bool | None) -> Tensor:
+def _cubic(old: int, new: int, factor: float | None, align: bool) -> list[tuple[Any, Any]]:
+    """(position, weight) of the four elements around each place: cubic convolution with a = -3/4 (Keys 1981)."""
+    at = np.arange(new, dtype=np.float64)
+    if align:
+        at = at * ((old - 1) / (new - 1) if new > 1 else 0)
+    else:
+        at = (1 / factor if factor else old / new) * (at + 0.5) - 0.5
+    low = np.floor(at)
+    out = []
+    for k in range(-1, 3):
+        t = np.abs(at - low - k)
+        near = (1.25 * t - 2.25) * t * t + 1
+        far = ((-0.75 * t + 3.75) * t - 6) * t + 3
+        out.append((np.clip(low + k, 0, old - 1).astype(np.int32), np.where(t <= 1, near, far).astype(np.float32)))
+    return out
+
+
+def _blend(x: Any, d: int, parts: list[tuple[Any, Any]]) -> Any:
+    """The sum of slices along axis d, each with its weights."""
+    shape = [-1 if a == d else 1 for a in range(x.ndim)]
+    terms = [x.take(core._cls(at), d) * core._cls(weight).cast(x.dtype).reshape(shape) for at, weight in parts]
+    return functools.reduce(operator.add, terms)
+
+
+def interpolate(
+    x: Any, size: Any, scale_factor: Any, mode: str, align_corners: bool | None, recompute: bool | None = None
+) -> Tensor:
     """See Pooling.interpolate."""
     new, factors = _sizes(x, size, scale_factor)
-    if mode == "bicubic":
-        raise NotImplementedError(f"interpolate: 'bicubic' is not supported; use 'bilinear' or 'area'\n  at {user_line()}")
-    if mode not in ("nearest", "nearest-exact", "area") and _LINEAR.get(mode, 0) not in (None, len(new)):
+    if recompute:
+        if size is not None:
+            raise ValueError(f"interpolate: recompute_scale_factor goes with scale_factor, not with size\n  at {user_line()}")
+        factors = [None] * len(new)
+    if mode not in ("nearest", "nearest-exact", "area") and _SMOOTH.get(mode, 0) not in (None, len(new)):
         raise NotImplementedError(f"interpolate: {mode!r} does not resize {len(new)} spatial axes\n  at {user_line()}")
-    if align_corners is not None and mode not in _LINEAR:
-        raise ValueError(f"interpolate: align_corners is for linear modes, not {mode!r}\n  at {user_line()}")
-    if mode in _LINEAR and not x.dtype.is_float:
+    if align_corners is not None and mode not in _SMOOTH:
+        raise ValueError(f"interpolate: align_corners is for smooth modes, not {mode!r}\n  at {user_line()}")
+    if mode in _SMOOTH and not x.dtype.is_float:
         raise NotImplementedError(f"interpolate: {mode!r} of {x.dtype}; cast it to a float first\n  at {user_line()}")
     for k, (s, f) in enumerate(zip(new, factors, strict=True)):
         d = k + 2
         old = x.shape[d]
         if mode == "area":
             x = _area(x, d, s)
+        elif mode == "bicubic":
+            x = _blend(x, d, _cubic(old, s, f, bool(align_corners)))
         elif mode in _LINEAR:
             if s == old and f in (None, 1.0):
                 continue
             low, high, weight = _linear(old, s, f, bool(align_corners))
-            w = core._cls(weight).cast(x.dtype).reshape([-1 if a == d else 1 for a in range(x.ndim)])
-            x = x.take(core._cls(low), d) * (1 - w) + x.take(core._cls(high), d) * w
+            x = _blend(x, d, [(low, 1 - weight), (high, weight)])
         else:
             x = x.take(core._cls(_nearest(old, s, f, mode == "nearest-exact")), d)
     return x  # type: ignore[no-any-return]

@@ -12,10 +12,14 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tinyengine import dtypes
+from tinyengine.origin import here
+from tinyengine.stages import record
+from tinyengine.tensor import core
+from tinyengine.tensor.activations import Activations
 from tinyengine.tensor.core import axis_of, make
 from tinyengine.tensor.elementwise import choose
-from tinyengine.tensor.math import Math
-from tinyengine.tensor.reduce import _UNSET
+from tinyengine.tensor.reduce import _UNSET, Selected
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -26,7 +30,7 @@ Total = Callable[[Any], Any]  # the last axis of a tensor combined to one elemen
 Both = Callable[[Any, Any], Any]
 
 
-class Scan(Math):
+class Scan(Activations):
     """Scan methods: shape and axes stay. IndexError when there is no such axis."""
 
     __slots__ = ()
@@ -47,13 +51,25 @@ class Scan(Math):
         """Products of the first 1, 2, 3... elements; dtypes as in `cumsum`."""
         return self.cast(self._sum_dtype(dtype))._scan(_dim(dim, axis), lambda x: x.prod(-1), lambda a, b: a * b, 1)
 
-    def cummax(self, dim: int = _UNSET, *, axis: int = _UNSET) -> Tensor:
-        """The largest so far (values only; equal largest elements share the gradient); NaN from the first NaN on."""
-        return self._scan(_dim(dim, axis), lambda x: x.max(-1), lambda a, b: a.maximum(b), self.dtype.min)
+    def cummax(self, dim: int = _UNSET, *, axis: int = _UNSET) -> Selected:
+        """(the largest so far, its int32 position: of equal ones the last, which takes the gradient). NaN from the first NaN
+        on."""
+        return self._extreme_so_far(_dim(dim, axis), lambda x: x.amax(-1), lambda a, b: a.maximum(b), self.dtype.min)
 
-    def cummin(self, dim: int = _UNSET, *, axis: int = _UNSET) -> Tensor:
-        """The smallest so far; see `cummax`."""
-        return self._scan(_dim(dim, axis), lambda x: x.min(-1), lambda a, b: a.minimum(b), self.dtype.max)
+    def cummin(self, dim: int = _UNSET, *, axis: int = _UNSET) -> Selected:
+        """(the smallest so far, its position); see `cummax`."""
+        return self._extreme_so_far(_dim(dim, axis), lambda x: x.amin(-1), lambda a, b: a.minimum(b), self.dtype.max)
+
+    def _extreme_so_far(self, dim: int, total: Total, both: Both, identity: Any) -> Selected:
+        d = axis_of(dim, self.ndim)
+        o = here(2)
+        if not self.ndim:
+            return Selected(make(self.node, self.flow), make(record.const(0, dtypes.int32, (), o), core.NO_FLOW))
+        x: Any = self.detach()
+        best = x._scan(dim, total, both, identity)
+        found: Any = choose((x == best) | (x != x), make(record.iota(d, dtypes.int32, self.shape, o), core.NO_FLOW), 0)
+        where = found._scan(dim, lambda x: x.amax(-1), lambda a, b: a.maximum(b), 0)
+        return Selected(self.gather(d, where) if self.flow else best, where)  # type: ignore[attr-defined]
 
     def logcumsumexp(self, dim: int = _UNSET, *, axis: int = _UNSET) -> Tensor:
         """log(cumsum(exp(x))), without overflow. Ints and bools become float32 first."""
@@ -92,7 +108,7 @@ def _finite(peak: Any) -> Any:
 
 
 def _logsumexp(x: Any) -> Any:
-    m = _finite(x.max(-1, keepdim=True))
+    m = _finite(x.amax(-1, keepdim=True))
     return (x - m).exp().sum(-1).log() + m.squeeze(-1)
 
 

@@ -19,7 +19,7 @@ from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import axis_of, make
 from tinyengine.tensor.elementwise import choose, tensor_of
-from tinyengine.tensor.indexing import Indexing, _array, _normalise, _positions, one_mask
+from tinyengine.tensor.indexing import Indexing, _array, _normalise, _positions, one_mask, spread, together
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -61,8 +61,8 @@ def _of_equals(index: Any, values: Any, d: int, mode: str) -> Any:
     if mode == "prod":
         return choose(same, values.unsqueeze(d), 1).cast(values.dtype).prod(d + 1, dtype=values.dtype)
     if mode == "amax":
-        return choose(same, values.unsqueeze(d), values.dtype.min).cast(values.dtype).max(d + 1)
-    return choose(same, values.unsqueeze(d), values.dtype.max).cast(values.dtype).min(d + 1)
+        return choose(same, values.unsqueeze(d), values.dtype.min).cast(values.dtype).amax(d + 1)
+    return choose(same, values.unsqueeze(d), values.dtype.max).cast(values.dtype).amin(d + 1)
 
 
 class Scatter(Indexing):
@@ -85,7 +85,7 @@ class Scatter(Indexing):
     def _put(self, d: int, index: Any, values: Any, unique: bool) -> Tensor:
         """Without checks. `unique`: no place is given twice."""
         if not index.numel():
-            return make(self.node, self.flow)
+            return self + values.sum(dtype=self.dtype) if values.flow else make(self.node, self.flow)
         if not self.ndim:
             return self.reshape(1)._put(0, index.reshape(1), values.reshape(1), unique).reshape(())
         put, hit = placed(self, d, index, values, None if unique else last_of_equals(index, d))
@@ -153,7 +153,7 @@ class Scatter(Indexing):
         wins. One value through one mask is a `where`; other masks are computed at once, for they decide a shape. RuntimeError
         when the value does not fit."""
         v: Any = value if isinstance(value, core.Base) else core._cls(value, dtype=self.dtype)
-        v = v.cast(self.dtype)
+        given, v = v.dtype, v.cast(self.dtype)
         mask = index[0] if isinstance(index, tuple) and len(index) == 1 else index
         mask = core._cls(mask) if one_mask(mask) and not isinstance(mask, core.Base) else mask
         if isinstance(mask, core.Base) and mask.dtype is dtypes.bool_ and mask.shape == self.shape[: mask.ndim]:
@@ -167,6 +167,10 @@ class Scatter(Indexing):
         if all(a is None for a in arrays):
             self._set_slices(items, v)
             return
+        if given is not self.dtype:
+            raise RuntimeError(
+                f"x[indices] = y: y of {given} for x of {self.dtype}; cast it, as in y.cast(x.dtype)\n  at {user_line()}"
+            )
         # first the part that ints and slices choose, then the indexed axes of that
         basic = tuple([slice(None) if a is not None else i for i, a in zip(items, arrays, strict=True)])
         part = self[basic]
@@ -181,11 +185,11 @@ def _set_arrays(x: Any, arrays: list[Any], v: Any) -> Any:
     axes = [d for d, a in enumerate(arrays) if a is not None]
     rest = [d for d in range(x.ndim) if d not in axes]
     at: list[Any] = [_positions(arrays[d], x.shape[d], d) for d in axes]
-    where = core.broadcast_shape(*[p.shape for p in at])
+    where = together(at)
     neighbours = axes == list(range(axes[0], axes[0] + len(axes)))
     k = axes[0] if neighbours else 0  # how many whole axes come before those of the index in x[index]
     tail = [x.shape[d] for d in rest]
-    v = v.expand((*tail[:k], *where, *tail[k:]))
+    v = spread(v, (*tail[:k], *where, *tail[k:]))
     v = v.permute([*range(k, k + len(where)), *range(k), *range(k + len(where), v.ndim)])
     if not v.numel():
         return None

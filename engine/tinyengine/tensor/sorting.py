@@ -1,6 +1,8 @@
-"""sort, argsort, topk and multinomial. The place of an element in the sorted order is the number of elements that come before it:
-n^2 comparisons along the axis, in one sum without data-dependent addresses; then one scatter turns places into positions, and one
-gather fetches the values. Few kernels, and cheap below some thousand elements; there is no n log n sort.
+"""sort, argsort, topk and multinomial. What is sorted is one int64 per element: an int32 whose order is that of the value above,
+the position below, so no two are equal and the order is stable. Blocks of 32 are sorted by counting what comes before each
+element; then pairs of sorted runs are merged, doubling them each time: every place of the result finds, by bisection, how many
+elements come from the left run (Green, McColl and Bader 2012, "GPU merge path"). That is n log^2 n work in one kernel of indexed
+loads per doubling, and no element is moved by a scatter.
 """
 
 from __future__ import annotations
@@ -12,17 +14,83 @@ from tinyengine.origin import here, user_line
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import axis_of, make
+from tinyengine.tensor.elementwise import choose
 from tinyengine.tensor.random import unit
+from tinyengine.tensor.reduce import Selected
 from tinyengine.tensor.scatter import Scatter
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
 
 
-def _first(a: Any, b: Any) -> Any:
-    """a < b, where NaN is larger than any number."""
-    less = a < b
-    return less | (a == a).bitwise_and(b != b) if a.dtype.is_float else less
+_BLOCK = 32
+
+
+def _sorted_blocks(x: Any) -> Any:
+    """(..., 32) unequal ints, each row in order."""
+    place = (x.unsqueeze(-2) < x.unsqueeze(-1)).sum(-1)
+    target = make(record.iota(x.ndim - 1, dtypes.int32, (*x.shape, x.shape[-1]), here()), core.NO_FLOW)
+    return choose(place.unsqueeze(-2) == target, x.unsqueeze(-2), 0).cast(x.dtype).sum(-1)
+
+
+def _merged(x: Any) -> Any:
+    """(rows, pairs, 2, m) with sorted runs of m along the last axis -> (rows, pairs, 2m) sorted."""
+    rows, pairs, _, m = x.shape
+    table = x.reshape(rows, pairs * 2 * m)
+    shape = (rows, pairs, 2 * m)
+    o = here()
+    first, k = (make(record.iota(d, dtypes.int32, shape, o), core.NO_FLOW) for d in (1, 2))
+    first = first * (2 * m)
+
+    def read(i: Any) -> Any:
+        return table.gather(1, (first + i).reshape(rows, pairs * 2 * m)).reshape(shape)
+
+    low, high = (k - m).maximum(0), k.minimum(m)
+    for _ in range(m.bit_length()):  # low <= how many of the first k elements come from the left run <= high
+        middle = (low + high) >> 1
+        more = (low < high) & (read(middle.minimum(m - 1)) < read((k + (m - 1) - middle).clamp(m, 2 * m - 1)))
+        low, high = choose(more, middle + 1, low), choose(more, high, middle)
+    right = k - low
+    a, b = read(low.minimum(m - 1)), read(right.minimum(m - 1) + m)
+    return choose((right >= m) | (low < m) & (a < b), a, b)
+
+
+def _in_order(key: Any) -> Any:
+    """int32 (rows, n): the positions of the elements of each row in order. What fills up the last block comes after them."""
+    rows, n = key.shape
+    size = n if n <= _BLOCK else _BLOCK << (-(-n // _BLOCK) - 1).bit_length()
+    x = key.pad([None, (0, size - n)], value=dtypes.int32.max).cast(dtypes.int64)
+    x = (x << 32) + make(record.iota(1, dtypes.int64, (rows, size), here()), core.NO_FLOW)
+    run = min(size, _BLOCK)
+    x = _sorted_blocks(x.reshape(rows, size // run, run)).contiguous()
+    while run < size:
+        x = _merged(x.reshape(rows, size // (2 * run), 2, run)).contiguous()
+        run *= 2
+    return (x.reshape(rows, size).shrink([None, (0, n)]) & 0xFFFFFFFF).cast(dtypes.int32)
+
+
+def _keys(x: Any) -> list[Any]:
+    """int32 tensors whose order, the last one first, is that of the elements: NaN is largest, zeros of both signs are equal."""
+    if x.dtype.is_float:
+        wide = x.dtype.itemsize == 8
+        bits = choose(x == 0, 0.0, x if wide else x.cast(dtypes.float32)).bitcast(dtypes.int64 if wide else dtypes.int32)
+        key = choose(bits < 0, bits ^ bits.dtype.max, bits)
+        x = choose(x != x, key.dtype.max, key)
+    elif x.dtype.kind == "uint" and x.dtype.itemsize >= 4:
+        x = x.bitcast(f"int{8 * x.dtype.itemsize}")
+        x = x ^ x.dtype.min
+    if x.dtype.itemsize < 8:
+        return [x.cast(dtypes.int32)]
+    return [((x & 0xFFFFFFFF) + dtypes.int32.min).cast(dtypes.int32), (x >> 32).cast(dtypes.int32)]
+
+
+def _order(keys: list[Any]) -> Any:
+    """int32 (rows, n): the positions of the elements of each row in the order of the last key, and where that is equal of the one
+    before."""
+    at = None
+    for key in keys:
+        at = _in_order(key) if at is None else at.gather(1, _in_order(key.gather(1, at)))
+    return at
 
 
 class Sorting(Scatter):
@@ -33,30 +101,21 @@ class Sorting(Scatter):
     def argsort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
         """int32, same shape: the positions of the elements in sorted order. Always stable."""
         d = axis_of(dim, self.ndim)
-        if not self.ndim:
-            return make(record.const(0, dtypes.int32, (), here()), core.NO_FLOW)
-        if not self.numel():
+        if not self.numel() or not self.ndim or self.shape[d] == 1:
             return make(record.const(0, dtypes.int32, self.shape, here()), core.NO_FLOW)
-        key: Any = self.detach()
-        key = key.cast(dtypes.int32) if key.dtype is dtypes.bool_ else key
-        n, shape = self.shape[d], self.shape
-        me, other = key.unsqueeze(d + 1), key.unsqueeze(d)  # element i along axis d, element j along axis d + 1
-        pairs = (*shape[:d], n, n, *shape[d + 1 :])
-        o = here()
-        i, j = (make(record.iota(k, dtypes.int32, pairs, o), core.NO_FLOW) for k in (d, d + 1))
-        a, b = (me, other) if descending else (other, me)
-        before = _first(a, b) | (_first(b, a).logical_not() & (j < i))
-        place = before.sum(d + 1)
-        at = make(record.iota(d, dtypes.int32, shape, o), core.NO_FLOW)
-        nothing = record.const(0, dtypes.int32, shape, o)
-        return make(record.scatter_add(nothing, place.node, at.node, d, o), core.NO_FLOW)
+        last = [k for k in range(self.ndim) if k != d] + [d]
+        x: Any = self.detach().permute(last)
+        rows = x.reshape(-1, self.shape[d])
+        keys = [~k for k in _keys(rows)] if descending else _keys(rows)
+        at = _order(keys)
+        return at.reshape(x.shape).permute(sorted(range(self.ndim), key=last.__getitem__))  # type: ignore[no-any-return]
 
-    def sort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> tuple[Tensor, Tensor]:
+    def sort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Selected:
         """(values, positions), each of this shape. The gradient goes back to where the values came from."""
         at = self.argsort(dim, descending)
-        return (self.gather(dim, at) if self.ndim else make(self.node, self.flow)), at
+        return Selected(self.gather(dim, at) if self.ndim else make(self.node, self.flow), at)
 
-    def topk(self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Tensor, Tensor]:
+    def topk(self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Selected:
         """(values, positions) of the k largest (or smallest) elements, always in order. RuntimeError when there are fewer."""
         d = axis_of(dim, self.ndim)
         if not 0 <= k <= (self.shape[d] if self.ndim else 1):
@@ -64,7 +123,7 @@ class Sorting(Scatter):
         if not self.ndim:
             return self.sort(dim, largest)
         at = self.argsort(d, largest).shrink([(0, k) if a == d else None for a in range(self.ndim)])
-        return self.gather(d, at), at
+        return Selected(self.gather(d, at), at)
 
     def multinomial(self, num_samples: int = 1, replacement: bool = False) -> Tensor:
         """int32 (..., num_samples): positions drawn with probabilities proportional to this vector (or each row of a matrix).
@@ -88,7 +147,7 @@ class Sorting(Scatter):
         shots = unit((*self.shape[:-1], num_samples)).unsqueeze(-1) * ends[..., -1:].unsqueeze(-1)
         hit = (ends.unsqueeze(-2) <= shots).sum(-1)
         last = (p > 0).cast(dtypes.int32) * Sorting._steps(n)  # rounding must not lead beyond the last element with weight
-        return hit.minimum(last.max(-1, keepdim=True) - 1)  # type: ignore[no-any-return]
+        return hit.minimum(last.amax(-1, keepdim=True) - 1)  # type: ignore[no-any-return]
 
     @staticmethod
     def _steps(n: int) -> Any:
