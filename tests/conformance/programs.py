@@ -110,7 +110,7 @@ def attention() -> Any:
 def adam() -> Any:
     w, g = data("w", 4, 32, grad=True), data("g", 4, 32)
     optimizer = optim.Adam([w], lr=0.01)
-    memory = {"m": optimizer.m[0], "v": optimizer.v[0], "c1": optimizer.c1, "c2": optimizer.c2, "lr": optimizer._lr}
+    memory = {"m": optimizer.m[0], "v": optimizer.v[0], **optimizer.param_groups[0].memory, "lr": optimizer.param_groups[0].rate}
     for name, state in memory.items():
         state.node.arg.name = name
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyengine.optim.base import Optimizer, length, named, trust
+from tinyengine.optim.base import Group, Optimizer, length, named, trust
 from tinyengine.origin import user_line
 from tinyengine.tensor import Tensor
 
@@ -17,42 +17,43 @@ class Adam(Optimizer):
     where c = 1 - beta^t. weight_decay is added to g (AdamW: taken from p instead)."""
 
     decoupled = False
+    per_parameter = ("m", "v")
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Any],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, lr)
-        if not all(0 <= b < 1 for b in betas):
-            raise ValueError(f"betas must be at least 0 and below 1, not {betas}\n  at {user_line()}")
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        super().__init__(params, lr, betas=betas, eps=eps, weight_decay=weight_decay)
         self.m = [self._like(p, "m") for p in self.params]
         self.v = [self._like(p, "v") for p in self.params]
-        # 1 - beta^t, kept as it is: c' = (1 - beta) + beta c loses nothing to cancellation in float32
-        self.c1, self.c2 = (named(Tensor(np.float32(0.0)), f"1-beta{i}^t") for i in (1, 2))
-        self._scale: Any = None
+        for group in self.param_groups:  # 1 - beta^t, kept as it is: c' = (1 - beta) + beta c loses nothing to cancellation
+            group.memory = {f"c{i}": named(Tensor(np.float32(0.0)), f"1-beta{i}^t") for i in (1, 2)}
 
-    def begin(self) -> list[Tensor]:
-        b1, b2 = self.betas
-        c1, c2 = self.c1 * b1 + (1 - b1), self.c2 * b2 + (1 - b2)
-        self._scale = (self._lr / c1, c2.rsqrt())
-        return [self.c1.assign(c1), self.c2.assign(c2)]
+    def check(self, g: Group) -> None:
+        if not all(0 <= b < 1 for b in g["betas"]):
+            raise ValueError(f"betas must be at least 0 and below 1, not {g['betas']}\n  at {user_line()}")
 
-    def update(self, i: int, p: Tensor, g: Tensor) -> list[Tensor]:
-        b1, b2 = self.betas
-        step, correction = self._scale
+    def begin(self, o: Group) -> list[Tensor]:
+        (b1, b2), memory = o["betas"], o.memory
+        c1, c2 = memory["c1"] * b1 + (1 - b1), memory["c2"] * b2 + (1 - b2)
+        o.scale = (o.rate / c1, c2.rsqrt())
+        return [memory["c1"].assign(c1), memory["c2"].assign(c2)]
+
+    def update(self, i: int, p: Tensor, g: Tensor, o: Group) -> list[Tensor]:
+        (b1, b2), decay = o["betas"], o["weight_decay"]
+        step, correction = o.scale
         x = p
-        if self.weight_decay and self.decoupled:
-            x = p * (1 - self._lr * self.weight_decay)
-        elif self.weight_decay:
-            g = g + p * self.weight_decay
+        if decay and self.decoupled:
+            x = p * (1 - o.rate * decay)
+        elif decay:
+            g = g + p * decay
         m = self.m[i] * b1 + g * (1 - b1)
         v = self.v[i] * b2 + g * g * (1 - b2)
-        new = x - m * step / (v.sqrt() * correction + self.eps)
+        new = x - m * step / (v.sqrt() * correction + o["eps"])
         return [self.m[i].assign(m), self.v[i].assign(v), p.assign(new)]
 
 
@@ -63,7 +64,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Any],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -78,7 +79,7 @@ class LAMB(Adam):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Any],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
@@ -86,13 +87,13 @@ class LAMB(Adam):
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay)
 
-    def update(self, i: int, p: Tensor, g: Tensor) -> list[Tensor]:
-        b1, b2 = self.betas
-        step, correction = self._scale  # lr / c1 and 1 / sqrt(c2)
+    def update(self, i: int, p: Tensor, g: Tensor, o: Group) -> list[Tensor]:
+        b1, b2 = o["betas"]
+        step, correction = o.scale  # lr / c1 and 1 / sqrt(c2)
         m = self.m[i] * b1 + g * (1 - b1)
         v = self.v[i] * b2 + g * g * (1 - b2)
-        u = m * (step / self._lr) / (v.sqrt() * correction + self.eps) + p * self.weight_decay
-        new = p - u * (trust(length(p), length(u)) * self._lr)
+        u = m * (step / o.rate) / (v.sqrt() * correction + o["eps"]) + p * o["weight_decay"]
+        new = p - u * (trust(length(p), length(u)) * o.rate)
         return [self.m[i].assign(m), self.v[i].assign(v), p.assign(new)]
 
 

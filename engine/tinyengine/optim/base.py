@@ -4,7 +4,8 @@ nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -20,34 +21,111 @@ def named(t: Tensor, name: str) -> Tensor:
     return t
 
 
-class Optimizer:
-    """`params`: tensors; those that do not require a gradient are left alone. Subclasses give `update`."""
+class Group(dict[str, Any]):
+    """Parameters that share settings, as in PyTorch's param_groups: "params" (the tensors), "lr" and the optimizer's options. The
+    rate lives in memory: g["lr"] = 0.1 may be written at any time, between replays of a jitted step too."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float) -> None:
-        given = list(params)
-        wrong = next((p for p in given if not isinstance(p, Tensor)), None)
+    def __init__(self, params: list[Tensor], lr: float, options: Mapping[str, Any]) -> None:
+        if not lr >= 0:
+            raise ValueError(f"the learning rate must be at least 0, not {lr}\n  at {user_line()}")
+        self.rate = named(Tensor(np.float32(lr)), "lr")
+        self.memory: dict[str, Tensor] = {}  # what the optimizer keeps for the group: counters of steps
+        self.scale: Any = None  # what it computes once a step for all parameters
+        super().__init__(params=params, lr=lr, **options)
+
+    def __getitem__(self, key: str) -> Any:
+        return float(self.rate.item()) if key == "lr" else super().__getitem__(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key == "lr":
+            self.rate.node.arg.array[...] = value
+        super().__setitem__(key, value)
+
+
+def _groups(params: Any, defaults: Mapping[str, Any]) -> list[Group]:
+    """One Group for a list of tensors; or one for each dict, whose keys stand above the defaults. Tensors without requires_grad
+    are left out. TypeError, ValueError for what is no group."""
+    given = list(params)
+    parts = given if given and all(isinstance(g, dict) for g in given) else [{"params": given}]
+    seen: set[int] = set()
+    groups = []
+    for part in parts:
+        unknown = [k for k in part if k != "params" and k not in defaults]
+        if "params" not in part or unknown:
+            known = ", ".join(["params", *defaults])
+            raise ValueError(f"a group of parameters has {known}; got {', '.join(part)}\n  at {user_line()}")
+        tensors = [part["params"]] if isinstance(part["params"], Tensor) else list(part["params"])
+        wrong = next((p for p in tensors if not isinstance(p, Tensor)), None)
         if wrong is not None:
             raise TypeError(
                 f"an optimizer takes tensors, not {type(wrong).__name__}; see state.get_parameters(model)\n  at {user_line()}"
             )
-        self.params = list({id(p): p for p in given if p.requires_grad}.values())
-        if not self.params:
-            raise ValueError(f"no tensor that requires a gradient was given to the optimizer\n  at {user_line()}")
-        if not lr >= 0:
-            raise ValueError(f"the learning rate must be at least 0, not {lr}\n  at {user_line()}")
+        mine = list({id(p): p for p in tensors if p.requires_grad}.values())
+        if not seen.isdisjoint(map(id, mine)):
+            raise ValueError(f"some parameters are in more than one group\n  at {user_line()}")
+        seen.update(map(id, mine))
+        options = {**defaults, **{k: v for k, v in part.items() if k != "params"}}
+        groups.append(Group(mine, options.pop("lr"), options))
+    if not seen:
+        raise ValueError(f"no tensor that requires a gradient was given to the optimizer\n  at {user_line()}")
+    return groups
+
+
+class Optimizer:
+    """`params`: tensors, or dicts {"params": tensors, "lr": ..., any option} for groups with settings of their own; tensors that
+    do not require a gradient are left alone. `options`: the optimizer's settings by name. Subclasses give `update`."""
+
+    per_parameter: tuple[str, ...] = ()  # attributes that are lists of tensors, one for each parameter
+
+    def __init__(self, params: Iterable[Any], lr: float, **options: Any) -> None:
+        self.param_groups = _groups(params, {"lr": lr, **options})
+        self.params: list[Tensor] = [p for g in self.param_groups for p in g["params"]]
+        self._group = [g for g in self.param_groups for _ in g["params"]]
+        for g in self.param_groups:
+            self.check(g)
         force.realize(self.params, "optimizer")
-        self._lr = named(Tensor(np.float32(lr)), "lr")
+
+    def check(self, g: Group) -> None:
+        """ValueError for options that make no sense."""
 
     @property
     def lr(self) -> float:
-        """The learning rate; may be set at any time, between replays of a jitted step too."""
-        return float(self._lr.item())
+        """The learning rate, of the first group; set, of all groups. At any time, between replays of a jitted step too."""
+        return float(self.param_groups[0]["lr"])
 
     @lr.setter
     def lr(self, value: float) -> None:
-        memory = self._lr.node.arg
-        memory.unshare()
-        memory.array[...] = value
+        for g in self.param_groups:
+            g["lr"] = value
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": {number of a parameter: {name: tensor}}, "param_groups": [options, memory, numbers of its parameters]}: what
+        `load_state_dict` takes. The tensors are those in use; names are this engine's (m, v, velocity)."""
+        state = {i: {name: getattr(self, name)[i] for name in self._kept()} for i in range(len(self.params))}
+        number = {id(p): i for i, p in enumerate(self.params)}
+        groups = [
+            {**{k: g[k] for k in g if k != "params"}, "params": [number[id(p)] for p in g["params"]], "memory": dict(g.memory)}
+            for g in self.param_groups
+        ]
+        return {"state": state, "param_groups": groups}
+
+    def _kept(self) -> list[str]:
+        return [name for name in self.per_parameter if getattr(self, name)]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over rates, options and state, into the memory in use. ValueError when groups or parameters are not alike."""
+        groups, state = state_dict["param_groups"], state_dict["state"]
+        if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups] or len(state) != len(self.params):
+            raise ValueError(f"load_state_dict: the groups of parameters are not of the same sizes\n  at {user_line()}")
+        pairs = [(getattr(self, name)[i], state[i][name]) for i in range(len(self.params)) for name in self._kept()]
+        for g, new in zip(self.param_groups, groups, strict=True):
+            pairs += [(t, new["memory"][k]) for k, t in g.memory.items()]
+            for k in g:
+                if k != "params":
+                    g[k] = new[k]
+        for mine, theirs in pairs:
+            mine.assign(theirs)
+        force.realize([mine for mine, _ in pairs], "load_state_dict")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
@@ -64,18 +142,18 @@ class Optimizer:
 
     def schedule(self) -> list[Tensor]:
         """Record the updates; returns the tensors that they write."""
-        changed = self.begin()
+        changed = [t for group in self.param_groups for t in self.begin(group)]
         for i, p in enumerate(self.params):
             if p.grad is not None:
-                changed += self.update(i, p, p.grad)
+                changed += self.update(i, p, p.grad, self._group[i])
         return changed
 
-    def begin(self) -> list[Tensor]:
-        """What is done once a step; returns what it writes."""
+    def begin(self, o: Group) -> list[Tensor]:
+        """What is done once a step for a group; returns what it writes."""
         return []
 
-    def update(self, i: int, p: Tensor, g: Tensor) -> list[Tensor]:
-        """Record the update of parameter i; returns the tensors that it writes."""
+    def update(self, i: int, p: Tensor, g: Tensor, o: Group) -> list[Tensor]:
+        """Record the update of parameter i, of group `o`; returns the tensors that it writes."""
         raise NotImplementedError
 
     def _like(self, p: Tensor, what: str) -> Tensor:
@@ -94,6 +172,11 @@ class OptimizerGroup:
     @property
     def params(self) -> list[Tensor]:
         return [p for o in self.optimizers for p in o.params]
+
+    @property
+    def param_groups(self) -> list[Group]:
+        """The groups of all of them, which a learning-rate schedule takes."""
+        return [g for o in self.optimizers for g in o.param_groups]
 
     def __getitem__(self, i: int) -> Optimizer:
         return self.optimizers[i]
@@ -122,4 +205,4 @@ def trust(a: Tensor, b: Tensor) -> Tensor:
     return ((a > 0) & (b > 0)).where(a / b, 1.0)
 
 
-__all__ = ["Optimizer", "OptimizerGroup", "length", "named", "trust"]
+__all__ = ["Group", "Optimizer", "OptimizerGroup", "length", "named", "trust"]

@@ -5,30 +5,37 @@ of jit: a replay runs no Python."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from tinyengine.optim.base import Optimizer
+from tinyengine.optim.base import Optimizer, OptimizerGroup
 from tinyengine.origin import user_line
+
+_Steps = Optimizer | OptimizerGroup
 
 
 class LRScheduler:
-    """`factor(t)` times the optimizer's rate at construction, for t = 0, 1, 2...: the number of calls of `step` so far."""
+    """`factor(t)` times the rate that each group of parameters had at construction, for t = 0, 1, 2...: the number of calls of
+    `step` so far. Takes an optimizer or an OptimizerGroup."""
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        if not isinstance(optimizer, Optimizer):
+    def __init__(self, optimizer: _Steps) -> None:
+        if not isinstance(optimizer, (Optimizer, OptimizerGroup)):
             raise TypeError(f"a schedule takes an optimizer, not {type(optimizer).__name__}\n  at {user_line()}")
-        self.optimizer, self.base_lr, self.last_epoch = optimizer, optimizer.lr, 0
+        self.optimizer, self.last_epoch = optimizer, 0
+        self.base_lrs = [float(g["lr"]) for g in optimizer.param_groups]
         self._set()
 
     def factor(self, t: int) -> float:
         raise NotImplementedError
 
-    def rate(self, t: int) -> float:
-        return self.base_lr * self.factor(t)
+    def rate(self, t: int, group: int) -> float:
+        """The rate of that group after t steps."""
+        return self.base_lrs[group] * self.factor(t)
 
     def _set(self) -> None:
-        self._last = self.rate(self.last_epoch)
-        self.optimizer.lr = self._last
+        self._last = [self.rate(self.last_epoch, k) for k in range(len(self.base_lrs))]
+        for g, rate in zip(self.optimizer.param_groups, self._last, strict=True):
+            g["lr"] = rate
 
     def step(self) -> None:
         """Go on to the next rate."""
@@ -36,25 +43,36 @@ class LRScheduler:
         self._set()
 
     def get_last_lr(self) -> list[float]:
-        """The present rate, in a list as PyTorch has it."""
-        return [self._last]
+        """The present rate of each group."""
+        return list(self._last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All numbers of the schedule: what `load_state_dict` takes."""
+        return {k: v for k, v in vars(self).items() if k != "optimizer" and not callable(v)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on where another schedule of this kind stood: the rates are set."""
+        vars(self).update(state_dict)
+        for g, rate in zip(self.optimizer.param_groups, self._last, strict=True):
+            g["lr"] = rate
 
 
 class LambdaLR(LRScheduler):
-    """A function of t."""
+    """A function of t, or one for each group."""
 
-    def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]) -> None:
+    def __init__(self, optimizer: _Steps, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]]) -> None:
         self.lr_lambda = lr_lambda
         super().__init__(optimizer)
 
-    def factor(self, t: int) -> float:
-        return self.lr_lambda(t)
+    def rate(self, t: int, group: int) -> float:
+        f = self.lr_lambda if callable(self.lr_lambda) else self.lr_lambda[group]
+        return self.base_lrs[group] * f(t)
 
 
 class StepLR(LRScheduler):
     """Times gamma every `step_size` steps."""
 
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
+    def __init__(self, optimizer: _Steps, step_size: int, gamma: float = 0.1) -> None:
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer)
 
@@ -65,7 +83,7 @@ class StepLR(LRScheduler):
 class MultiStepLR(LRScheduler):
     """Times gamma at each of `milestones`."""
 
-    def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
+    def __init__(self, optimizer: _Steps, milestones: Sequence[int], gamma: float = 0.1) -> None:
         self.milestones, self.gamma = sorted(milestones), gamma
         super().__init__(optimizer)
 
@@ -76,7 +94,7 @@ class MultiStepLR(LRScheduler):
 class ExponentialLR(LRScheduler):
     """Times gamma every step."""
 
-    def __init__(self, optimizer: Optimizer, gamma: float) -> None:
+    def __init__(self, optimizer: _Steps, gamma: float) -> None:
         self.gamma = gamma
         super().__init__(optimizer)
 
@@ -87,7 +105,7 @@ class ExponentialLR(LRScheduler):
 class ConstantLR(LRScheduler):
     """Times `factor` for the first `total_iters` steps."""
 
-    def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5) -> None:
+    def __init__(self, optimizer: _Steps, factor: float = 1 / 3, total_iters: int = 5) -> None:
         self.early, self.total_iters = factor, total_iters
         super().__init__(optimizer)
 
@@ -98,7 +116,7 @@ class ConstantLR(LRScheduler):
 class LinearLR(LRScheduler):
     """From start_factor to end_factor in `total_iters` equal steps: a warm-up."""
 
-    def __init__(self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> None:
+    def __init__(self, optimizer: _Steps, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> None:
         self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
         super().__init__(optimizer)
 
@@ -109,7 +127,7 @@ class LinearLR(LRScheduler):
 class PolynomialLR(LRScheduler):
     """(1 - t / total_iters) ** power, 0 from there on."""
 
-    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0) -> None:
+    def __init__(self, optimizer: _Steps, total_iters: int = 5, power: float = 1.0) -> None:
         self.total_iters, self.power = total_iters, power
         super().__init__(optimizer)
 
@@ -120,12 +138,12 @@ class PolynomialLR(LRScheduler):
 class CosineAnnealingLR(LRScheduler):
     """Half a cosine from the rate down to eta_min in T_max steps, and up again behind it (Loshchilov and Hutter 2016)."""
 
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
+    def __init__(self, optimizer: _Steps, T_max: int, eta_min: float = 0.0) -> None:
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer)
 
-    def rate(self, t: int) -> float:
-        return self.eta_min + (self.base_lr - self.eta_min) * (1 + math.cos(math.pi * t / self.T_max)) / 2
+    def rate(self, t: int, group: int) -> float:
+        return self.eta_min + (self.base_lrs[group] - self.eta_min) * (1 + math.cos(math.pi * t / self.T_max)) / 2
 
 
 class OneCycleLR(LRScheduler):
@@ -133,20 +151,26 @@ class OneCycleLR(LRScheduler):
     of the start (Smith and Topin 2017). The momentum stays. ValueError beyond total_steps."""
 
     def __init__(
-        self, optimizer: Optimizer, max_lr: float, total_steps: int, pct_start: float = 0.3, div_factor: float = 25.0,
-        final_div_factor: float = 1e4,
+        self, optimizer: _Steps, max_lr: float | Sequence[float], total_steps: int, pct_start: float = 0.3,
+        div_factor: float = 25.0, final_div_factor: float = 1e4,
     ) -> None:  # fmt: skip
-        self.max_lr, self.total_steps, self.up = max_lr, total_steps, pct_start * total_steps - 1
-        self.start, self.end = max_lr / div_factor, max_lr / div_factor / final_div_factor
+        groups = len(optimizer.param_groups)
+        self.max_lrs = [max_lr] * groups if isinstance(max_lr, (int, float)) else list(max_lr)
+        if len(self.max_lrs) != groups:
+            raise ValueError(f"{len(self.max_lrs)} rates max_lr for {groups} groups of parameters\n  at {user_line()}")
+        self.total_steps, self.up = total_steps, pct_start * total_steps - 1
+        self.div_factor, self.final_div_factor = div_factor, final_div_factor
         super().__init__(optimizer)
 
-    def rate(self, t: int) -> float:
+    def rate(self, t: int, group: int) -> float:
         if t > self.total_steps:
             raise ValueError(f"step {t} of a schedule of {self.total_steps} steps\n  at {user_line()}")
+        top = self.max_lrs[group]
+        start = top / self.div_factor
         if t <= self.up:
-            a, b, part = self.start, self.max_lr, t / self.up
+            a, b, part = start, top, t / self.up
         else:
-            a, b, part = self.max_lr, self.end, (t - self.up) / (self.total_steps - 1 - self.up)
+            a, b, part = top, start / self.final_div_factor, (t - self.up) / (self.total_steps - 1 - self.up)
         return b + (a - b) / 2 * (1 + math.cos(math.pi * part))
 
 
@@ -155,7 +179,7 @@ class ReduceLROnPlateau(LRScheduler):
     mode 'max': not above (1 + threshold) times."""
 
     def __init__(
-        self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1, patience: int = 10, threshold: float = 1e-4,
+        self, optimizer: _Steps, mode: str = "min", factor: float = 0.1, patience: int = 10, threshold: float = 1e-4,
         cooldown: int = 0, min_lr: float = 0.0,
     ) -> None:  # fmt: skip
         if mode not in ("min", "max"):
@@ -167,8 +191,8 @@ class ReduceLROnPlateau(LRScheduler):
         self.best, self.bad, self.wait = math.inf if mode == "min" else -math.inf, 0, 0
         super().__init__(optimizer)
 
-    def rate(self, t: int) -> float:
-        return self.base_lr
+    def rate(self, t: int, group: int) -> float:
+        return self.base_lrs[group]
 
     def step(self, metrics: float | None = None) -> None:
         if metrics is None:
@@ -180,7 +204,7 @@ class ReduceLROnPlateau(LRScheduler):
         if self.wait > 0:
             self.wait, self.bad = self.wait - 1, 0
         if self.bad > self.patience:
-            self.base_lr = max(self.base_lr * self.shrink, self.min_lr)
+            self.base_lrs = [max(rate * self.shrink, self.min_lr) for rate in self.base_lrs]
             self.wait, self.bad = self.cooldown, 0
             self._set()
 
