@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tinyengine import data, dtypes, nn, optim, state
+    from tinyengine.device import Context, Device
     from tinyengine.jit import jit
     from tinyengine.pinned import pin, pins, unpin
     from tinyengine.tensor import Tensor, cat, manual_seed, no_grad, stack, where
@@ -23,12 +24,15 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     **{n: ("tinyengine.tensor", n) for n in ("Tensor", "cat", "manual_seed", "no_grad", "stack", "where")},
     **{n: (f"tinyengine.{n}", None) for n in ("data", "dtypes", "hooks", "nn", "optim", "state")},
     **{n: ("tinyengine.pinned", n) for n in ("pin", "pins", "unpin")},
+    **{n: ("tinyengine.device", n) for n in ("Context", "Device")},
     "jit": ("tinyengine.jit", "jit"),
     "tune": ("tinyengine.tune", "tune"),
     "TinyJit": ("tinyengine.jit", "jit"),
 }
 
 __all__ = [
+    "Context",
+    "Device",
     "Tensor",
     "TinyJit",
     "cat",

@@ -132,6 +132,11 @@ def by_name(name: str) -> DType:
         raise TypeError(f"unknown dtype {name!r}; known: {', '.join(d.name for d in ALL)}") from None
 
 
+def known(name: str) -> bool:
+    """Whether there is a dtype of that name."""
+    return name in _NAMES
+
+
 def as_dtype(x: Any) -> DType:
     """A DType from a DType, a name, a NumPy dtype or a Python type (bool, int, float)."""
     if isinstance(x, DType):

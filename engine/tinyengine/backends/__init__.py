@@ -87,6 +87,12 @@ def current() -> str:
     return _current[-1]
 
 
+def select(name: str) -> None:
+    """Compute with this backend from now on (inside a `use`: to its end)."""
+    get(name)
+    _current[-1] = name
+
+
 @contextlib.contextmanager
 def use(name: str) -> Iterator[Backend]:
     """Compute with this backend inside the with-block."""

@@ -349,8 +349,10 @@ class _Widener:
             x = args[0]
             if e.op in ("floordiv", "mod") and x.op == "ramp" and x.arg > 0 and e.args[1].op == "const":
                 c = e.args[1].arg
-                if self.room(x.args[0], c) > x.arg * (x.lanes - 1):
-                    return index.floordiv(x.args[0], c) if e.op == "floordiv" else ramp(index.mod(x.args[0], c), x.lanes, x.arg)
+                g, r = self.residue(x.args[0], c)
+                if g - r > x.arg * (x.lanes - 1):  # no lane has another quotient than the first
+                    low = index_const(r) if g == c else index.mod(x.args[0], c)
+                    return index.floordiv(x.args[0], c) if e.op == "floordiv" else ramp(low, x.lanes, x.arg)
             args = tuple([lanes_of(a, self.lanes) for a in args])
             return Expr(e.op, INDEX, self.lanes, args, e.arg)
         scalars: list[tuple[Expr, int]] = []
@@ -370,15 +372,16 @@ class _Widener:
             out = apply("add", (out, a if c == 1 else apply("mul", (a, splat(index_const(c), self.lanes)))))
         return out
 
-    def room(self, e: Expr, c: int) -> int:
-        """How far e can grow, at least, before e // c changes: from what the steps of the loops divide."""
+    def residue(self, e: Expr, c: int) -> tuple[int, int]:
+        """(g, r) with e % g == r always, g the largest such divisor of c that the steps of the loops tell. So e can grow by
+        g - r - 1, at least, before e // c changes."""
         ts, constant = terms(e)
         g = c
         for atom, k in ts:
             start, step = self.grid.get(atom.arg[0], (0, 1)) if atom.op == "var" else (0, 1)
             constant += k * start
             g = gcd(g, k * step)
-        return g - constant % g
+        return g, constant % g
 
     def load(self, e: Expr) -> Expr:
         buf: Buf = e.arg

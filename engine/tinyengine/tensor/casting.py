@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
 
 
+def _backend_of(device: str) -> None:
+    from tinyengine.device import Device
+
+    Device.backend(device)
+
+
 class Casting(Elementwise):
     """Cast methods."""
 
@@ -57,15 +63,23 @@ class Casting(Elementwise):
             n = record.reshape(n, (*lead, wide[-2] * parts), o)
         return make(record.bitcast(n, d, o), core.NO_FLOW)
 
-    def to(self, target: Any) -> Tensor:
-        """A dtype casts; a device name is accepted, for there is one device."""
-        if isinstance(target, str) and target.split(":")[0].lower() in ("cpu", "llvm", "clang"):
-            return make(self.node, self.flow)
-        return self.cast(target)
+    def to(self, *targets: Any, **kwargs: Any) -> Tensor:
+        """Cast to a dtype, given as such, by name, or as that of a tensor. Names of devices change nothing: memory is the host's
+        whatever computes. Keywords as in PyTorch: dtype, device. BackendError for a device that there is not."""
+        dtype = kwargs.pop("dtype", None)
+        named = [*targets, *([kwargs.pop("device")] if "device" in kwargs else [])]
+        for t in named:
+            if isinstance(t, core.Base):
+                dtype = t.dtype
+            elif isinstance(t, str) and not dtypes.known(t):
+                _backend_of(t)
+            elif t is not None and not isinstance(t, bool):
+                dtype = t
+        return make(self.node, self.flow) if dtype is None else self.cast(dtype)
 
-    def to_(self, target: Any) -> Tensor:
+    def to_(self, *targets: Any, **kwargs: Any) -> Tensor:
         """`to` in place: this tensor becomes the result."""
-        new = self.to(target)
+        new = self.to(*targets, **kwargs)
         self.flow = new.flow
         core.become(self, new.node)
         return self  # type: ignore[return-value]

@@ -179,8 +179,22 @@ class Random(Creation):
 
     manual_seed = staticmethod(manual_seed)
 
-    def dropout(self, p: float = 0.5, training: bool = True) -> Tensor:
-        """Each element is 0 with probability p, else divided by 1 - p. Not training, or p = 0: unchanged."""
+    training = True  # what dropout does without an argument of its own; see `train`
+
+    @staticmethod
+    @contextlib.contextmanager
+    def train(mode: bool = True) -> Iterator[None]:
+        """`with Tensor.train(False):` dropout that is not told otherwise does nothing inside."""
+        old, core._cls.training = core._cls.training, mode
+        try:
+            yield
+        finally:
+            core._cls.training = old
+
+    def dropout(self, p: float = 0.5, training: bool | None = None) -> Tensor:
+        """Each element is 0 with probability p, else divided by 1 - p. Not training (None: `Tensor.training`), or p = 0:
+        unchanged. ValueError when p is no probability."""
+        training = self.training if training is None else training
         if not 0 <= p <= 1:
             raise ValueError(f"dropout: p is a probability, not {p}\n  at {user_line()}")
         if not training or p == 0:
