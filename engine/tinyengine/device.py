@@ -22,7 +22,8 @@ class _Device:
     """`Device.DEFAULT`: the device that computes, a name; assign to it to change it. `Device[name]`: its backend.
 
     "CPU" (also "LLVM", "CLANG") is compiled code on all cores, "CL" ("OPENCL", "GPU") the first OpenCL driver that passes
-    a probe, "PYTHON" the interpreter that is the reference, "NULL" has no values. Tensors lie in the host's memory whatever computes."""
+    a probe, "PYTHON" the interpreter that is the reference, "NULL" has no values. Tensors lie in the host's memory whatever
+    computes."""
 
     @property
     def DEFAULT(self) -> str:
