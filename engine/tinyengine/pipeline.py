@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tinyengine import backends, hooks, spec
+from tinyengine import backends, hooks, spec, stages
 from tinyengine.choices import DEFAULT, Choices
 from tinyengine.loopnest import Kernel
 from tinyengine.machine import Machine
@@ -18,8 +18,10 @@ from tinyengine.machine import current as current_machine
 from tinyengine.node import Graph
 from tinyengine.program import Program, Slot
 from tinyengine.runtime.buffer import Buffer
-from tinyengine.stages import fuse, fuse_spec, loops, plan, plan_spec, schedule, simplify
-from tinyengine.stages.loops import Nest
+
+if TYPE_CHECKING:
+    from tinyengine.stages.fuse import Fusion
+    from tinyengine.stages.loops import Nest
 
 
 class Stage(NamedTuple):
@@ -75,19 +77,19 @@ class Lowered:
 
     @cached_property
     def simplified(self) -> Graph:
-        out: Graph = self._stage("simplify", self.graph, lambda: simplify.run(self.graph, self.choices, self.machine))
+        out: Graph = self._stage("simplify", self.graph, lambda: stages.simplify.run(self.graph, self.choices, self.machine))
         return out
 
     @cached_property
-    def fusion(self) -> fuse.Fusion:
+    def fusion(self) -> Fusion:
         g = self.simplified
-        out: fuse.Fusion = self._stage("fuse", g, lambda: fuse.run(g, self.choices, self.machine), fuse_spec.SPEC)
+        out: Fusion = self._stage("fuse", g, lambda: stages.fuse.run(g, self.choices, self.machine), stages.fuse_spec.SPEC)
         return out
 
     @cached_property
     def nests(self) -> tuple[Nest, ...]:
         f = self.fusion
-        out: tuple[Nest, ...] = self._stage("loops", f, lambda: (loops.run(f), ()), loops.SPEC)
+        out: tuple[Nest, ...] = self._stage("loops", f, lambda: (stages.loops.run(f), ()), stages.loops.SPEC)
         return out
 
     @cached_property
@@ -99,19 +101,21 @@ class Lowered:
             kernels: list[Kernel] = []
             decisions: list[hooks.Decision] = []
             for n in nests:
-                k, ds = schedule.run(n.kernel, self.choices, self.machine)
+                k, ds = stages.schedule.run(n.kernel, self.choices, self.machine)
                 kernels.append(k)
                 decisions += ds
-            return tuple(kernels), [*decisions, *schedule.matched((n.kernel for n in nests), self.choices)]
+            return tuple(kernels), [*decisions, *stages.schedule.matched((n.kernel for n in nests), self.choices)]
 
-        out: tuple[Kernel, ...] = self._stage("schedule", nests, f, schedule.SPEC)
+        out: tuple[Kernel, ...] = self._stage("schedule", nests, f, stages.schedule.SPEC)
         return out
 
     @cached_property
     def plan(self) -> Program:
-        nests = tuple(Nest(k, n.values, n.in_place) for k, n in zip(self.scheduled, self.nests, strict=True))
+        nests = tuple(stages.loops.Nest(k, n.values, n.in_place) for k, n in zip(self.scheduled, self.nests, strict=True))
         g, buffers = self.simplified, self._own_buffers
-        out: Program = self._stage("plan", nests, lambda: plan.run(g, nests, buffers, self.choices, self.machine), plan_spec.SPEC)
+        out: Program = self._stage(
+            "plan", nests, lambda: stages.plan.run(g, nests, buffers, self.choices, self.machine), stages.plan_spec.SPEC
+        )
         return out
 
     @cached_property

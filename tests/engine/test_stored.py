@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +81,39 @@ def test_a_new_process_does_no_stage(folder: Path, no_stages: list[str]) -> None
     warm, step = train()
     assert warm == cold and not no_stages
     assert not {"fuse", "plan", "emit"} & set(step.lowered[0].seconds)
+
+
+STEP = """
+import sys
+from tinyengine import Tensor, jit, nn, optim
+layer = nn.Linear(4, 2)
+optimizer = optim.Adam(layer.parameters(), lr=0.1)
+@jit
+def step(x):
+    optimizer.zero_grad()
+    loss = layer(x).square().sum()
+    loss.backward()
+    optimizer.step()
+    return loss
+print(float(step(Tensor([[1.0, 2.0, 3.0, 4.0]])).item()))
+late = ("stages.simplify", "stages.fuse", "stages.schedule", "backends.llvm_module")
+print(*[m for m in late if "tinyengine." + m in sys.modules])
+"""
+
+
+def test_a_new_process_does_not_even_import_the_stages(tmp_path: Path) -> None:
+    path = os.pathsep.join(map(str, [Path(engine.__file__).parents[1], Path(__file__).parents[2]]))
+    env = {**os.environ, "TINYENGINE_CACHE": str(tmp_path), "PYTHONPATH": path, "TINYENGINE_BACKEND": "llvm"}
+
+    def process() -> tuple[str, list[str]]:
+        loss, modules = subprocess.run(
+            [sys.executable, "-c", STEP], env=env, capture_output=True, text=True, check=True
+        ).stdout.split("\n")[:2]
+        return loss, modules.split()
+
+    cold, imported = process()
+    assert len(imported) == 4
+    assert process() == (cold, [])
 
 
 def test_what_was_restored_explains_itself(folder: Path, no_stages: list[str]) -> None:

@@ -9,7 +9,6 @@ from tinyengine import dtypes, hooks
 from tinyengine.backends import Times, llvm_code, llvm_jit
 from tinyengine.backends.llvm_image import Image
 from tinyengine.backends.llvm_jit import Target
-from tinyengine.backends.llvm_module import module
 from tinyengine.program import Call, Program
 from tinyengine.runtime import native
 from tinyengine.runtime.buffer import Buffer
@@ -105,7 +104,7 @@ class LLVMExecutable:
 
     def source(self, call: int) -> str:
         """The LLVM IR of a kernel, every instruction with the line of the kernel's text that it came from."""
-        return module([self.codes[call]], self.target, debug=True)
+        return llvm_code.module([self.codes[call]], self.target, debug=True)
 
     def assembly(self, call: int) -> str:
         """The machine's instructions; `.loc 1 N` says that what follows came from line N of the kernel's text."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from tinyengine import hooks
 from tinyengine.backends import llvm_jit
 from tinyengine.backends.llvm_jit import Target
-from tinyengine.backends.llvm_module import module
 from tinyengine.runtime import cache, threads
 from tinyengine.runtime.native import Runner
 from tinyengine.runtime.threads import Pool
@@ -20,6 +19,14 @@ from tinyengine.stages.emit import Code
 
 GROUP = 4  # kernels that are worth a thread
 MAX_GROUPS = 16
+
+
+def module(codes: Sequence[Code], target: Target, debug: bool = False) -> str:
+    """`llvm_module.module`; imported when there is code to write."""
+    from tinyengine.backends import llvm_module
+
+    return llvm_module.module(codes, target, debug)
+
 
 _linked: dict[str, int] = {}  # symbol of a part, with the target's key -> address
 

@@ -8,8 +8,29 @@ stand beside it.
   loops           index arithmetic and bounds             loops_merge, nest_spec (the spec of loop nests)
   schedule        the engine's own choice of primitives   schedule_elementwise, schedule_contraction, schedule_tile,
                                                           schedule_outer_sum, schedule_lanes, schedule_cost,
-                                                          contraction (what is a product)
+                                                          contraction (what is a product), forms (equal kernels, once)
     primitives    parse and apply what a person types     vectorize, reorder, pack, unpack, partial; nest (tools for loop nests)
   plan            order, memory, updates in place         plan_spec
   emit            what every backend starts from          expand, expand_math (exp, log, sin... as arithmetic), affine (addresses)
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinyengine.stages import fuse, fuse_spec, loops, plan, plan_spec, schedule, simplify
+
+    __all__ = ["fuse", "fuse_spec", "loops", "plan", "plan_spec", "schedule", "simplify"]
+
+
+def __getattr__(name: str) -> Any:
+    """A stage is imported when it is first used: a program that comes from disk needs none."""
+    full = f"{__name__}.{name}"
+    try:
+        return importlib.import_module(full)
+    except ModuleNotFoundError as e:
+        if e.name != full:
+            raise
+        raise AttributeError(f"there is no stage {name!r}") from None
