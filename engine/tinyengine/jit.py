@@ -88,10 +88,10 @@ class _Escaped:
 def _seal(memory: set[int], kept: Sequence[Any]) -> None:
     """Tensors that still depend on the placeholders of a trace must not be computed from them later."""
     keep = {id(t) for t in kept}
-    tensors = [t for t in engine.live() if id(t) not in keep]
-    inside = reading([t.node for t in tensors], memory)
-    for t in tensors:
-        if inside[t.node]:
+    tensors = [(t, t.node) for t in engine.live() if id(t) not in keep]  # another thread may change them meanwhile
+    inside = reading([n for _, n in tensors], memory)
+    for t, n in tensors:
+        if inside[n]:
             t.node = Node("buffer", t.dtype, t.shape, (), _Escaped(t.dtype, t.node.size), t.node.origin[:1])
 
 

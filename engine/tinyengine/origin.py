@@ -93,7 +93,7 @@ def hide(root: str) -> None:
 
 def _classify(code: CodeType) -> int:
     name = code.co_filename
-    if name.startswith(tuple(_hidden_roots)) or name.startswith("<frozen"):
+    if name.startswith(tuple(_hidden_roots)) or name.startswith("<frozen") or name == contextlib.__file__:
         kind = 0
     else:  # above a module's or a cell's top level stands only what started it
         kind = 2 if code.co_name == "<module>" or code.co_name.startswith("<cell line") else 1

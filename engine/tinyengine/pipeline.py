@@ -5,8 +5,11 @@ Each stage is pure: equal input gives equal output. `Lowered` computes a stage w
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +19,7 @@ from tinyengine.loopnest import Kernel
 from tinyengine.machine import Machine
 from tinyengine.machine import current as current_machine
 from tinyengine.node import Graph
+from tinyengine.origin import user_line
 from tinyengine.program import Program, Slot
 from tinyengine.runtime.buffer import Buffer
 
@@ -43,6 +47,26 @@ STAGES = (
 )
 
 
+FRAMES = 20_000  # of Python, while a stage runs: what the usual stack of 8 MiB holds
+
+
+@contextlib.contextmanager
+def _deep(graph: Graph) -> Iterator[None]:
+    """Stages walk chains of ops by recursion, three frames an op: more than Python allows by default."""
+    old = sys.getrecursionlimit()
+    if threading.current_thread() is threading.main_thread() and old < FRAMES:
+        sys.setrecursionlimit(FRAMES)
+    try:
+        yield
+    except RecursionError:
+        raise RecursionError(
+            f"a graph of {len(graph)} nodes has a chain of ops that is too long to be compiled at once; call realize() on the way"
+            f"\n  at {user_line()}"
+        ) from None
+    finally:
+        sys.setrecursionlimit(old)
+
+
 class Lowered:
     """A graph on its way to the machine. `graph`, `simplified`, `fusion`, `kernels`, `plan`, `executable` are the stages'
     outputs;
@@ -64,7 +88,8 @@ class Lowered:
         if hooks.watching:
             hooks.publish(hooks.StageStarted(name, subject))
         began = time.perf_counter()
-        output, decisions = f()
+        with _deep(self.graph):
+            output, decisions = f()
         self.seconds[name] = time.perf_counter() - began
         self._decided[name] = list(decisions)
         for value in output if isinstance(output, tuple) else (output,):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -154,3 +155,22 @@ def test_an_index_out_of_range_names_the_index_its_place_and_the_line() -> None:
     with pytest.raises(IndexError, match="index 9 at position"):
         f(table, index)
     np.testing.assert_array_equal(f(table, good).numpy()[0], [array(5, 3)[1, 0], array(5, 3)[2, 1], array(5, 3)[0, 2]])
+
+
+def test_a_chain_of_a_thousand_ops_is_compiled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chain(n: int) -> Tensor:
+        x = Tensor(array(40))
+        for _ in range(n):
+            x = (x * 1.5).minimum(3.0)
+        return x
+
+    expected = array(40)
+    for _ in range(500):
+        expected = np.minimum(expected * np.float32(1.5), np.float32(3.0))
+    limit = sys.getrecursionlimit()
+    with backends.use("llvm"):
+        np.testing.assert_array_equal(chain(500).numpy(), expected)
+        monkeypatch.setattr("tinyengine.pipeline.FRAMES", limit)
+        with pytest.raises(RecursionError, match=r"call realize\(\) on the way\n  at test_realize.py"):
+            chain(3000).numpy()
+    assert sys.getrecursionlimit() == limit
