@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import linecache
 import os
 import sys
@@ -18,6 +19,7 @@ PHASES = ("forward", "backward", "optimizer")
 MAX_FRAMES = 6  # how many of the user's frames are kept, innermost first
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _hidden_roots: list[str] = [_HERE]
+_BETWEEN = (contextlib.__file__, functools.__file__)  # their frames stand between the engine's own
 # id(code) -> (0 the engine's or a launcher's | 1 the user's | 2 the user's outermost, the code itself: it keeps the id taken).
 # Not keyed by the code object: hashing one hashes its whole bytecode.
 _kinds: dict[int, tuple[int, CodeType]] = {}
@@ -93,7 +95,7 @@ def hide(root: str) -> None:
 
 def _classify(code: CodeType) -> int:
     name = code.co_filename
-    if name.startswith(tuple(_hidden_roots)) or name.startswith("<frozen") or name == contextlib.__file__:
+    if name.startswith((*_hidden_roots, "<frozen")) or name in _BETWEEN:
         kind = 0
     else:  # above a module's or a cell's top level stands only what started it
         kind = 2 if code.co_name == "<module>" or code.co_name.startswith("<cell line") else 1
