@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tinyviz.magics import Notebook
     from tinyviz.recording import Recording
 
-USAGE = "%watch on | off, or %%watch [NAME] [--view VIEW]: NAME gets the recording"
+USAGE = "%watch on | off, or %%watch [NAME] [--view VIEW] [--values EVERY] [--finite]: NAME gets the recording"
 
 
 class Live:
@@ -70,6 +70,8 @@ class Live:
         parser = argparse.ArgumentParser(prog="%%watch", add_help=False, exit_on_error=False)
         parser.add_argument("name", nargs="?")
         parser.add_argument("--view", choices=views.NAMES)
+        parser.add_argument("--values", type=int, default=0)
+        parser.add_argument("--finite", action="store_true")
         try:
             options = parser.parse_args(shlex.split(line))
         except (argparse.ArgumentError, SystemExit, ValueError) as e:
@@ -79,7 +81,7 @@ class Live:
         from tinyviz.recording import watch
 
         shell = self.book.shell
-        with watch(f"cell {self.number}") as rec:
+        with watch(f"cell {self.number}", values=options.values, finite=options.finite) as rec:
             result = shell.run_cell(cell, cell_id=self.book.cells.current)
         self.recording = rec
         if options.name:

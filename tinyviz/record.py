@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,8 @@ from tinyengine import hooks
 from tinyviz import wire
 from tinyviz.codec import to_json
 from tinyviz.convert import Parts, fold, program
+from tinyviz.frames import became
+from tinyviz.sampling import Finite, Found, Values, sentence, warn
 from tinyviz.tables import NameFile, Tables
 
 KEPT_RUNS = 8  # first and last runs kept in full, each
@@ -34,6 +36,8 @@ class Runs:
         self.stride = 1
         self.total: list[float] = []
         self.host_total = 0.0
+        self.values: Values | None = None
+        self.finite = Finite()
 
     def add(self, e: hooks.Launch) -> None:
         self.host_total += e.host_seconds
@@ -83,6 +87,8 @@ class Recorder:
     """Between `start` and `stop` every event is kept by reference; equal ones are folded, so that memory stays bounded."""
 
     title: str = ""
+    every: int = 0  # sample the values of every so many runs of each program; 0: of none
+    finite: bool = False  # watch that results are finite
     began: float = 0.0
     ended: float | None = None
     created: str = ""
@@ -100,7 +106,10 @@ class Recorder:
             if not self.created:
                 self.began, self.created = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
             self.ended = None
-            self._end = hooks.subscribe(self._take, hooks.Realized, hooks.Launch, hooks.CacheHit, hooks.CacheMiss, hooks.HostWait)
+            before = (hooks.Launching,) if self.every or self.finite else ()
+            self._end = hooks.subscribe(
+                self._take, hooks.Realized, hooks.Launch, hooks.CacheHit, hooks.CacheMiss, hooks.HostWait, *before
+            )
 
     def stop(self) -> None:
         if self._end is not None:
@@ -111,16 +120,17 @@ class Recorder:
     def _take(self, e: hooks.Event) -> None:
         now = time.perf_counter()
         if isinstance(e, hooks.Launch):
-            program = id(e.program.executable)
-            runs = self.programs.get(program)
-            if runs is None:
-                runs = self.programs[program] = Runs(e.program)
+            runs = self._runs(e.program)
             runs.add(e)
+            if self.finite and (found := runs.finite.after(e.program)) is not None:
+                warn(found)
             if self._waiting:
-                at = list(self.programs).index(program)
+                at = list(self.programs).index(id(e.program.executable))
                 for r in self._waiting:
                     r.program = at if r.program < 0 else r.program
                 self._waiting.clear()
+        elif isinstance(e, hooks.Launching):
+            self._before(e)
         elif isinstance(e, hooks.Realized):
             frames = e.origin.frames
             self._waiting.append(self._fold(self.realized, (e.cause, frames[0] if frames else None), e, now))
@@ -131,6 +141,21 @@ class Recorder:
         elif isinstance(e, hooks.CacheMiss):
             self._fold(self.caches, (e.cache, e.key, e.guard, str(e.old), str(e.new)), e, now)
         self.spent += time.perf_counter() - now
+
+    def _runs(self, program: Any) -> Runs:
+        runs = self.programs.get(id(program.executable))
+        if runs is None:
+            runs = self.programs[id(program.executable)] = Runs(program)
+        return runs
+
+    def _before(self, e: hooks.Launching) -> None:
+        runs = self._runs(e.program)
+        if self.finite:
+            runs.finite.before(runs.count, e.program, e.memory)
+        if self.every:
+            if runs.values is None:
+                runs.values = Values(e.program, self.every)
+            runs.values.take(e.program, runs.count, e.memory)
 
     def _fold(self, into: dict[Any, _Folded], key: Any, e: Any, now: float) -> _Folded:
         found = into.get(key)
@@ -158,6 +183,7 @@ def build(r: Recorder, name_file: NameFile | None = None) -> wire.Recording:
             missing.append(f"program {i}: {type(error).__name__}: {error}")
             continue
         p.launches = runs.wire(r.began)
+        sampled(p, runs, parts, tables)
         place[i] = len(programs)
         programs.append(p)
     if not programs:
@@ -196,6 +222,35 @@ def build_parts(parts: Parts, name_file: NameFile | None = None) -> wire.Recordi
         machine_of(parts.machine), tables.files, tables.lines, tables.rules, [p], [], [], [], missing=["it was lowered, not run"],
     )  # fmt: skip
     return identified(out)
+
+
+def sampled(p: wire.Program, runs: Runs, parts: Parts, tables: Tables) -> None:
+    """Take over what was seen of values."""
+    number = {n: p.recorded[i] for i, n in enumerate(parts.graph.nodes)}
+    for s in runs.values.series if runs.values is not None else ():
+        if not s.samples:
+            continue
+        columns = wire.Samples(*([getattr(x, f.name) for x in s.samples] for f in fields(wire.Samples)))
+        picture = None if s.picture is None else wire.Tiles(**vars(s.picture))
+        w = s.watched
+        p.values.append(wire.Series(w.name, w.kind, w.module, number.get(w.node, -1), list(w.node.shape), columns, picture))
+    found = runs.finite.found
+    if found is not None:
+        p.faults.append(fault(p, found, number, tables))
+
+
+def fault(p: wire.Program, found: Found, number: dict[Any, int], tables: Tables) -> wire.Fault:
+    """A fault with the kernels that it reached, in the order in which they ran."""
+    f = found.fault
+    bad = {became(p, number[n]) for n in found.bad if n in number}
+    kernels = [i for i, k in enumerate(p.kernels) if bad.intersection(k.nodes)]
+    if f is None:
+        return wire.Fault(found.run, "", -1, -1, kernels, sentence(found))
+    made = became(p, number[f.node]) if f.node in number else -1
+    kernels.sort(key=lambda i: made not in p.kernels[i].nodes)
+    frames = f.node.origin[0].frames if f.node.origin else ()
+    line = tables.line(frames[0]) if frames else -1
+    return wire.Fault(found.run, f.what, number.get(f.node, -1), line, kernels, sentence(found))
 
 
 def name_programs(programs: list[wire.Program], realized: list[wire.Realized]) -> None:

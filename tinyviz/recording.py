@@ -137,11 +137,19 @@ def _size(r: Recorder) -> int:
 
 
 @contextlib.contextmanager
-def watch(title: str = "") -> Iterator[Recording]:
-    """Record everything that the engine does inside: `with tv.watch() as rec: ...`; then look at `rec`."""
+def watch(title: str = "", *, values: int = 0, finite: bool = False) -> Iterator[Recording]:
+    """Record everything that the engine does inside: `with tv.watch() as rec: ...`; then look at `rec`.
+
+    `values`: in every so many runs of each program the weights, gradients, updates and activations are sampled too, by computing
+    that run a second time beside itself (see the view `values`). `finite`: a result that becomes NaN or infinite is reported at
+    once, with the operation and the line that made it; each run's inputs are copied for that. Neither changes what is computed.
+
+    Raises ValueError for a negative `values`."""
     from tinyviz.record import Recorder
 
-    recorder = Recorder(title)
+    if values < 0:
+        raise ValueError(f"watch: values={values}; expected 0 (no values are sampled) or every how many runs they are")
+    recorder = Recorder(title, values, finite)
     recording = Recording(recorder=recorder)
     recorder.start()
     try:

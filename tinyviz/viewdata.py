@@ -287,6 +287,20 @@ class RooflineData(ViewData):
 
 
 @dataclass
+class ValueRow:
+    """One series of the program's values, and what is to be said about it."""
+
+    series: int  # into values of the program
+    ratio: list[float | None]  # of an update: its norm over that of its weight, by sample; else []
+    remarks: list[str]
+
+
+@dataclass
+class ValuesData(ViewData):
+    rows: list[ValueRow] = field(default_factory=list)  # by module, in the order of the network
+
+
+@dataclass
 class Compared:
     """One of the two programs that are compared."""
 
@@ -381,6 +395,7 @@ class Views:
     lines: LinesData | None = None
     memory: MemoryData | None = None
     roofline: RooflineData | None = None
+    values: ValuesData | None = None
     compare: CompareData | None = None
 
 

@@ -254,6 +254,58 @@ class Launches:
 
 
 @dataclass
+class Samples(Columns):
+    """Figures of one value, sampled run by run; low to norm are of its finite elements, None where there is none."""
+
+    run: list[int] = field(default_factory=list)
+    low: list[float | None] = field(default_factory=list)
+    high: list[float | None] = field(default_factory=list)
+    mean: list[float | None] = field(default_factory=list)
+    std: list[float | None] = field(default_factory=list)
+    norm: list[float | None] = field(default_factory=list)
+    zeros: list[float] = field(default_factory=list)  # share of elements that are 0
+    nonfinite: list[int] = field(default_factory=list)  # elements that are NaN or infinite
+    dead: list[int | None] = field(default_factory=list)  # units that are 0 for all of the batch; None: not an activation
+    histogram: list[list[int]] = field(default_factory=list)  # counts, from low to high; [] where nothing is finite
+
+
+@dataclass
+class Tiles:
+    """Small pictures of a value in its last sampled run: its first planes, 0 to 255 from low to high, row by row."""
+
+    rows: int
+    columns: int
+    low: float
+    high: float
+    tiles: list[list[int]]
+
+
+@dataclass
+class Series:
+    """One value of a program over its runs."""
+
+    name: str
+    kind: str  # weight, gradient, update, activation, softmax, input
+    module: str
+    node: int  # node id
+    shape: list[int]
+    samples: Samples
+    picture: Tiles | None = None
+
+
+@dataclass
+class Fault:
+    """Where a value stopped being finite; found by replaying that run, once."""
+
+    run: int
+    what: str  # NaN, Inf; "" when the memory that was given held it already
+    node: int  # node id; -1
+    line: int  # line id; -1
+    kernels: list[int]  # kernels that had a result that was not finite in that run, the one that made it first
+    sentence: str
+
+
+@dataclass
 class Certificate:
     """What was known about the program before it ran."""
 
@@ -291,6 +343,8 @@ class Program:
     certificate: Certificate
     launches: Launches
     backend: str = ""
+    values: list[Series] = field(default_factory=list)  # [] where nobody asked for them
+    faults: list[Fault] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # sentences: what was not recorded, and why
 
 

@@ -174,9 +174,7 @@ class _Search:
         return np.array(values[value]).reshape(-1) if value in values else np.zeros(value.size, value.dtype.numpy)
 
     def compiled(self, kernel: Kernel, arrays: list[Array]) -> None:
-        slots = tuple(
-            Slot(p.name, p.dtype, (p.size,), "state" if p.name in kernel.outputs else "input") for p in kernel.params
-        )
+        slots = tuple(Slot(p.name, p.dtype, (p.size,), "state" if p.name in kernel.outputs else "input") for p in kernel.params)
         program = Program(kernel.name, slots, (Call(kernel, tuple(range(len(slots)))),), 0)
         buffers = [Buffer.of(a, p.dtype, p.name) for p, a in zip(kernel.params, arrays, strict=True)]
         backends.get(self.lowered.backend).compile(program).run(buffers)

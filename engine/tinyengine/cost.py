@@ -335,4 +335,3 @@ def _bytes(n: float) -> str:
 
 def _seconds(s: float) -> str:
     return f"{s * 1e6:.3g} µs" if s < 1e-3 else f"{s * 1e3:.3g} ms" if s < 1 else f"{s:.3g} s"
-

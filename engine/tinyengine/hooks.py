@@ -109,6 +109,14 @@ class BufferPlanned(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Launching(Event):
+    """A program is about to run on `memory`, one Buffer per slot that the caller gives. A subscriber may read and copy it."""
+
+    program: Any
+    memory: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Launch(Event):
     """One run of a program: `seconds` and `starts` per kernel, from clocks inside the native program; `host_seconds` around the
     call."""
@@ -128,6 +136,10 @@ class HostWait(Event):
 
 @dataclass(frozen=True, slots=True)
 class ValueCaptured(Event):
+    """A value that somebody asked for, as a NumPy array: of a node of the recorded graph, in run number `run` of its program."""
+
+    program: Any
+    run: int
     node: Any
     value: Any
 
@@ -135,6 +147,7 @@ class ValueCaptured(Event):
 Subscriber = Callable[[Event], None]
 
 watching: bool = False
+heard: frozenset[type[Event]] = frozenset()  # kinds that somebody asked for by name: for events that cost more than others
 errors: list[tuple[Event, BaseException]] = []
 _lock = threading.Lock()
 _subscribers: tuple[tuple[Subscriber, tuple[type[Event], ...]], ...] = ()
@@ -142,19 +155,20 @@ _subscribers: tuple[tuple[Subscriber, tuple[type[Event], ...]], ...] = ()
 
 def subscribe(f: Subscriber, *kinds: type[Event]) -> Callable[[], None]:
     """Call `f` with each event of these kinds (all when none is named). Returns the function that ends it."""
-    global _subscribers, watching
     entry = (f, kinds or (Event,))
     with _lock:
-        _subscribers = (*_subscribers, entry)
-        watching = True
+        _listen((*_subscribers, entry))
 
     def unsubscribe() -> None:
-        global _subscribers, watching
         with _lock:
-            _subscribers = tuple(e for e in _subscribers if e is not entry)
-            watching = bool(_subscribers)
+            _listen(tuple(e for e in _subscribers if e is not entry))
 
     return unsubscribe
+
+
+def _listen(to: tuple[tuple[Subscriber, tuple[type[Event], ...]], ...]) -> None:
+    global _subscribers, watching, heard
+    _subscribers, watching, heard = to, bool(to), frozenset(kind for _, kinds in to for kind in kinds)
 
 
 def publish(event: Event) -> None:
@@ -179,6 +193,6 @@ def subscribed(f: Subscriber, *kinds: type[Event]) -> Iterator[None]:
 
 
 EVENTS: tuple[type[Event], ...] = (
-    Realized, StageStarted, StageFinished, RuleApplied, Decision, KernelEmitted, CacheHit, CacheMiss, BufferPlanned, Launch,
-    HostWait, ValueCaptured,
+    Realized, StageStarted, StageFinished, RuleApplied, Decision, KernelEmitted, CacheHit, CacheMiss, BufferPlanned,
+    Launching, Launch, HostWait, ValueCaptured,
 )  # fmt: skip

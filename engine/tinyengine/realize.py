@@ -156,6 +156,8 @@ def launch(lowered: Lowered, memory: Sequence[Buffer]) -> None:
     """Run the program on `memory`, one Buffer per slot that the caller gives; with somebody watching, timed."""
     if lowered.empty:
         return
+    if hooks.Launching in hooks.heard:
+        hooks.publish(hooks.Launching(lowered, memory))
     began = time.perf_counter()
     try:
         times = lowered.executable.run(memory, clocks=hooks.watching)

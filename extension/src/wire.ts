@@ -209,6 +209,50 @@ export interface Launches {
   host_high: number | null;
 }
 
+/** One entry per row in each column. Figures of one value, sampled run by run; low to norm are of its finite elements, None where there is none. */
+export interface Samples {
+  run: number[];
+  low: (number | null)[];
+  high: (number | null)[];
+  mean: (number | null)[];
+  std: (number | null)[];
+  norm: (number | null)[];
+  zeros: number[];  // share of elements that are 0
+  nonfinite: number[];  // elements that are NaN or infinite
+  dead: (number | null)[];  // units that are 0 for all of the batch; None: not an activation
+  histogram: number[][];  // counts, from low to high; [] where nothing is finite
+}
+
+/** Small pictures of a value in its last sampled run: its first planes, 0 to 255 from low to high, row by row. */
+export interface Tiles {
+  rows: number;
+  columns: number;
+  low: number;
+  high: number;
+  tiles: number[][];
+}
+
+/** One value of a program over its runs. */
+export interface Series {
+  name: string;
+  kind: string;  // weight, gradient, update, activation, softmax, input
+  module: string;
+  node: number;  // node id
+  shape: number[];
+  samples: Samples;
+  picture: Tiles | null;
+}
+
+/** Where a value stopped being finite; found by replaying that run, once. */
+export interface Fault {
+  run: number;
+  what: string;  // NaN, Inf; "" when the memory that was given held it already
+  node: number;  // node id; -1
+  line: number;  // line id; -1
+  kernels: number[];  // kernels that had a result that was not finite in that run, the one that made it first
+  sentence: string;
+}
+
 /** What was known about the program before it ran. */
 export interface Certificate {
   kernels: number | null;
@@ -243,6 +287,8 @@ export interface Program {
   certificate: Certificate;
   launches: Launches;
   backend: string;
+  values: Series[];  // [] where nobody asked for them
+  faults: Fault[];
   missing: string[];  // sentences: what was not recorded, and why
 }
 
@@ -532,6 +578,17 @@ export interface RooflineData extends ViewData {
   peaks: string;  // where the peaks come from
 }
 
+/** One series of the program's values, and what is to be said about it. */
+export interface ValueRow {
+  series: number;  // into values of the program
+  ratio: (number | null)[];  // of an update: its norm over that of its weight, by sample; else []
+  remarks: string[];
+}
+
+export interface ValuesData extends ViewData {
+  rows: ValueRow[];  // by module, in the order of the network
+}
+
 /** One of the two programs that are compared. */
 export interface Compared {
   recording: string;  // title
@@ -615,6 +672,7 @@ export interface Views {
   lines: LinesData | null;
   memory: MemoryData | null;
   roofline: RooflineData | null;
+  values: ValuesData | null;
   compare: CompareData | null;
 }
 

@@ -165,6 +165,24 @@ export const VIEWS = `
 .tinyviz p.tv-settings { margin: 0; padding: 6px 10px; border-left: 3px solid var(--tv-error); background: var(--tv-shade); }
 .tinyviz .tv-pairs td { white-space: nowrap; }
 .tinyviz .tv-pairs td:last-child { white-space: pre-wrap; min-width: 60px; }
+.tinyviz .tv-alarm { border: 1px solid var(--tv-error); border-left-width: 4px; border-radius: 4px; padding: 6px 10px; }
+.tv-series { max-height: 78vh; overflow: auto; }
+.tv-seriesrow { display: grid; grid-template-columns: minmax(0, 1fr) 84px 14px; gap: 0 6px; padding: 3px 8px; border-left: 3px solid transparent; border-bottom: 1px solid var(--tv-line); cursor: pointer; align-items: center; }
+.tv-seriesrow .tv-name { font: 12px var(--tv-code); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.tv-seriesrow .tv-where2 { grid-column: 1; grid-row: 2; }
+.tv-seriesrow .tv-curve { grid-column: 2; grid-row: 1 / 3; }
+.tv-seriesrow .tv-remark { grid-column: 3; grid-row: 1 / 3; color: var(--tv-error); font-weight: 700; }
+.tv-seriesrow:hover { background: var(--tv-shade); }
+.tv-seriesrow.tv-lit { background: var(--tv-lit); }
+.tv-seriesrow.tv-sel { border-left-color: var(--tv-accent); }
+.tv-seriesbody { align-content: start; }
+.tv-curve { background: var(--tv-shade); border-radius: 3px; max-width: 100%; }
+.tv-curve path { fill: none; stroke: var(--tv-ink); stroke-width: 1.4; }
+.tv-curve .tv-guide { stroke: var(--tv-accent); stroke-dasharray: 4 3; }
+.tv-valuepanel { display: grid; gap: 2px; margin: 4px 0; font-size: 12px; }
+.tv-heat { width: min(520px, 100%); height: 128px; image-rendering: pixelated; color: var(--tv-ink); background: var(--tv-shade); border-radius: 3px; }
+.tv-tiles { display: flex; flex-wrap: wrap; gap: 6px; }
+.tv-tile { width: 96px; image-rendering: pixelated; border: 1px solid var(--tv-line); }
 .tv-section { margin-top: 10px; }
 .tinyviz .tv-unsure td { color: var(--tv-faint); }
 .tv-changes { height: clamp(260px, 54vh, 620px); }

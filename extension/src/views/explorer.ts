@@ -19,9 +19,10 @@ import { overview } from "./overview";
 import { roofline } from "./roofline";
 import { stages } from "./stages";
 import { timeline } from "./timeline";
+import { values } from "./values";
 import { together, type Cleanup, type Context, type Part, type View } from "./view";
 
-const PARTS: { [Name in keyof Views]: Part<NonNullable<Views[Name]>> } = { overview, graph, stages, fusion, kernel, timeline, lines, memory, roofline, compare };
+const PARTS: { [Name in keyof Views]: Part<NonNullable<Views[Name]>> } = { overview, graph, stages, fusion, kernel, timeline, lines, memory, roofline, values, compare };
 const NAMES = Object.keys(PARTS) as (keyof Views)[];
 
 export const explorer: View<Page> = (el, page, selection, host) => {

@@ -16,5 +16,6 @@ export const VIEWS: Readonly<Record<string, View<never>>> = {
   lines: explorer,
   memory: explorer,
   roofline: explorer,
+  values: explorer,
   compare: explorer,
 };
