@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-import tinyengine
-from tinyengine import Tensor
+from tinyengine import Tensor, backends
 from tinyengine.backends.graph_eval import evaluate
 from tinyengine.stages import record
 
@@ -105,14 +104,18 @@ def outcomes(form: str, operands: dict[str, Operand], seed: int = 0) -> tuple[Ou
     arrays = {k: o.data(seed + 7 * n) for n, (k, o) in enumerate(operands.items())}
     xs = {k: Tensor(a, requires_grad=a.dtype.kind == "f") for k, a in arrays.items()}
     ts = {k: torch.tensor(a, requires_grad=a.dtype.kind == "f") for k, a in arrays.items()}
-    mine = run(ours, {"T": Tensor, "te": tinyengine, "math": math, **{k: operands[k].cut(x) for k, x in xs.items()}})
-    try:
-        tensors = [v for v in mine.values if isinstance(v, Tensor)]
-        mine = mine._replace(arrays={id(v): a for v, a in zip(tensors, values(tensors), strict=True)})
-    except Exception as e:  # an index out of range, say
-        mine = Outcome([], e)
+    mine = run(ours, {"T": Tensor, "math": math, **{k: operands[k].cut(x) for k, x in xs.items()}})
     other = run(theirs, {"T": torch, "torch": torch, "F": F, "math": math, **{k: operands[k].cut(t) for k, t in ts.items()}})
     return mine, other, xs, ts
+
+
+def evaluated(mine: Outcome) -> Outcome:
+    """With what the graphs of the results mean; an error that only a value shows is an error too."""
+    tensors = [v for v in mine.values if isinstance(v, Tensor)]
+    try:
+        return mine._replace(arrays={id(v): a for v, a in zip(tensors, values(tensors), strict=True)})
+    except Exception as e:  # an index out of range, say
+        return Outcome([], e)
 
 
 def values(tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
@@ -132,6 +135,7 @@ def _name(dtype: Any) -> str:
 def differences(form: str, operands: dict[str, Operand], seed: int = 0, rtol: float = 0.0) -> Iterator[str]:
     """What disagrees, one sentence each."""
     mine, other, xs, ts = outcomes(form, operands, seed)
+    mine = evaluated(mine)
     if other.error is not None:
         if mine.error is None and _lacks_a_kernel(other.error):
             return  # a kernel that PyTorch lacks for a dtype is no rule
@@ -226,3 +230,39 @@ def _near(g: np.ndarray[Any, Any], b: Any, rtol: float, what: str, dtypes: Seque
     if not ok.all():
         bad = np.argwhere(~ok)[0] if ok.ndim else ()
         yield f"{what} {g[tuple(bad)]!r} at {list(bad)}, PyTorch {expected[tuple(bad)]!r} ({(~ok).sum()} of {ok.size})"
+
+
+def forms_of(text: str) -> list[str]:
+    """One form a line; empty lines and comments left out."""
+    return [line.strip() for line in text.strip().splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def agree(forms: str, operands: Sequence[dict[str, Operand]], rtol: float = 0.0) -> None:
+    """Every form on every set of operands gives what PyTorch gives. AssertionError names all that do not."""
+    wrong = []
+    for form in forms_of(forms):
+        for named in operands:
+            found = list(differences(form, named, rtol=rtol))
+            if found:
+                made = ", ".join(f"{k}: {o.dtype}{list(o.shape)} {o.layout}" for k, o in named.items())
+                wrong.append(f"{form}  [{made}]\n    " + "\n    ".join(found))
+    assert not wrong, f"{len(wrong)} differ from PyTorch\n" + "\n".join(wrong[:12])
+
+
+def on_backends(forms: str, operands: dict[str, Operand], rtol: float = 2e-5) -> None:
+    """All forms in one program on every backend with values: what each computes is what PyTorch gives."""
+    for name in ("llvm", "reference", "opencl"):
+        try:
+            backends.get(name)
+        except backends.BackendError:
+            continue
+        pairs = []
+        for form in forms_of(forms):
+            mine, other, _, _ = outcomes(form, operands)
+            assert mine.error is None and other.error is None, (form, mine.error, other.error)
+            pairs += [(form, a, b) for a, b in zip(mine.values, other.values, strict=True) if isinstance(b, torch.Tensor)]
+        with backends.use(name):
+            pairs[0][1].realize(*[a for _, a, _ in pairs[1:]])
+        for form, a, b in pairs:
+            for sentence in _near(a.numpy(), b, rtol, f"{form} on {name}: value", ()):
+                raise AssertionError(sentence)

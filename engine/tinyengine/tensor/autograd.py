@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyengine.origin import here, user_line
+from tinyengine.runtime.buffer import Placeholder
 from tinyengine.stages import record
 from tinyengine.stages.differentiate import gradient
 from tinyengine.tensor import core, force
 from tinyengine.tensor.core import Base, make
+from tinyengine.tensor.decompose import Decomposition
 from tinyengine.tensor.functional import Functional
 from tinyengine.tensor.refused import Refused
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 _KIND = {"bool": 0, "uint": 1, "int": 1, "float": 2}
 
 
-class Autograd(Functional, Refused):
+class Autograd(Functional, Decomposition, Refused):
     """Gradients and values."""
 
     __slots__ = ()
@@ -137,10 +139,10 @@ class Autograd(Functional, Refused):
     def _values(self, cause: str) -> np.ndarray[Any, Any]:
         if self.node.op != "buffer":
             force.realize([self], cause)
-            if self.node.op != "buffer":
-                raise RuntimeError(
-                    f"the value of this tensor is not known yet: inside jit no value can be read ({cause})\n  at {user_line()}"
-                )
+        if self.node.op != "buffer" or isinstance(self.node.arg, Placeholder):
+            raise RuntimeError(
+                f"the value of this tensor is not known yet: inside jit no value can be read ({cause})\n  at {user_line()}"
+            )
         return self.node.arg.values[: self.node.size].reshape(self.shape)  # type: ignore[no-any-return]
 
     def data(self) -> memoryview:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tinyengine import dtypes
 from tinyengine.origin import here, user_line
@@ -92,6 +95,16 @@ class Creation(Scan):
         i = make(record.iota(0, dtypes.default_int, (steps,), here()), core.NO_FLOW).cast(core.float_of(d))
         t = i * ((end - start) / (steps - 1) if steps > 1 else 0.0) + start
         return leaf(t.cast(d), requires_grad)
+
+    @staticmethod
+    def from_blob(ptr: int, shape: Any, dtype: Any = None) -> Tensor:
+        """The elements that lie at the address `ptr`, row-major: copied at once, so the memory may change or go afterwards. The
+        caller answers for there being as many bytes. ValueError for the address 0."""
+        s, d = shape_of((shape,) if isinstance(shape, int) else tuple(shape)), core.dtype_of(dtype or dtypes.default_float)
+        if not ptr:
+            raise ValueError(f"from_blob: the address is {ptr}\n  at {user_line()}")
+        raw = core._cls(np.frombuffer(ctypes.string_at(ptr, math.prod(s) * d.itemsize), np.uint8))
+        return raw.bitcast(d).reshape(s)  # type: ignore[no-any-return]
 
     @staticmethod
     def eye(n: int, m: int | None = None, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:

@@ -9,12 +9,9 @@ from tinyengine.origin import user_line
 
 # method -> why not, and what to do
 REFUSED: dict[str, str] = {
-    "from_blob": "a tensor's memory belongs to the engine; give Tensor() a numpy.ctypeslib.as_array of the address",
-    "qr": "its dependent steps grow with the matrix, too many for a static program; use numpy.linalg.qr(x.numpy())",
-    "shard": "there is one device, and nothing to spread over",
-    "shard_": "there is one device, and nothing to spread over",
-    "shard_like": "there is one device, and nothing to spread over",
-    "svd": "it iterates until it converges, and a static program has no such loop; use numpy.linalg.svd(x.numpy())",
+    "shard": "the engine computes on one device, so there is nothing to spread a tensor over; leave the call out",
+    "shard_": "the engine computes on one device, so there is nothing to spread a tensor over; leave the call out",
+    "shard_like": "the engine computes on one device, so there is nothing to spread a tensor over; leave the call out",
 }
 
 
@@ -33,7 +30,7 @@ class Refused:
 
     __slots__ = ()
 
-    from_blob, qr, shard, shard_, shard_like, svd = (_method(n, w) for n, w in REFUSED.items())
+    shard, shard_, shard_like = (_method(n, w) for n, w in REFUSED.items())
 
 
 __all__ = ["REFUSED", "Refused"]
