@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import namedtuple
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 from tinyengine import dtypes
@@ -127,6 +127,19 @@ class Graph:
             parts.append(f"{n.op}|{n.dtype.name}|{n.shape}|{[number[s] for s in n.src]}|{arg!r}")
         parts.append(repr([number[r] for r in self.roots]))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest(), buffers
+
+    def detached(self, stand_in: Callable[[Any], Any]) -> Graph:
+        """This graph without the memory and the origins that it keeps alive; `stand_in` gives what replaces a buffer."""
+        new: dict[Node, Node] = {}
+        held: dict[int, Any] = {}
+        for n in self.nodes:
+            arg = n.arg
+            if n.op == "buffer":
+                if id(arg) not in held:
+                    held[id(arg)] = stand_in(arg)
+                arg = held[id(arg)]
+            new[n] = Node(n.op, n.dtype, n.shape, tuple([new[s] for s in n.src]), arg, ())
+        return Graph(new[r] for r in self.roots)
 
     def text(self, origins: bool = False) -> str:
         """One line per node: number, op, operands, dtype[shape]."""

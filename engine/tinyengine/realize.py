@@ -18,7 +18,7 @@ from tinyengine import backends, choices, hooks, machine, origin, stored, tune_s
 from tinyengine.choices import Choices
 from tinyengine.node import Graph, Node, reading, toposort
 from tinyengine.pipeline import Lowered
-from tinyengine.runtime.buffer import Buffer
+from tinyengine.runtime.buffer import Buffer, Placeholder
 from tinyengine.stages.values import base
 
 programs: dict[tuple[Any, ...], Lowered] = {}
@@ -105,19 +105,21 @@ def compiled(graph: Graph) -> tuple[Lowered, list[Buffer]]:
     if found is not None:
         if hooks.watching:
             hooks.publish(hooks.CacheHit("program", key))
-            found = found.rebind(graph, buffers)
-        return found, buffers
+        return found.rebind(graph, buffers), buffers
+    # what is kept here must not keep the memory of those who asked first
+    kept = graph.detached(lambda b: Placeholder(b.size, b.dtype, b.name))
+    places = kept.key()[1]
     pinned = now.fusion or now.schedules
     if not hooks.watching and not pinned:  # else the stages are done now: to be seen, to say which pin matches nothing
-        found = stored.load(full, graph, buffers, now, m, backends.current())
+        found = stored.load(full, kept, places, now, m, backends.current())
         if found is not None:
             programs[full] = found
-            return found, buffers
+            return found.rebind(graph, buffers), buffers
     form = "|".join(f"{n.op}:{len(n.src)}" for n in graph.nodes)
     if hooks.watching:
         guard, old, new = _difference(graph, _forms.get(form), full)
         hooks.publish(hooks.CacheMiss("program", key, guard, old, new))
-    _forms[form] = (graph, full)
+    _forms[form] = (kept, full)
     lowered = Lowered(graph, buffers, now, m, backends.current())
     if not lowered.empty:
         stored.store(full, lowered)
@@ -126,7 +128,8 @@ def compiled(graph: Graph) -> tuple[Lowered, list[Buffer]]:
         from tinyengine.pinned import warn
 
         warn(lowered, asked=tracing())
-    programs[full] = lowered
+    _ = lowered.root_slots, lowered.slots  # shared from now on, as the plan is
+    programs[full] = lowered.rebind(kept, places)
     return lowered, buffers
 
 

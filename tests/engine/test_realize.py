@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -159,12 +161,12 @@ def test_an_index_out_of_range_names_the_index_its_place_and_the_line() -> None:
 
 def test_a_chain_of_a_thousand_ops_is_compiled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def chain(n: int) -> Tensor:
-        x = Tensor(array(40))
+        x = Tensor(abs(array(40)))
         for _ in range(n):
             x = (x * 1.5).minimum(3.0)
         return x
 
-    expected = array(40)
+    expected = abs(array(40))
     for _ in range(500):
         expected = np.minimum(expected * np.float32(1.5), np.float32(3.0))
     limit = sys.getrecursionlimit()
@@ -174,3 +176,22 @@ def test_a_chain_of_a_thousand_ops_is_compiled_at_once(monkeypatch: pytest.Monke
         with pytest.raises(RecursionError, match=r"call realize\(\) on the way\n  at test_realize.py"):
             chain(3000).numpy()
     assert sys.getrecursionlimit() == limit
+
+
+def test_programs_that_are_kept_keep_no_memory() -> None:
+    """Neither that of the inputs, nor of parameters, once the tensors and the jitted function are gone."""
+    gone: list[weakref.ref[Any]] = []
+
+    def compute() -> None:
+        x, w = Tensor(array(50)), Tensor(array(50) + 1, requires_grad=True)
+        f = jit(lambda x: (x * w).sum())
+        f(x)
+        (x * w).exp().sum().backward()
+        assert w.grad is not None
+        w.grad.numpy()
+        gone.extend(weakref.ref(t.node.arg) for t in (x, w, w.grad))
+
+    for _ in range(2):  # compiled now, and found
+        compute()
+        gc.collect()
+        assert [r() for r in gone] == [None] * len(gone)
