@@ -114,12 +114,16 @@ class jit(Generic[F]):
         if last is not None and not kwargs and len(args) == len(last[1]) and not hooks.watching:
             # the same arguments as the last time, all of them computed tensors
             for t, (shape, dtype) in zip(args, last[1]):  # noqa: B905 (as long as each other; quicker without the question)
-                if type(t) is not core._cls or t.node.op != "buffer" or t.node.dtype is not dtype or t.node.shape != shape:
+                if type(t) is not core._cls:
+                    break
+                n = t.node
+                if n.op != "buffer" or n.dtype is not dtype or n.shape != shape:
                     break
             else:
                 return last[0].replay(args)
         entry, leaves = self._entry(args, kwargs)
-        if not kwargs and len(leaves) == len(args):
+        tensor = core.tensor_class()
+        if not kwargs and all([type(t) is tensor for t in args]):
             self._last = (entry, [(t.node.shape, t.node.dtype) for t in args])
         return entry.replay(leaves)
 

@@ -17,7 +17,6 @@ from tinyengine.tensor import core, force, random
 
 _nothing = contextlib.nullcontext()
 _make_node = tuple.__new__
-_ONE = ("tensor", 0)
 
 
 class Entry:
@@ -41,9 +40,11 @@ class Entry:
         # each result is an output of its own, and nothing else gets new memory: the usual case
         own = len(set(slots)) == len(slots) == results and all(s >= len(buffers) for s in slots)
         self._own = own and not lowered.empty
+        self._plain = self._own and not draws and not self.written
         self._run: Any = lowered.executable.run if self._own else None
         self._inputs = list(inputs.items())
         self._results = [(roots[i].dtype, roots[i].shape, slots[i], roots[i].origin) for i in range(results if self._own else 0)]
+        self._one = self._results[0] if self._results and tree == ("tensor", 0) else None
 
     def memory(self, leaves: Sequence[Any]) -> list[Buffer]:
         """The memory that the program is given this time."""
@@ -56,16 +57,16 @@ class Entry:
 
     def replay(self, leaves: Sequence[Any]) -> Any:
         """Run the program on these tensors; the result of the function."""
-        if self.draws or not self._own:
-            given = self.memory(leaves)
-        else:
+        if self._plain:
             given = self.buffers.copy()
             for slot, leaf in self._inputs:
                 given[slot] = leaves[leaf].node.arg
-        if self.written:
-            force.overwriting(self.written)
-        if not self._own:
-            return self._replay(given)
+        else:
+            given = self.memory(leaves)
+            if self.written:
+                force.overwriting(self.written)
+            if not self._own:
+                return self._replay(given)
         for size, dtype, shelf in self._outputs:
             given.append(Buffer(size, dtype, "", shelf))
         # Ctrl-C stops the program before its first update in place, or comes when all of them are done
@@ -76,10 +77,13 @@ class Entry:
                 self._run(given)
             except IndexError as e:
                 raise engine.bad_index(self.lowered, given, e) from None
+        if self._one is not None:
+            dtype, shape, slot, origin = self._one
+            return core.computed(_make_node(Node, ("buffer", dtype, shape, (), given[slot], origin)))
         out = []
         for dtype, shape, slot, origin in self._results:
-            out.append(core.make(_make_node(Node, ("buffer", dtype, shape, (), given[slot], origin)), core.NO_FLOW))
-        return out[0] if self.tree == _ONE else unflatten(self.tree, out)
+            out.append(core.computed(_make_node(Node, ("buffer", dtype, shape, (), given[slot], origin))))
+        return unflatten(self.tree, out)
 
     def _replay(self, given: list[Buffer]) -> Any:
         """Where a result is an argument, or another result, or an update has no memory of its own."""
@@ -88,7 +92,7 @@ class Entry:
             results = []
             for i, n in zip(self.fresh, nodes, strict=True):
                 if i < self.results:
-                    results.append(core.make(n, core.NO_FLOW))
+                    results.append(core.computed(n))
                 else:
                     self.updates[i - self.results].node = n
         return unflatten(self.tree, results)

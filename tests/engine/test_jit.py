@@ -231,3 +231,19 @@ def test_lower_traces_and_runs_nothing() -> None:
     np.testing.assert_array_equal(w.numpy(), [1, 1, 1])
     assert f(x).item() == pytest.approx(18)
     np.testing.assert_array_equal(w.numpy(), [3, 3, 3])
+
+
+def test_a_list_of_as_many_tensors_as_there_are_arguments() -> None:
+    f = jit(lambda pair, factor: (pair[0] + pair[1]) * factor)
+    a, b = Tensor([1.0]), Tensor([2.0])
+    assert [f([a, b], 5.0).item() for _ in range(3)] == [15.0] * 3
+    assert f([a, b], 6.0).item() == 18.0 and f((a, b), 5.0).item() == 15.0
+
+
+def test_arguments_of_the_last_call_are_looked_at_again() -> None:
+    f = jit(lambda x: x * 2)
+    for x in (Tensor([1.0]), Tensor([[1.0]]), Tensor([1]), Tensor([1.0]) + 0, Tensor([3.0])):
+        out = f(x)
+        assert out.tolist() == (x * 2).tolist() and out.dtype is x.dtype
+    assert f(3) == 6 and f(Tensor([1.0])).item() == 2 and f(x=Tensor([4.0])).item() == 8
+    assert len(f.entries) == 5

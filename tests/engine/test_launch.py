@@ -6,6 +6,7 @@ import concurrent.futures
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -108,3 +109,14 @@ def test_ctrl_c_leaves_whole_steps(jitted: bool) -> None:
     before = weights[0].numpy()[0]
     step()
     assert interrupted == 25 and [w.numpy()[0] for w in weights] == [before + 1] * 4
+
+
+def test_a_busy_neighbour_changes_nothing_but_the_time() -> None:
+    expected = trainer(3)(20)
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        assert trainer(3)(20) == expected
+    finally:
+        for b in burners:
+            b.kill()
+            b.wait()

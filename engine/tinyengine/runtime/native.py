@@ -69,6 +69,7 @@ class NativeProgram:
         self._words = block.data
         self._start = self._block.address
         self._last: list[int] = []
+        self._timed = False
 
     def _bind(self) -> None:
         """Take the process's pool: at the first run, after a fork, and after its thread count was changed."""
@@ -94,7 +95,9 @@ class NativeProgram:
                 self._pack(self._addresses, 0, *addresses)
                 self._last = addresses
             words = self._words
-            words[3] = self._clocks.address if clocks else 0
+            if clocks is not self._timed:
+                words[3] = self._clocks.address if clocks else 0
+                self._timed = clocks
             words[8] = 0
             return self._run(self._start)
 

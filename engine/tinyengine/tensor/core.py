@@ -103,6 +103,15 @@ def make(node: Node, flow: int) -> Tensor:
     return t  # type: ignore[no-any-return]
 
 
+def computed(node: Node) -> Tensor:
+    """A new tensor with a `buffer` node; no gradient flows through it."""
+    t = _object_new(_cls)
+    t.node = node
+    t.flow = NO_FLOW
+    t.grad = None
+    return t  # type: ignore[no-any-return]
+
+
 def become(t: Base, node: Node) -> None:
     """Give a tensor another node."""
     t.node = node
