@@ -143,6 +143,8 @@ def _whole(op: str, *xs: Any) -> None:
         if isinstance(x, float) or (isinstance(x, Base) and x.dtype.is_float):
             what = x.dtype if isinstance(x, Base) else "float"
             raise NotImplementedError(f"{op} works on bool and integer tensors, not on {what}\n  at {user_line()}")
+    if op in ("<<", ">>") and all(_kind(x) is dtypes.bool_ for x in xs):
+        raise NotImplementedError(f"{op} of bools; cast one to an int\n  at {user_line()}")
 
 
 def _kind(x: Any) -> Any:
@@ -339,6 +341,7 @@ class Elementwise(Base):
         return binary("xor", self, True if self.dtype is dtypes.bool_ else -1)
 
     def lshift(self, other: Operand) -> Tensor:
+        """Bits moved up by `other`. NotImplementedError for floats, and for bools by bools."""
         _whole("<<", self, other)
         return binary("shl", self, other)
 
