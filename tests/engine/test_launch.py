@@ -120,3 +120,52 @@ def test_a_busy_neighbour_changes_nothing_but_the_time() -> None:
         for b in burners:
             b.kill()
             b.wait()
+
+
+def test_programs_share_one_arena() -> None:
+    """Temporaries lie in memory of the pool; a larger program makes it larger, and the smaller ones find it there."""
+    x = [Tensor(np.linspace(-1, 1, n * 64, dtype=np.float32).reshape(n, 64)) for n in (8, 64, 8)]
+    f = jit(lambda x: ((x @ x.transpose(0, 1)).softmax(-1) @ x).sum(0))
+    expected = []
+    for v in x:
+        a = np.array(v, np.float64)
+        e = np.exp(a @ a.T - (a @ a.T).max(1, keepdims=True))
+        expected.append((e / e.sum(1, keepdims=True) @ a).sum(0))
+    for _ in range(2):
+        for v, right in zip(x, expected, strict=True):
+            np.testing.assert_allclose(f(v).numpy(), right, rtol=1e-4, atol=1e-5)
+    assert [p.plan.arena_bytes > 0 for p in f.lowered] == [True, True]
+    assert threads.current is not None
+    (arena,) = threads.current._arenas
+    assert arena.nbytes == max(p.plan.arena_bytes for p in f.lowered)
+
+
+def test_a_signal_handler_may_run_a_program_inside_another() -> None:
+    """It gets an arena of its own: the temporaries of the one that it interrupts stay."""
+    x = Tensor(np.linspace(-1, 1, 512 * 512, dtype=np.float32).reshape(512, 512))
+    w = Tensor(np.zeros((512, 512), np.float32))
+
+    def update(x: Tensor) -> None:
+        y = x
+        for _ in range(12):
+            y = (y @ x).tanh()
+        w.assign(w * 0.5 + y)
+
+    step, other = jit(update), jit(lambda x: ((x @ x).exp() @ x).sum())
+    once = other(x).item()
+    step(x)
+    step(x)
+    expected = w.numpy()
+    w.assign(Tensor.zeros(512, 512)).realize()
+    inside: list[float] = []
+    old = signal.signal(signal.SIGALRM, lambda number, frame: inside.append(other(x).item()))
+    try:
+        for _ in range(2):
+            signal.setitimer(signal.ITIMER_REAL, 0.004)
+            step(x)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    np.testing.assert_array_equal(w.numpy(), expected)
+    assert all(v == once for v in inside)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tinyengine import dtypes, hooks
+from tinyengine import hooks
 from tinyengine.backends import Times, llvm_code, llvm_jit
 from tinyengine.backends.llvm_image import Image
 from tinyengine.backends.llvm_jit import Target
@@ -46,11 +46,10 @@ class LLVMExecutable:
     ) -> None:  # fmt: skip
         self.image, self.target = image, target
         self._program, self._codes, self._given = program, codes, image.given
-        self._arena = Buffer(max(1, image.arena_bytes), dtypes.uint8, "arena")
-        slots = [0] * image.given + [self._arena.address + o for o in image.offsets]
         self._native = native.NativeProgram(
-            image.steps(addresses), slots, image.given, image.first_write, image.scratch_bytes, llvm_code.runner(), llvm_code.pool
-        )
+            image.steps(addresses), image.given, image.offsets, image.arena_bytes, image.first_write, image.scratch_bytes,
+            llvm_code.runner(), llvm_code.pool,
+        )  # fmt: skip
 
     @property
     def program(self) -> Program:

@@ -8,6 +8,8 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tinyengine import dtypes
 from tinyengine.runtime import threads
 from tinyengine.runtime.buffer import Buffer
@@ -42,21 +44,22 @@ def chunks(step: Step, threads_: int) -> tuple[int, int]:
 
 
 class NativeProgram:
-    """Steps in order over `slots` addresses. `first_write`: the first step that writes memory in place (len(steps) if none does).
-    Not for two threads at once: `run` holds `threads.lock`."""
+    """Steps in order over `given` slots of the caller and those at `offsets` in an arena of the pool. `first_write`: the first
+    step that writes memory in place (len(steps) if none does). Not for two threads at once: `run` holds `threads.lock`."""
 
-    def __init__(self, steps: Sequence[Step], slots: Sequence[int], given: int, first_write: int, scratch_bytes: int,
-                 runner: Callable[[int], int], pool: Callable[[], Pool]) -> None:  # fmt: skip
+    def __init__(self, steps: Sequence[Step], given: int, offsets: Sequence[int], arena_bytes: int, first_write: int,
+                 scratch_bytes: int, runner: Callable[[int], int], pool: Callable[[], Pool]) -> None:  # fmt: skip
         n = len(steps)
         self.steps, self.given, self.scratch_bytes = tuple(steps), given, scratch_bytes
+        self.offsets, self.arena_bytes = np.array(offsets, np.uint64), arena_bytes
+        self._base = 0  # of the arena that `_slots` points into
         self._run, self._make_pool = runner, pool
         self._pool: Pool | None = None
         self._which = Buffer(sum(len(s.which) for s in steps), dtypes.int64)
         self._table = Buffer(max(1, n) * _STEP, dtypes.int64)
         self._clocks = Buffer(n + 1, dtypes.int64)
-        self._slots = Buffer(max(1, len(slots)), dtypes.uint64)
+        self._slots = Buffer(max(1, given + len(offsets)), dtypes.uint64)
         self._block = Buffer(16, dtypes.int64)
-        self._slots.array[: len(slots)] = slots
         self._addresses = self._slots.array.data
         self._pack = struct.Struct(f"{given}Q").pack_into
         block, at = self._block.array, 0
@@ -71,7 +74,7 @@ class NativeProgram:
         self._last: list[int] = []
         self._timed = False
 
-    def _bind(self) -> None:
+    def _bind(self) -> Pool:
         """Take the process's pool: at the first run, after a fork, and after its thread count was changed."""
         p = self._pool = self._make_pool()
         p.need_scratch(self.scratch_bytes)
@@ -83,12 +86,20 @@ class NativeProgram:
         if shared:
             p.start()
         self._words[7] = p.address
+        return p
+
+    def _place(self, base: int) -> None:
+        """Put the temporaries into the arena at this address."""
+        if base != self._base:
+            self._slots.array[self.given : self.given + len(self.offsets)] = self.offsets + np.uint64(base)
+            self._base = base
 
     def run(self, buffers: Sequence[Buffer], clocks: bool = False) -> int:
         """OK, CHECK_FAILED or CANCELLED. `buffers`: the first `given` slots."""
         with threads.lock:
-            if self._pool is None or self._pool is not threads.current:
-                self._bind()
+            pool = self._pool
+            if pool is None or pool is not threads.current:
+                pool = self._bind()
             # addresses, not Buffers, are remembered: a program must not keep the memory of its last run alive
             addresses = [b.address for b in buffers]
             if addresses != self._last:
@@ -99,7 +110,11 @@ class NativeProgram:
                 words[3] = self._clocks.address if clocks else 0
                 self._timed = clocks
             words[8] = 0
-            return self._run(self._start)
+            if not self.arena_bytes:
+                return self._run(self._start)
+            with pool.arena(self.arena_bytes) as base:
+                self._place(base)
+                return self._run(self._start)
 
     def cancel(self) -> None:
         """Ask a run in another thread to stop before it writes in place; once it has begun to write, it finishes."""

@@ -12,7 +12,7 @@ import ctypes
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +116,8 @@ class Pool:
             self.words[42 + i] = _address(self._libc, name)
         for i, name in enumerate(_PYTHON):
             self.words[48 + i] = _address(ctypes.pythonapi, name)
+        self._arenas: list[Buffer] = []
+        self._running = 0  # programs with an arena: a signal handler may run one inside another
         self._scratch: Buffer | None = None
         self.scratch_bytes = 0
         self.workers: list[ctypes.c_ulong] = []
@@ -134,6 +136,21 @@ class Pool:
         stride = (self.scratch_bytes + 4095) // 4096 * 4096 + 4096 + 128
         self._scratch = Buffer(stride * self.threads, dtypes.uint8, "scratch")
         self.words[32], self.words[33] = self._scratch.address, stride
+
+    @contextlib.contextmanager
+    def arena(self, nbytes: int) -> Iterator[int]:
+        """The address of memory for the temporaries of the program that runs inside: all programs share it, as one runs at a
+        time. It is kept, so that the next program finds its pages mapped."""
+        depth = self._running
+        if depth == len(self._arenas):
+            self._arenas.append(Buffer(nbytes, dtypes.uint8, "arena"))
+        elif self._arenas[depth].nbytes < nbytes:
+            self._arenas[depth] = Buffer(nbytes, dtypes.uint8, "arena")
+        self._running += 1
+        try:
+            yield self._arenas[depth].address
+        finally:
+            self._running -= 1
 
     def start(self) -> None:
         """Start the workers, if they do not run yet."""
