@@ -24,8 +24,18 @@ from tinyengine.runtime import cache
 from tinyengine.runtime.threads import thread_count
 
 LEVELS = ("l1", "l2", "l3", "dram")
-FORMAT = 1  # of the JSON on disk
-FACTS = ("target", "cores", "threads", "vector_bytes", "vector_registers", "l1_bytes", "l2_bytes", "l3_bytes")  # not measured
+FORMAT = 2  # of the JSON on disk
+FACTS = (
+    "target",
+    "cores",
+    "threads",
+    "vector_bytes",
+    "vector_registers",
+    "l1_bytes",
+    "l2_bytes",
+    "l3_bytes",
+    "dots",
+)  # not measured
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Machine:
     spread: float
     source: str
     date: str = ""
+    dots: str = ""  # the dtype of which one instruction adds pairs of products in float32: "bfloat16", or none
 
     @property
     def clock(self) -> float:
@@ -113,7 +124,7 @@ FIXTURE = Machine(
     l1_bytes=48 << 10, l2_bytes=1 << 20, l3_bytes=32 << 20, fma_flops=256e9, fma_flops_all=506e9,
     read={"l1": 500e9, "l2": 250e9, "l3": 122e9, "dram": 37e9}, read_all={"l1": 1000e9, "l2": 490e9, "l3": 196e9, "dram": 82e9},
     write_all=69e9, stream_all=150e9, copy_all=75e9, launch_seconds=0.3e-6, start_seconds=2e-6,
-    spread=0.15, source="fixture", date="2026-11-01",
+    spread=0.15, source="fixture", date="2026-11-01", dots="bfloat16",
 )  # fmt: skip
 """The machine of the tests: two cores with AVX-512, peaks as measured in November 2026."""
 
@@ -199,6 +210,7 @@ def detect() -> Machine:
         read=read, read_all={"l1": read["l1"] * cores, "l2": read["l2"] * cores, "l3": read["l3"] * cores, "dram": dram_all},
         write_all=dram_all * 0.8, stream_all=dram_all * 1.6, copy_all=dram_all * 0.9,
         launch_seconds=1e-6, start_seconds=3e-6, spread=0.5, source="estimated",
+        dots="bfloat16" if {"avx512_bf16", "avx512vl"} <= flags else "",
     )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ Families:
   movement     no arithmetic: output element = one input element, or 0 outside; arg describes the index map
   reduce       arg = tuple of axes, which stay in the shape with extent 1
   index        addresses that depend on data
+  kernel       stands only in loop nests, where the schedule puts it: dot2(a, b) of pairs of bfloat16 in the bits of uint32 is
+               a0 b0 + a1 b1 in float32
   effect       a write to existing memory, or a demand to be stored
 
 Movement args (shapes are always those of the nodes; every map is 'output index -> input index'):
@@ -105,6 +107,13 @@ def threefry2x32(counter: Any, key: Any) -> Any:
     return x0
 
 
+def dot2(a: Any, b: Any) -> Any:
+    """The float32 dot product of pairs of bfloat16 in uint32, the first in the low bits."""
+    first = (a << np.uint32(16)).view(np.float32) * (b << np.uint32(16)).view(np.float32)
+    high = np.uint32(0xFFFF0000)
+    return first + (a & high).view(np.float32) * (b & high).view(np.float32)
+
+
 THREEFRY_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 _TABLE = [
@@ -123,6 +132,7 @@ _TABLE = [
     Op("xor", "binary", 2, 1, np.bitwise_xor, "^", True),
     Op("shl", "binary", 2, 1, _shl, "<<"), Op("shr", "binary", 2, 1, np.right_shift, ">>"),
     Op("threefry", "binary", 2, 1, threefry2x32),
+    Op("dot2", "kernel", 2, 3, dot2),
     Op("where", "ternary", 3, 1, np.where), Op("fma", "ternary", 3, 2, lambda a, b, c: a * b + c),
     Op("reshape", "movement", 1), Op("permute", "movement", 1), Op("expand", "movement", 1), Op("slice", "movement", 1),
     Op("pad", "movement", 1), Op("flip", "movement", 1), Op("window", "movement", 1), Op("place", "movement", 1),

@@ -55,6 +55,22 @@ def matmul(m: int, width: int, depth: int, transposed: bool = False, dtype: DTyp
     )),), ("out",))  # fmt: skip
 
 
+def bf16_matmul(m: int, width: int, depth: int, transposed: bool = False) -> Kernel:
+    """out = x @ w for bfloat16 x and w, added up in float32; w is (width, depth) when transposed."""
+    d = dtypes.bfloat16
+    x, w = Buf("x", d, (m, depth)), Buf("w", d, (width, depth) if transposed else (depth, width))
+    out, acc = Buf("out", F, (m, width)), Buf("acc", F, (), "register")
+    i, j, k = v("i", m), v("j", width), v("k", depth)
+    body = (
+        Let("v1", load(x, (i, k)), (1,)), Let("v2", Expr("cast", F, 1, (n("v1", d),)), (2,)),
+        Let("v3", load(w, (j, k) if transposed else (k, j)), (3,)), Let("v4", Expr("cast", F, 1, (n("v3", d),)), (4,)),
+        Let("v5", op("mul", n("v2"), n("v4")), (5,)),
+    )  # fmt: skip
+    return Kernel("bf16_matmul", (x, w, out), (loop(i, loop(j,
+        *sum_of(acc, k, *body, value=n("v5")), Let("v6", load(acc, ())), Store(out, (i, j), n("v6")),
+    )),), ("out",))  # fmt: skip
+
+
 def softmax(rows: int, width: int) -> Kernel:
     x, out, e = Buf("x", F, (rows, width)), Buf("out", F, (rows, width)), Buf("e", F, (width,), "local")
     m, s = Buf("m", F, (), "register"), Buf("s", F, (), "register")
@@ -203,6 +219,7 @@ def pool(rows: int, width: int, step: int, dtype: DType = F) -> Kernel:
 FORMS: dict[str, Kernel] = {
     "cat": cat(3, 5, 4), "turned": turned(19, 23), "pool": pool(3, 21, 2),
     "matmul": matmul(13, 21, 19), "matmul transposed": matmul(9, 35, 20, True), "softmax": softmax(5, 37),
+    "bf16 matmul": bf16_matmul(13, 21, 18), "bf16 matmul transposed": bf16_matmul(9, 35, 20, True),
     "elementwise": elementwise(7, 40),
     "bias": elementwise(7, 21, True), "outer sum": outer_sum(23, 19), "full sum": full_sum(9, 17), "conv": conv(2, 3, 5, 9),
     "weights": weight_gradient(3, 2, 5, 6, 2),
@@ -216,7 +233,7 @@ def arrays(k: Kernel, seed: int = 0) -> dict[str, Array]:
     out = {}
     for p in k.params:
         a = r.integers(0, 5, p.shape) if p.dtype.is_int else r.normal(size=p.shape)
-        out[p.name] = a.astype(p.dtype.numpy)
+        out[p.name] = p.dtype.encode(a)
     return out
 
 

@@ -3,6 +3,7 @@ same on every backend."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -127,7 +128,8 @@ def test_short_floats_compute_like_pytorch(backend: str) -> None:
     cases: dict[str, Callable[..., Any]] = {
         "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
         "sqrt": lambda a, b: a.sqrt(), "neg": lambda a, b: -a, "maximum": lambda a, b: a.maximum(b), "lt": lambda a, b: a < b,
-        "scalar": lambda a, b: a * 0.1 + 3, "trunc": lambda a, b: a.trunc(), "abs": lambda a, b: a.abs(),
+        "times": lambda a, b: a * 0.1, "minus": lambda a, b: a - 3.3,
+        "over": lambda a, b: a / 3, "trunc": lambda a, b: a.trunc(), "abs": lambda a, b: a.abs(),
     }  # fmt: skip
     ours, theirs, labels = [], [], []
     for d in NARROW:
@@ -137,8 +139,6 @@ def test_short_floats_compute_like_pytorch(backend: str) -> None:
         largest = d.layout.largest if d.layout is not None and d.layout.largest else np.inf
         s, t = (torch.from_numpy(np.clip(z, -largest, largest)).to(THEIRS[d]) for z in (x, y))
         for name, f in cases.items():
-            if d.itemsize == 1 and name == "scalar":
-                continue
             out = f(s, t) if d.itemsize > 1 else f(s.float(), t.float())
             if out.dtype is not torch.bool:
                 out = out.to(THEIRS[d]).float() if d.itemsize > 1 else out.clamp(-largest, largest).to(THEIRS[d]).float()
@@ -327,3 +327,80 @@ def test_bools_and_bits(backend: str) -> None:
     for i, (got, want) in enumerate(zip(values_of(ours, backend), theirs, strict=True)):
         np.testing.assert_array_equal(got, want, err_msg=str(i))
         assert got.dtype == (np.int32 if want.dtype == np.int64 else want.dtype), i
+
+
+# ---- halves move half the bytes; products of bfloat16 by the machine's dot product
+
+
+CHAINS: dict[str, Callable[[Tensor], Tensor]] = {
+    "chain": lambda x: (x * 1.5 + 0.25).gelu() * 0.5 + 1.0, "softmax": lambda x: x.softmax(-1),
+    "layernorm": lambda x: x.layernorm(), "residual": lambda x: x + (x * 2).relu(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_halves_move_half_the_bytes_in_as_many_kernels(name: str) -> None:
+    x = Tensor(np.ones((64, 256), np.float32))
+    whole = lower(Graph([CHAINS[name](x).node]), DEFAULT, FIXTURE, "null")
+    for d in (dtypes.float16, dtypes.bfloat16):
+        h = Tensor(np.ones((64, 256), np.float32), dtype=d)
+        half = lower(Graph([CHAINS[name](h).node]), DEFAULT, FIXTURE, "null")
+        assert half.certificate.launches == whole.certificate.launches == 1
+        assert half.certificate.bytes_read * 2 == whole.certificate.bytes_read == x.nbytes
+        assert half.certificate.bytes_written * 2 == whole.certificate.bytes_written == x.nbytes
+        text = half.scheduled[0].text()
+        assert " step 16:" in text and text.count(f" = {d}(") == 1, text  # vectors; rounded once, where it is stored
+
+
+def test_a_half_that_is_stored_between_kernels_is_a_half() -> None:
+    x, w, v = (Tensor(np.ones((64, 64), np.float32), dtype="bfloat16") for _ in "xwv")
+    c = lower(Graph([((x @ w).relu() @ v).node]), DEFAULT, FIXTURE, "null")
+    assert len(c.plan.calls) == 2 and {s.dtype.name for s in c.plan.slots} == {"bfloat16"}
+
+
+def test_a_cast_that_was_asked_for_rounds() -> None:
+    x = Tensor([1.001, 2.003])
+    assert (x.bfloat16().float() * 2).tolist() == [2.0, 4.0]
+    assert ((x * 1).half().float()).tolist() == torch.tensor([1.001, 2.003]).half().float().tolist()
+
+
+@pytest.mark.parametrize("form", ["nn", "nt", "tn", "batched", "bias"])
+@pytest.mark.parametrize("backend", EVERYWHERE)
+def test_products_of_bfloat16_add_up_in_float32(backend: str, form: str) -> None:
+    rng = np.random.default_rng(8)
+    m, n, k = 37, 70, 46
+    a = rng.standard_normal({"tn": (k, m), "batched": (3, m, k)}.get(form, (m, k))).astype(np.float32)
+    b = rng.standard_normal({"nt": (n, k), "batched": (3, k, n)}.get(form, (k, n))).astype(np.float32)
+    functions: dict[str, Callable[..., Any]] = {
+        "nt": lambda a, b: a @ b.T, "tn": lambda a, b: a.T @ b, "bias": lambda a, b: (a @ b + b[0]).relu(),
+    }  # fmt: skip
+    f = functions.get(form, lambda a, b: a @ b)
+    x, y = Tensor(a, dtype="bfloat16"), Tensor(b, dtype="bfloat16")
+    c = lower(Graph([f(x, y).node]), DEFAULT, FIXTURE, "null")
+    assert "dot2(" in c.scheduled[0].text()
+    assert any(d.kind == "dot" and d.verdict.startswith("dot(") for d in c.decisions)
+    (got,) = values_of([f(x, y).float()], backend)
+    exact = f(*(torch.from_numpy(v).bfloat16().double() for v in (a, b))).numpy()
+    np.testing.assert_allclose(got, exact, rtol=2.0**-8 * 1.01, atol=2e-5)
+
+
+def test_the_dot_product_is_refused_with_a_reason() -> None:
+    def decision(m: int, k: int, machine: Any) -> Any:
+        x, y = Tensor(np.ones((m, k), np.float32), dtype="bfloat16"), Tensor(np.ones((k, 64), np.float32), dtype="bfloat16")
+        c = lower(Graph([(x @ y).node]), DEFAULT, machine, "null")
+        assert "dot2" not in c.scheduled[0].text()
+        return next(d for d in c.decisions if d.kind == "dot")
+
+    assert "has no dot product of bfloat16" in decision(32, 64, dataclasses.replace(FIXTURE, dots="")).reason
+    assert "do not come in pairs" in decision(32, 63, FIXTURE).reason
+    assert "too few rows" in decision(4, 64, FIXTURE).reason
+
+
+def test_the_dot_product_is_one_instruction_where_the_machine_has_it() -> None:
+    from tinyengine.backends.llvm_jit import host
+
+    if not host().dots:
+        pytest.skip("no AVX512_BF16 here")
+    x, y = (Tensor(np.ones((64, 64), np.float32), dtype="bfloat16") for _ in "xy")
+    c = lower(Graph([(x @ y).node]), DEFAULT, FIXTURE, "llvm")
+    assert "vdpbf16ps" in c.executable.assembly(0)

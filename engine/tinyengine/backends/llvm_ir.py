@@ -82,6 +82,7 @@ class Writer:
         self.alloc_depths: dict[str, int] = {}
         self.grain: dict[Expr, int] = {}
         self.products: dict[str, tuple[str, str]] = {}  # float product -> factors: an addition may fuse it
+        self.dots: dict[str, tuple[str, str]] = {}  # dot product -> operands: an addition may be part of it
         self.env: dict[Expr, Expr] = {}
         self.env_memo: dict[Expr, Expr] = {}
         self.apart: dict[int, tuple[Expr, ...]] = {}  # by id of an unrolled loop: its strided loads
@@ -220,6 +221,8 @@ class Writer:
         result = self._instruction(e, args, self.at(depth))
         if e.op == "mul" and e.dtype.is_float:
             self.products[result] = (args[0], args[1])
+        elif e.op == "dot2":
+            self.dots[result] = (args[0], args[1])
         self.remember(e, result, depth, reads)
 
     def _instruction(self, e: Expr, args: Sequence[str], line: ops.Line) -> str:

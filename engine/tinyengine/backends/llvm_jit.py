@@ -29,6 +29,11 @@ class Target:
         """Whether one instruction multiplies by 2**n (AVX-512's scalef); elsewhere llvm.ldexp is a library call per lane."""
         return "+avx512f" in self.features
 
+    @property
+    def dots(self) -> bool:
+        """Whether one instruction multiplies pairs of bfloat16 and adds them to float32 (AVX512_BF16's vdpbf16ps)."""
+        return "+avx512bf16" in self.features and "+avx512vl" in self.features
+
     def key(self) -> str:
         """Text that is equal exactly when the code for a kernel is."""
         return f"{self.triple} {self.cpu} {self.features} O{self.passes} llvm {llvm_version()}"

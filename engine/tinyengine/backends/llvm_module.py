@@ -24,7 +24,7 @@ def module(codes: Sequence[Code], target: Target, debug: bool = False) -> str:
     for c in codes:
         numbers = line_numbers(c.kernel) if debug else {}
         for i, part in enumerate(c.parts):
-            functions.append(_function(c, i, part, expander(target.scales), numbers, declared))
+            functions.append(_function(c, i, part, expander(target.scales, target.dots), numbers, declared))
     text = "\n\n".join(functions)
     head = [f'target triple = "{target.triple}"', f"{ZERO} = private constant [{ZERO_BYTES} x i8] zeroinitializer, align 64"]
     tail = [*declared, "!0 = !{i32 1}"]

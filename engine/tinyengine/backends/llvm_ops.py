@@ -223,6 +223,13 @@ def fma(line: Line, d: DType, lanes: int, a: str, b: str, c: str) -> str:
     return line(f"call {ty} @llvm.fma.{suffix(t, lanes)}({ty} {a}, {ty} {b}, {ty} {c})")
 
 
+def dot2(line: Line, lanes: int, a: str, b: str, total: str) -> str:
+    """total + the dot products of pairs of bfloat16 in the i32 lanes of a and b."""
+    t, pairs, bits = f"<{lanes} x float>", f"<{2 * lanes} x bfloat>", f"<{lanes} x i32>"
+    x, y = (line(f"bitcast {bits} {v} to {pairs}") for v in (a, b))
+    return line(f"call {t} @llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}({t} {total}, {pairs} {x}, {pairs} {y})")
+
+
 def lanes_reduce(line: Line, op: str, d: DType, lanes: int, a: str) -> str:
     """All lanes into one by halving; an odd count leaves its last lane for the end."""
     t = TYPES[d.name]
@@ -278,6 +285,8 @@ def elementwise(line: Line, e: Expr, args: Sequence[str]) -> str:
         return line(f"select {st} {args[0]}, {ty} {args[1]}, {ty} {args[2]}")
     if op == "fma":
         return fma(line, d, lanes, args[0], args[1], args[2])
+    if op == "dot2":
+        return dot2(line, lanes, args[0], args[1], "zeroinitializer")
     if op == "ldexp":
         it = vector("i32", lanes)
         return line(f"call {ty} @llvm.ldexp.{suffix(t, lanes)}.{suffix('i32', lanes)}({ty} {args[0]}, {it} {args[1]})")

@@ -115,12 +115,16 @@ class Memory(Loads):
         a = af.flat(s.index, buf.strides)
         m = w.value(s.mask) if s.mask is not None else None
         value = w.value(s.value)
-        x, y = w.products.get(value, ("", "")) if s.op == "add" and lanes == target == s.value.lanes else ("", "")
+        plain = s.op == "add" and lanes == target == s.value.lanes
+        x, y = w.products.get(value, ("", "")) if plain else ("", "")
+        pairs = w.dots.get(value) if plain else None
         if s.value.lanes < lanes:
             value = ops.splat(w.at(w.depth), value, ops.scalar_type(d), lanes)
 
         def merged(old: str, new: str, n: int) -> str:
             here = w.at(w.depth)
+            if pairs is not None:
+                return ops.dot2(here, n, *pairs, old)
             return ops.fma(here, d, n, x, y, old) if x else ops.combine(here, s.op, d, n, new, old)
 
         if lanes > 1 and a is not None and a.lane == 0:

@@ -172,7 +172,9 @@ def _scatter_add(n: Node, g: Node, i: int, o: Where) -> Node | None:
 
 
 def _cast(n: Node, g: Node, i: int, o: Where) -> Node | None:
-    return record.cast(g, n.src[0].dtype, o) if n.src[0].dtype.is_float and n.dtype.is_float else None
+    if n.arg == record.RESULT and g.dtype.itemsize <= 2:
+        return record.operand(g, o)
+    return record.result(g, n.src[0].dtype, o) if n.src[0].dtype.is_float and n.dtype.is_float else None
 
 
 def _none(n: Node, g: Node, i: int, o: Where) -> None:

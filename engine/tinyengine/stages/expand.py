@@ -134,6 +134,12 @@ def _largest(source: DType, target: DType) -> float:
     return float(target.max >> spare << spare)
 
 
+def _dot2(e: Expr, scale: m.Scale) -> Expr | None:
+    halves = [(narrow.low_half(x), narrow.high_half(x)) for x in e.args]
+    (a0, a1), (b0, b1) = halves
+    return m.fma(a1, b1, m.mul(a0, b0))
+
+
 def _narrow_float(e: Expr, scale: m.Scale) -> Expr | None:
     (x,) = e.args
     if e.dtype.layout is None and x.dtype.layout is None:
@@ -242,6 +248,7 @@ EXPANSIONS: tuple[Expansion, ...] = (
     Expansion("remainder-as-floats", "a - floor(a/b) b, the quotient being exact.", "mod", _integer_division),
     Expansion("floor-divide-floats", "(a - a mod b) / b is whole up to rounding, as in NumPy.", "floordiv", _float_division),
     Expansion("float-remainder", "a - trunc(a/b) b is exact by fma while |a/b| < 2**90.", "mod", _float_division),
+    Expansion("dot-by-halves", "A bfloat16 is the leading half of a float32: two products, one sum.", "dot2", _dot2),
     Expansion(
         "narrow-float-by-bits",
         "A shorter float is the leading bits of a float32, rounded to even.",
@@ -275,9 +282,10 @@ EXPANSIONS: tuple[Expansion, ...] = (
 
 class Expander:
     """Rewrites expressions by EXPANSIONS; remembers what it has done. `ldexp`: the machine scales by powers of two in one
-    instruction."""
+    instruction. `dots`: it has a dot product of pairs of bfloat16, for vectors of 4, 8 and 16."""
 
-    def __init__(self, ldexp: bool = False) -> None:
+    def __init__(self, ldexp: bool = False, dots: bool = False) -> None:
+        self.dots = dots
         self.scale = m.scale_by_instruction if ldexp else m.scale_by_bits
         self.memo: dict[Expr, Expr] = {}
         self.table: dict[str, list[Expansion]] = {}
@@ -294,6 +302,8 @@ class Expander:
         return next((x for x in self.table.get(e.op, ()) if x.build(e, self.scale) is not None), None)
 
     def _one(self, e: Expr) -> Expr:
+        if self.dots and e.op == "dot2" and e.lanes in (4, 8, 16):
+            return e
         for x in self.table.get(e.op, ()):
             out = x.build(e, self.scale)
             if out is not None:
@@ -302,8 +312,8 @@ class Expander:
 
 
 @functools.cache
-def expander(ldexp: bool = False) -> Expander:
-    return Expander(ldexp)
+def expander(ldexp: bool = False, dots: bool = False) -> Expander:
+    return Expander(ldexp, dots)
 
 
 # ---- kernels, for reading and for backends that print source

@@ -82,3 +82,12 @@ def decode(x: Expr) -> Expr:
     special = (0x7F >> f.mantissa << 23) if f.infinite else NAN8 << 23 - f.mantissa
     out = m.where(m.lt(size, _u(special, raw)), out, _or(size, _u(0x7F800000, raw)))
     return _floats(_or(out, _shift("shl", _and(raw, 0x80), 24)))
+
+
+def low_half(pair: Expr) -> Expr:
+    """The first of two bfloat16 in a uint32, as float32."""
+    return _floats(_shift("shl", pair, 16))
+
+
+def high_half(pair: Expr) -> Expr:
+    return _floats(_and(pair, 0xFFFF0000))

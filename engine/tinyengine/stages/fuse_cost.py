@@ -169,6 +169,8 @@ class Costs:
             out["at loop"] = Option(0, "", f"{len(groups)} kernels use it")
         else:
             out["at loop"] = self._at_loop(n, fuser, groups[0], leaf_bytes, bool(busy), evaluations, stored_below)
+        if _widens(n) and not out["inline"].refused:
+            out["whole"] = out["at loop"] = Option(0, "", "it only widens a value: the narrower one is what is worth keeping")
         return out
 
     def _at_loop(self, n: Node, fuser: Fuser, g: Group, leaf_bytes: float, busy: bool, evaluations: int, below: float) -> Option:
@@ -222,6 +224,11 @@ class Costs:
                     p *= d
             worst = min(worst, min(p, self.machine.cores) / self.machine.cores)
         return max(worst, 1.0 / self.machine.cores)
+
+
+def _widens(n: Node) -> bool:
+    """Whether n is a float of one or two bytes as a wider one: an instruction or two."""
+    return n.op == "cast" and n.dtype.is_float and n.src[0].dtype.is_float and n.src[0].dtype.itemsize <= 2 < n.dtype.itemsize
 
 
 def _bytes(n: float) -> str:

@@ -23,6 +23,7 @@ from tinyengine.spec import Sentence, SpecError
 from tinyengine.stages.fuse import Fusion, Group
 from tinyengine.stages.loops_merge import merge, sink
 from tinyengine.stages.nest_spec import SPEC as NEST_SPEC
+from tinyengine.stages.record import OPERAND, RESULT
 from tinyengine.stages.values import base, is_contraction
 
 
@@ -183,12 +184,22 @@ class _Builder:
         if n.op == "gather":
             return self._gather(n, at, mask)
         assert n.op in ELEMENTWISE, n.op
+        if n.op == "cast" and n.arg == OPERAND:
+            whole = self._unrounded(n.src[0])
+            if whole is not None:
+                value = self.ev(whole, at, mask)
+                return value, self.depth.get(value, 0)
         args = tuple(self.ev(s, at, mask) for s in n.src)
         value, depth = self.let(n, ir.apply(n.op, args, n.dtype))
         if n.op in ZERO_PRESERVING:
             outside = [self.zero_outside(a) for a in args]
             self.outside[value] = frozenset.union(*outside) if n.op == "mul" else frozenset.intersection(*outside)
         return value, depth
+
+    def _unrounded(self, n: Node) -> Node | None:
+        """The float32 that `n` is the rounded result of, in this kernel: between two ops nothing is rounded."""
+        rounds = n.op == "cast" and n.arg == RESULT and n.src[0].dtype is dtypes.float32
+        return n.src[0] if rounds and not self.in_memory(n) and n not in self.kept else None
 
     def in_memory(self, n: Node) -> bool:
         """Whether `n` is read from memory: given, or stored by another kernel."""

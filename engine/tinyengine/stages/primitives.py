@@ -10,6 +10,7 @@
     unpack(out, at=mo)      the counterpart: results into a local tile first, then to their places
     partial(acc, at=k)      sum up in registers inside a loop, add to the accumulator once
     accumulate(k, 4)        independent accumulators
+    dot(k)                  pairs of bfloat16 products by the machine's dot product
     merge(i, j)             one loop over a flattened view
     streaming(out)          stores that go past the caches
     prefetch(x, i, at=j)    hint to fetch what the next iteration of i needs, while j runs
@@ -32,6 +33,7 @@ from tinyengine import index
 from tinyengine.dependence import accesses, apart, carried, inner_variables, loads
 from tinyengine.loopnest import Alloc, Kernel, Let, Loop, Prefetch, Stmt, Store, load_index, var, walk
 from tinyengine.loopnest import index as constant
+from tinyengine.stages.dot import dot
 from tinyengine.stages.nest import (
     Path,
     ScheduleError,
@@ -247,6 +249,7 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
     "vectorize": (vectorize, ("name", "int"), 2, {}),
     "unroll": (unroll, ("name", "int"), 1, {}),
     "parallel": (parallel, ("name",), 1, {}),
+    "dot": (dot, ("name",), 1, {}),
     "accumulate": (accumulate, ("name", "int"), 2, {}),
     "streaming": (streaming, ("name",), 1, {}),
     "pack": (lambda k, b, at, axes=None: pack(k, b, at, axes), ("name",), 1, {"at": "name", "axes": "axes"}),

@@ -18,6 +18,7 @@ from tinyengine.stages.graph_spec import SPEC
 
 Where = tuple[Origin, ...]
 _new = tuple.__new__  # Node(...) goes through a Python-level __new__, which costs as much again
+OPERAND, RESULT = "operand", "result"
 COMPARE = frozenset({"lt", "eq"})
 
 
@@ -60,6 +61,17 @@ def where(c: Node, a: Node, b: Node, o: Where) -> Node:
 
 def cast(x: Node, dtype: DType, o: Where) -> Node:
     return x if x.dtype is dtype else _new(Node, ("cast", dtype, x.shape, (x,), None, o))
+
+
+def operand(x: Node, o: Where) -> Node:
+    """`x` as float32, in which an op of narrower floats computes."""
+    return x if x.dtype is dtypes.float32 else _new(Node, ("cast", dtypes.float32, x.shape, (x,), OPERAND, o))
+
+
+def result(x: Node, dtype: DType, o: Where) -> Node:
+    """`x`, computed in float32 for an op of the narrower float `dtype`. Between a `result` and an `operand` of one kernel nothing
+    is rounded; where the value is stored it is, and by a `cast`, which somebody asked for."""
+    return x if x.dtype is dtype else _new(Node, ("cast", dtype, x.shape, (x,), RESULT, o))
 
 
 def bitcast(x: Node, dtype: DType, o: Where) -> Node:

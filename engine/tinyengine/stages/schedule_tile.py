@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from tinyengine.dependence import Access
+from tinyengine.dtypes import bfloat16
 from tinyengine.loopnest import Loop
 from tinyengine.stages.contraction import Contraction, axis_of, depends, last
 from tinyengine.stages.nest import loops
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
 
 PACK_ROWS = 32  # fewer rows than this do not pay for a copy of a contiguous operand
+DOT_ROWS = 6  # fewer rows than this do not pay for a copy in pairs
 PAGE = 2048  # bytes between the elements of a column from which on each costs a page translation
 TAPS = 5  # a reduce loop of at most this many iterations is unrolled in a window
 PARALLEL_CYCLES = 12_000.0  # below this a second thread costs more than it brings
@@ -66,14 +68,34 @@ def vector_lanes(trips: int, lanes: int) -> int:
     return max(2, lanes)
 
 
-def copies(c: Chooser, k: Contraction, t: Tile) -> dict[str, Copy]:
-    """The operands that are worth a copy."""
+def no_dots(c: Chooser, k: Contraction, t: Tile) -> str:
+    """Why the machine's dot product does not serve this contraction of bfloat16, in words; empty when it does."""
+    if c.machine.dots != "bfloat16":
+        return "the machine has no dot product of bfloat16: products are float32"
+    if len(k.reduce) != 1 or k.masked or t.l is not None:
+        return "windows and padding: the terms are no pairs of neighbours"
+    if k.reduce[0].trips % 2:
+        return f"{k.reduce[0].trips} terms do not come in pairs"
+    if t.m is None or t.m.trips < DOT_ROWS:
+        return "too few rows to pay for a copy in pairs"
+    return ""
+
+
+def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[str, Copy]:
+    """The operands that are worth a copy. `dots`: pairs of terms will be read together."""
     out: dict[str, Copy] = {}
     half = c.machine.l2_bytes // 2
     for a in k.reads:
         if t.m is None or a.buf.space != "global" or a.buf.name in c.kernel.outputs:
             continue
         natural = tuple(range(len(a.buf.shape)))
+        along = axis_of(a, k.reduce[0])
+        if dots and depends(a, t.v) and stride(a.buf, a.at, t.v.name) == 1:
+            out[a.buf.name] = Copy(a, natural, "pairs of terms lie together")
+            continue
+        if dots and not depends(a, t.v) and along is not None and stride(a.buf, a.at, k.reduce[0].name) != 1:
+            out[a.buf.name] = Copy(a, last(a, along), "pairs of terms lie together")
+            continue
         axis, step, masked = axis_of(a, t.v), stride(a.buf, a.at, t.v.name), a.buf.name in k.masked
         if masked and step in (0, 1):
             out[a.buf.name] = Copy(a, natural, "padding becomes zeros in the copy: no masks in the loop")
@@ -97,7 +119,13 @@ def run(c: Chooser, k: Contraction, t: Tile) -> bool:
 class _Applier:
     def __init__(self, c: Chooser, k: Contraction, t: Tile) -> None:
         self.c, self.k, self.t = c, k, t
-        self.copies = copies(c, k, t)
+        self.dots = False
+        if all(a.buf.dtype is bfloat16 for a in k.reads):
+            why = no_dots(c, k, t)
+            self.dots = not why
+            if why:
+                c.refuse("dot", k.reduce[-1].name, why)
+        self.copies = copies(c, k, t, self.dots)
         self.width = t.nv * c.lanes
         self.sizes = {"mr": t.mr, "nv": t.nv * t.lr, "lanes": c.lanes, "registers": t.mr * t.nv * t.lr + t.nv * t.lr + 1}
         self.v, self.m, self.l = t.v.name, t.m.name if t.m else "", t.l.name if t.l else ""
@@ -128,6 +156,8 @@ class _Applier:
         inner = [*([self.rows + "i"] if self.m else []), *([self.l + "i"] if self.l else []), self.v + "i"]
         packed = self._pack()
         scattered = self._unpack()
+        if self.dots:
+            self.do(f"dot({self.k.reduce[0].name})", "dot", "two products and two sums in one instruction, added up in float32")
         reduce = [s.name for s in self.k.reduce]
         if not self.do(f"reorder({', '.join([*reduce, *inner])})", "register tile", "results stay in registers during the sum"):
             return False

@@ -1,7 +1,7 @@
 """The rules of `simplify` for floats that the machine does not compute with: they are stored narrow and computed as float32.
 
-They stand before all others, so that no other rule, and no later stage, meets arithmetic on bfloat16 or 8-bit floats: what is
-left of these dtypes are buffers, casts, views and selections."""
+They stand before all others, so that no other rule, and no later stage, meets arithmetic on float16, bfloat16 or 8-bit floats:
+what is left of these dtypes are buffers, casts, views and selections."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from tinyengine.stages import record
 _COMPUTED = tuple(sorted(ELEMENTWISE - {"cast", "bitcast", "where"}))
 
 
+def narrow(d: DType) -> bool:
+    """Whether arithmetic on `d` is arithmetic on float32."""
+    return d.is_float and d.itemsize <= 2
+
+
 def _wide(n: Node) -> Node:
-    return record.cast(n, dtypes.float32, ())
+    return record.operand(n, ())
 
 
 def _through_float32(n: Node) -> Node | None:
-    if n.src[0].dtype.layout is None:
+    if not narrow(n.src[0].dtype):
         return None
     src = tuple(map(_wide, n.src))
     if n.dtype is dtypes.bool_:
         return n._replace(src=src)
-    return record.cast(n._replace(dtype=dtypes.float32, src=src, origin=()), n.dtype, ())
-
-
-def adds_wide(d: DType) -> bool:
-    """Whether sums of `d` are held in float32."""
-    return d.layout is not None or d is dtypes.float16
+    return record.result(n._replace(dtype=dtypes.float32, src=src, origin=()), n.dtype, ())
 
 
 def _total(n: Node) -> Node | None:
     (x,) = n.src
-    if not (adds_wide(n.dtype) if n.op != "max" else n.dtype.layout is not None):
+    if not narrow(n.dtype):
         return None
-    return record.cast(record.reduce(n.op, _wide(x), n.arg, ()), n.dtype, ())
+    return record.result(record.reduce(n.op, _wide(x), n.arg, ()), n.dtype, ())
 
 
 def _scattered(n: Node) -> Node | None:
-    if not adds_wide(n.dtype):
+    if not narrow(n.dtype):
         return None
     base, index, values = n.src
-    return record.cast(record.scatter_add(_wide(base), index, _wide(values), n.arg, ()), n.dtype, ())
+    return record.result(record.scatter_add(_wide(base), index, _wide(values), n.arg, ()), n.dtype, ())
 
 
 RULES: tuple[Rule, ...] = (
@@ -53,4 +53,4 @@ RULES: tuple[Rule, ...] = (
     Rule("scatter-in-float32", "Totals in float32 are rounded once, not at every term.", ("scatter_add",), _scattered),
 )
 
-__all__ = ["RULES", "adds_wide"]
+__all__ = ["RULES", "narrow"]

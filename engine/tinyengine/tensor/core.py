@@ -270,6 +270,18 @@ def wide(dtype: DType) -> DType:
     return dtypes.float32 if dtype.is_float and dtype.itemsize <= 2 else dtype
 
 
+def widened(t: Base) -> Any:
+    """A float of one or two bytes as float32, in which its op computes."""
+    flow, n = operand(t)
+    return make(record.operand(n, here(2)), flow)
+
+
+def narrowed(t: Base, dtype: DType) -> Any:
+    """A result computed in float32 as the narrower dtype that it was asked for in."""
+    flow, n = operand(t)
+    return make(record.result(n, dtype, here(2)), flow)
+
+
 def float_of(dtype: DType) -> DType:
     """The dtype in which functions like exp are computed: ints and bools become the default float."""
     return dtype if dtype.is_float else dtypes.default_float

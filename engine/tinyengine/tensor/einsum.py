@@ -46,7 +46,7 @@ def einsum(formula: str, operands: list[Any]) -> Tensor:
         raise RuntimeError(f"einsum {formula!r} has {len(terms)} operands, {len(operands)} were given\n  at {user_line()}")
     dtype = operands[0].dtype
     if core.wide(dtype) is not dtype and all(x.dtype is dtype for x in operands):  # no product is rounded before it is added
-        return einsum(formula, [x.cast(core.wide(dtype)) for x in operands]).cast(dtype)
+        return einsum(formula, [core.widened(x) for x in operands]).cast(dtype)
     terms = [_letters(t, x.ndim, formula) for t, x in zip(terms, operands, strict=True)]
     every = "".join(terms)
     spare = "".join(c for c in reversed(_SPARE) if c in every)

@@ -113,7 +113,7 @@ def binary(op: str, a: Any, b: Any) -> Tensor:
     if op == "sub" and dtypes.bool_ in (_kind(a), _kind(b)):
         raise RuntimeError(f"a - b is not defined for bools; use ^ or logical_xor, or cast them\n  at {user_line()}")
     if op in _EXACT_NUMBER and (half := _half_beside_number(a, b)):
-        return binary(op, *half[:2]).cast(half[2])
+        return core.narrowed(binary(op, *half[:2]), half[2])  # type: ignore[no-any-return]
     m, n, flow, o = pair(a, b, op)
     return make(record.binary(op, m, n, o), core.NO_FLOW if op in _NO_GRADIENT else flow)
 
@@ -125,7 +125,7 @@ def _half_beside_number(a: Any, b: Any) -> tuple[Any, Any, DType] | None:
     x, number = (a, b) if isinstance(a, Base) else (b, a)
     if not isinstance(number, _NUMBERS) or core.wide(x.dtype) is x.dtype:
         return None
-    wide = x.cast(dtypes.float32)
+    wide = core.widened(x)
     return (wide, b, x.dtype) if x is a else (a, wide, x.dtype)
 
 
@@ -408,7 +408,7 @@ class Elementwise(Base):
 def divide(a: Any, b: Any) -> Tensor:
     """a / b as floats."""
     if half := _half_beside_number(a, b):
-        return divide(*half[:2]).cast(half[2])
+        return core.narrowed(divide(*half[:2]), half[2])  # type: ignore[no-any-return]
     m, n, flow, o = pair(a, b, "div", to_float=True)
     return make(record.binary("div", m, n, o), flow)
 

@@ -28,14 +28,14 @@ def in_float32(f: Callable[..., Any]) -> Callable[..., Any]:
         if dtype.itemsize > 2 or dtype.kind != "float":
             return f(self, *args, **kwargs)
         args, kwargs = tuple(map(_wide, args)), {k: _wide(v) for k, v in kwargs.items()}
-        out = f(self.cast(dtypes.float32), *args, **kwargs)
-        return out.cast(dtype) if out.dtype is dtypes.float32 else out
+        out = f(core.widened(self), *args, **kwargs)
+        return core.narrowed(out, dtype) if out.dtype is dtypes.float32 else out
 
     return wrapper
 
 
 def _wide(x: Any) -> Any:
-    return x.cast(core.wide(x.dtype)) if isinstance(x, core.Base) else x  # type: ignore[attr-defined]
+    return core.widened(x) if isinstance(x, core.Base) and core.wide(x.dtype) is not x.dtype else x
 
 
 def bind(cls: type) -> None:

@@ -75,7 +75,7 @@ class Linalg(Random):
         whole = (*lead, rows, cols, k)
         a = core.broadcast_node(record.reshape(a, (*a.shape[:-1], 1, k), o), whole, o)
         b = core.broadcast_node(record.reshape(b, (*b.shape[:-2], 1, cols, k), o), whole, o)
-        s = record.cast(record.reduce("sum", record.binary("mul", a, b, o), (len(lead) + 2,), o), dtype, o)
+        s = record.result(record.reduce("sum", record.binary("mul", a, b, o), (len(lead) + 2,), o), dtype, o)
         shape = lead + ((rows,) if self.ndim > 1 else ()) + ((cols,) if y.ndim > 1 else ())
         return make(record.reshape(s, shape, o), flow)
 
@@ -162,7 +162,7 @@ class Linalg(Random):
             n = record.window(n, 3 + i, 4 + k + i, s[i], d[i], o)
         w = record.reshape(w, (1, groups, per_out, *(1,) * k, per_group, *kernel), o)
         w = record.expand(w, n.shape, o)
-        y = record.cast(record.reduce("sum", record.binary("mul", n, w, o), tuple(range(3 + k, 4 + 2 * k)), o), dtype, o)
+        y = record.result(record.reduce("sum", record.binary("mul", n, w, o), tuple(range(3 + k, 4 + 2 * k)), o), dtype, o)
         z = make(record.reshape(y, (batch, out, *y.shape[3 : 3 + k]), o), flow)
         return z if bias is None else z + bias.reshape((out,) + (1,) * k)
 
@@ -177,9 +177,10 @@ def _both(a: Any, b: Any) -> tuple[int, tuple[Node, Node], DType]:
     if flow > core.state.limit:
         flow, (m, n) = core.settle(a, b)
     dtype = common_dtype(m, n)
-    if m.dtype is not n.dtype or dtype.itemsize <= 2:
-        o, work = here(), core.wide(dtype)
-        m, n = record.cast(m, work, o), record.cast(n, work, o)
+    o = here()
+    m, n = record.cast(m, dtype, o), record.cast(n, dtype, o)
+    if core.wide(dtype) is not dtype:
+        m, n = record.operand(m, o), record.operand(n, o)
     return flow, (m, n), dtype
 
 
