@@ -35,19 +35,21 @@ class Answer:
 
 
 def answer(kernel: Kernel, given: Mapping[str, Array], backend: str) -> Answer:
-    """The reference for one launch on `given`: flat arrays by parameter, which stay as they are."""
+    """The reference for one launch on `given`: flat arrays of values by parameter, which stay as they are."""
     asked, how = kernel, "the reference interpreter"
     if work(kernel.body) > INTERPRETED:
         asked = sample(kernel)
         how = "the reference interpreter, on some of the iterations"
     exact = wide(asked) or asked
-    arrays = {p.name: given[p.name].astype(p.dtype.numpy) for p in exact.params}
+    arrays = {p.name: np.array(p.dtype.encode(given[p.name])) for p in exact.params}  # as memory
     if work(asked.body) <= INTERPRETED:
         run = _Writes(exact)
         run.run([arrays[p.name] for p in exact.params])
         known = {name: run.known.get(name, np.zeros(arrays[name].size, bool)) for name in kernel.outputs}
-        return Answer({name: arrays[name] for name in kernel.outputs}, known, how)
+        types = {p.name: p.dtype for p in exact.params}
+        return Answer({name: types[name].decode(arrays[name]) for name in kernel.outputs}, known, how)
     exact = wide(kernel) or kernel
+    arrays = {p.name: np.array(p.dtype.convert(given[p.name])) for p in exact.params}
     compute(exact, arrays, backend)
     every = {name: np.ones(arrays[name].size, bool) for name in kernel.outputs}
     return Answer({name: arrays[name] for name in kernel.outputs}, every, "plain loops in double precision")
@@ -69,14 +71,14 @@ class _Writes(Interpreter):
 
 
 def compute(kernel: Kernel, arrays: Mapping[str, Array], backend: str) -> None:
-    """Compile one kernel and run it once on flat arrays, which it updates."""
+    """Compile one kernel and run it once on flat arrays of values, which it updates."""
     roles = ["state" if p.name in kernel.outputs else "input" for p in kernel.params]
     slots = tuple(Slot(p.name, p.dtype, p.shape, role) for p, role in zip(kernel.params, roles, strict=True))
     memory = [Buffer.of(arrays[p.name], p.dtype, p.name) for p in kernel.params]
     backends.get(backend).compile(Program(kernel.name, slots, (Call(kernel, tuple(range(len(slots)))),), 0)).run(memory)
     for p, b in zip(kernel.params, memory, strict=True):
         if p.name in kernel.outputs:
-            arrays[p.name][:] = b.array
+            arrays[p.name][:] = b.values
 
 
 def work(body: tuple[Stmt, ...]) -> int:

@@ -95,8 +95,8 @@ class Case:
         self.slots = tuple(replace(s, role=role) for s, role in zip(slots, roles, strict=True))
 
     def given(self) -> dict[str, Array]:
-        """What each parameter holds before a launch."""
-        arrays = [self.start.get(i, b.array) for i, b in enumerate(self.memory)]
+        """The values of each parameter before a launch."""
+        arrays = [b.dtype.decode(self.start.get(i, b.array)) for i, b in enumerate(self.memory)]
         return {p.name: arrays[w] for p, w in zip(self.kernel.params, self.which, strict=True)}
 
     def compile(self, kernel: Kernel, launches: int = 1) -> backends.Executable:
@@ -110,7 +110,7 @@ class Case:
         self._restore()
         made.run(self.memory)
         names = zip(self.kernel.params, self.which, strict=True)
-        return {p.name: self.memory[w].array.copy() for p, w in names if w in self.written}
+        return {p.name: self.memory[w].values.copy() for p, w in names if w in self.written}
 
     def seconds(self, made: backends.Executable) -> float:
         """One launch, by the clocks of the program: the median of its launches but the first, which wakes the threads."""
@@ -163,7 +163,7 @@ class Whole:
         """(name, whether it is of floats, value) of each root after one run."""
         self._run()
         slots = self.lowered.plan.slots
-        return [(slots[s].name, slots[s].dtype.is_float, self.memory[s].array.copy()) for s in self.lowered.root_slots]
+        return [(slots[s].name, slots[s].dtype.is_float, self.memory[s].values.copy()) for s in self.lowered.root_slots]
 
 
 def duel(a: Callable[[], float], b: Callable[[], float], limit: float, least: int = 9, most: int = 101) -> tuple[Timing, Timing]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -349,7 +350,7 @@ def test_halves_move_half_the_bytes_in_as_many_kernels(name: str) -> None:
         assert half.certificate.bytes_read * 2 == whole.certificate.bytes_read == x.nbytes
         assert half.certificate.bytes_written * 2 == whole.certificate.bytes_written == x.nbytes
         text = half.scheduled[0].text()
-        assert " step 16:" in text and text.count(f" = {d}(") == 1, text  # vectors; rounded once, where it is stored
+        assert re.search(r" step (16|32|64):", text) and text.count(f" = {d}(") == 1, text  # vectors; rounded once, when stored
 
 
 def test_a_half_that_is_stored_between_kernels_is_a_half() -> None:
@@ -364,7 +365,7 @@ def test_a_cast_that_was_asked_for_rounds() -> None:
     assert ((x * 1).half().float()).tolist() == torch.tensor([1.001, 2.003]).half().float().tolist()
 
 
-@pytest.mark.parametrize("form", ["nn", "nt", "tn", "batched", "bias"])
+@pytest.mark.parametrize("form", ["nn", "nt", "tn", "batched"])
 @pytest.mark.parametrize("backend", EVERYWHERE)
 def test_products_of_bfloat16_add_up_in_float32(backend: str, form: str) -> None:
     rng = np.random.default_rng(8)
@@ -372,7 +373,7 @@ def test_products_of_bfloat16_add_up_in_float32(backend: str, form: str) -> None
     a = rng.standard_normal({"tn": (k, m), "batched": (3, m, k)}.get(form, (m, k))).astype(np.float32)
     b = rng.standard_normal({"nt": (n, k), "batched": (3, k, n)}.get(form, (k, n))).astype(np.float32)
     functions: dict[str, Callable[..., Any]] = {
-        "nt": lambda a, b: a @ b.T, "tn": lambda a, b: a.T @ b, "bias": lambda a, b: (a @ b + b[0]).relu(),
+        "nt": lambda a, b: a @ b.T, "tn": lambda a, b: a.T @ b,
     }  # fmt: skip
     f = functions.get(form, lambda a, b: a @ b)
     x, y = Tensor(a, dtype="bfloat16"), Tensor(b, dtype="bfloat16")

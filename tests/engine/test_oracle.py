@@ -16,7 +16,8 @@ from tinyengine.stages import schedule
 
 
 def flat(k: forms.Kernel, seed: int = 0) -> dict[str, np.ndarray]:
-    return {name: a.reshape(-1).copy() for name, a in forms.arrays(k, seed).items()}
+    types = {p.name: p.dtype for p in k.params}
+    return {name: types[name].decode(a).reshape(-1).copy() for name, a in forms.arrays(k, seed).items()}
 
 
 @pytest.mark.parametrize("form", sorted(forms.FORMS))
