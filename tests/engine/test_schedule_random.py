@@ -129,7 +129,7 @@ def _native(kernels: list[Kernel]) -> list[dict[str, np.ndarray]]:  # type: igno
         calls.append(Call(k, tuple(range(len(slots), len(slots) + len(k.params)))))
         for p in k.params:
             slots.append(Slot(f"{p.name}_{n}", p.dtype, p.shape, "state"))
-            memory.append(Buffer.of(given_[p.name], p.dtype))
+            memory.append(Buffer.of(p.dtype.decode(given_[p.name]), p.dtype))
     program = Program("several", tuple(slots), tuple(calls), 0)
     backends.get("llvm").compile(program).run(memory)
     return [{p.name: memory[i].array for p, i in zip(c.kernel.params, c.slots, strict=True)} for c in calls]
