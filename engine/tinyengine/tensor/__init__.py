@@ -17,7 +17,7 @@ from tinyengine import dtypes
 from tinyengine.origin import here, user_line
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import record
-from tinyengine.tensor import core, halves
+from tinyengine.tensor import core, halves, keywords
 from tinyengine.tensor.autograd import Autograd
 from tinyengine.tensor.core import no_grad
 from tinyengine.tensor.elementwise import choose
@@ -95,6 +95,7 @@ def _unwrap(data: Any) -> Any:
 
 
 halves.bind(Tensor)
+keywords.bind(Tensor)
 core.bind(Tensor)
 where, cat = choose, join
 

@@ -15,6 +15,7 @@ from tinyengine.stages.differentiate import gradient
 from tinyengine.tensor import core, force
 from tinyengine.tensor.core import Base, make
 from tinyengine.tensor.decompose import Decomposition
+from tinyengine.tensor.elementwise import choose
 from tinyengine.tensor.functional import Functional
 from tinyengine.tensor.refused import Refused
 
@@ -205,9 +206,19 @@ class Autograd(Functional, Decomposition, Refused):
     def allclose(self, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
         return bool(self.isclose(other, rtol, atol, equal_nan).all())
 
-    def nonzero(self) -> Tensor:
-        """int32 (count, axes): the positions of the elements that are not zero; computed at once."""
-        return core._cls(np.argwhere(self._values("nonzero")).astype(np.int32))  # type: ignore[no-any-return]
+    def nonzero(self, size: int | None = None, fill_value: int = 0) -> Tensor:
+        """int32 (count, axes): the positions of the elements that are not zero; computed at once. With a `size`: that many rows,
+        those that are too many filled with `fill_value`; not computed, so that it can stand in a jitted function."""
+        if size is None:
+            return core._cls(np.argwhere(self._values("nonzero")).astype(np.int32))  # type: ignore[no-any-return]
+        at, there = self.bool()._first_true(size)
+        rows: list[Any] = []
+        rest: Any = at
+        for n in reversed(self.shape):
+            rows.insert(0, rest % n)
+            rest = rest // n
+        found = core._cls.stack(rows, dim=-1) if rows else core._cls.zeros(size, 0, dtype="int32")
+        return choose(there.unsqueeze(-1), found, fill_value)
 
     # Assignment.
     def assign(self, value: Any) -> Tensor:

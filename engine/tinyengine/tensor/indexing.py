@@ -290,10 +290,22 @@ class Indexing(Pooling):
         classes = make(record.iota(self.ndim, self.dtype, (*self.shape, n), here()), core.NO_FLOW)
         return (self.unsqueeze(-1) == classes).cast(dtypes.default_int)
 
-    def masked_select(self, mask: Any) -> Tensor:
-        """The elements where `mask` is true, in row-major order; the mask is computed at once. RuntimeError when it is not
-        bool."""
+    def masked_select(self, mask: Any, size: int | None = None, fill_value: Any = 0) -> Tensor:
+        """The elements where `mask` is true, in row-major order; the mask is computed at once. With a `size`: that many, those
+        that are too many `fill_value`; the mask is not computed, so that it can stand in a jitted function. RuntimeError when
+        the mask is not bool."""
         if not isinstance(mask, Indexing) or mask.dtype is not dtypes.bool_:
             raise RuntimeError(f"masked_select takes a bool mask\n  at {user_line()}")
         shape = core.broadcast_shape(self.shape, mask.shape)
-        return self.expand(shape)[mask.expand(shape)]
+        x, mask = self.expand(shape), mask.expand(shape)
+        if size is None:
+            return x[mask]
+        at, there = mask._first_true(size)
+        return choose(there, x.flatten().take(at), fill_value).cast(self.dtype)
+
+    def _first_true(self, size: int) -> tuple[Tensor, Tensor]:
+        """(int32 (size,) positions of the first true elements of the flat tensor, bool: whether there are as many)."""
+        flat = self.flatten() if self.numel() else self.reshape(-1).pad((0, 1))
+        at = flat.logical_not().argsort()[:size]
+        there = core._cls.arange(size) < flat.sum()
+        return at.pad((0, size - at.shape[0])), there

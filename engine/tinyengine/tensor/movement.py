@@ -322,10 +322,10 @@ class Movement(Casting):
         wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
         return self.shrink([None if s is None else (0, s) for s in wanted])
 
-    def pad_to(self, *shape: Any) -> Tensor:
-        """Zeros after the last elements, up to this shape; None keeps an axis."""
+    def pad_to(self, *shape: Any, value: float = 0.0) -> Tensor:
+        """`value` after the last elements, up to this shape; None keeps an axis."""
         wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-        return self.pad([None if s is None else (0, s - k) for s, k in zip(wanted, self.shape, strict=True)])
+        return self.pad([None if s is None else (0, s - k) for s, k in zip(wanted, self.shape, strict=True)], value=value)
 
     def tril(self, diagonal: int = 0) -> Tensor:
         """Zero above the diagonal of the last two axes."""

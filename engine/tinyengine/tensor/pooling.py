@@ -69,17 +69,19 @@ class Pooling(Linalg):
         return best, h * self.shape[-1] + (col * s[1] + at % k[1] * d[1] - p[1])
 
     def max_unpool2d(
-        self, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
-    ) -> Tensor:
+        self, indices: Tensor, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, output_size: Any = None, *,
+        dilation: Any = 1,
+    ) -> Tensor:  # fmt: skip
         """Each value at its position of `indices` (as `max_pool2d` returns them), zeros elsewhere: (..., H, W) -> (..., OH, OW),
-        by default (H - 1) * stride - 2 * padding + kernel. Where windows overlap, of several values the last wins; where they
-        cannot (stride >= kernel), indices must differ. IndexError for a position outside, when it runs."""
-        k, s, p, _, _ = self._pool(kernel_size, stride, padding, 1, False)
+        by default (H - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1. Where windows overlap, of several values
+        the last wins; where they cannot (stride >= kernel), indices must differ. IndexError for a position outside, when it
+        runs."""
+        k, s, p, d, _ = self._pool(kernel_size, stride, padding, dilation, False)
         if indices.shape != self.shape:
             raise ValueError(
                 f"max_unpool2d: indices {list(indices.shape)} do not have the shape {list(self.shape)}\n  at {user_line()}"
             )
-        size = [(n - 1) * s[i] - 2 * p[i] + k[i] for i, n in enumerate(self.shape[-2:])]
+        size = [(n - 1) * s[i] - 2 * p[i] + d[i] * (k[i] - 1) + 1 for i, n in enumerate(self.shape[-2:])]
         if output_size is not None:
             given, least = tuple(output_size), size
             size = list(given[-2:])
@@ -96,11 +98,12 @@ class Pooling(Linalg):
         return out.reshape((*lead, *size))
 
     def avg_pool2d(
-        self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
-    ) -> Tensor:
+        self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+        *, dilation: Any = 1,
+    ) -> Tensor:  # fmt: skip
         """The mean of each window; `count_include_pad`: padded zeros count as elements (those that only `ceil_mode` adds do
         not)."""
-        k, s, p, d, pads = self._pool(kernel_size, stride, padding, 1, ceil_mode)
+        k, s, p, d, pads = self._pool(kernel_size, stride, padding, dilation, ceil_mode)
         total = self.pad(pads)._windows(k, s, d).sum((-2, -1))
         if not ceil_mode and (count_include_pad or not any(p)):
             return total * (1 / math.prod(k))

@@ -95,12 +95,19 @@ def bits(shape: Shape) -> Node:
     return record.reshape(record.binary("threefry", at, key, o), shape, o)
 
 
-def unit(shape: Shape) -> Tensor:
-    """float32 in [0, 1): 24 of the bits."""
+_DIGITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 32}  # bits of a draw, none of which is rounded
+
+
+def unit(shape: Shape, dtype: Any = None) -> Tensor:
+    """In [0, 1), of a float dtype (default float32; others than these by way of it): as many of the bits as it holds exactly, at
+    most 32."""
+    d = core.dtype_of(dtype or dtypes.default_float)
+    digits = _DIGITS.get(d.name, 24)
     o = here()
     b = bits(shape)
-    high = record.binary("shr", b, record.const(8, dtypes.uint32, shape, o), o)
-    return make(record.cast(high, dtypes.float32, o), core.NO_FLOW) * (1.0 / (1 << 24))
+    high = record.binary("shr", b, record.const(32 - digits, dtypes.uint32, shape, o), o) if digits < 32 else b
+    exact = make(record.cast(high, dtypes.float64 if digits == 32 else dtypes.float32, o), core.NO_FLOW)
+    return (exact * (1.0 / (1 << digits))).cast(d)
 
 
 class Random(Creation):
@@ -111,7 +118,7 @@ class Random(Creation):
     @staticmethod
     def rand(*shape: Any, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
         """Uniform in [0, 1)."""
-        return leaf(unit(shape_of(shape)).cast(dtype or dtypes.default_float), requires_grad)
+        return leaf(unit(shape_of(shape), dtype), requires_grad)
 
     @staticmethod
     def uniform(*shape: Any, low: float = 0.0, high: float = 1.0, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
@@ -142,14 +149,19 @@ class Random(Creation):
 
     @staticmethod
     def randperm(n: int, dtype: Any = None) -> Tensor:
-        """The numbers 0 to n - 1 in random order, drawn on the host. int32 by default."""
-        return core._cls(host().permutation(n), dtype=dtype or dtypes.default_int)  # type: ignore[no-any-return]
+        """The numbers 0 to n - 1 in random order: positions of random bits in order (two equal ones, of 2^32, keep theirs). int32
+        by default. RuntimeError for a negative n."""
+        (n,) = shape_of((n,))
+        order: Any = make(bits((n,)), core.NO_FLOW).argsort()
+        return order.cast(dtype or dtypes.default_int)  # type: ignore[no-any-return]
 
-    def rand_like(self, dtype: Any = None) -> Tensor:
-        return Random.rand(*self.shape, dtype=dtype or self.dtype)
+    def rand_like(self, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
+        """`rand` of this shape, and dtype unless another is given."""
+        return Random.rand(*self.shape, dtype=dtype or self.dtype, requires_grad=requires_grad)
 
-    def randn_like(self, dtype: Any = None) -> Tensor:
-        return Random.randn(*self.shape, dtype=dtype or self.dtype)
+    def randn_like(self, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
+        """`randn` of this shape, and dtype unless another is given."""
+        return Random.randn(*self.shape, dtype=dtype or self.dtype, requires_grad=requires_grad)
 
     @staticmethod
     def scaled_uniform(*shape: Any, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
@@ -200,6 +212,6 @@ class Random(Creation):
         if not training or p == 0:
             return make(self.node, self.flow)
         if p == 1:
-            return self * 0
+            return self * 0.0
         keep = unit(self.shape) >= p
         return keep.where(self * (1 / (1 - p)), 0)
