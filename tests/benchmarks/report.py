@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.benchmarks import cases
 from tests.benchmarks.run import Results
+from tests.benchmarks.waits import row_text
 
 COMMAND = "make bench"
 
@@ -95,6 +96,7 @@ def markdown(r: Results, chosen: Sequence[cases.Case]) -> str:
     titles = {c.name: c.title for c in chosen}
     cold = [[titles[name].replace("training step, ", ""), *compared(r.cold[name], peers)] for name in r.cold]
     ops = [[name, with_spread(v)] for name, v in r.small_op.items()]
+    waited = [[row, row_text(row, statistics.median(v))] for row, v in r.waits.items()]
     gb = 1e9
     worst = {p: max(e[p] for e in r.errors.values()) for p in next(iter(r.errors.values()))}
     facts = [
@@ -126,5 +128,10 @@ def markdown(r: Results, chosen: Sequence[cases.Case]) -> str:
         "## One operation on 8 floats",
         "tinyviz records it and computes nothing; PyTorch executes it.",
         table(["engine", "time"], ops),
+        "## The wait",
+        "tinyviz alone. The first step: from the start of the process, with an empty cache and with the one that the last"
+        " process left. MLP 784-512-10 (SGD) and a CNN for MNIST (two blocks of two convolutions, Adam), batch 128; GPT with 4"
+        " layers of width 128, 64 positions, batch 16 (Adam).",
+        table(["", "time"], waited),
     ]
     return "\n\n".join(parts) + "\n"

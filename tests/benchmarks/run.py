@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import cases
+from tests.benchmarks import cases, waits
 from tests.benchmarks.worker import ENGINES
 
 ROOT = Path(__file__).parents[2]
@@ -33,9 +33,10 @@ class Plan:
     cold_rounds: int = 4
     budget: float = 0.04
     small_ops: int = 20_000
+    waits: tuple[str, ...] = tuple(waits.NETWORKS)
 
 
-QUICK = Plan("quick", 2, 1, 0.005, 200)
+QUICK = Plan("quick", 2, 1, 0.005, 200, ("MLP",))
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Results:
     cold: dict[str, dict[str, list[float]]]
     errors: dict[str, dict[str, float]]
     small_op: dict[str, list[float]]
+    waits: dict[str, list[float]]  # see `waits.run`
     versions: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     load: float = 0.0  # processes that wanted a core when the run began
@@ -146,7 +148,10 @@ def run(plan: Plan, say: Any = print, engines: Sequence[str] = tuple(ENGINES)) -
                 for name in names:
                     cold[case][name].append(cold_start(name, case, Path(folder) / f"{case}.npz"))
             say(f"cold starts, round {i + 1} of {plan.cold_rounds}")
-    return Results(machine, steady, cold, errors, small, versions(names), missing, load, time.perf_counter() - began)
+    say("waits")
+    waited = waits.run(plan.cold_rounds, plan.waits, plan.small_ops)
+    spent = time.perf_counter() - began
+    return Results(machine, steady, cold, errors, small, waited, versions(names), missing, load, spent)
 
 
 def best(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:

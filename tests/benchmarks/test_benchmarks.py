@@ -12,7 +12,7 @@ from tests.benchmarks import by_hand, cases, report, run, waits
 from tests.benchmarks.worker import Worker
 from tinyengine.machine import FIXTURE
 
-PLAN = run.Plan("quick", rounds=2, cold_rounds=1, budget=0.001, small_ops=50)
+PLAN = run.Plan("quick", rounds=2, cold_rounds=1, budget=0.001, small_ops=50, waits=("MLP",))
 
 
 def test_a_quick_run_makes_the_page() -> None:
@@ -26,6 +26,7 @@ def test_a_quick_run_makes_the_page() -> None:
         (row,) = [line for line in page.split("\n") if line.startswith(f"| {c.title} |")]
         assert len(re.findall(r"[\d.]+ (?:s|ms|µs)", row)) == 3  # tinyviz, NumPy, limit
         assert len(re.findall(r"\d×", row.replace(c.title, ""))) == 2
+    assert all(f"| {row} |" in page for row in results.waits)
     assert "make bench" in page and results.machine["name"] in page
 
 
@@ -100,5 +101,5 @@ def test_durations_and_spreads() -> None:
 def test_the_waits_are_measured() -> None:
     found = waits.run(1, ["MLP"], 20)
     assert all(len(v) == 1 and v[0] > 0 for v in found.values()) and len(found) == 6
-    page = waits.table(found)
+    page = waits.text(found)
     assert all(row in page for row in found) and re.search(r"recording +[+-][\d.]+ %", page)

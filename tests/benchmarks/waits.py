@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,7 @@ class GPT(nn.Module):
 NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "MLP": (MLP, (128, 784)), "CNN": (CNN, (128, 1, 28, 28)), "GPT": (GPT, (16, 64)),
 }  # fmt: skip
+ROOT = Path(__file__).parents[2]
 SMALL = 1000  # elements of the call that is timed
 
 
@@ -117,7 +119,8 @@ def first_step(name: str, cache: str) -> float:
     """Seconds from the start of a process to the end of its first training step."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "tests.benchmarks.waits", name]
-    done = subprocess.Popen(command, env={**os.environ, "TINYENGINE_CACHE": cache}, stdout=subprocess.PIPE, text=True)
+    env = {**os.environ, "TINYENGINE_CACHE": cache, "PYTHONPATH": os.pathsep.join([str(ROOT / "engine"), str(ROOT)])}
+    done = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
     assert done.stdout is not None
     loss = done.stdout.readline()
     seconds = time.perf_counter() - began
@@ -159,18 +162,23 @@ def run(rounds: int = 9, names: Sequence[str] = tuple(NETWORKS), times: int = 20
     return out
 
 
-def table(found: dict[str, list[float]]) -> str:
-    def text(row: str, value: float) -> str:
-        if "+" in row:
-            return f"{100 * (value - 1):+.1f} %"
-        return f"{value * 1e6:.2f} µs" if value < 1e-3 else f"{value * 1e3:.1f} ms" if value < 0.2 else f"{value:.2f} s"
+def row_text(row: str, value: float) -> str:
+    """A duration, or in the rows "+" what is added."""
+    if "+" in row:
+        return f"{100 * (value - 1):+.1f} %"
+    return f"{value * 1e6:.2f} µs" if value < 1e-3 else f"{value * 1e3:.1f} ms" if value < 0.2 else f"{value:.2f} s"
 
+
+def text(found: dict[str, list[float]]) -> str:
+    """One line per row: median and least."""
     width = max(map(len, found))
-    return "\n".join(f"{r:<{width}}  {text(r, statistics.median(v)):>10}  (least {text(r, min(v))})" for r, v in found.items())
+    return "\n".join(
+        f"{r:<{width}}  {row_text(r, statistics.median(v)):>10}  (least {row_text(r, min(v))})" for r, v in found.items()
+    )
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         print(float(training(sys.argv[1])().item()), flush=True)
     else:
-        print(table(run()))
+        print(text(run()))
