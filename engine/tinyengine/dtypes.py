@@ -120,6 +120,7 @@ default_int = int32
 
 _NAMES = {d.name: d for d in ALL} | {
     "half": float16, "float": float32, "double": float64, "short": int16, "int": int32, "long": int64, "char": int8,
+    "uchar": uint8, "ushort": uint16, "uint": uint32, "ulong": uint64,
     "float8_e4m3fn": fp8e4m3, "float8_e5m2": fp8e5m2,
 }  # fmt: skip
 
@@ -130,6 +131,14 @@ def by_name(name: str) -> DType:
         return _NAMES[name]
     except (KeyError, TypeError):
         raise TypeError(f"unknown dtype {name!r}; known: {', '.join(d.name for d in ALL)}") from None
+
+
+def __getattr__(name: str) -> DType:
+    """`dtypes.half`, `dtypes.float`, `dtypes.bool`...: the short names, which would hide Python's own in this file."""
+    try:
+        return _NAMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'tinyengine.dtypes' has no attribute {name!r}") from None
 
 
 def known(name: str) -> bool:

@@ -53,6 +53,7 @@ class Autograd(Functional, Decomposition, Refused):
         core.leaves[key] = weakref.ref(self, lambda _: core.leaves.pop(key, None))
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set `requires_grad`; returns the tensor."""
         self.requires_grad = requires_grad
         return self  # type: ignore[return-value]
 
@@ -204,6 +205,7 @@ class Autograd(Functional, Decomposition, Refused):
         return bool((self == x).any())
 
     def allclose(self, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+        """Whether all elements are close, as `isclose` has it: a bool, computed at once."""
         return bool(self.isclose(other, rtol, atol, equal_nan).all())
 
     def nonzero(self, size: int | None = None, fill_value: int = 0) -> Tensor:
@@ -303,6 +305,7 @@ class Autograd(Functional, Decomposition, Refused):
         return self.contiguous()
 
     def zero_grad(self) -> None:
+        """Forget the gradient."""
         self.grad = None
 
     def __repr__(self) -> str:

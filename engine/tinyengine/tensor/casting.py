@@ -85,24 +85,31 @@ class Casting(Elementwise):
         return self  # type: ignore[return-value]
 
     def float(self) -> Tensor:
+        """As float32."""
         return self.cast(dtypes.float32)
 
     def double(self) -> Tensor:
+        """As float64."""
         return self.cast(dtypes.float64)
 
     def half(self) -> Tensor:
+        """As float16."""
         return self.cast(dtypes.float16)
 
     def bfloat16(self) -> Tensor:
+        """As bfloat16."""
         return self.cast(dtypes.bfloat16)
 
     def int(self) -> Tensor:
+        """As int32."""
         return self.cast(dtypes.int32)
 
     def long(self) -> Tensor:
+        """As int64."""
         return self.cast(dtypes.int64)
 
     def short(self) -> Tensor:
+        """As int16."""
         return self.cast(dtypes.int16)
 
     def bool(self) -> Tensor:
@@ -110,6 +117,7 @@ class Casting(Elementwise):
         return make(self.node, self.flow) if self.dtype is dtypes.bool_ else self.ne(0)
 
     def is_floating_point(self) -> Any:
+        """Whether the dtype is a float."""
         return self.dtype.is_float
 
     def element_size(self) -> Any:

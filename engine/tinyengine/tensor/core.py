@@ -61,10 +61,12 @@ class Base:
 
     @property
     def dtype(self) -> DType:
+        """The element type."""
         return self.node.dtype
 
     @property
     def ndim(self) -> int:
+        """How many axes."""
         return len(self.node.shape)
 
     @property

@@ -43,10 +43,12 @@ class Creation(Scan):
 
     @staticmethod
     def zeros(*shape: Any, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
+        """0 everywhere."""
         return constant(0.0, shape_of(shape), dtype or dtypes.default_float, requires_grad)
 
     @staticmethod
     def ones(*shape: Any, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
+        """1 everywhere."""
         return constant(1.0, shape_of(shape), dtype or dtypes.default_float, requires_grad)
 
     @staticmethod
@@ -55,12 +57,15 @@ class Creation(Scan):
         return constant(0.0, shape_of(shape), dtype or dtypes.default_float, requires_grad)
 
     def full_like(self, fill_value: Any, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
+        """`fill_value` everywhere, of this shape and, unless another is given, dtype."""
         return constant(fill_value, self.shape, dtype or self.dtype, requires_grad)
 
     def zeros_like(self, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
+        """0 everywhere, of this shape and, unless another is given, dtype."""
         return constant(0, self.shape, dtype or self.dtype, requires_grad)
 
     def ones_like(self, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
+        """1 everywhere, of this shape and, unless another is given, dtype."""
         return constant(1, self.shape, dtype or self.dtype, requires_grad)
 
     empty_like, const_like = zeros_like, full_like

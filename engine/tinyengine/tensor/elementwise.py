@@ -269,9 +269,11 @@ class Elementwise(Base):
         return binary("add", self, other)
 
     def sub(self, other: Operand) -> Tensor:
+        """self - other, broadcast. RuntimeError for bools."""
         return binary("sub", self, other)
 
     def mul(self, other: Operand) -> Tensor:
+        """self * other, broadcast."""
         return binary("mul", self, other)
 
     def div(self, other: Operand, rounding_mode: str | None = None) -> Tensor:
@@ -301,24 +303,31 @@ class Elementwise(Base):
         return binary("maximum", self, other)
 
     def minimum(self, other: Operand) -> Tensor:
+        """The smaller of the two; NaN if either is. Gradients as of `maximum`."""
         return binary("minimum", self, other)
 
     def lt(self, other: Operand) -> Tensor:
+        """self < other: bool, false beside NaN."""
         return binary("lt", self, other)
 
     def gt(self, other: Operand) -> Tensor:
+        """self > other: bool, false beside NaN."""
         return binary("lt", other, self)
 
     def le(self, other: Operand) -> Tensor:
+        """self <= other: bool, false beside NaN."""
         return at_least(other, self)
 
     def ge(self, other: Operand) -> Tensor:
+        """self >= other: bool, false beside NaN."""
         return at_least(self, other)
 
     def eq(self, other: Operand) -> Tensor:
+        """self == other: bool, false beside NaN."""
         return binary("eq", self, other)
 
     def ne(self, other: Operand) -> Tensor:
+        """self != other: bool, true beside NaN."""
         return binary("eq", self, other).logical_not()
 
     def bitwise_and(self, other: Operand) -> Tensor:
@@ -327,14 +336,17 @@ class Elementwise(Base):
         return binary("and", self, other)
 
     def bitwise_or(self, other: Operand) -> Tensor:
+        """Bits of ints, truth of bools; NotImplementedError for floats."""
         _whole("or", self, other)
         return binary("or", self, other)
 
     def bitwise_xor(self, other: Operand) -> Tensor:
+        """Bits of ints, truth of bools; NotImplementedError for floats."""
         _whole("xor", self, other)
         return binary("xor", self, other)
 
     def bitwise_not(self) -> Tensor:
+        """Bits of ints, truth of bools; NotImplementedError for floats."""
         _whole("not", self)
         if self.dtype.kind == "uint":
             return binary("xor", self, self.dtype.max)
@@ -346,6 +358,7 @@ class Elementwise(Base):
         return binary("shl", self, other)
 
     def rshift(self, other: Operand) -> Tensor:
+        """Bits moved down by `other`; the sign stays. NotImplementedError for floats, and for bools by bools."""
         _whole(">>", self, other)
         return binary("shr", self, other)
 
@@ -372,6 +385,7 @@ class Elementwise(Base):
 
     # One operand.
     def neg(self) -> Tensor:
+        """-x. RuntimeError for bools."""
         flow, n = core.operand(self)
         if n.dtype is dtypes.bool_:
             raise RuntimeError(f"-x is not defined for bool tensors; use ~x or logical_not()\n  at {user_line()}")
@@ -386,18 +400,23 @@ class Elementwise(Base):
         return unary("log", self)
 
     def sin(self) -> Tensor:
+        """Sine."""
         return unary("sin", self)
 
     def tanh(self) -> Tensor:
+        """Hyperbolic tangent."""
         return unary("tanh", self)
 
     def erf(self) -> Tensor:
+        """The error function."""
         return unary("erf", self)
 
     def sqrt(self) -> Tensor:
+        """The square root; NaN below 0."""
         return unary("sqrt", self)
 
     def reciprocal(self) -> Tensor:
+        """1 / x."""
         return unary("reciprocal", self)
 
     def trunc(self) -> Tensor:

@@ -181,6 +181,7 @@ class Losses(Sorting):
         return reduced(d * d, reduction)
 
     def l1_loss(self, target: Any, reduction: str = "mean") -> Tensor:
+        """The absolute difference."""
         return reduced((self - target).abs(), reduction)
 
 

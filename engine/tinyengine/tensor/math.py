@@ -95,6 +95,7 @@ class Math(Reduce):
         return ((up > 0.5) | ((up == 0.5) & odd)).where(low + 1, low)
 
     def frac(self) -> Tensor:
+        """x - trunc(x)."""
         return self - self.trunc()
 
     def pow(self, exponent: Any) -> Tensor:
@@ -124,9 +125,11 @@ class Math(Reduce):
         return choose(small, series, x.exp() - 1)
 
     def log2(self) -> Tensor:
+        """Logarithm to base 2."""
         return self.log() * (1 / math.log(2))
 
     def log10(self) -> Tensor:
+        """Logarithm to base 10."""
         return self.log() * (1 / math.log(10))
 
     def log1p(self) -> Tensor:
@@ -154,6 +157,7 @@ class Math(Reduce):
         return side * (e + choose(x < 20, low / (low + 1), 1.0)) * 0.5
 
     def cosh(self) -> Tensor:
+        """(exp(x) + exp(-x)) / 2."""
         x = self.float_()
         return (x.exp() + x.neg().exp()) * 0.5
 
@@ -212,6 +216,7 @@ class Math(Reduce):
         return side * (x * 2 / (1 - x)).log1p() * 0.5  # type: ignore[no-any-return]
 
     def isnan(self) -> Tensor:
+        """True where NaN."""
         return self != self
 
     def isinf(self, detect_positive: bool = True, detect_negative: bool = True) -> Tensor:
@@ -221,6 +226,7 @@ class Math(Reduce):
         return (self == math.inf) & detect_positive | (self == -math.inf) & detect_negative
 
     def isfinite(self) -> Tensor:
+        """True where neither infinite nor NaN."""
         return self.abs() < math.inf if self.dtype.is_float else self == self
 
     def isclose(self, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
@@ -234,12 +240,15 @@ class Math(Reduce):
         return out | (a.isnan() & b.isnan()) if equal_nan else out
 
     def logical_and(self, other: Any) -> Tensor:
+        """True where both are not zero."""
         return self.bool() & (other.bool() if isinstance(other, Math) else bool(other))
 
     def logical_or(self, other: Any) -> Tensor:
+        """True where one is not zero."""
         return self.bool() | (other.bool() if isinstance(other, Math) else bool(other))
 
     def logical_xor(self, other: Any) -> Tensor:
+        """True where exactly one is not zero."""
         return self.bool() ^ (other.bool() if isinstance(other, Math) else bool(other))
 
     def fmod(self, other: Any) -> Tensor:

@@ -46,6 +46,7 @@ class Movement(Casting):
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all elements."""
         return self.node.nbytes
 
     def reshape(self, *shape: Any) -> Tensor:
@@ -115,6 +116,7 @@ class Movement(Casting):
         return make(core.broadcast_node(n, wanted, here(2)), flow)
 
     def expand_as(self, other: Tensor) -> Tensor:
+        """`expand` to the shape of another tensor."""
         return self.expand(other.shape)
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -151,8 +153,11 @@ class Movement(Casting):
         d = axis_of(dim, self.ndim + 1)
         return self.reshape((*self.shape[:d], 1, *self.shape[d:]))
 
-    def flip(self, *axes: Any) -> Tensor:
-        """These axes in reverse."""
+    def flip(self, *axes: Any, dims: Any = None, axis: Any = None) -> Tensor:
+        """These axes in reverse; `dims` and `axis` are other names for all of them."""
+        given = dims if dims is not None else axis
+        if given is not None:
+            axes = (given,)
         if not axes:
             raise TypeError(f"flip needs the axes to reverse\n  at {user_line()}")
         flow, n = core.operand(self)

@@ -134,6 +134,7 @@ class Random(Creation):
 
     @staticmethod
     def normal(*shape: Any, mean: float = 0.0, std: float = 1.0, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
+        """Normal with this mean and standard deviation."""
         return leaf((Random.randn(*shape) * std + mean).cast(dtype or dtypes.default_float), requires_grad)
 
     @staticmethod
@@ -186,6 +187,7 @@ class Random(Creation):
 
     @staticmethod
     def kaiming_normal(*shape: Any, a: float = 0.01, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
+        """Normal with the standard deviation sqrt(2 / ((1 + a^2) fan_in)) (He et al. 2015)."""
         s = shape_of(shape)
         return Random.normal(*s, std=math.sqrt(2 / ((1 + a * a) * math.prod(s[1:]))), dtype=dtype, requires_grad=requires_grad)
 
