@@ -52,6 +52,7 @@ class Sample:
     norm: float | None
     zeros: float  # share of elements that are 0
     nonfinite: int
+    subnormal: float  # share of elements that are not 0 but smaller than the least normal float32
     dead: int | None  # units (along axis 1 or, with two axes, the last) that are 0 everywhere
     histogram: list[int]  # BINS counts from low to high
 
@@ -175,14 +176,16 @@ def figures(run: int, value: Array, kind: str) -> Sample:
     zeros = float(np.count_nonzero(x == 0) / max(x.size, 1))
     dead = dead_units(value) if kind == "activation" else None
     if count == 0:
-        return Sample(run, None, None, None, None, None, zeros, x.size, dead, [])
+        return Sample(run, None, None, None, None, None, zeros, x.size, 0.0, dead, [])
     if count < x.size:
         x = x[fine]
     low, high = float(x.min()), float(x.max())
     wide = x.astype(np.float64)
     bins = np.histogram(wide, BINS, (low, high) if high > low else (low - 0.5, low + 0.5))[0]
     norm = math.sqrt(float(wide @ wide))
-    return Sample(run, low, high, float(wide.mean()), float(wide.std()), norm, zeros, value.size - count, dead, bins.tolist())
+    small = float(np.count_nonzero((x != 0) & (np.abs(x) < np.finfo(np.float32).tiny)) / x.size)
+    mean, std, missing = float(wide.mean()), float(wide.std()), value.size - count
+    return Sample(run, low, high, mean, std, norm, zeros, missing, small, dead, bins.tolist())
 
 
 def dead_units(value: Array) -> int | None:

@@ -267,14 +267,15 @@ class RoofPoint:
 
 @dataclass
 class Diagnosis:
-    """One coded finding about a kernel, rendered from recorded numbers alone."""
+    """One coded finding about a kernel or the program, rendered from recorded numbers alone."""
 
-    code: str  # memory-bound, compute-bound, far-from-roofs, launch-bound, one-thread, not-vectorised
-    kernel: int
+    code: str  # memory-bound, launch-bound, strided…: see `tinyviz.findings`
+    kernel: int  # -1: the program
     sentence: str
     evidence: str
     gain: float | None  # seconds of one run, at most
     decision: int  # into decisions of the program; -1
+    also: list[int] = field(default_factory=list)  # more kernels of which the same is true
 
 
 @dataclass

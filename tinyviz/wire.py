@@ -265,6 +265,7 @@ class Samples(Columns):
     norm: list[float | None] = field(default_factory=list)
     zeros: list[float] = field(default_factory=list)  # share of elements that are 0
     nonfinite: list[int] = field(default_factory=list)  # elements that are NaN or infinite
+    subnormal: list[float] = field(default_factory=list)  # share of elements that are not 0 but smaller than 1.2e-38
     dead: list[int | None] = field(default_factory=list)  # units that are 0 for all of the batch; None: not an activation
     histogram: list[list[int]] = field(default_factory=list)  # counts, from low to high; [] where nothing is finite
 

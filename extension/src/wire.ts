@@ -219,6 +219,7 @@ export interface Samples {
   norm: (number | null)[];
   zeros: number[];  // share of elements that are 0
   nonfinite: number[];  // elements that are NaN or infinite
+  subnormal: number[];  // share of elements that are not 0 but smaller than 1.2e-38
   dead: (number | null)[];  // units that are 0 for all of the batch; None: not an activation
   histogram: number[][];  // counts, from low to high; [] where nothing is finite
 }
@@ -560,14 +561,15 @@ export interface RoofPoint {
   wasted: number | null;  // seconds above the roof: measured, or predicted where nothing was measured
 }
 
-/** One coded finding about a kernel, rendered from recorded numbers alone. */
+/** One coded finding about a kernel or the program, rendered from recorded numbers alone. */
 export interface Diagnosis {
-  code: string;  // memory-bound, compute-bound, far-from-roofs, launch-bound, one-thread, not-vectorised
-  kernel: number;
+  code: string;  // memory-bound, launch-bound, strided…: see `tinyviz.findings`
+  kernel: number;  // -1: the program
   sentence: string;
   evidence: string;
   gain: number | null;  // seconds of one run, at most
   decision: number;  // into decisions of the program; -1
+  also: number[];  // more kernels of which the same is true
 }
 
 export interface RooflineData extends ViewData {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from tinyviz import analysis, diagnosis, texts, units
+from tinyviz import analysis, findings, texts, units
 from tinyviz.svg import LINE, Svg, css, cut, wrap
-from tinyviz.viewdata import KernelRow, Roof, RooflineData, RoofPoint
+from tinyviz.viewdata import Diagnosis, KernelRow, Roof, RooflineData, RoofPoint
 from tinyviz.views import base, choose
-from tinyviz.wire import PHASES, Recording, Selection
+from tinyviz.wire import PHASES, Program, Recording, Selection
 
 NAME = "roofline"
 HOWTO = (
@@ -28,7 +28,7 @@ def data(r: Recording, program: int | None = None, selection: Selection | None =
     points.sort(key=lambda x: (-(x.wasted if x.wasted is not None else -1.0), x.kernel))
     return RooflineData(
         **base(NAME, f"Roofline: {p.name}", HOWTO, PHASES, at), roofs=peaks, points=points,
-        diagnoses=diagnosis.diagnose(r, p, points), measured=bool(p.launches.median), peaks=r.machine.measured,
+        diagnoses=findings.diagnose(r, p, points), measured=bool(p.launches.median), peaks=r.machine.measured,
     )  # fmt: skip
 
 
@@ -109,12 +109,19 @@ def text(r: Recording, d: RooflineData) -> str:
     if d.diagnoses:
         rows = []
         for found in d.diagnoses:
-            rows.append([p.kernels[found.kernel].name, found.code, units.seconds(found.gain), found.sentence])
+            rows.append([about(p, found), found.code, units.seconds(found.gain), found.sentence])
             rows.append(["", "", "", f"  {found.evidence}"])
         out.append("diagnosis\n" + texts.table(["kernel", "finding", "gain, at most", "why, and the evidence"], rows, (2,)))
     else:
         out.append("diagnosis: nothing to report" if d.roofs else f"diagnosis: {units.MISSING} no peaks to compare with")
     return "\n\n".join(out)
+
+
+def about(p: Program, found: Diagnosis) -> str:
+    """'matmul_relu and 3 more', 'the program'."""
+    if found.kernel < 0:
+        return "the program"
+    return p.kernels[found.kernel].name + (f" and {len(found.also)} more" if found.also else "")
 
 
 def rate(x: Roof) -> str:
@@ -157,7 +164,7 @@ def svg(r: Recording, d: RooflineData) -> str:
     out.text(12, out.y, "diagnosis", "bold")
     for found in d.diagnoses[:12]:
         out.y += LINE + 6
-        out.text(12, out.y, cut(p.kernels[found.kernel].name, 26), "mono")
+        out.text(12, out.y, cut(about(p, found), 26), "mono", tip=about(p, found))
         out.text(220, out.y, found.code, "bold")
         out.text(420, out.y, f"≤ {units.seconds(found.gain)}", "mono end")
         for row in wrap(found.sentence, 92)[:2]:

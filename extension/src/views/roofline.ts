@@ -178,9 +178,10 @@ function diagnoses(data: RooflineData, context: Context): { element: HTMLElement
   if (data.diagnoses.length === 0) place.append(h("p.tv-missing", {}, data.roofs.length > 0 ? "Nothing to report." : `${MISSING} there are no peaks to compare with`));
   const cards = new Map<HTMLElement, Diagnosis>();
   for (const found of data.diagnoses) {
-    const key = { kind: "kernel", id: `${data.program}.${found.kernel}` };
+    const key = found.kernel < 0 ? null : { kind: "kernel", id: `${data.program}.${found.kernel}` };
+    const name = found.kernel < 0 ? "the program" : kernelName(program, found.kernel) + (found.also.length > 0 ? ` and ${found.also.length} more` : "");
     const card = h("div.tv-finding", { role: "listitem", tabindex: 0 },
-      h("div.tv-cardhead", {}, h("span.tv-chip", {}, found.code), h("code", {}, kernelName(program, found.kernel)), h("span.tv-gain", {}, found.gain === null ? `gain ${MISSING}` : `gain at most ${seconds(found.gain)}`)),
+      h("div.tv-cardhead", {}, h("span.tv-chip", {}, found.code), h("code", { title: found.also.map(kernel => kernelName(program, kernel)).join("\n") }, name), h("span.tv-gain", {}, found.gain === null ? `gain ${MISSING}` : `gain at most ${seconds(found.gain)}`)),
       h("p.tv-reason", {}, found.sentence), h("div.tv-faint", {}, found.evidence));
     const choose = () => context.selection.set(key);
     card.addEventListener("click", choose);
@@ -188,6 +189,6 @@ function diagnoses(data: RooflineData, context: Context): { element: HTMLElement
     cards.set(card, found);
     place.append(card);
   }
-  const undo = context.onSelect(lit => cards.forEach((found, card) => card.classList.toggle("tv-lit", lit.has("kernel", `${data.program}.${found.kernel}`))));
+  const undo = context.onSelect(lit => cards.forEach((found, card) => card.classList.toggle("tv-lit", [found.kernel, ...found.also].some(kernel => lit.has("kernel", `${data.program}.${kernel}`)))));
   return { element, undo };
 }

@@ -1,29 +1,11 @@
-"""What is wrong with a kernel, or right: coded findings, each a sentence with its evidence and what mending it can gain at most.
-Everything said comes from recorded numbers and Decisions; where a number is missing, nothing is said."""
+"""Findings from a kernel's time beside the machine's roofs, and from what the schedule refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 from tinyviz import units
+from tinyviz.findings.common import BIG, FAR, NEAR, about, said
 from tinyviz.viewdata import Diagnosis, RoofPoint
-from tinyviz.wire import Decision, Program, Recording
-
-NEAR = 0.7  # of a roof's rate: near it
-FAR = 0.3  # less: far from it
-BIG = 10.0  # launches: a kernel that takes as long as these is big enough for all threads
-
-Finding = Callable[[Recording, Program, RoofPoint, float], "Diagnosis | None"]
-
-
-def diagnose(r: Recording, p: Program, points: list[RoofPoint]) -> list[Diagnosis]:
-    """The findings about all kernels, largest gain first."""
-    out = []
-    for x in points:
-        time = x.seconds if x.seconds is not None else x.seconds_predicted
-        if time is not None and time > 0:
-            out += [d for f in FINDINGS if (d := f(r, p, x, time)) is not None]
-    return sorted(out, key=lambda d: (-(d.gain or 0.0), d.kernel, d.code))
+from tinyviz.wire import Program, Recording
 
 
 def launch_bound(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:
@@ -33,14 +15,14 @@ def launch_bound(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnos
         return None
     why = "A launch that all threads join costs more than the whole kernel: only joining it with a neighbour can make it cheaper."
     ran = f"{launches} launch{'' if launches == 1 else 'es'}"
-    evidence = f"{_said(x)} {units.seconds(time)} in {ran}; one launch costs {units.seconds(launch)}"
+    evidence = f"{said(x)} {units.seconds(time)} in {ran}; one launch costs {units.seconds(launch)}"
     return Diagnosis("launch-bound", x.kernel, why, evidence, x.wasted, -1)
 
 
 def near_a_roof(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:
-    if x.seconds_roof is None or x.seconds_roof < NEAR * time or _short(r, p, x, time):
+    if x.seconds_roof is None or x.seconds_roof < NEAR * time or short(r, p, x, time):
         return None
-    evidence = f"{_said(x)} {units.seconds(time)}; the roof “{x.roof}” allows {units.seconds(x.seconds_roof)}"
+    evidence = f"{said(x)} {units.seconds(time)}; the roof “{x.roof}” allows {units.seconds(x.seconds_roof)}"
     if x.seconds_roof > time:
         evidence += " (the recorded peak is too low)"
     if x.roof == "arithmetic":
@@ -52,11 +34,11 @@ def near_a_roof(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosi
 
 
 def far_from_roofs(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:
-    if x.seconds_roof is None or x.seconds_roof > FAR * time or _short(r, p, x, time):
+    if x.seconds_roof is None or x.seconds_roof > FAR * time or short(r, p, x, time):
         return None
     why = "Far from every roof: neither arithmetic nor memory explains its time."
     evidence = (
-        f"{_said(x)} {units.seconds(time)}; the nearest roof “{x.roof}” allows {units.seconds(x.seconds_roof)},"
+        f"{said(x)} {units.seconds(time)}; the nearest roof “{x.roof}” allows {units.seconds(x.seconds_roof)},"
         f" {units.count(time / x.seconds_roof) if x.seconds_roof else 'many'} times less"
     )
     return Diagnosis("far-from-roofs", x.kernel, why, evidence, x.wasted, -1)
@@ -65,19 +47,19 @@ def far_from_roofs(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagn
 def one_thread(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:
     """All steps of the kernel run on one thread, though its time is worth waking the others."""
     launch = r.machine.peaks.get("launch_seconds")
-    ran = list(_about(p, x.kernel, "emit", "threads"))
+    ran = list(about(p, x.kernel, "emit", "threads"))
     if not launch or not ran or any(d.verdict != "one thread" for _, d in ran):
         return None
     threads = max(d.numbers.get("threads", 1.0) for _, d in ran)
     launches = sum(c.kernel == x.kernel for c in p.calls)
     if threads < 2 or time < BIG * launch * launches:
         return None
-    refused = [(i, d) for i, d in _about(p, x.kernel, "schedule", "parallel") if d.verdict in ("none", "refused")]
+    refused = [(i, d) for i, d in about(p, x.kernel, "schedule", "parallel") if d.verdict in ("none", "refused")]
     at, decision = (refused or ran)[0]
     gain = time * (1 - 1 / threads) - launch * launches
     gain = gain if x.wasted is None else min(gain, x.wasted)
     why = f"It runs on one thread of {threads:.0f}, though it is big enough for all: {decision.reason}."
-    evidence = f"{_said(x)} {units.seconds(time)}; a launch that all threads join costs {units.seconds(launch)}"
+    evidence = f"{said(x)} {units.seconds(time)}; a launch that all threads join costs {units.seconds(launch)}"
     cycles = decision.numbers.get("cycles", decision.numbers.get("estimated_cycles"))
     evidence += f"; {units.count(cycles)} cycles of work" if cycles is not None else ""
     return Diagnosis("one-thread", x.kernel, why, evidence, max(gain, 0.0), at)
@@ -87,28 +69,17 @@ def not_vectorised(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagn
     """No loop of the kernel is vectorised, and a Decision says why."""
     if any(step.startswith("vectorize(") for step in p.kernels[x.kernel].schedule):
         return None
-    if x.wasted is None or _short(r, p, x, time):
+    if x.wasted is None or short(r, p, x, time):
         return None
-    refused = [(i, d) for i, d in _about(p, x.kernel, "schedule", "vectorize") if d.verdict in ("none", "refused")]
+    refused = [(i, d) for i, d in about(p, x.kernel, "schedule", "vectorize") if d.verdict in ("none", "refused")]
     if not refused:
         return None
     at, decision = refused[0]
     why = f"No loop of it is vectorised, because {decision.reason}."
-    evidence = f"{_said(x)} {units.seconds(time)}; refused for loop {decision.subject.rpartition(' -> ')[2]}"
+    evidence = f"{said(x)} {units.seconds(time)}; refused for loop {decision.subject.rpartition(' -> ')[2]}"
     return Diagnosis("not-vectorised", x.kernel, why, evidence, x.wasted, at)
 
 
-FINDINGS: tuple[Finding, ...] = (launch_bound, near_a_roof, far_from_roofs, one_thread, not_vectorised)
-
-
-def _about(p: Program, kernel: int, stage: str, kind: str) -> Iterator[tuple[int, Decision]]:
-    return ((i, d) for i, d in enumerate(p.decisions) if d.kernel == kernel and d.stage == stage and d.kind == kind)
-
-
-def _short(r: Recording, p: Program, x: RoofPoint, time: float) -> bool:
+def short(r: Recording, p: Program, x: RoofPoint, time: float) -> bool:
     """Shorter than its launches, so what it does inside hardly matters."""
     return launch_bound(r, p, x, time) is not None
-
-
-def _said(x: RoofPoint) -> str:
-    return "measured" if x.seconds is not None else "predicted"
