@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.alike import LAYOUTS, Operand, agree, forms_of, on_backends, outcomes
+from tests.engine.alike import EVERY, LAYOUTS, Operand, agree, forms_of, on_backends, outcomes
 from tinyengine import Tensor
 
 O = Operand
@@ -178,6 +178,13 @@ def test_movement_on_all_backends() -> None:
     some = [f for f in forms_of(MOVEMENT)[::2] if not f.startswith("len")]
     operand = {"x": O((3, 4), "reversed")}
     on_backends("\n".join(f for f in some if outcomes(f, operand)[1].error is None), operand)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0), (2, 0, 3), ()], ids=str)
+def test_empty_shapes_and_scalars_are_compiled_too(shape: tuple[int, ...]) -> None:
+    operand = {"x": O(shape)}
+    pairs = [(f, *outcomes(f, operand)[:2]) for f in forms_of(MOVEMENT)]
+    on_backends("\n".join(f for f, mine, other in pairs if mine.error is None and other.error is None), operand, EVERY[:1])
 
 
 CREATION = """

@@ -156,6 +156,13 @@ def test_on_all_backends() -> None:
     on_backends(few, operand, EVERY[2:])
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0), (2, 0, 3), ()], ids=str)
+def test_empty_shapes_and_scalars_are_compiled(shape: tuple[int, ...]) -> None:
+    operand = {"x": O(shape)}
+    pairs = [(f, *outcomes(f, operand)[:2]) for f in forms_of(FORMS)]
+    on_backends("\n".join(f for f, mine, other in pairs if mine.error is None and other.error is None), operand, EVERY[:1])
+
+
 def test_axis_is_the_other_name_of_dim() -> None:
     agree(
         "x.sum(axis=0)\nx.softmax(axis=1) :: x.softmax(1)\nx.max(axis=1) :: x.amax(1)\nx.min(axis=(0, 1)) :: x.amin((0, 1))",

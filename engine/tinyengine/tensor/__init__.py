@@ -2,11 +2,11 @@
 all of them. Building a tensor records nodes; `item`, `numpy`, `tolist`, `bool`, `realize` and `optim` steps compute.
 
 What differs from PyTorch, everywhere: the default integer is int32, positions too; `max` and `min` with `axis=` (not `dim`) give
-the values only, as in NumPy; integers divided by elements that are 0 give 0; there are no views: a slice is
-a value, and writing to it does not change what it was cut from; indices to gather or scatter are checked when it runs, and raise
-IndexError; of several values written to one place the last stays, and takes the gradient; shapes that PyTorch's pooling and
-`linear` interpolation refuse are accepted where they have a meaning. Names that the engine does not have are listed with the
-reason in refused.py.
+the values only, as in NumPy; integers divided by elements that are 0 give 0; there are no views: a slice is a value, and writing
+to it does not change what it was cut from; indices to gather or scatter are checked when it runs, and raise IndexError; of
+several values written to one place the last stays, and takes the gradient; shapes that PyTorch's pooling and `linear`
+interpolation refuse are accepted where they have a meaning, and products of two dtypes are promoted. Names that the engine does
+not have are listed with the reason in refused.py.
 """
 
 from __future__ import annotations
