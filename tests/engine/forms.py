@@ -11,7 +11,7 @@ from tinyengine import dtypes
 from tinyengine import loopnest as ir
 from tinyengine.backends.reference import interpret
 from tinyengine.dtypes import DType
-from tinyengine.index import add, both, within
+from tinyengine.index import add, both, mul, within
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Stmt, Store, const, index, load, name, var
 
 F, I = dtypes.float32, dtypes.int32
@@ -113,14 +113,14 @@ def full_sum(rows: int, width: int, dtype: DType = F) -> Kernel:
     ), ("out",))  # fmt: skip
 
 
-def conv(images: int, cin: int, cout: int, size: int, taps: int = 3, pad: int = 1) -> Kernel:
-    """A padded convolution with masked loads and three reduce loops."""
-    o = size + 2 * pad - taps + 1
+def conv(images: int, cin: int, cout: int, size: int, taps: int = 3, pad: int = 1, strided: int = 1) -> Kernel:
+    """A padded convolution with masked loads and three reduce loops; `strided`: the step of its windows."""
+    o = (size + 2 * pad - taps) // strided + 1
     x, w = Buf("x", F, (images, cin, size, size)), Buf("w", F, (cout, cin, taps, taps))
     out, acc = Buf("out", F, (images, cout, o, o)), Buf("acc", F, (), "register")
     b, c, y, z = v("b", images), v("c", cout), v("y", o), v("z", o)
     r, s, t = v("r", cin), v("s", taps), v("t", taps)
-    row, col = add(y, s, index(-pad)), add(z, t, index(-pad))
+    row, col = add(mul(y, strided), s, index(-pad)), add(mul(z, strided), t, index(-pad))
     mask: Expr | None = None
     for e in (row, col):
         for condition in within(e, size):

@@ -16,7 +16,7 @@ from tinyengine.dependence import Access
 from tinyengine.loopnest import Loop
 from tinyengine.stages import schedule_outer_sum, schedule_tile
 from tinyengine.stages.contraction import Contraction, axis_of, depends, find
-from tinyengine.stages.schedule_cost import stride
+from tinyengine.stages.schedule_cost import NEAR, stride
 from tinyengine.stages.schedule_tile import Tile, factor
 
 if TYPE_CHECKING:
@@ -73,7 +73,11 @@ def option(c: Chooser, k: Contraction, v: Loop) -> Option | None:
     panel = {r.name: r.trips for r in k.reduce} | {v.name: min(v.trips, c.lanes)}
     cost = -(-v.trips // c.lanes) * c.lanes / v.trips  # lanes that idle
     for a in vector:
-        if stride(a.buf, a.at, v.name) == 1:
+        step = stride(a.buf, a.at, v.name)
+        if step == 1:
+            continue
+        if step is not None and 1 < step <= NEAR:
+            cost += step / (min(m.trips, VECTORS) if m is not None else 1)  # loaded once for several rows
             continue
         copied = m is not None and m.trips >= TRANSPOSE_ROWS and axis_of(a, v) is not None and a.buf.space == "global"
         if copied and k.footprint(a, panel) <= c.machine.l2_bytes // 2:
@@ -129,7 +133,9 @@ def tile(c: Chooser, k: Contraction, o: Option) -> Tile:
         ]  # fmt: skip
         if ls:
             l = ls[-1]
-            lr = factor(l.trips, max(1, VECTORS // nv))
+            if m is None:
+                nv = min(2, -(-v.trips // c.lanes))
+            lr = factor(l.trips, max(1, VECTORS // (nv if m is not None else 1)))
     whole = nv * lr
     mr = 1
     if m is not None:

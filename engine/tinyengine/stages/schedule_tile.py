@@ -11,7 +11,7 @@ from tinyengine.dtypes import bfloat16
 from tinyengine.loopnest import Loop
 from tinyengine.stages.contraction import Contraction, axis_of, depends, last
 from tinyengine.stages.nest import loops
-from tinyengine.stages.schedule_cost import stride
+from tinyengine.stages.schedule_cost import NEAR, stride
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -87,7 +87,7 @@ def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[str,
     half = c.machine.l2_bytes // 2
     for a in k.reads:
         if t.m is None or a.buf.space != "global" or a.buf.name in c.kernel.outputs:
-            continue
+            continue  # without rows, nothing is read often enough
         natural = tuple(range(len(a.buf.shape)))
         along = axis_of(a, k.reduce[0])
         if dots and depends(a, t.v) and stride(a.buf, a.at, t.v.name) == 1:
@@ -97,13 +97,13 @@ def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[str,
             out[a.buf.name] = Copy(a, last(a, along), "pairs of terms lie together")
             continue
         axis, step, masked = axis_of(a, t.v), stride(a.buf, a.at, t.v.name), a.buf.name in k.masked
-        if masked and step in (0, 1):
+        if masked and step is not None and 0 <= step <= NEAR:
             out[a.buf.name] = Copy(a, natural, "padding becomes zeros in the copy: no masks in the loop")
         elif step == 0:
             far = any(abs(stride(a.buf, a.at, r.name) or 0) * a.buf.dtype.itemsize >= PAGE for r in k.reduce)
             if far and stride(a.buf, a.at, t.m.name) == 1 and a.buf.nbytes > half:
                 out[a.buf.name] = Copy(a, natural, "a piece of the rows: its columns are pages apart")
-        elif step == 1:
+        elif step is not None and 1 <= step <= NEAR:
             if t.m.trips >= PACK_ROWS and a.buf.nbytes > half:
                 out[a.buf.name] = Copy(a, natural, "rows of the panel become neighbours: one stream, few pages")
         elif axis is not None:
@@ -164,9 +164,9 @@ class _Applier:
         lanes = vector_lanes(min(self.t.v.trips, self.width), self.c.lanes)
         if not self.do(f"vectorize({self.v}i, {lanes})", "vectorize", "the operand, or its copy, is contiguous along it"):
             return False
-        tap = self.k.reduce[-1]
-        if self.l and tap.trips <= TAPS:
-            self.do(f"unroll({tap.name})", "unroll", "a few taps: their addresses become constants")
+        for tap in self.k.reduce[-1:] if self.m else self.k.reduce[-2:]:
+            if self.l and tap.trips <= TAPS:
+                self.do(f"unroll({tap.name})", "unroll", "a few taps: their addresses become constants")
         for name in packed:
             copy_loops(self.c, name, self.copies[name].axes, self.copies[name].transposed)
         for a in scattered:
