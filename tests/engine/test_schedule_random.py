@@ -152,6 +152,8 @@ def test_llvm_computes_the_engines_own_schedules() -> None:
         forms.conv(4, 4, 8, 20),
         forms.conv(2, 3, 32, 13, 5),
         forms.conv(2, 3, 18, 13, strided=2),
+        forms.matmul(20, 150, 2500),
+        forms.matmul(70, 40, 9000),
         forms.turned(300, 150),
         forms.turned(33, 47, dtypes.int32),
         forms.cat(9, 130, 70),

@@ -7,7 +7,8 @@ stand beside it.
   fuse            inline, at a loop, or whole             fuse_uses (who needs what), fuse_cost (prices), fuse_groups, fuse_spec
   loops           index arithmetic and bounds             loops_merge, nest_spec (the spec of loop nests)
   schedule        the engine's own choice of primitives   schedule_elementwise, schedule_contraction, schedule_tile,
-                                                          schedule_outer_sum, schedule_lanes, schedule_cost,
+                                                          schedule_outer_sum, schedule_depth, schedule_lanes,
+                                                          schedule_cost,
                                                           contraction (what is a product), forms (equal kernels, once)
     primitives    parse and apply what a person types     vectorize, reorder, pack, unpack, partial; nest (tools for loop nests)
   plan            order, memory, updates in place         plan_spec

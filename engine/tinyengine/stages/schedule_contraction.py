@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tinyengine.dependence import Access
 from tinyengine.loopnest import Loop
-from tinyengine.stages import schedule_outer_sum, schedule_tile
+from tinyengine.stages import schedule_depth, schedule_outer_sum, schedule_tile
 from tinyengine.stages.contraction import Contraction, axis_of, depends, find
 from tinyengine.stages.schedule_cost import NEAR, stride
 from tinyengine.stages.schedule_tile import Tile, factor
@@ -48,10 +48,11 @@ def run(c: Chooser, around: list[Loop]) -> bool:
     best = min((o for o in (option(c, k, v) for v in k.space) if o is not None), key=lambda o: o.cost, default=None)
     if best is None or along_sum(c, k, best):
         return False
-    start, count = c.kernel, len(c.decisions)
-    if schedule_tile.run(c, k, tile(c, k, best)):
-        return True
-    undo(c, start, count)
+    start, count, sizes = c.kernel, len(c.decisions), tile(c, k, best)
+    for form in (schedule_depth, schedule_tile):
+        if form.run(c, k, sizes):
+            return True
+        undo(c, start, count)
     return False
 
 
