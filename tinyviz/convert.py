@@ -8,6 +8,7 @@ from typing import Any
 
 from tinyviz import asm, layout, wire
 from tinyviz.identity import Identities
+from tinyviz.space import space
 from tinyviz.tables import Tables
 
 INTERPRETED = ("reference", "null")  # backends of which the time model says nothing
@@ -181,12 +182,15 @@ def _kernels(parts: Parts, simplified: list[int], origins: _Origins) -> tuple[li
     kernels, calls = [], []
     for i, call in enumerate(parts.plan.calls):
         k = call.kernel
-        loops = _loops(before[k.name], simplified) if k.name in before else wire.Code()
-        scheduled = _loops(k, simplified)
+        loops = loops_code(before[k.name], simplified) if k.name in before else wire.Code()
+        scheduled = loops_code(k, simplified)
         read = {simplified[n] for n in given.get(k.name, ())}
         served = sorted({n for row in [*loops.nodes, *scheduled.nodes] for n in row} - read)
         out = wire.Kernel(k.name, served, loops, [str(p) for p in k.schedule], scheduled, wire.Code(), wire.Code())
         out.shares = _shares(parts, k, origins)
+        if k.name in before:
+            out.space = parts.attempt(f"iteration space of {k.name}", lambda k=k: space(before[k.name]))  # type: ignore[misc]
+            _attempts(parts, before[k.name], out)
         if parts.certificate is not None:
             _cost(out, parts.certificate.kernels[i], parts.backend not in INTERPRETED)
         if parts.executable is None:
@@ -198,6 +202,27 @@ def _kernels(parts: Parts, simplified: list[int], origins: _Origins) -> tuple[li
     return kernels, calls
 
 
+def _attempts(parts: Parts, nest: Any, out: wire.Kernel) -> None:
+    """What the tuner tried on a kernel of this form, on this machine."""
+    from tinyengine import tune_store
+    from tinyengine.stages.keys import kernel_key, localise
+
+    if parts.machine is None:
+        return
+    store = tune_store.store(parts.machine, parts.backend)
+    entry = store.entries.get(kernel_key(nest)) if store.entries else None
+    if entry is not None:
+        out.tuned = entry.date
+        out.attempts = [attempt(a, localise(a.schedule, nest)) for a in entry.attempts]
+
+
+def attempt(a: Any, schedule: Iterable[str]) -> wire.Attempt:
+    """The wire form of a `tinyengine.tune_store.Attempt`."""
+    return wire.Attempt(
+        list(schedule), a.origin, a.verdict, a.reason, a.seconds, a.seconds_low, a.seconds_high, a.error
+    )
+
+
 def _given(nest: Any, number: dict[Any, int]) -> set[int]:
     """Numbers of the values that a kernel reads ready-made from another kernel."""
     outputs = set(nest.kernel.outputs)
@@ -205,7 +230,8 @@ def _given(nest: Any, number: dict[Any, int]) -> set[int]:
     return {number[v] for p, v in pairs if p.name not in outputs and v.op != "buffer" and v in number}
 
 
-def _loops(k: Any, simplified: list[int]) -> wire.Code:
+def loops_code(k: Any, simplified: list[int]) -> wire.Code:
+    """The text of a kernel, each line with the nodes that it serves. `simplified`: node id by number of the simplified graph."""
     from tinyengine.loopnest import kernel_lines
 
     out = wire.Code("loops")

@@ -125,7 +125,10 @@ class Explorer:
         data = self.page
         chosen: Any = None if selection is None else {"kind": selection.kind, "id": selection.id}
         name = self.view or "explorer"
-        return ViewWidget(name, data, text=self.text, svg=self.svg, recording=self.recording.data.id, selection=chosen)
+        r = self.recording
+        return ViewWidget(
+            name, data, text=self.text, svg=self.svg, recording=r.data.id, selection=chosen, answers=r.answers
+        )
 
     @property
     def selection(self) -> Selection | None:

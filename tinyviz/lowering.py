@@ -29,7 +29,7 @@ class Lowered:
         from tinyviz.record import build_lowered
         from tinyviz.recording import Recording, name_file
 
-        return Recording(build_lowered(self.engine, self.title, name_file()))
+        return Recording(build_lowered(self.engine, self.title, name_file()), programs=[self.engine])
 
     def view(self, name: str | None = None, **options: Any) -> Any:
         """One view of it; see `Recording.view`."""

@@ -166,8 +166,9 @@ class Recorder:
         return found
 
 
-def build(r: Recorder, name_file: NameFile | None = None) -> wire.Recording:
-    """The wire data of everything recorded. Stages that a cached program skipped are done again; the user's program is not."""
+def build(r: Recorder, name_file: NameFile | None = None, kept: list[Any] | None = None) -> wire.Recording:
+    """The wire data of everything recorded. Stages that a cached program skipped are done again; the user's program is not.
+    `kept` gets the engine's Lowered behind each program of the recording."""
     tables = Tables(name_file)
     missing: list[str] = []
     programs: list[wire.Program] = []
@@ -186,6 +187,8 @@ def build(r: Recorder, name_file: NameFile | None = None) -> wire.Recording:
         sampled(p, runs, parts, tables)
         place[i] = len(programs)
         programs.append(p)
+        if kept is not None:
+            kept.append(runs.lowered)
     if not programs:
         missing.append("no program was compiled or run while this was recorded")
     realized = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from tinyviz.links import related
 from tinyviz.wire import Selection
 
 if TYPE_CHECKING:
+    from tinyviz.answers import Answers
     from tinyviz.explore import Explorer
     from tinyviz.record import Recorder
     from tinyviz.tables import NameFile
@@ -25,9 +26,12 @@ class Recording:
     In a notebook it draws itself; `print(rec)` gives the overview as text; `rec.view("fusion")` one view, in all its forms.
     """
 
-    def __init__(self, data: wire.Recording | None = None, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self, data: wire.Recording | None = None, recorder: Recorder | None = None, programs: Sequence[Any] = ()
+    ) -> None:
         self._data, self._recorder = data, recorder
         self._built_at = -1
+        self._programs = list(programs)  # the engine's, behind those of the data; [] for a recording that was loaded
 
     @property
     def data(self) -> wire.Recording:
@@ -37,12 +41,21 @@ class Recording:
             from tinyviz.record import build
 
             size = _size(r)
-            self._data = build(r, name_file())
+            self._programs = []
+            self._data = build(r, name_file(), self._programs)
             self._built_at = size
             if r.ended is not None:
-                self._recorder = None  # the engine's objects may go
+                self._recorder = None  # the engine's objects may go, but for the programs
         assert self._data is not None
         return self._data
+
+    @property
+    def answers(self) -> Answers | None:
+        """What a live view asks (see `tinyviz.answers`); None for a recording that was loaded."""
+        from tinyviz.answers import Answers
+
+        data = self.data
+        return Answers(data, self._programs) if self._programs else None
 
     @property
     def programs(self) -> list[wire.Program]:

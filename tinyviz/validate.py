@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from tinyviz import wire
 
 MAX_NODES = 2_000_000
+MAX_EXTENT = 1 << 48
 MAX_SIDE = 1e7  # of a layout, drawing units
 
 
@@ -88,6 +89,20 @@ def _kernel(at: str, k: wire.Kernel, nodes: int, lines: int) -> None:
         _ids(f"{at}.{name}.nodes", (n for row in code.nodes for n in row), nodes)
         _ids(f"{at}.{name}.link", code.link, len(k.scheduled.text), none=True)
     _ids(f"{at}.shares.line", k.shares.line, lines, none=True)
+    if k.space is not None:
+        _space(f"{at}.space", k.space)
+
+
+def _space(at: str, s: wire.Space) -> None:
+    for i, loop in enumerate(s.loops):
+        _ids(f"{at}.loops[{i}].parent", [loop.parent], i, none=True)  # outer loops come first, so there is no cycle
+        if loop.step < 1 or abs(loop.start) > MAX_EXTENT or abs(loop.stop) > MAX_EXTENT:
+            raise ValueError(f"{at}.loops[{i}]: {loop.start}..{loop.stop} step {loop.step} is no loop")
+    for i, a in enumerate(s.accesses):
+        _ids(f"{at}.accesses[{i}].operand", [a.operand], len(s.operands))
+        _ids(f"{at}.accesses[{i}].loops", a.loops, len(s.loops))
+        if len(a.index) != len(s.operands[a.operand].shape):
+            raise ValueError(f"{at}.accesses[{i}]: {len(a.index)} indices for {len(s.operands[a.operand].shape)} axes")
 
 
 def _layout(at: str, layout: wire.Layout, nodes: int) -> None:

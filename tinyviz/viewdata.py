@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tinyviz.wire import Columns, Recording, Selection
+from tinyviz.wire import Attempt, Code, Columns, Recording, Selection
 
 
 @dataclass
@@ -398,6 +398,68 @@ class Views:
     roofline: RooflineData | None = None
     values: ValuesData | None = None
     compare: CompareData | None = None
+
+
+@dataclass
+class Times:
+    """Seconds of several runs: the median, the quartiles, and each."""
+
+    seconds: float
+    low: float
+    high: float
+    samples: list[float]
+
+
+@dataclass
+class WhatIfAnswer:
+    """One edge under another verdict, beside the program as it is; see `tinyengine.edits.WhatIf`."""
+
+    subject: str
+    asked: str
+    verdict_before: str
+    verdict: str
+    followed: bool
+    reason: str
+    kernels_before: int
+    kernels: int
+    recompiled: list[str]  # kernels that were compiled anew
+    bytes_before: int
+    bytes_moved: int
+    seconds_predicted_before: float
+    seconds_predicted: float
+    before: Times  # of one run of the whole program
+    after: Times
+    difference: Times  # run by run
+    ulp: float | None  # largest difference of a result; None: a NaN on one side alone
+    result: str  # where it is
+    pin: str  # the line of Python that keeps it
+
+
+@dataclass
+class ScheduleAnswer:
+    """One kernel under another schedule; see `tinyengine.edits.ScheduleTrial`. Seconds are of one launch."""
+
+    schedule: list[str]
+    error_line: int  # the first that is not legal, from 0; -1
+    error: str
+    scheduled: Code  # loops after it; after the lines before the one that is not legal
+    source: Code
+    assembly: Code
+    wrong: str  # which elements differ from the reference; "": none
+    checked: str  # what it was compared with
+    error_relative: float | None
+    seconds_predicted: float | None
+    before: Times | None
+    after: Times | None
+    pin: str
+
+
+@dataclass
+class TuneAnswer:
+    """What the tuner tried on one kernel."""
+
+    attempts: list[Attempt]
+    text: str
 
 
 @dataclass

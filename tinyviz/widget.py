@@ -15,6 +15,7 @@ import base64
 import gzip
 import html
 import json
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from typing import Any, TypedDict
@@ -36,6 +37,10 @@ PART_BYTES = 4 * 2**20
 READABLE_BYTES = 16 * 2**10
 
 
+#: see `tinyviz.answers.Answers`
+Answers = Callable[[dict[str, Any], Callable[[str], None]], Any]
+
+
 class Selection(TypedDict):
     """What is selected: ``kind`` (node, kernel, line, …) and which ``id`` of that kind."""
 
@@ -52,6 +57,9 @@ class ViewWidget(anywidget.AnyWidget):
         text: its text twin, for terminals and for a front end in which the view fails.
         svg: its SVG twin (a complete ``<svg>`` document), or None where there is none.
         recording: content id of the recording shown. Views of one recording on one page share one selection.
+        answers: called with each question of the page and a function that tells it how far things are; gives JSON values.
+            The page sends {"type": "ask", "id": n, ...}; it gets {"type": "progress", "id": n, "text": ...} now and then, and at
+            the end {"type": "answer", "id": n, "data": ...}, or "error" in place of "data".
 
     Raises:
         ValueError: ``data`` holds something that JSON has no form for, such as NaN.
@@ -61,11 +69,14 @@ class ViewWidget(anywidget.AnyWidget):
     selection = t.Dict(allow_none=True, default_value=None).tag(sync=True)
     #: gzipped JSON of the bundle; empty where it exceeds PAYLOAD_LIMIT_BYTES and is sent in parts
     payload = t.Bytes().tag(sync=True)
+    #: whether questions are answered
+    editable = t.Bool().tag(sync=True)
     _esm = t.Unicode().tag(sync=True)
 
     def __init__(
-        self, view: str, data: Any, *, text: str, svg: str | None = None, recording: str = "", selection: Selection | None = None
-    ) -> None:
+        self, view: str, data: Any, *, text: str, svg: str | None = None, recording: str = "",
+        selection: Selection | None = None, answers: Answers | None = None,
+    ) -> None:  # fmt: skip
         bundle = {"view": view, "recording": recording, "data": data, "text": text}
         try:
             encoded = json.dumps(bundle, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
@@ -73,7 +84,7 @@ class ViewWidget(anywidget.AnyWidget):
             raise ValueError(f"the data of the view {view!r} cannot be written as JSON: {error}") from error
         # No time stamp: the same view gives the same bytes, and a saved notebook no idle changes.
         compressed = gzip.compress(encoded, compresslevel=6, mtime=0)
-        self.view, self.recording, self.text, self.svg = view, recording, text, svg
+        self.view, self.recording, self.text, self.svg, self.answers = view, recording, text, svg, answers
         self._saved: dict[str, Any] = {"tinyviz": VERSION}
         if len(encoded) <= READABLE_BYTES:
             self._saved["bundle"] = bundle
@@ -81,7 +92,7 @@ class ViewWidget(anywidget.AnyWidget):
             self._saved["gzip"] = base64.b64encode(compressed).decode()
         self._compressed = compressed
         payload = compressed if len(compressed) <= PAYLOAD_LIMIT_BYTES else b""
-        super().__init__(payload=payload, selection=selection, _esm=bundle_source())
+        super().__init__(payload=payload, selection=selection, editable=answers is not None, _esm=bundle_source())
         self.on_msg(self._answer)
 
     @t.validate("selection")
@@ -94,12 +105,28 @@ class ViewWidget(anywidget.AnyWidget):
         return Selection(kind=value["kind"], id=value["id"])
 
     def _answer(self, _widget: object, content: Any, _buffers: object) -> None:
-        if not isinstance(content, dict) or content.get("type") != "payload":
+        if not isinstance(content, dict):
+            return
+        if content.get("type") == "ask":
+            self._asked(content)
+        if content.get("type") != "payload":
             return
         parts = range(0, len(self._compressed), PART_BYTES)
         for part, start in enumerate(parts):
             chunk = self._compressed[start : start + PART_BYTES]
             self.send({"type": "payload", "part": part, "parts": len(parts)}, buffers=[chunk])
+
+    def _asked(self, question: dict[str, Any]) -> None:
+        """Answer one question of the page; what goes wrong is an answer too."""
+        at = {"id": question.get("id")}
+        try:
+            if self.answers is None:
+                raise ValueError("this view has no program behind it: it was loaded or saved")
+            data = self.answers(question, lambda text: self.send({"type": "progress", **at, "text": text}))
+            self.send({"type": "answer", **at, "data": data})
+        except (Exception, KeyboardInterrupt) as error:
+            told = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+            self.send({"type": "answer", **at, "error": told})
 
     def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
         forms: dict[str, Any] = {

@@ -183,6 +183,65 @@ class Code:
 
 
 @dataclass
+class SpaceLoop:
+    """A loop of the iteration space, outer ones first."""
+
+    name: str
+    start: int
+    stop: int
+    step: int
+    reduce: bool
+    parent: int  # into loops; -1
+    line: int  # of the kernel's loops, from 0
+
+
+@dataclass
+class Operand:
+    """A buffer that a kernel touches."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    local: bool  # it lives for one iteration of an outer loop
+
+
+@dataclass
+class Access:
+    """One access: `index` per axis, and `mask`, are arithmetic on loop variables in postfix: "i 64 * j +"; "?" depends on
+    data."""
+
+    operand: int  # into operands
+    write: bool
+    line: int  # of the kernel's loops, from 0
+    loops: list[int]  # around it, outermost first
+    index: list[str]
+    mask: str  # "": always
+
+
+@dataclass
+class Space:
+    """The iteration space of a kernel before scheduling, and the addresses that each iteration touches."""
+
+    loops: list[SpaceLoop]
+    operands: list[Operand]
+    accesses: list[Access]
+
+
+@dataclass
+class Attempt:
+    """One schedule that the tuner tried on this machine."""
+
+    schedule: list[str]
+    origin: str  # what was changed
+    verdict: str  # default, faster, slower, wrong, failed
+    reason: str
+    seconds: float | None  # median of one launch
+    seconds_low: float | None
+    seconds_high: float | None
+    error: float | None  # largest difference from the reference, relative
+
+
+@dataclass
 class Kernel:
     name: str
     nodes: list[int]  # node ids that it computes
@@ -202,6 +261,9 @@ class Kernel:
     bound: str = ""  # what the prediction says limits it: memory, compute, launch
     shares: Shares = field(default_factory=Shares)
     missing: str = ""  # why parts of it are not there; ""
+    space: Space | None = None
+    attempts: list[Attempt] = field(default_factory=list)  # of the tuner, in order; [] where it was not tuned
+    tuned: str = ""  # when, ISO 8601
 
 
 @dataclass

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -95,13 +95,14 @@ class Tuning:
 
 
 def tune(
-    what: Any, *args: Any, budget: float = 2.0, tries: int = TRIES, progress: Callable[[str], None] | None = None, **kwargs: Any
-) -> Tuning:
+    what: Any, *args: Any, budget: float = 2.0, tries: int = TRIES, only: Sequence[str] | None = None,
+    progress: Callable[[str], None] | None = None, **kwargs: Any,
+) -> Tuning:  # fmt: skip
     """Measure schedules for the kernels of `what`: a Lowered, or a function (jitted or not) with its arguments, which is traced.
 
-    `budget`: seconds; a candidate that has begun is finished. `tries`: at most so many schedules per kernel and round. `progress`
-    gets a line of text now and then, after two seconds; by default it goes to the error stream. Ctrl-C ends it and keeps what was
-    found. A jitted function uses the result from its next call on.
+    `budget`: seconds; a candidate that has begun is finished. `tries`: at most so many schedules per kernel and round. `only`:
+    names of kernels; by default all that count. `progress` gets a line of text now and then, after two seconds; by default it
+    goes to the error stream. Ctrl-C ends it and keeps what was found. A jitted function uses the result from its next call on.
     Raises TypeError where `what` is neither, ValueError for a budget that is not positive."""
     if not budget > 0:
         raise ValueError(f"tune: the budget is {budget!r}; expected a number of seconds above 0")
@@ -114,7 +115,7 @@ def tune(
         raise TypeError("tune: a Lowered takes no arguments: it has them already")
     told = _Progress(progress)
     try:
-        done = _Tuner(lowered, budget, tries, told).run()
+        done = _Tuner(lowered, budget, tries, told, only).run()
     finally:
         told.close()
     if isinstance(what, jit):
@@ -128,13 +129,14 @@ class _Tuner:
     budget: float
     tries: int
     say: _Progress
+    only: Sequence[str] | None = None
     found: list[TunedKernel] = field(default_factory=list)
 
     def run(self) -> Tuning:
         began = time.perf_counter()
         self.end = began + self.budget
         low = self.lowered
-        jobs = list(promising(low))
+        jobs = list(promising(low, self.only))
         self.store = tune_store.store(low.machine, low.backend)
         interrupted = False
         try:
@@ -177,9 +179,10 @@ class _Tuner:
         self.store.add({kernel_key(nest): entry})
 
 
-def promising(lowered: Lowered) -> Iterator[tuple[Kernel, tuple[int, ...], float]]:
+def promising(lowered: Lowered, only: Sequence[str] | None = None) -> Iterator[tuple[Kernel, tuple[int, ...], float]]:
     """(kernel before scheduling, the calls that are of its form, predicted seconds wasted by all of them), most waste first.
-    Kernels whose schedule was chosen by name are left out, and those that hardly count."""
+    Kernels whose schedule was chosen by name are left out, and those that hardly count;
+    or all but those called `only`."""
     nests = {n.kernel.name: n.kernel for n in lowered.nests}
     by_form: dict[str, tuple[Kernel, list[int], list[float]]] = {}
     for i, call in enumerate(lowered.plan.calls):
@@ -190,7 +193,8 @@ def promising(lowered: Lowered) -> Iterator[tuple[Kernel, tuple[int, ...], float
             waste.append(wasted(lowered.certificate.kernels[i], lowered.machine))
     cost = lowered.certificate
     for nest, calls, waste in sorted(by_form.values(), key=lambda x: -sum(x[2])):
-        if sum(cost.kernels[i].seconds for i in calls) >= LEAST * cost.seconds:
+        names = {lowered.plan.calls[i].kernel.name for i in calls}
+        if names & set(only) if only is not None else sum(cost.kernels[i].seconds for i in calls) >= LEAST * cost.seconds:
             yield nest, tuple(calls), sum(waste)
 
 

@@ -4,9 +4,9 @@ import type { Bundle } from "./bundle";
 import { selectionOf } from "./selection";
 import { ensureStyle } from "./style";
 import { VIEWS } from "./views/index";
-import type { Cleanup, Host, View } from "./views/view";
+import { NEEDS_KERNEL, type Cleanup, type Host, type View } from "./views/view";
 
-export const STATIC: Host = { live: false, send: () => undefined };
+export const STATIC: Host = { live: false, editable: false, send: () => undefined, ask: () => Promise.reject(new Error(NEEDS_KERNEL)) };
 
 export function mount(el: HTMLElement, bundle: Bundle, host: Host = STATIC): Cleanup {
   ensureStyle(el);

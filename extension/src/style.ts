@@ -1,6 +1,7 @@
 /** The look, from the host's own theme: JupyterLab's variables, else VS Code's, else the system's light or dark. */
 
 import { DRAWING } from "./styles/drawing";
+import { EDITS } from "./styles/edits";
 import { PARTS } from "./styles/parts";
 import { SHELL } from "./styles/shell";
 import { VIEWS } from "./styles/views";
@@ -43,6 +44,6 @@ export function ensureStyle(el: HTMLElement): void {
   if (home.querySelector("style[data-tinyviz]")) return;
   const style = document.createElement("style");
   style.dataset.tinyviz = "";
-  style.textContent = [STYLE, SHELL, PARTS, DRAWING, VIEWS].join("");
+  style.textContent = [STYLE, SHELL, PARTS, DRAWING, VIEWS, EDITS].join("");
   home.append(style);
 }

@@ -26,10 +26,12 @@ async function render({ model, el }: { model: Model; el: HTMLElement }): Promise
       if (closed || mine !== turn) return;
       undo();
       const unbind = bind(model, bundle);
-      const unmount = mount(el, bundle, hostOf(model));
+      const { host, close } = hostOf(model);
+      const unmount = mount(el, bundle, host);
       undo = () => {
         unbind();
         unmount();
+        close();
       };
     } catch (error) {
       console.error("tinyviz: no data", error);
@@ -89,8 +91,44 @@ function bind(model: Model, bundle: Bundle): Cleanup {
   };
 }
 
-function hostOf(model: Model): Host {
-  return { live: true, send: content => model.send(content) };
+interface Reply {
+  type?: string;
+  id?: number;
+  data?: unknown;
+  error?: string;
+  text?: string;
+}
+
+let questions = 0;
+
+/** Questions go out with a number; the answer with that number comes when the kernel is free. */
+function hostOf(model: Model): { host: Host; close: Cleanup } {
+  const waiting = new Map<number, { resolve: (data: never) => void; reject: (error: Error) => void; progress: ((text: string) => void) | undefined }>();
+  const receive = ({ type, id, data, error, text }: Reply) => {
+    const asked = waiting.get(id ?? -1);
+    if (!asked) return;
+    if (type === "progress") asked.progress?.(String(text));
+    if (type !== "answer") return;
+    waiting.delete(id!);
+    if (error === undefined) asked.resolve(data as never);
+    else asked.reject(new Error(error));
+  };
+  model.on("msg:custom", receive);
+  const host: Host = {
+    live: true,
+    editable: model.get("editable") === true,
+    send: content => model.send(content),
+    ask: (question, progress) => new Promise((resolve, reject) => {
+      const id = ++questions;
+      waiting.set(id, { resolve, reject, progress });
+      model.send({ type: "ask", id, ...question });
+    }),
+  };
+  const close = () => {
+    model.off("msg:custom", receive);
+    waiting.forEach(({ reject }) => reject(new Error("the view was closed")));
+  };
+  return { host, close };
 }
 
 export default { render };

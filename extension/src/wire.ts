@@ -147,6 +147,57 @@ export interface Code {
   link: number[];  // by line: line of `scheduled` (from 0) that it does; -1; [] for loops
 }
 
+/** A loop of the iteration space, outer ones first. */
+export interface SpaceLoop {
+  name: string;
+  start: number;
+  stop: number;
+  step: number;
+  reduce: boolean;
+  parent: number;  // into loops; -1
+  line: number;  // of the kernel's loops, from 0
+}
+
+/** A buffer that a kernel touches. */
+export interface Operand {
+  name: string;
+  dtype: string;
+  shape: number[];
+  local: boolean;  // it lives for one iteration of an outer loop
+}
+
+/**
+ * One access: `index` per axis, and `mask`, are arithmetic on loop variables in postfix: "i 64 * j +"; "?" depends on
+ * data.
+ */
+export interface Access {
+  operand: number;  // into operands
+  write: boolean;
+  line: number;  // of the kernel's loops, from 0
+  loops: number[];  // around it, outermost first
+  index: string[];
+  mask: string;  // "": always
+}
+
+/** The iteration space of a kernel before scheduling, and the addresses that each iteration touches. */
+export interface Space {
+  loops: SpaceLoop[];
+  operands: Operand[];
+  accesses: Access[];
+}
+
+/** One schedule that the tuner tried on this machine. */
+export interface Attempt {
+  schedule: string[];
+  origin: string;  // what was changed
+  verdict: string;  // default, faster, slower, wrong, failed
+  reason: string;
+  seconds: number | null;  // median of one launch
+  seconds_low: number | null;
+  seconds_high: number | null;
+  error: number | null;  // largest difference from the reference, relative
+}
+
 export interface Kernel {
   name: string;
   nodes: number[];  // node ids that it computes
@@ -166,6 +217,9 @@ export interface Kernel {
   bound: string;  // what the prediction says limits it: memory, compute, launch
   shares: Shares;
   missing: string;  // why parts of it are not there; ""
+  space: Space | null;
+  attempts: Attempt[];  // of the tuner, in order; [] where it was not tuned
+  tuned: string;  // when, ISO 8601
 }
 
 /** One piece of memory of a program. */
@@ -676,6 +730,60 @@ export interface Views {
   roofline: RooflineData | null;
   values: ValuesData | null;
   compare: CompareData | null;
+}
+
+/** Seconds of several runs: the median, the quartiles, and each. */
+export interface Times {
+  seconds: number;
+  low: number;
+  high: number;
+  samples: number[];
+}
+
+/** One edge under another verdict, beside the program as it is; see `tinyengine.edits.WhatIf`. */
+export interface WhatIfAnswer {
+  subject: string;
+  asked: string;
+  verdict_before: string;
+  verdict: string;
+  followed: boolean;
+  reason: string;
+  kernels_before: number;
+  kernels: number;
+  recompiled: string[];  // kernels that were compiled anew
+  bytes_before: number;
+  bytes_moved: number;
+  seconds_predicted_before: number;
+  seconds_predicted: number;
+  before: Times;  // of one run of the whole program
+  after: Times;
+  difference: Times;  // run by run
+  ulp: number | null;  // largest difference of a result; None: a NaN on one side alone
+  result: string;  // where it is
+  pin: string;  // the line of Python that keeps it
+}
+
+/** One kernel under another schedule; see `tinyengine.edits.ScheduleTrial`. Seconds are of one launch. */
+export interface ScheduleAnswer {
+  schedule: string[];
+  error_line: number;  // the first that is not legal, from 0; -1
+  error: string;
+  scheduled: Code;  // loops after it; after the lines before the one that is not legal
+  source: Code;
+  assembly: Code;
+  wrong: string;  // which elements differ from the reference; "": none
+  checked: string;  // what it was compared with
+  error_relative: number | null;
+  seconds_predicted: number | null;
+  before: Times | null;
+  after: Times | null;
+  pin: string;
+}
+
+/** What the tuner tried on one kernel. */
+export interface TuneAnswer {
+  attempts: Attempt[];
+  text: string;
 }
 
 /** The data of a bundle (`tinyviz.widget.ViewWidget(view, data)`): one explorer. */

@@ -146,6 +146,10 @@ class Notebook:
         self.command("notebook:run-cell")
         self.raise_errors()
 
+    def replace(self, index: int, source: str) -> None:
+        """Writes another text into a cell."""
+        self.page.evaluate(f"source => {PANEL}.content.widgets[{index}].model.sharedModel.setSource(source)", source)
+
     def raise_errors(self) -> None:
         """A cell that failed fails the test, with its own traceback."""
         failed = self.page.evaluate(

@@ -16,6 +16,8 @@ export interface CodeLine {
   label?: string;
   /** 0 to 1: a bar behind the label, which says the number too */
   share?: number;
+  /** what the line means: shown below the pane while the pointer, or the cursor, is on it */
+  note?: string;
 }
 
 export interface CodePane {
@@ -43,6 +45,12 @@ export function codePane(title: string, language: string, lines: readonly CodeLi
     return row;
   });
   body.append(...rows);
+  const notes = lines.some(line => line.note) ? h("div.tv-panenote", { role: "status", "aria-live": "polite" }, "point at an instruction: what it does") : null;
+  if (notes) element.append(notes);
+  const explain = (i: number) => {
+    const note = lines[i]?.note;
+    if (notes && note) notes.textContent = note;
+  };
   const at = (event: Event) => rows.indexOf((event.target as HTMLElement).closest<HTMLDivElement>(".tv-codeline")!);
   let cursor = 0;
   const choose = (i: number) => {
@@ -50,7 +58,10 @@ export function codePane(title: string, language: string, lines: readonly CodeLi
     context.selection.set(lines[i]?.key ?? null);
   };
   body.addEventListener("click", event => at(event) >= 0 && choose(at(event)));
-  body.addEventListener("pointerover", event => context.hover.set(lines[at(event)]?.key ?? null));
+  body.addEventListener("pointerover", event => {
+    context.hover.set(lines[at(event)]?.key ?? null);
+    explain(at(event));
+  });
   body.addEventListener("pointerleave", () => context.hover.set(null));
   body.addEventListener("keydown", event => {
     const by = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: 20, PageUp: -20 }[event.key];
@@ -63,6 +74,7 @@ export function codePane(title: string, language: string, lines: readonly CodeLi
       rows[cursor]!.classList.add("tv-cursor");
       scrollTo(body, rows[cursor]!);
       context.hover.set(lines[cursor]!.key);
+      explain(cursor);
     }
   });
   const on = (lit: Lit, line: CodeLine) => (line.key !== null && lit.has(line.key.kind as Selectable, line.key.id)) || (line.also?.(lit) ?? false);

@@ -8,8 +8,9 @@ import { groupedScene, type Drawn } from "../parts/graphscene";
 import { head, twin } from "../parts/head";
 import { Picture } from "../parts/picture";
 import type { EdgeKind } from "../parts/scene";
-import { bytes, MISSING } from "../units";
-import type { FusionData, FusionEdge, Program } from "../wire";
+import { whatIf } from "../parts/whatif";
+import { bytes, count, MISSING } from "../units";
+import type { FusionData, FusionEdge, Program, WhatIfAnswer } from "../wire";
 import { kernelGroups } from "./graph";
 import { together, type Context, type Part } from "./view";
 
@@ -122,6 +123,8 @@ export const fusion: Part<FusionData> = (el, data, context) => {
     context.selection.set(id(row.decision));
     row.element.scrollIntoView({ block: "nearest" });
   });
+  const answers = new Map<string, WhatIfAnswer>();
+  let shown = -1;
   const light = context.onSelect(pinned => {
     let first: HTMLElement | null = null;
     for (const row of rows) {
@@ -137,7 +140,13 @@ export const fusion: Part<FusionData> = (el, data, context) => {
     const own = pinned.selection?.kind === "decision" ? ids.find(each => pinned.is("decision", `${data.program}.${each}`)) : undefined;
     const about = own ?? ids.find(each => program.decisions[each]?.stage === "fuse");
     if (about === undefined) card.replaceChildren(h("p.tv-missing", {}, "Click an edge, here or in the list: what was decided, why, and what was refused."));
-    else card.replaceChildren(decisionCard(context, program, program.decisions[about]!));
+    else if (about !== shown) {
+      const decision = program.decisions[about]!;
+      const made = decisionCard(context, program, decision);
+      if (decision.stage === "fuse" && decision.kind === "edge") made.append(whatIf(context, data.program, about, decision, answers));
+      card.replaceChildren(made);
+    }
+    shown = about ?? -1;
   });
   const unhover = context.onHover(lit => rows.forEach(row => row.element.classList.toggle("tv-hover", lit.has("decision", `${data.program}.${row.decision}`))));
 
@@ -164,7 +173,8 @@ function edgeRow(context: Context, program: Program, edge: FusionEdge, at: numbe
   const decision = program.decisions[edge.decision];
   if (!decision) throw new Error(`an edge names decision ${edge.decision}; the recording has ${program.decisions.length}`);
   const name = subjectName(program, decision);
-  const saved = edge.bytes_saved === null ? "" : `saves ${bytes(edge.bytes_saved)}`;
+  const again = edge.flops_recomputed === null ? "" : `, computes ${edge.flops_recomputed === 0 ? "nothing" : `${count(edge.flops_recomputed)} FLOPs`} again`;
+  const saved = edge.bytes_saved === null ? "" : `saves ${bytes(edge.bytes_saved)}${again}`;
   const element = h("div.tv-edgerow", { role: "option", "aria-selected": "false", "data-id": `${at}.${edge.decision}`, title: decision.reason },
     verdictMark(context, edge.verdict), h("span.tv-name", {}, name), h("span.tv-where", {}, edge.where), h("span.tv-why", {}, [decision.reason, saved].filter(Boolean).join(" · ")));
   const text = [name, edge.verdict, edge.where, decision.reason, ...Object.keys(decision.numbers), ...Object.values(decision.alternatives)].join(" ").toLowerCase();

@@ -1,14 +1,19 @@
 /** kernel: the loops of a kernel, its schedule, its source and its instructions, linked line by line, and to the lines of the user. */
 
-import { h, taken } from "../dom";
+import { button, h, taken } from "../dom";
+import { message } from "../mount";
 import { codePane, type CodeLine, type CodePane } from "../parts/code";
-import { bar } from "../parts/controls";
+import { bar, selectField } from "../parts/controls";
+import { editor, type Editor, type Shown, type Try } from "../parts/editor";
 import { colorVariable, head, swatch, table } from "../parts/head";
+import { landscape } from "../parts/landscape";
+import { instructionNote } from "../parts/mnemonics";
 import { mainPhase } from "../parts/phase";
+import { iterationSpace } from "../parts/space";
 import { kernelName, lineName } from "../names";
 import { amount, bytes, count, MISSING, percent, seconds } from "../units";
-import type { Kernel, KernelData, KernelRow, Program } from "../wire";
-import { together, type Cleanup, type Context, type Part } from "./view";
+import type { Attempt, Kernel, KernelData, KernelRow, Program, TuneAnswer } from "../wire";
+import { NEEDS_KERNEL, together, type Cleanup, type Context, type Part } from "./view";
 
 const PANES = ["your lines", "loops", "scheduled", "source", "assembly"] as const;
 type Pane = (typeof PANES)[number];
@@ -29,13 +34,14 @@ export const kernel: Part<KernelData> = (el, data, context) => {
   const rows = data.rows.map(row => kernelRow(context, program, row, longest));
   list.append(...rows);
 
+  const past = new Map<number, Past>();
   let current = -1;
   let undo: Cleanup = () => undefined;
   const show = (at: number) => {
     if (at === current || !data.rows[at]) return;
     current = at;
     undo();
-    undo = one(body, data, at, shown, context);
+    undo = one(body, data, at, shown, context, past);
     rows.forEach((row, i) => row.classList.toggle("tv-current", i === at));
   };
   const choose = (at: number) => context.selection.set({ kind: "kernel", id: `${data.program}.${data.rows[at]!.kernel}` });
@@ -81,13 +87,16 @@ function kernelRow(context: Context, program: Program, row: KernelRow, longest: 
 }
 
 /** One kernel: figures, schedule, and its panes. */
-function one(el: HTMLElement, data: KernelData, at: number, shown: Set<Pane>, context: Context): Cleanup {
+function one(el: HTMLElement, data: KernelData, at: number, shown: Set<Pane>, context: Context, past: Map<number, Past>): Cleanup {
   const row = data.rows[at]!;
   const { program } = context.links.program(data.program);
   const kernel = program.kernels[row.kernel];
   if (!kernel) throw new Error(`the recording has no kernel ${row.kernel}`);
-  const panes = makePanes(context, data.program, row.kernel, kernel);
+  const kept = past.get(at) ?? past.set(at, { trail: [], attempts: kernel.attempts ?? [] }).get(at)!;
+  let panes = makePanes(context, data.program, row.kernel, kernel);
   const grid = h("div.tv-panes");
+  const lines = h("div");
+  const edited = h("span.tv-editnote", { role: "status" });
   const choice = h("div.tv-tools", { role: "group", "aria-label": "columns" }, ...PANES.map(name => {
     const box = h("input", { type: "checkbox", checked: shown.has(name) });
     box.addEventListener("change", () => {
@@ -96,28 +105,76 @@ function one(el: HTMLElement, data: KernelData, at: number, shown: Set<Pane>, co
       place();
     });
     return h("label.tv-field", {}, box, name);
-  }));
+  }), edited);
   const place = () => {
     const visible = PANES.filter(name => shown.has(name));
     const side = visible.filter(name => name !== "your lines") as Exclude<Pane, "your lines">[];
-    panes["your lines"].element.hidden = !shown.has("your lines");
+    lines.replaceChildren(panes["your lines"].element);
+    lines.hidden = !shown.has("your lines");
     grid.replaceChildren(...side.map(name => panes[name].element));
     grid.style.setProperty("--panes", side.map(name => `minmax(0, ${WIDE[name]}fr)`).join(" "));
   };
+  const show = (now: Shown | null) => {
+    panes = makePanes(context, data.program, row.kernel, now === null ? kernel : { ...kernel, scheduled: now.scheduled, source: now.source, assembly: now.assembly, missing: "there is none: a line of the schedule is not legal" });
+    edited.textContent = now === null ? "" : "the columns show your edit";
+    place();
+  };
   place();
-  el.replaceChildren(h("div.tv-title", {}, kernelName(program, row.kernel)), figures(kernel, row), schedule(context, data, at, kernel), choice, panes["your lines"].element, grid);
-  const all = Object.values(panes);
-  return together(
-    context.onSelect(lit => all.forEach(pane => pane.light(lit, !pane.element.contains(document.activeElement)))),
-    context.onHover(lit => all.forEach(pane => pane.preview(lit))),
+  const edit = editor(context, data.program, row.kernel, kernel.schedule, kept.trail, show);
+  el.replaceChildren(
+    h("div.tv-title", {}, kernelName(program, row.kernel)), figures(kernel, row), schedule(context, data, at, kernel), edit.element, choice, lines, grid,
+    section("iteration space", "which elements one iteration touches", () => (kernel.space ? iterationSpace(kernel.space, kernel.loops.text) : h("p.tv-missing", {}, `${MISSING} not recorded`))),
+    section("tuning", kept.attempts.length > 0 ? `${kept.attempts.length} schedules were tried` : "not tuned yet", () => tuning(context, data.program, row.kernel, kernel, kept, edit)),
   );
+  return together(
+    context.onSelect(lit => Object.values(panes).forEach(pane => pane.light(lit, !pane.element.contains(document.activeElement)))),
+    context.onHover(lit => Object.values(panes).forEach(pane => pane.preview(lit))),
+  );
+}
+
+/** What happened to a kernel while the view was open. */
+interface Past {
+  trail: Try[];
+  attempts: Attempt[];
+}
+
+/** A part that is made when it is opened first. */
+function section(title: string, note: string, make: () => HTMLElement): HTMLElement {
+  const body = h("div.tv-sectionbody");
+  const made = h("details.tv-section", {}, h("summary", {}, title, h("span.tv-faint", {}, ` — ${note}`)), body);
+  made.addEventListener("toggle", () => made.open && body.childElementCount === 0 && body.append(make()));
+  return made;
+}
+
+/** The tuner's landscape, and the button that lets it run. */
+function tuning(context: Context, program: number, number: number, kernel: Kernel, kept: Past, edit: Editor): HTMLElement {
+  const { host } = context;
+  const place = h("div");
+  const said = h("span.tv-faint", { role: "status", "aria-live": "polite" });
+  const draw = () => place.replaceChildren(kept.attempts.length > 0
+    ? landscape(kept.attempts, host.editable ? ({ schedule }) => edit.load(schedule) : null)
+    : h("p.tv-missing", {}, `${MISSING} this kernel was not tuned: step.tune(…) or lowered.tune() tries schedules within a budget and keeps the fastest`));
+  let budget = "2";
+  const run = button("tune this kernel", () => {
+    run.disabled = true;
+    said.textContent = "asking the kernel… A busy kernel answers after its cell.";
+    host.ask<TuneAnswer>({ what: "tune", program, kernel: number, budget: Number(budget) }, text => (said.textContent = text)).then(answer => {
+      kept.attempts = answer.attempts;
+      said.textContent = answer.text;
+      draw();
+    }, (error: unknown) => (said.textContent = message(error))).finally(() => (run.disabled = false));
+  }, { disabled: !host.editable, title: host.editable ? "measures on copies; what is found is kept for this machine" : NEEDS_KERNEL });
+  draw();
+  return h("div", {}, h("div.tv-tools", {}, run, selectField("for", [["1", "1 s"], ["2", "2 s"], ["5", "5 s"], ["20", "20 s"]], budget, value => (budget = value)),
+    host.editable ? h("span.tv-faint", {}, "click a mark to put its schedule into the editor") : h("span.tv-faint", {}, `– ${NEEDS_KERNEL}`), said),
+    kernel.tuned ? h("p.tv-faint", {}, `tuned on this machine at ${kernel.tuned}`) : null, place);
 }
 
 function makePanes(context: Context, at: number, number: number, kernel: Kernel): Record<Pane, CodePane> {
   const { recording, links } = context;
   const missing = kernel.missing || "not recorded";
   const key = (kind: string, line: number) => ({ kind, id: `${at}.${number}.${line}` });
-  const text = (kind: "source" | "assembly"): CodeLine[] => kernel[kind].text.map((line, i) => ({ text: kind === "assembly" ? instruction(line) : line, key: (kernel[kind].link[i] ?? -1) >= 0 ? key(kind, i) : null }));
+  const text = (kind: "source" | "assembly"): CodeLine[] => kernel[kind].text.map((line, i) => ({ text: kind === "assembly" ? instruction(line) : line, note: kind === "assembly" ? instructionNote(line) : "", key: (kernel[kind].link[i] ?? -1) >= 0 ? key(kind, i) : null }));
   // A line of the unscheduled loops is known by its nodes: it stands for the scheduled line with the same ones.
   const twins = new Map<string, number>();
   kernel.scheduled.nodes.forEach((nodes, i) => nodes.length > 0 && !twins.has(nodes.join()) && twins.set(nodes.join(), i));

@@ -8,9 +8,16 @@ export type Cleanup = () => void;
 export interface Host {
   /** whether a kernel answers */
   live: boolean;
+  /** whether the kernel still has the program, and answers what-ifs and edits */
+  editable: boolean;
   /** to the kernel; does nothing where none is */
   send(message: { type: string } & Record<string, unknown>): void;
+  /** A question to the kernel (see `tinyviz/answers.py`); fails where none answers. `progress` gets a line of text now and then. */
+  ask<Answer>(question: { what: string } & Record<string, unknown>, progress?: (text: string) => void): Promise<Answer>;
 }
+
+/** Shown in the place of what a saved notebook or an exported page cannot do. */
+export const NEEDS_KERNEL = "this needs a live kernel that still has the program: run the cell again";
 
 /** Draws `data` into `el`, follows and sets `selection`, and returns what undoes it all. */
 export type View<Data = unknown> = (el: HTMLElement, data: Data, selection: SelectionStore, host: Host) => Cleanup;
