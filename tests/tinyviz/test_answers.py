@@ -66,6 +66,10 @@ def test_the_tuner_is_asked_for_one_kernel_and_its_attempts_stay_in_later_record
     assert a.attempts[0].verdict == "default" and "tuned in" in a.text
     again = lowered().recording.data.programs[0].kernels[0]
     assert [x.verdict for x in again.attempts] == [x.verdict for x in a.attempts] and again.tuned
+    view = lowered().view("kernel")
+    assert "what the tuner tried" in view.text and view.text.count("default") >= 1
+    assert all(x.reason in view.text for x in a.attempts)
+    assert "what the tuner tried" in view.svg
 
 
 @pytest.mark.parametrize(("question", "why"), [

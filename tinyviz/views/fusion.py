@@ -75,6 +75,12 @@ def text(r: Recording, d: FusionData) -> str:
             rows += [["", "numbers", numbers_text(made)]] if made.numbers else []
         name = f"kernel {kernel}: {p.kernels[kernel].name}" if kernel >= 0 else "in no kernel"
         out.append(f"{name}\n" + texts.table(["edge", "verdict", "reason"], rows))
+    number = {n: i for i, n in enumerate(p.simplified)}
+    first = next((e for e in d.edges if e.producer != e.consumer and e.producer in number and e.consumer in number), None)
+    if first is not None:
+        ends = f"({number[first.producer]}, {number[first.consumer]})"
+        other = "inline" if first.verdict == "whole" else "whole"
+        out.append(f'what if? In Python: lowered.what_if({ends}, "{other}"); in the live view: click an edge')
     if d.groups:
         rows = [[p.decisions[i].subject, p.decisions[i].verdict, p.decisions[i].reason] for i in d.groups]
         out.append("kernels joined or kept apart\n" + texts.table(["about", "verdict", "reason"], rows))
@@ -96,7 +102,9 @@ def svg(r: Recording, d: FusionData) -> str:
         out.mark(20, out.y - 11, e.verdict if e.verdict in ("inline", "at loop", "whole") else "host")
         out.text(40, out.y, cut(edge_text(p, e), 34), "mono")
         out.text(290, out.y, cut(f"{e.verdict} {e.where}".strip(), 24), "bold")
-        rows = wrap(p.decisions[e.decision].reason, 78)
+        saved = "" if e.bytes_saved is None else f" Saves {units.nbytes(e.bytes_saved)}"
+        again = f", {units.count(e.flops_recomputed)} FLOPs done again." if saved and e.flops_recomputed is not None else ""
+        rows = wrap(f"{p.decisions[e.decision].reason}{'.' if saved else ''}{saved}{again}", 78)
         for row in rows[:3]:
             out.text(470, out.y, row)
             out.y += LINE - 2

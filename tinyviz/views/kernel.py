@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tinyviz import analysis, texts, units
 from tinyviz.svg import LINE, Svg, css, cut
 from tinyviz.viewdata import KernelData, KernelRow
@@ -69,10 +71,22 @@ def text(r: Recording, d: KernelData) -> str:
         if x.stage == "schedule":
             refused = "".join(f"; not {v}: {why}" for v, why in x.alternatives.items())
             out.append(f"  {x.kind}: {x.verdict}. {x.reason}{refused}")
+    if k.attempts:
+        out.append(f"what the tuner tried{f', {k.tuned}' if k.tuned else ''}\n" + attempts(k))
     out.append("scheduled loops\n" + listing(k.scheduled, own=True))
     for name, code in (("source", k.source), ("assembly", k.assembly)):
         out.append(f"{name} ({code.language or 'none'})\n" + (listing(code) if code.text else f"  {units.MISSING} {k.missing}"))
     return "\n\n".join(out)
+
+
+def attempts(k: Kernel) -> str:
+    """Every schedule that the tuner tried, in order: its time, as text and as a bar, and what became of it."""
+    longest = max((a.seconds for a in k.attempts if a.seconds is not None), default=0.0) or 1.0
+    rows = []
+    for a in k.attempts:
+        bar = "" if a.seconds is None else "#" * max(1, round(20 * a.seconds / longest))
+        rows.append([units.seconds(a.seconds), bar, a.verdict, a.origin or "the engine's own", a.reason])
+    return texts.table(["time", "", "verdict", "changed", "reason"], rows, (0,))
 
 
 def listing(code: Code, own: bool = False) -> str:
@@ -109,6 +123,8 @@ def svg(r: Recording, d: KernelData) -> str:
         out.y += LINE
         out.text(12, out.y, "schedule", "faint")
         out.text(210, out.y, cut("; ".join(k.schedule), 150), "mono")
+    if k.attempts:
+        _landscape(out, k)
     top = out.y + LINE + 12
     columns = [("scheduled loops", k.scheduled, 12.0, 400.0), (f"source, {k.source.language or 'none'}", k.source, 424.0, 420.0),
                ("assembly", k.assembly, 856.0, 372.0)]  # fmt: skip
@@ -116,6 +132,27 @@ def svg(r: Recording, d: KernelData) -> str:
         out.text(x, top, title, "bold")
         _column(out, code, x, top, width, code is k.scheduled, k.missing)
     return str(out)
+
+
+MARKS = {"default": "D", "faster": "F", "slower": "S", "wrong": "W", "failed": "X"}
+
+
+def _landscape(out: Svg, k: Kernel) -> None:
+    """What the tuner tried: a letter per schedule, in order, over its time (logarithmic)."""
+    timed = [a.seconds for a in k.attempts if a.seconds]
+    out.y += LINE
+    out.text(12, out.y, "what the tuner tried", "faint")
+    out.text(210, out.y, "D the engine's own, F faster, S slower, W wrong, X failed; higher is slower", "faint")
+    if not timed:
+        return
+    low, high, height = math.log(min(timed)), math.log(max(timed)), 70.0
+    top, step = out.y + 12, min(24.0, 980 / len(k.attempts))
+    for value, y in ((max(timed), top), (min(timed), top + height)):
+        out.text(200, y + 4, units.seconds(value), "faint end")
+    for i, a in enumerate(k.attempts):
+        y = top + height + 12 if not a.seconds else top + height * (high - math.log(a.seconds)) / ((high - low) or 1.0)
+        out.text(216 + i * step, y + 4, MARKS.get(a.verdict, "?"), "mono bold" if a.verdict != "slower" else "mono")
+    out.y = top + height + 18
 
 
 def _column(out: Svg, code: Code, x: float, y: float, width: float, own: bool, missing: str) -> None:
@@ -138,4 +175,4 @@ def _column(out: Svg, code: Code, x: float, y: float, width: float, own: bool, m
         out.text(x + 30, y + LINE, f"… and {len(code.text) - first - SVG_LINES} more lines", "faint")
 
 
-__all__ = ["NAME", "css", "data", "facts", "listing", "svg", "text"]
+__all__ = ["NAME", "attempts", "css", "data", "facts", "listing", "svg", "text"]

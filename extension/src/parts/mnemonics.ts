@@ -70,7 +70,7 @@ function* bases(name: string): Generator<readonly [string, string]> {
     if (pattern.test(name)) yield [name.replace(pattern, ""), kind];
   }
   if (/^v\w+[dq]$/.test(name)) yield [name.replace(/u?[dqbw]$/, ""), "integers"];
-  const condition = /^(cmov|set)/.exec(name);
+  const condition = /^(cmov|set|vp?cmp)/.exec(name);
   if (condition) yield [condition[1]!, ""];
   if (/[ql]$/.test(name)) yield [name.slice(0, -1), ""];
 }

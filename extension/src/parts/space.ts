@@ -17,7 +17,7 @@ export function evaluate(text: string, values: ReadonlyMap<string, number>): num
     else if (values.has(token)) stack.push(values.get(token)!);
     else if (token === "neg") stack.push(-(stack.pop() ?? NaN));
     else {
-      const operate = OPERATE[token];
+      const operate = Object.hasOwn(OPERATE, token) ? OPERATE[token] : undefined;
       const b = stack.pop();
       const a = stack.pop();
       if (!operate || a === undefined || b === undefined) return null;
