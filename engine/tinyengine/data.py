@@ -1,4 +1,4 @@
-"""Data: the handwritten digits that ship with scikit-learn, and mini-batches."""
+"""Data: the handwritten digits that ship with scikit-learn, data sets that are downloaded once, and mini-batches."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import gzip
 import importlib.util
 import io
 import os
+import tarfile
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from tinyengine import download
 from tinyengine.origin import user_line
 
 Array = np.ndarray[Any, Any]
@@ -41,6 +43,82 @@ def digits(test: float = 0.2, seed: int = 0) -> tuple[Array, Array, Array, Array
     cut = len(labels) - round(test * len(labels))
     train, rest = order[:cut], order[cut:]
     return images[train], labels[train], images[rest], labels[rest]
+
+
+# name -> (address of its folder, {file: MD5 sum as its publishers give it})
+SETS: dict[str, tuple[str, dict[str, str]]] = {
+    "mnist": (
+        "https://ossci-datasets.s3.amazonaws.com/mnist",
+        {
+            "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+            "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+            "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+        },
+    ),
+    "fashion_mnist": (
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+        {
+            "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+            "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+            "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+        },
+    ),
+    "cifar10": (
+        "https://www.cs.toronto.edu/~kriz",
+        {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"},
+    ),
+}
+
+
+def _files(name: str) -> list[Any]:
+    """The paths of the files of a data set, downloaded at the first call."""
+    address, sums = SETS[name]
+    return [download.fetch(f"{address}/{file}", md5, download.folder() / name / file) for file, md5 in sums.items()]
+
+
+def _idx(path: Any) -> Array:
+    """The bytes in a gzipped IDX file: two zeros, 8, the number of axes, their extents as big-endian int32, the bytes."""
+    with gzip.open(path) as f:
+        raw = f.read()
+    rank = raw[3]
+    shape = np.frombuffer(raw, ">i4", rank, 4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _idx_set(name: str) -> tuple[Array, Array, Array, Array]:
+    x, y, test_x, test_y = [_idx(p) for p in _files(name)]
+    return x[:, None], y.astype(np.int32), test_x[:, None], test_y.astype(np.int32)
+
+
+def mnist() -> tuple[Array, Array, Array, Array]:
+    """(train images, train labels, test images, test labels): 70,000 handwritten digits (LeCun, Cortes and Burges 1998). Images
+    uint8 (n, 1, 28, 28), labels int32 (n,) from 0 to 9.
+
+    Downloaded at the first call (11 MB), checked, and kept in `download.folder()`. OSError, which says how to get the file by
+    hand, when that fails; so for `fashion_mnist` and `cifar10`."""
+    return _idx_set("mnist")
+
+
+def fashion_mnist() -> tuple[Array, Array, Array, Array]:
+    """70,000 pictures of clothes in 10 classes, in the form of `mnist` (Xiao, Rasul and Vollgraf 2017); 31 MB."""
+    return _idx_set("fashion_mnist")
+
+
+def cifar10() -> tuple[Array, Array, Array, Array]:
+    """60,000 photographs in 10 classes (Krizhevsky 2009), in the form of `mnist` with images (n, 3, 32, 32); 170 MB. The binary
+    version is read, because the Python one is a pickle."""
+    parts: dict[str, Array] = {}
+    with tarfile.open(_files("cifar10")[0]) as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.name.endswith(".bin") else None
+            if content is not None:
+                parts[member.name.rsplit("/", 1)[-1]] = np.frombuffer(content.read(), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+    train = np.concatenate([parts[k] for k in sorted(parts) if k.startswith("data_batch")])
+    test = parts["test_batch.bin"]
+    images, labels = [a[:, 1:].reshape(-1, 3, 32, 32) for a in (train, test)], [a[:, 0].astype(np.int32) for a in (train, test)]
+    return images[0], labels[0], images[1], labels[1]
 
 
 def batches(
