@@ -8,11 +8,11 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinyengine import data, dtypes, nn, optim, state
+    from tinyengine import autograd, data, dtypes, nn, optim, state
     from tinyengine.device import Context, Device
     from tinyengine.jit import jit
     from tinyengine.pinned import pin, pins, unpin
-    from tinyengine.tensor import Tensor, cat, manual_seed, no_grad, stack, where
+    from tinyengine.tensor import Function, Tensor, cat, enable_grad, manual_seed, no_grad, stack, where
     from tinyengine.tune import tune
 
     TinyJit = jit
@@ -21,8 +21,9 @@ __version__ = "0.1.0"
 
 # name -> (module, name in it, or None for the module itself). Looked up at first use: importing the engine imports nothing else.
 _PUBLIC: dict[str, tuple[str, str | None]] = {
-    **{n: ("tinyengine.tensor", n) for n in ("Tensor", "cat", "manual_seed", "no_grad", "stack", "where")},
-    **{n: (f"tinyengine.{n}", None) for n in ("data", "dtypes", "hooks", "nn", "optim", "state")},
+    **{n: ("tinyengine.tensor", n) for n in ("Function", "Tensor", "cat", "enable_grad", "manual_seed")},
+    **{n: ("tinyengine.tensor", n) for n in ("no_grad", "stack", "where")},
+    **{n: (f"tinyengine.{n}", None) for n in ("autograd", "data", "dtypes", "hooks", "nn", "optim", "state")},
     **{n: ("tinyengine.pinned", n) for n in ("pin", "pins", "unpin")},
     **{n: ("tinyengine.device", n) for n in ("Context", "Device")},
     "jit": ("tinyengine.jit", "jit"),
@@ -33,11 +34,14 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
 __all__ = [
     "Context",
     "Device",
+    "Function",
     "Tensor",
     "TinyJit",
+    "autograd",
     "cat",
     "data",
     "dtypes",
+    "enable_grad",
     "jit",
     "manual_seed",
     "nn",

@@ -1,18 +1,19 @@
 """jit: record a step function once, then replay its compiled program with one native call.
 
-The contract:
+The contract, of which docs/jit.md gives each trap with an example:
 - The function is traced once per signature: shapes and dtypes of its tensor arguments, and the values of all others (numbers,
-  strings...).
-  Another signature traces again. Python code inside runs only while tracing; a captured Python number is a constant of the
-  program.
-- Tensor arguments are inputs by position and name, and are only read. Tensors found elsewhere (parameters, optimizer state) are
-  captured:
-  the program reads and updates their memory in place. Every replay sees their newest content.
-- Everything that a tensor of the function depends on must stay lazy while tracing: reading a value inside (`item`, `numpy`,
-  `bool`, print of
-  values) raises JitError. Updates (`assign`, `optim.step`) become part of the program.
-- Results are tensors with fresh memory, or tuples, lists and dicts of them.
+  strings...). Another signature traces again. Python code inside runs only while tracing; a captured Python number is a constant.
+- Tensor arguments are inputs by position and name. Tensors found elsewhere (parameters, optimizer state) are captured: the
+  program reads and updates their memory, and every replay sees their newest content. A value that was recorded before and is
+  captured is computed once, before the first run. Memory made inside is a constant.
+- Updates in place (`assign`, `+=`, `x[i] = y`, `optim.step`), of captured tensors and of arguments, are done at every replay,
+  and their views follow. An argument that shares memory with what is updated is refused, and so is a captured tensor that would
+  take a value through which gradients flow.
+- Everything that a tensor of the function depends on stays lazy while tracing: reading a value inside (`item`, `numpy`, `bool`,
+  print of values) raises JitError. Memory from outside may be read, as a constant, unless the function also updates it.
+- Results are tensors with memory of their own, or tuples, lists and dicts of them.
 - Random draws inside take a new counter at every replay.
+- An exception while tracing leaves every tensor as it was.
 """
 
 from __future__ import annotations
@@ -20,28 +21,27 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from tinyengine import dtypes, hooks, origin
 from tinyengine import realize as engine
-from tinyengine.node import Graph, Node, reading
+from tinyengine.node import Graph, Node, reading, toposort
 from tinyengine.pipeline import Lowered
 from tinyengine.replay import Entry, flatten
 from tinyengine.runtime.buffer import Placeholder
-from tinyengine.tensor import core
+from tinyengine.signature import JitError, changed, paths, signature, substitute
+from tinyengine.tensor import core, force
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class JitError(RuntimeError):
-    """The traced function did what a compiled program cannot do; the message says what, and on which line."""
-
-
-class _Trace:
+class _Trace(core.Trace):
     """What happens while a function is traced."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self.grads = [(t, t.grad) for r in core.leaves.values() if (t := r()) is not None]
         self.deferred: list[Any] = []
         self.assigned: list[weakref.ref[Any]] = []
         self.draws: list[
@@ -53,6 +53,32 @@ class _Trace:
         b = Placeholder(2, dtypes.uint32, "random_offset")
         self.draws.append((b, n))
         return Node("buffer", dtypes.uint32, (2,), (), b, (origin.capture(),))
+
+
+    def undo(self) -> None:
+        """Every tensor is again what it was when the trace began."""
+        for t, node, flow, viewed in reversed(self.journal):
+            t.node, t.flow, t.viewed = node, flow, viewed
+            core.live.append(core._ref(t))
+        for t, grad in self.grads:
+            t.grad = grad
+
+    def settle(self, kept: Sequence[Any]) -> None:
+        """Values that were recorded before the trace, and that `kept` tensors read, are computed now, once: what memory they read
+        may change between replays."""
+        nodes = toposort([t.node for t in kept])
+        reads = reading([t.node for t in kept], _Any())
+        recorded = {n for n in self.before.values() if n.op != "buffer" and reads.get(n)}
+        old = [core.make(n, core.NO_FLOW, True) for n in nodes if n in recorded]
+        if old:
+            force.realize(old, "read by a jitted function")
+
+
+class _Any:
+    """Contains everything."""
+
+    def __contains__(self, x: object) -> bool:
+        return True
 
 
 def tracing() -> bool:
@@ -153,22 +179,22 @@ class jit(Generic[F]):
         now = engine.current_choices()
         for key, e in self.entries.items():
             lowered = e.lowered.with_choices(now)
-            self.entries[key] = Entry(lowered, e.buffers, e.inputs, e.draws, e.roots, e.updates, e.tree, e.results)
+            self.entries[key] = Entry(lowered, e.buffers, e.inputs, e.draws, e.roots, e.updates, e.tree, e.results, e.names)
         self._last = None
 
     def _entry(self, args: Any, kwargs: Any) -> tuple[Entry, list[Any]]:
         """The compiled signature of these arguments, traced when it is new; and their tensors."""
         tensor = core.tensor_class()
         leaves: list[Any] = []
-        key = (_signature(args, leaves, tensor), _signature(kwargs, leaves, tensor) if kwargs else ())
+        key = (signature(args, leaves, tensor), signature(kwargs, leaves, tensor) if kwargs else ())
         lazy = [t for t in leaves if t.node.op != "buffer"]
         if lazy:
-            engine.realize(lazy, "jit argument")
+            force.realize(lazy, "jit argument")
         entry = self.entries.get(key)
         if entry is None:
             if hooks.watching:
                 old = next(reversed(self.entries), None)
-                guard, a, b = ("first call", None, None) if old is None else _changed(old, key)
+                guard, a, b = ("first call", None, None) if old is None else changed(old, key)
                 hooks.publish(hooks.CacheMiss("jit", getattr(self.f, "__qualname__", "function"), guard, a, b))
             entry = self.entries[key] = self._trace(args, kwargs, leaves, tensor)
         elif hooks.watching:
@@ -183,91 +209,67 @@ class jit(Generic[F]):
     def _trace(self, args: Any, kwargs: Any, leaves: list[Any], tensor: type) -> Entry:
         names: list[str] = []
         for name, value in inspect.signature(self.f).bind(*args, **kwargs).arguments.items():
-            _paths(value, name, names, tensor)
+            paths(value, name, names, tensor)
         slots = [Placeholder(t.node.size, t.dtype, name) for t, name in zip(leaves, names, strict=True)]
-        inside = iter(
-            [
-                core.make(Node("buffer", t.dtype, t.shape, (), b, t.node.origin), t.flow)
-                for t, b in zip(leaves, slots, strict=True)
-            ]
-        )
+        late = [t for t in core.alive() if any([n.op == "assign" for n in toposort([t.node])])]
+        if late:
+            force.realize(late, "jit: updates that came before")
+        inner = [_inner(t, b) for t, b in zip(leaves, slots, strict=True)]
+        inside = iter(inner)
         trace = core.state.trace = _Trace()
+        memory = {id(b) for b in slots}
         results: list[Any] = []
         try:
-            tree = flatten(self.f(*_substitute(args, inside, tensor), **_substitute(kwargs, inside, tensor)), results, tensor)
+            tree = flatten(self.f(*substitute(args, inside, tensor), **substitute(kwargs, inside, tensor)), results, tensor)
             assigned = [t for r in trace.assigned if (t := r()) is not None and t.node.op == "assign"]
             updates = list({id(t): t for t in (*trace.deferred, *assigned) if t.node.op != "buffer"}.values())
+            memory |= {id(b) for b, _ in trace.draws}
+            with force.untraced():
+                trace.settle([*results, *updates])
             roots = engine.last_updates([t.node for t in (*results, *updates)])
+            _unread(trace, roots)
             lowered, buffers = engine.compiled(Graph(roots))
-        finally:
+        except BaseException:
             core.state.trace = None
-        for t, r in zip(updates, roots[len(results) :], strict=True):
-            if r.op == "assign":  # parameters and state keep their own memory
-                t.node = r.src[0]
-        _seal({id(b) for b in slots} | {id(b) for b, _ in trace.draws}, updates)
+            trace.undo()
+            _seal(memory | {id(b) for b, _ in trace.draws}, ())
+            raise
+        core.state.trace = None
+        # parameters and state, under all of their names, keep their own memory
+        after = {t.node: r.src[0] for t, r in zip(updates, roots[len(results) :], strict=True) if r.op == "assign"}
+        for t in core.alive():
+            t.node = after.get(t.node, t.node)
+        _seal(memory, updates)
         slot_of = {id(b): i for i, b in enumerate(buffers)}
         inputs = {slot_of[id(b)]: i for i, b in enumerate(slots) if id(b) in slot_of}
         draws = {slot_of[id(b)]: n for b, n in trace.draws if id(b) in slot_of}
         roots = [r._replace(origin=engine.untied(r.origin)) for r in roots]
-        return Entry(lowered, buffers, inputs, draws, roots, updates, tree, len(results))
+        return Entry(lowered, buffers, inputs, draws, roots, updates, tree, len(results), names)
+
+
+def _inner(t: Any, memory: Placeholder) -> Any:
+    """What the traced function gets for a tensor argument. A parameter stays a leaf."""
+    leaf = id(t) in core.leaves
+    inner = core.make(Node("buffer", t.dtype, t.shape, (), memory, t.node.origin), core.NO_FLOW if leaf else t.flow, True)
+    if leaf:
+        inner.requires_grad = True
+    return inner
+
+
+def _unread(trace: _Trace, roots: Sequence[Node]) -> None:
+    """Refuses a program that updates memory whose value Python has read while tracing: that value would stay what it was."""
+    written = engine.targets(toposort(roots))
+    for b, line in trace.read:
+        if id(b) in written:
+            raise JitError(
+                f"the value of {b!r} was read inside a jitted function that also updates it, on {line}; the program would keep"
+                " the value of now. Compute with the tensor instead"
+            )
 
 
 def lowered(f: Any, *args: Any, **kwargs: Any) -> Lowered:
     """The program of a function, jitted or not, for these arguments: traced and not run."""
     return (f if isinstance(f, jit) else jit(f)).lower(*args, **kwargs)
-
-
-def _signature(x: Any, leaves: list[Any], tensor: type) -> Any:
-    """A hashable form of an argument; its tensors go to `leaves` in order."""
-    if isinstance(x, tensor):
-        leaves.append(x)
-        return ("tensor", x.shape, x.dtype.name)  # type: ignore[attr-defined]
-    if isinstance(x, (tuple, list)):
-        return (type(x).__name__, *(_signature(i, leaves, tensor) for i in x))
-    if isinstance(x, dict):
-        return ("dict", *((k, _signature(v, leaves, tensor)) for k, v in x.items()))
-    try:
-        hash(x)
-    except TypeError:
-        raise JitError(
-            f"an argument of a jitted function is neither a tensor nor hashable: {type(x).__name__}; on {origin.user_line()}"
-        ) from None
-    return (type(x).__name__, x)
-
-
-def _changed(old: Any, new: Any, path: str = "arguments") -> tuple[str, Any, Any]:
-    """The first difference of two signatures."""
-    if isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
-        for i, (a, b) in enumerate(zip(old, new, strict=True)):
-            if a != b:
-                if old[0] == "tensor":
-                    return f"{('kind', 'shape', 'dtype')[i]} of {path}", a, b
-                return _changed(a, b, f"{path}[{i}]")
-    return path, old, new
-
-
-def _paths(x: Any, path: str, out: list[str], tensor: type) -> None:
-    """What the tensors of an argument are called, in the order of `_signature`."""
-    if isinstance(x, tensor):
-        out.append(path)
-    elif isinstance(x, (tuple, list)):
-        for i, v in enumerate(x):
-            _paths(v, f"{path}[{i}]", out, tensor)
-    elif isinstance(x, dict):
-        for k, v in x.items():
-            _paths(v, f"{path}.{k}", out, tensor)
-
-
-def _substitute(x: Any, placeholders: Iterator[Any], tensor: type) -> Any:
-    """The same arguments with the next placeholder for each tensor, in the order of `_signature`: a tensor given twice is two
-    inputs."""
-    if isinstance(x, tensor):
-        return next(placeholders)
-    if isinstance(x, (tuple, list)):
-        return type(x)(_substitute(i, placeholders, tensor) for i in x)
-    if isinstance(x, dict):
-        return {k: _substitute(v, placeholders, tensor) for k, v in x.items()}
-    return x
 
 
 __all__ = ["JitError", "jit", "lowered", "tracing"]

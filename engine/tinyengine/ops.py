@@ -9,7 +9,7 @@ Families:
   index        addresses that depend on data
   kernel       stands only in loop nests, where the schedule puts it: dot2(a, b) of pairs of bfloat16 in the bits of uint32 is
                a0 b0 + a1 b1 in float32
-  effect       a write to existing memory, or a demand to be stored
+  effect       a write to existing memory, a demand to be stored, or a user's function around what it computed
 
 Movement args (shapes are always those of the nodes; every map is 'output index -> input index'):
   reshape  arg None                     row-major order stays
@@ -29,6 +29,7 @@ scatter_add src (base, index, values), arg axis: base plus each values[p] at [p 
 (torch.scatter_add)
 assign      src (target, value): target is a `buffer` node; the buffer's memory becomes value; as a value it is the new content
 contiguous  src (x): x is stored in memory of its own
+function    src (results..., arguments..., saved...), arg (application, k): result k, with the derivative that its author wrote
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ from tinyengine.erf import erf
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """`numpy` maps operand arrays to the result array; `flops` counts per element (an FMA is 2, a transcendental 1)."""
+    """`numpy` maps operand arrays to the result array; `flops` counts per element (an FMA is 2, a transcendental 1); an `arity`
+    of -1 is any number of operands."""
 
     name: str
     family: str
@@ -138,7 +140,7 @@ _TABLE = [
     Op("pad", "movement", 1), Op("flip", "movement", 1), Op("window", "movement", 1), Op("place", "movement", 1),
     Op("sum", "reduce", 1, 1, np.add), Op("max", "reduce", 1, 1, np.maximum), Op("prod", "reduce", 1, 1, np.multiply),
     Op("gather", "index", 2), Op("scatter_add", "index", 3, 1),
-    Op("assign", "effect", 2), Op("contiguous", "effect", 1),
+    Op("assign", "effect", 2), Op("contiguous", "effect", 1), Op("function", "effect", -1),
 ]  # fmt: skip
 
 OPS: dict[str, Op] = {op.name: op for op in _TABLE}

@@ -174,14 +174,18 @@ class Lowered:
     def rebind(self, graph: Graph, buffers: Sequence[Buffer]) -> Lowered:
         """The same compiled program seen from another graph of equal form: its own origins, the shared plan and executable."""
         other = Lowered(graph, buffers, self.choices, self.machine, self.backend)
-        shared = ("plan", "executable", "root_slots", "slots", "empty")
+        shared = ("plan", "executable", "root_slots", "updated_roots", "slots", "empty")
         other.__dict__.update({k: self.__dict__[k] for k in shared if k in self.__dict__})
         other._decided.update({k: v for k, v in self._decided.items() if k in shared or k == "emit"})
         return other
 
-    def restored(self, slots: tuple[Slot, ...], root_slots: list[int], executable: backends.Executable) -> Lowered:
+    def restored(
+        self, slots: tuple[Slot, ...], root_slots: list[int], updated_roots: list[bool], executable: backends.Executable
+    ) -> Lowered:
         """This graph with what a run needs, as an earlier process left it; the stages are done when somebody looks."""
-        self.__dict__.update(slots=slots, root_slots=root_slots, executable=executable, empty=False)
+        self.__dict__.update(
+            slots=slots, root_slots=root_slots, updated_roots=updated_roots, executable=executable, empty=False
+        )
         return self
 
     @cached_property
@@ -208,6 +212,13 @@ class Lowered:
     def _own_buffers(self) -> list[Buffer]:
         """The buffers that the graph names; a run may be given others in their places (`jit.lower`)."""
         return self.graph.key()[1]
+
+    @cached_property
+    def updated_roots(self) -> list[bool]:
+        """For each root whether it is the new content of memory that the program updates."""
+        from tinyengine.stages.values import base
+
+        return [base(r).op == "assign" for r in self.simplified.roots]
 
     def with_choices(self, choices: Choices) -> Lowered:
         """The same graph under other choices. What simplify did is taken over: no choice is about it."""

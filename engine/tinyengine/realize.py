@@ -19,7 +19,6 @@ from tinyengine.choices import Choices
 from tinyengine.node import Graph, Node, reading, toposort
 from tinyengine.pipeline import Lowered
 from tinyengine.runtime.buffer import Buffer, Placeholder
-from tinyengine.stages.values import base
 
 programs: dict[tuple[Any, ...], Lowered] = {}
 _forms: dict[str, tuple[Graph, tuple[Any, ...]]] = {}  # ops of a graph, without shapes -> the last graph of that form
@@ -81,9 +80,10 @@ def with_dependents(tensors: Sequence[Any]) -> tuple[list[tuple[Any, Node]], lis
 
 
 def last_updates(roots: Sequence[Node]) -> list[Node]:
-    """The roots, with every update that a later one of the same memory supersedes replaced by its value."""
+    """The roots, with every update that a later one of the same memory supersedes replaced by its value. The latest is a root:
+    what its tensor is now; an older one may well come after it in the graph, if neither reads the other."""
     nodes = toposort(roots)
-    last = {id(n.src[0].arg): n for n in nodes if n.op == "assign"}
+    last = {id(n.src[0].arg): n for n in (*nodes, *roots) if n.op == "assign"}
     if sum(n.op == "assign" for n in nodes) == len(last):
         return list(roots)
     new: dict[Node, Node] = {}
@@ -243,13 +243,12 @@ def uninterrupted() -> Iterator[None]:
 
 def run_roots(lowered: Lowered, roots: Sequence[Node], buffers: Sequence[Buffer], which: Sequence[int]) -> list[Node]:
     """Run; returns the buffer nodes of the roots numbered in `which`. A root that is nothing but a view of given memory gets a
-    copy, made before the run."""
-    slots = lowered.root_slots
-    copies: dict[int, Buffer] = {}
-    for i in which:
-        if slots[i] < len(buffers) and base(roots[i]).op != "assign":
-            copies[i] = buffers[slots[i]].copy()
+    copy: of its old content, made before the run, or of what an update leaves there, made after it."""
+    slots, updated = lowered.root_slots, lowered.updated_roots
+    given = [i for i in which if slots[i] < len(buffers) and roots[i].op != "assign"]
+    copies = {i: buffers[slots[i]].copy() for i in given if not updated[i]}
     memory = execute(lowered, buffers)
+    copies |= {i: buffers[slots[i]].copy() for i in given if updated[i]}
     return owned([roots[i] for i in which], [copies.get(i) or memory[slots[i]] for i in which])
 
 

@@ -11,9 +11,12 @@ import numpy as np
 from tinyengine import dtypes, hooks
 from tinyengine import realize as engine
 from tinyengine.node import Node
+from tinyengine.origin import user_line
 from tinyengine.pipeline import Lowered
 from tinyengine.runtime.buffer import Buffer, memory
+from tinyengine.signature import JitError
 from tinyengine.tensor import core, force, random
+from tinyengine.tensor.views import refresh, watched
 
 _nothing = contextlib.nullcontext()
 _make_node = tuple.__new__
@@ -24,15 +27,20 @@ class Entry:
 
     `buffers`: what the program takes; inputs and counters are replaced at every replay. `inputs`: slot -> position of the tensor
     argument; `draws`: slot of a random counter -> how many numbers are drawn. `roots`: the first `results` are tensors of the
-    result; the others give the tensors of `updates` new content. `tree`: the result, with tensors as positions."""
+    result; the others give the tensors of `updates` new content. `tree`: the result, with tensors as positions; `names`: those of
+    the tensor arguments."""
 
     def __init__(
         self, lowered: Lowered, buffers: list[Buffer], inputs: dict[int, int], draws: dict[int, int], roots: list[Node],
-        updates: list[Any], tree: Any, results: int,
+        updates: list[Any], tree: Any, results: int, names: list[str],
     ) -> None:  # fmt: skip
         self.lowered, self.buffers, self.inputs, self.draws = lowered, buffers, inputs, draws
-        self.roots, self.updates, self.tree, self.results = roots, updates, tree, results
-        self.written = [r.src[0].arg for r in roots if r.op == "assign"]  # what the program updates in place
+        self.roots, self.updates, self.tree, self.results, self.names = roots, updates, tree, results, names
+        targets = {id(r.src[0].arg) for r in roots if r.op == "assign"}
+        outer = [b for i, b in enumerate(buffers) if i not in inputs and i not in draws]
+        self.captured = frozenset(map(id, outer))
+        self.written = [b for b in outer if id(b) in targets]  # captured memory that the program updates in place
+        self.given = [leaf for slot, leaf in inputs.items() if id(buffers[slot]) in targets]  # arguments that it updates
         # the roots whose memory is new at every replay
         self.fresh = [i for i, r in enumerate(roots) if i < results or r.op != "assign"]
         self._outputs = [(s.size, s.dtype, memory.shelf(s.nbytes)) for s in lowered.outputs]
@@ -56,15 +64,53 @@ class Entry:
         return out
 
     def replay(self, leaves: Sequence[Any]) -> Any:
-        """Run the program on these tensors; the result of the function."""
+        """Run the program on these tensors; the result of the function. JitError when an argument shares memory with what the
+        program updates."""
+        if core.live:
+            late = [t for t in core.alive() if t.node.op == "assign" and id(t.node.src[0].arg) in self.captured]
+            if late:
+                force.realize(late, "jit: updates that came before")
+        if self.given or self.written:
+            return self._updating(leaves)
+        return self._run_on(leaves)
+
+    def _updating(self, leaves: Sequence[Any]) -> Any:
+        """As `replay`, where memory is updated in place: whatever else reads it is told."""
+        written = [*self.written, *[leaves[i].node.arg for i in self.given]]
+        owners = [*self.updates, *[leaves[i] for i in self.given]]
+        if self.inputs:
+            self._distinct(leaves, written)
+        force.overwriting(written, watched(owners))
+        out = self._run_on(leaves)
+        for t in owners:
+            if t.viewed is not None:
+                refresh(t)
+        return out
+
+    def _distinct(self, leaves: Sequence[Any], written: Sequence[Buffer]) -> None:
+        """Refuses arguments that share memory with what the program updates: inside, they were told apart."""
+        for i, t in enumerate(leaves):
+            memory = t.node.arg
+            if i in self.given:
+                whole = t.viewed.storage if t.viewed is not None else self
+                others = [u for k, u in enumerate(leaves) if k != i]
+                clash = any([u.node.arg is memory or (u.viewed is not None and u.viewed.storage is whole) for u in others])
+                clash = clash or any([memory is b for b in self.written])
+            else:
+                clash = any([memory is b for b in written])
+            if clash:
+                raise JitError(
+                    f"argument {self.names[i]} shares memory with another tensor that this jitted function updates in place; give"
+                    f" a clone(), or use one name for both inside. Called on {user_line()}"
+                )
+
+    def _run_on(self, leaves: Sequence[Any]) -> Any:
         if self._plain:
             given = self.buffers.copy()
             for slot, leaf in self._inputs:
                 given[slot] = leaves[leaf].node.arg
         else:
             given = self.memory(leaves)
-            if self.written:
-                force.overwriting(self.written)
             if not self._own:
                 return self._replay(given)
         for size, dtype, shelf in self._outputs:
@@ -87,11 +133,14 @@ class Entry:
 
     def _replay(self, given: list[Buffer]) -> Any:
         """Where a result is an argument, or another result, or an update has no memory of its own."""
-        with engine.uninterrupted() if self.written or self.updates else _nothing:
+        with engine.uninterrupted() if self.written or self.given or self.updates else _nothing:
+            slots = self.lowered.root_slots
             nodes = engine.run_roots(self.lowered, self.roots, given, self.fresh)
             results = []
             for i, n in zip(self.fresh, nodes, strict=True):
                 if i < self.results:
+                    if slots[i] < len(given) and n.arg is given[slots[i]]:  # an updated tensor is returned: its content, copied
+                        n = n._replace(arg=n.arg.copy())
                     results.append(core.computed(n))
                 else:
                     self.updates[i - self.results].node = n

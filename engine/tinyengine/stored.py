@@ -56,14 +56,15 @@ def load(
             return None
         slots = tuple(Slot(str(n), dtypes.by_name(d), tuple(map(int, shape)), str(role)) for n, d, shape, role in data["slots"])
         root_slots = [int(i) for i in data["root_slots"]]
-        if len(root_slots) != len(graph.roots) or not all(0 <= i < len(slots) for i in root_slots):
+        updated = [bool(u) for u in data["updated_roots"]]
+        if not len(updated) == len(root_slots) == len(graph.roots) or not all(0 <= i < len(slots) for i in root_slots):
             return None
         executable = restore(data["image"], lambda: lowered.plan)
     except (KeyError, TypeError, ValueError):
         return None
     if executable is None or executable.image.given != len(slots):
         return None
-    return lowered.restored(slots, root_slots, executable)
+    return lowered.restored(slots, root_slots, updated, executable)
 
 
 def store(full: tuple[Any, ...], lowered: Lowered) -> None:
@@ -72,5 +73,6 @@ def store(full: tuple[Any, ...], lowered: Lowered) -> None:
     if image is None or lowered.empty:
         return
     slots = [[s.name, s.dtype.name, list(s.shape), s.role] for s in lowered.slots]
-    data = {"key": _key(full), "slots": slots, "root_slots": lowered.root_slots, "image": image.to_json()}
+    data = {"key": _key(full), "slots": slots, "root_slots": lowered.root_slots,
+            "updated_roots": lowered.updated_roots, "image": image.to_json()}
     cache.default().store([_key(full)], json.dumps(data).encode())

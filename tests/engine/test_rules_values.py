@@ -21,6 +21,7 @@ from tinyengine.origin import here
 from tinyengine.rules import MERGE
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import simplify
+from tinyengine.tensor.function import Call, Context, Function, Output
 
 Rng = np.random.Generator
 I32, BOOL, F32, BF16 = dtypes.int32, dtypes.bool_, dtypes.float32, dtypes.bfloat16
@@ -254,6 +255,9 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
         one(lambda x: cast(cast(x, dtypes.float64), F32)), one(lambda x: cast(cast(x, I32), F32), dtypes.int8),
         one(lambda x: cast(cast(x, dtypes.float64), dtypes.float16)), one(lambda x: cast(cast(x, F32), I32), BOOL),
         one(lambda x: cast(cast(x, dtypes.int64), dtypes.uint8), I32),
+    ]),
+    "function-computed": ("bits", [
+        one(lambda x: Node("function", x.dtype, x.shape, (x, x), Output(Call(Function, Context(()), [True], [True]), 0), ORIGIN)),
     ]),
     "bitcast-of-bitcast": ("bits", [
         one(lambda x: bitcast(bitcast(x, I32), dtypes.uint32)), one(lambda x: bitcast(bitcast(x, I32), F32)),

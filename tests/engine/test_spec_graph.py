@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,11 @@ BROKEN: dict[str, list[Node]] = {
     "An effect keeps": [
         node("assign", F32, (2, 3), node("exp", F32, (2, 3), X), Y), node("assign", F32, (2, 3), X, I),
         node("assign", F32, (2, 3), X, buf(3, 2)), node("contiguous", F32, (3, 2), X),
+    ],
+    "A user's function has": [
+        node("function", F32, (2, 3), X, Y, arg=SimpleNamespace(index=2)),
+        node("function", F32, (3, 2), X, Y, arg=SimpleNamespace(index=1)),
+        node("function", F32, (2, 3), I, arg=SimpleNamespace(index=0)),
     ],
     "Every node has an origin": [X._replace(origin=()), X._replace(origin=(O._replace(phase="sideways"),))],
     "A backward node names": [

@@ -147,6 +147,7 @@ SPECIAL: dict[str, Callable[[Evaluator, Node, list[Array]], Array]] = {
     "flip": lambda e, n, x: np.flip(x[0], n.arg),
     "assign": lambda e, n, x: x[1],
     "contiguous": lambda e, n, x: x[0],
+    "function": lambda e, n, x: x[n.arg.index],
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Stage 2, differentiate. Question: what does the gradient need? Input: a recorded loss. Output: nodes of the same primitives,
 one sum of contributions for each value asked for, every node tied to its forward node and to the derivative rule that made it.
+A user's function (`function`) brings its own rule, which is called once for all its results.
 
 Reverse mode: from the loss down, each node hands its gradient on to its operands by the rule of its op. Because the result is
 made of the same primitives, it can be differentiated again.
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tinyengine import hooks
@@ -276,10 +277,17 @@ def gradient(loss: Node, wrt: Sequence[Node], seed: Node | None = None, through:
     grads: dict[Node, Node] = {}
     if loss in needed:
         grads[loss] = seed if seed is not None else record.const(1.0, loss.dtype, loss.shape, _tie(loss, SEED[0]))
+    applications = _applications(order)
     for n in reversed(order):
-        g = grads.get(n)
-        if g is None or n not in needed:
+        if n.op == "function":
+            results = applications[n.arg.call, n.src]
+            if n is results[0] and n in needed:  # the others came before: their gradients are whole
+                for s, mine in _own_rule(n, results, grads, needed):
+                    _add(grads, s, mine)
             continue
+        if n not in grads or n not in needed:
+            continue
+        g = grads[n]
         if n in past:
             _add(grads, past[n], g)
             continue
@@ -303,6 +311,26 @@ def gradient(loss: Node, wrt: Sequence[Node], seed: Node | None = None, through:
     return out
 
 
+def _applications(order: Sequence[Node]) -> dict[object, list[Node]]:
+    """The results of each application of a user's function, in this order."""
+    out: dict[object, list[Node]] = {}
+    for n in order:
+        if n.op == "function":
+            out.setdefault((n.arg.call, n.src), []).append(n)
+    return out
+
+
+def _own_rule(n: Node, results: Sequence[Node], grads: Mapping[Node, Node], needed: set[Node]) -> list[tuple[Node, Node]]:
+    """(operand, gradient) pairs by the backward that came with a user's function; none where no result has a gradient."""
+    given: dict[int, Node] = {}
+    for r in results:
+        if r in grads:
+            known = given.get(r.arg.index)
+            given[r.arg.index] = grads[r] if known is None else record.binary("add", known, grads[r], _tie(r, FAN_OUT[0]))
+    pairs: list[tuple[Node, Node]] = n.arg.call.backward(n, given, needed) if given else []
+    return [(s, d) for s, d in pairs if s in needed]
+
+
 def _add(grads: dict[Node, Node], n: Node, g: Node) -> None:
     old = grads.get(n)
     grads[n] = g if old is None else record.binary("add", old, g, _tie(n, FAN_OUT[0]))
@@ -314,10 +342,16 @@ def _tie(forward: Node, rule: str) -> Where:
     return (Origin(f.frames, f.module, "backward", forward, rule),)
 
 
+def ends(n: Node) -> bool:
+    """Whether no gradient flows through this op to any operand."""
+    rule = RULES.get(n.op)
+    return rule is not None and (rule.build is _none or (n.op == "cast" and not (n.dtype.is_float and n.src[0].dtype.is_float)))
+
+
 def reason(rule: str) -> str:
     """The derivation behind `Origin.derivative`."""
     known = {d.name: d.reason for d in _TABLE} | dict((FAN_OUT, SEED))
-    return known[rule]
+    return known.get(rule) or f"the backward of {rule.removeprefix('d-')}, as its author wrote it"
 
 
 def explain(g: Graph) -> str:

@@ -36,7 +36,7 @@ def _known(n: Node) -> str:
     op = OPS.get(n.op)
     if op is None:
         return f"no op is called {n.op!r}"
-    return "" if len(n.src) == op.arity else f"{n.op} takes {op.arity} operands, has {len(n.src)}"
+    return "" if len(n.src) == op.arity or op.arity < 0 else f"{n.op} takes {op.arity} operands, has {len(n.src)}"
 
 
 def _all_known(graph: Graph) -> Iterator[str]:
@@ -201,6 +201,14 @@ def _effect(n: Node) -> str:
     return ""
 
 
+def _function(n: Node) -> str:
+    k = n.arg.index
+    if not 0 <= k < len(n.src):
+        return f"result {k} of {len(n.src)} operands"
+    x = n.src[k]
+    return "" if x.shape == n.shape and x.dtype is n.dtype else f"its result is {x.dtype}{x.shape}"
+
+
 def _origins(graph: Graph) -> Iterator[str]:
     for i, n in enumerate(graph.nodes):
         if not n.origin:
@@ -228,6 +236,7 @@ SPEC: tuple[Sentence, ...] = (
     ("A reduction names distinct axes of its operand; they stay with extent 1.", _each(set(REDUCE), _reduce)),
     ("A gather or scatter has an integer index that fits table, values and axis.", _each({"gather", "scatter_add"}, _indexed)),
     ("An effect keeps dtype and shape, and assigns only to buffers.", _each({"assign", "contiguous"}, _effect)),
+    ("A user's function has the dtype and shape of what it computed.", _each({"function"}, _function)),
     ("Every node has an origin with a known phase.", _origins),
     ("A backward node names its forward node and the derivative rule.", _backward),
 )

@@ -241,6 +241,8 @@ RULES: tuple[Rule, ...] = (
     Rule("where-nested", "Inside a branch its condition is already decided.", ("where",), _where_nested),
     Rule("constants-of-where", "Each branch is a constant, so what is done to it may be done beforehand.",
          (*(o for o in _FOLDED if o != "where"), "cast"), _into_where, sole=True),
+    Rule("function-computed", "Its derivative is recorded; what is left of a user's function is its value.", ("function",),
+         lambda n: n.src[n.arg.index]),
     Rule("cast-to-same", "The value has this dtype already.", ("cast", "bitcast"), _cast_same),
     Rule("cast-of-cast", "The dtype between holds every value, so it changes none.", ("cast",), _cast_cast),
     Rule("bitcast-of-bitcast", "The bits stay the same throughout.", ("bitcast",), _bitcast_bitcast),

@@ -2,11 +2,11 @@
 all of them. Building a tensor records nodes; `item`, `numpy`, `tolist`, `bool`, `realize` and `optim` steps compute.
 
 What differs from PyTorch, everywhere: the default integer is int32, positions too; `max` and `min` with `axis=` (not `dim`) give
-the values only, as in NumPy; integers divided by elements that are 0 give 0; there are no views: a slice is a value, and writing
-to it does not change what it was cut from; indices to gather or scatter are checked when it runs, and raise IndexError; of
-several values written to one place the last stays, and takes the gradient; shapes that PyTorch's pooling and `linear`
-interpolation refuse are accepted where they have a meaning, and products of two dtypes are promoted. Names that the engine does
-not have are listed with the reason in refused.py.
+the values only, as in NumPy; integers divided by elements that are 0 give 0; indices to gather or scatter are checked when it
+runs, and raise IndexError; of several values written to one place the last stays, and takes the gradient; shapes that PyTorch's
+pooling and `linear` interpolation refuse are accepted where they have a meaning, and products of two dtypes are promoted. Views
+are views, as in PyTorch: updates in place of either side are seen in both (views.py). Names that the engine does not have are
+listed with the reason in refused.py.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import record
 from tinyengine.tensor import core, halves, keywords
 from tinyengine.tensor.autograd import Autograd
-from tinyengine.tensor.core import no_grad
+from tinyengine.tensor.core import enable_grad, no_grad
 from tinyengine.tensor.elementwise import choose
+from tinyengine.tensor.function import Function
 from tinyengine.tensor.movement import join, stack
 from tinyengine.tensor.random import manual_seed
 
@@ -36,7 +37,7 @@ class Tensor(Autograd):
     __slots__ = ()
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool | None = None) -> None:
-        self.grad = None
+        self.grad = self.viewed = None
         self.flow = core.NO_FLOW
         o = here()
         d = core.dtype_of(dtype) if dtype is not None else None
@@ -52,6 +53,9 @@ class Tensor(Autograd):
                     else _KINDS.get(a.dtype) or core.dtype_of(a.dtype)
                 )
             self.node = record.buffer(Buffer.of(a, d), a.shape, o)
+            if core.state.trace is not None:
+                core.state.trace.made.add(id(self.node.arg))
+                core.state.trace.memory.append(self.node.arg)
         if requires_grad:
             self.requires_grad = True
         if self.node.op != "buffer":
@@ -70,7 +74,7 @@ class Tensor(Autograd):
         return stack([self, *others], dim)
 
     @staticmethod
-    def no_grad() -> no_grad:
+    def no_grad() -> Any:
         """`with Tensor.no_grad():` what is recorded inside takes no part in `backward`."""
         return no_grad()
 
@@ -102,4 +106,4 @@ keywords.bind(Tensor)
 core.bind(Tensor)
 where, cat = choose, join
 
-__all__ = ["Tensor", "cat", "manual_seed", "no_grad", "stack", "where"]
+__all__ = ["Function", "Tensor", "cat", "enable_grad", "manual_seed", "no_grad", "stack", "where"]

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinyengine.node import Node, toposort
 from tinyengine.origin import here, user_line
 from tinyengine.runtime.buffer import Placeholder
 from tinyengine.stages import record
-from tinyengine.stages.differentiate import gradient
+from tinyengine.stages.differentiate import ends, gradient
 from tinyengine.tensor import core, force
 from tinyengine.tensor.core import Base, make
 from tinyengine.tensor.decompose import Decomposition
 from tinyengine.tensor.elementwise import choose
 from tinyengine.tensor.functional import Functional
 from tinyengine.tensor.refused import Refused
+from tinyengine.tensor.views import share, update
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -67,16 +69,26 @@ class Autograd(Functional, Decomposition, Refused):
         """True for a leaf that requires a gradient: what an optimizer would update."""
         return id(self) in core.leaves
 
-    def backward(self, gradient: Any = None) -> None:
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Tensor | Sequence[Tensor] | None = None,
+    ) -> None:
         """Add the gradient of this scalar (or of sum(self * gradient)) to `.grad` of every leaf that requires one and that it
-        depends on. Records nodes; computes nothing. RuntimeError when this is no scalar and no `gradient` is given, or when
-        nothing below requires a gradient."""
+        depends on, or of `inputs` alone. Records nodes; computes nothing. The graph is always kept: `retain_graph` changes
+        nothing, and a second call adds the gradient again. `create_graph`: `.grad` can itself be differentiated. RuntimeError
+        when this is no scalar and no `gradient` is given, or when nothing below requires a gradient; it names the op where the
+        way ends."""
         if self.flow != core.FLOWS:
             raise RuntimeError(
                 "backward: this value does not depend on a tensor that requires a gradient: give requires_grad=True to one, and"
-                f" see that nothing on the way was detached or made under no_grad\n  at {user_line()}"
+                f" see that nothing on the way was detached or made under no_grad{_dead_end(self.node)}\n  at {user_line()}"
             )
-        found = [t for r in list(core.leaves.values()) if (t := r()) is not None]
+        found: list[Any] = [t for r in list(core.leaves.values()) if (t := r()) is not None]
+        if inputs is not None:
+            found = [inputs] if isinstance(inputs, Base) else list(inputs)
         grads = self._gradients(found, gradient)
         if not any(used for used, _ in grads):
             raise RuntimeError(
@@ -89,17 +101,24 @@ class Autograd(Functional, Decomposition, Refused):
                     n = g if g is not None else record.const(0.0, t.dtype, t.shape, here())
                     if t.grad is not None:
                         n = record.binary("add", t.grad.node, n, n.origin)
-                    t.grad = make(n, core.STOPPED)
+                    t.grad = make(n, core.FLOWS if create_graph else core.STOPPED)
 
     def gradient(self, *targets: Tensor, gradient: Any = None) -> list[Tensor]:
         """The gradients of this scalar (or of sum(self * gradient)) with respect to each target, which need not require
         gradients. They can be differentiated again. RuntimeError when this does not depend on a target."""
         out = []
-        for t, (used, g) in zip(targets, self._gradients(list(targets), gradient), strict=True):
-            if not used:
+        for t, g in zip(targets, self.partial(targets, gradient), strict=True):
+            if g is None:
                 raise RuntimeError(f"gradient: this value does not depend on the target {t!r}\n  at {user_line()}")
+            out.append(g)
+        return out
+
+    def partial(self, targets: Sequence[Tensor], gradient: Any = None) -> list[Tensor | None]:
+        """As `gradient`, with None for each target on which this does not depend."""
+        out: list[Tensor | None] = []
+        for t, (used, g) in zip(targets, self._gradients(targets, gradient), strict=True):
             n = g if g is not None else record.const(0.0, t.dtype, t.shape, here())
-            out.append(make(n, self.flow))
+            out.append(make(n, self.flow) if used else None)
         return out
 
     def _gradients(self, targets: Sequence[Base], seed: Any) -> list[tuple[bool, Any]]:
@@ -145,6 +164,8 @@ class Autograd(Functional, Decomposition, Refused):
             raise RuntimeError(
                 f"the value of this tensor is not known yet: inside jit no value can be read ({cause})\n  at {user_line()}"
             )
+        if core.state.trace is not None and id(self.node.arg) not in core.state.trace.made:
+            core.state.trace.read.append((self.node.arg, user_line()))
         return self.node.arg.values[: self.node.size].reshape(self.shape)  # type: ignore[no-any-return]
 
     def data(self) -> memoryview:
@@ -233,7 +254,10 @@ class Autograd(Functional, Decomposition, Refused):
                 f"assign: a value of shape {list(v.shape)} does not fit shape {list(self.shape)}\n  at {user_line()}"
             )
         n = core.broadcast_node(record.cast(v.node, self.dtype, o), self.shape, o)
-        force.assign(self, n)
+        if self.viewed is None:
+            force.assign(self, n)
+        else:
+            update(self, make(n, core.STOPPED if v.flow else core.NO_FLOW), memory=True)
         return self  # type: ignore[return-value]
 
     def replace(self, other: Tensor) -> Tensor:
@@ -241,12 +265,12 @@ class Autograd(Functional, Decomposition, Refused):
         if other.shape != self.shape or other.dtype is not self.dtype:
             given, wanted = f"{other.dtype}{list(other.shape)}", f"{self.dtype}{list(self.shape)}"
             raise RuntimeError(f"replace: got {given}, expected {wanted}\n  at {user_line()}")
-        core.become(self, other.node)
+        share(self, other)
         return self  # type: ignore[return-value]
 
     def become(self, new: Tensor) -> Tensor:
         """For x += y and x[i] = y: computed memory is overwritten, a recorded value is replaced by another. RuntimeError for
-        another shape, and for floats into ints or numbers into bools."""
+        another shape, for floats into ints or numbers into bools, and, outside no_grad, for a leaf that requires a gradient."""
         if _KIND[new.dtype.kind] > _KIND[self.dtype.kind]:
             raise RuntimeError(f"in place: a result of {new.dtype} cannot be stored in {self.dtype}\n  at {user_line()}")
         new = new.cast(self.dtype) if new.dtype is not self.dtype else new
@@ -254,11 +278,7 @@ class Autograd(Functional, Decomposition, Refused):
             raise RuntimeError(
                 f"in place: a result of shape {list(new.shape)} does not fit shape {list(self.shape)}\n  at {user_line()}"
             )
-        if self.node.op in ("buffer", "assign"):
-            force.assign(self, new.node)
-        else:
-            self.flow = new.flow
-            core.become(self, new.node)
+        update(self, new)
         return self  # type: ignore[return-value]
 
     def __iadd__(self, other: Any) -> Tensor:  # type: ignore[misc]
@@ -315,6 +335,21 @@ class Autograd(Functional, Decomposition, Refused):
             text = np.array2string(self._values("print"), separator=", ", prefix="Tensor(", precision=4, threshold=200)
             return f"Tensor({text}, dtype={self.dtype}{extra})"
         return f"Tensor(<not computed: {self.node.op}>, shape={self.shape}, dtype={self.dtype}{extra})"
+
+
+def _dead_end(root: Node) -> str:
+    """Where the way from a leaf that requires a gradient to `root` ends, as words for an error; empty where no leaf is below."""
+    leaves = {t.node for r in core.leaves.values() if (t := r()) is not None}
+    depends: set[Node] = set()
+    for n in toposort([root]):
+        if n in leaves:
+            depends.add(n)
+        elif any([s in depends for s in n.src]):
+            if ends(n):
+                where = f" ({n.origin[0]}: {n.origin[0].frames[0].text})" if n.origin and n.origin[0].frames else ""
+                return f"; the way from a leaf ends at {n.op}{where}, through which no gradient flows"
+            depends.add(n)
+    return ""
 
 
 def _reached(root: Any, wanted: set[Any]) -> set[Any]:

@@ -10,6 +10,7 @@ from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import make
 from tinyengine.tensor.elementwise import Elementwise
+from tinyengine.tensor.views import derive
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -31,6 +32,8 @@ class Casting(Elementwise):
         range gives the nearest integer, NaN 0. Ints wrap. The 8-bit floats saturate, infinities included."""
         d = core.dtype_of(dtype)
         flow, n = core.operand(self)
+        if n.dtype is d:
+            return derive(self, n, n, flow)
         return make(record.cast(n, d, here(2)), flow if d.is_float else core.NO_FLOW)
 
     def bitcast(self, dtype: Any) -> Tensor:
@@ -75,13 +78,14 @@ class Casting(Elementwise):
                 _backend_of(t)
             elif t is not None and not isinstance(t, bool):
                 dtype = t
-        return make(self.node, self.flow) if dtype is None else self.cast(dtype)
+        return derive(self, self.node, self.node, self.flow) if dtype is None else self.cast(dtype)
 
     def to_(self, *targets: Any, **kwargs: Any) -> Tensor:
         """`to` in place: this tensor becomes the result."""
         new = self.to(*targets, **kwargs)
-        self.flow = new.flow
-        core.become(self, new.node)
+        if new.dtype is not self.dtype:
+            self.flow, self.viewed = new.flow, None
+            core.become(self, new.node)
         return self  # type: ignore[return-value]
 
     def float(self) -> Tensor:
@@ -114,7 +118,7 @@ class Casting(Elementwise):
 
     def bool(self) -> Tensor:
         """True where not zero."""
-        return make(self.node, self.flow) if self.dtype is dtypes.bool_ else self.ne(0)
+        return core.same(self) if self.dtype is dtypes.bool_ else self.ne(0)
 
     def is_floating_point(self) -> Any:
         """Whether the dtype is a float."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -22,10 +23,22 @@ from tinyengine.stages import record
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
+    from tinyengine.tensor.views import View
 
 NO_FLOW, FLOWS, STOPPED = 0, 1, 2
 Number = bool | int | float
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Trace:
+    """What a compiled function must know of what happens while it is traced."""
+
+    def __init__(self) -> None:
+        self.journal: list[tuple[Base, Node, int, View | None]] = []  # what tensors were before they became something else
+        self.before = {id(t): t.node for t in alive()}  # what was recorded when the trace began
+        self.made: set[int] = set()  # identities of memory made in the trace: constants of the program
+        self.memory: list[Any] = []  # keeps these identities taken
+        self.read: list[tuple[Any, str]] = []  # memory whose values Python has read, and on which line
 
 
 class _State(threading.local):
@@ -47,12 +60,14 @@ _cls: type[Any] = object
 
 
 class Base:
-    """`node`: the value, recorded or (a `buffer`) computed. `grad`: what `backward` left here, or None."""
+    """`node`: the value, recorded or (a `buffer`) computed. `grad`: what `backward` left here, or None. `viewed`: how it is taken
+    from another tensor, or None."""
 
-    __slots__ = ("__weakref__", "flow", "grad", "node")
+    __slots__ = ("__weakref__", "flow", "grad", "node", "viewed")
     node: Node
     flow: int
     grad: Tensor | None
+    viewed: View | None
 
     @property
     def shape(self) -> Shape:
@@ -75,8 +90,10 @@ class Base:
         return "CPU"
 
     def detach(self) -> Tensor:
-        """The same value; no gradient flows through it."""
-        return make(self.node, STOPPED if self.flow else NO_FLOW)
+        """The same elements; no gradient flows through them. Updates in place of either are seen in both."""
+        from tinyengine.tensor.views import derive
+
+        return derive(self, self.node, self.node, STOPPED if self.flow else NO_FLOW, stop=True)
 
 
 def bind(cls: type[Any]) -> None:
@@ -92,12 +109,15 @@ def tensor_class() -> type[Any]:
     return _cls
 
 
-def make(node: Node, flow: int) -> Tensor:
-    """A new tensor with this node."""
+def make(node: Node, flow: int, shared: bool = False) -> Tensor:
+    """A new tensor with this node. Memory that another tensor holds is not shared unseen: of it only the value is taken, unless
+    the caller takes care of both (`shared`)."""
     t = _object_new(_cls)
+    if not shared and (node.op == "buffer" or node.op == "assign"):
+        node = Node("reshape", node.dtype, node.shape, (node,), None, node.origin)
     t.node = node
     t.flow = flow
-    t.grad = None
+    t.grad = t.viewed = None
     if node.op != "buffer":
         _append(_ref(t))
         if len(live) > _prune_at:
@@ -106,16 +126,23 @@ def make(node: Node, flow: int) -> Tensor:
 
 
 def computed(node: Node) -> Tensor:
-    """A new tensor with a `buffer` node; no gradient flows through it."""
+    """A new tensor with a `buffer` node, whose memory is its own; no gradient flows through it."""
     t = _object_new(_cls)
     t.node = node
     t.flow = NO_FLOW
-    t.grad = None
+    t.grad = t.viewed = None
     return t  # type: ignore[no-any-return]
+
+
+def same(x: Base) -> Tensor:
+    """The value of `x` as a tensor of its own, where a function has nothing to do: an update in place of one leaves the other."""
+    return make(Node("reshape", x.dtype, x.shape, (x.node,), None, x.node.origin), x.flow)
 
 
 def become(t: Base, node: Node) -> None:
     """Give a tensor another node."""
+    if state.trace is not None:
+        state.trace.journal.append((t, t.node, t.flow, t.viewed))
     t.node = node
     _append(_ref(t))
 
@@ -166,22 +193,40 @@ def grad_mode(enabled: bool) -> Iterator[None]:
 
 
 class no_grad:
-    """`with no_grad():` or `@no_grad()`: what is recorded inside takes no part in `backward`. Same as torch.no_grad."""
+    """`with no_grad():`, `@no_grad()` or `@no_grad`: what is recorded inside takes no part in `backward`. As torch.no_grad."""
+
+    _limit = NO_FLOW
+
+    def __new__(cls, f: Any = None) -> Any:
+        self: Any = object.__new__(cls)
+        return self if f is None else self(f)
 
     def __enter__(self) -> None:
         self._old = state.limit
-        state.limit = NO_FLOW
+        state.limit = self._limit
 
     def __exit__(self, *exc: object) -> None:
         state.limit = self._old
 
     def __call__(self, f: F) -> F:
+        if inspect.isgeneratorfunction(f):
+            raise TypeError(
+                f"{type(self).__name__} cannot decorate the generator {f.__qualname__}: it would end at the first yield; put a"
+                f" with-block inside\n  at {user_line()}"
+            )
+
         @functools.wraps(f)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with no_grad():
+            with type(self)():
                 return f(*args, **kwargs)
 
         return wrapper  # type: ignore[return-value]
+
+
+class enable_grad(no_grad):
+    """The reverse of `no_grad`, for use inside it. Same as torch.enable_grad."""
+
+    _limit = FLOWS
 
 
 # Shapes and axes, with the errors that users meet.

@@ -14,6 +14,7 @@ from tinyengine.origin import here, user_line
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import Base, make
+from tinyengine.tensor.views import derive
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -204,7 +205,7 @@ class Elementwise(Base):
         return self.neg()
 
     def __pos__(self) -> Tensor:
-        return make(self.node, self.flow)
+        return derive(self, self.node, self.node, self.flow)
 
     def __and__(self, other: Operand) -> Tensor:
         return self.bitwise_and(other)
@@ -421,7 +422,7 @@ class Elementwise(Base):
 
     def trunc(self) -> Tensor:
         """Toward zero; ints stay as they are."""
-        return make(self.node, self.flow) if not self.dtype.is_float else unary("trunc", self)
+        return core.same(self) if not self.dtype.is_float else unary("trunc", self)
 
 
 def divide(a: Any, b: Any) -> Tensor:

@@ -7,9 +7,10 @@ place is no danger to recorded values that read it: the engine computes them fir
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from tinyengine import dtypes
 from tinyengine.node import Node, reading
@@ -65,14 +66,15 @@ def _references(nodes: dict[Node, Node]) -> list[int]:
 _ALONE = _references({Node("const", dtypes.bool_, (), (), bool(i), ()): i for i in range(1)})[0]  # type: ignore[misc]
 
 
-def overwriting(memory: Sequence[Buffer]) -> None:
-    """A program that was compiled before is about to write this memory: recorded values that read it are computed first, and
-    histories that do are at an end, and arrays that were lent keep their content."""
+def overwriting(memory: Sequence[Buffer], following: Container[int] = ()) -> None:
+    """A program that was compiled before is about to write this memory: recorded values that read it are computed first (not the
+    views, by identity, that follow what is written), histories that do are at an end, and arrays that were lent keep their
+    content."""
     global _clock
     recorded = [(t, t.node) for t in core.alive()]
     if recorded:
         reads = reading([n for _, n in recorded], set(map(id, memory)))
-        stale = [t for t, n in recorded if reads[n]]
+        stale = [t for t, n in recorded if reads[n] and id(t) not in following]
         if stale:
             realize(stale, "its memory is about to be overwritten")
     for b in memory:
@@ -81,6 +83,11 @@ def overwriting(memory: Sequence[Buffer]) -> None:
         _clock += 1
         for b in memory:
             _overwritten[b] = _clock
+
+
+def overwrites() -> int:
+    """Grows whenever memory has been updated in place."""
+    return max(_overwritten.values(), default=0)
 
 
 def _plain(n: Node) -> Node:
@@ -157,14 +164,32 @@ def _read(root: Node) -> set[Buffer]:
 
 def assign(t: Base, value: Node) -> None:
     """`t` becomes an assign of `value` (of its shape and dtype) to its memory, which it gets first if it has none. A second
-    assign before anything is computed replaces the first; whoever reads the value of the first keeps it."""
-    if t.node.op not in ("buffer", "assign"):
-        realize([t], "assign")
-    if t.node.op == "buffer":
-        core.become(t, record.assign(t.node, value, here()))
-    elif t.node.op == "assign":
-        core.become(t, record.assign(t.node.src[0], value, here()))
-    else:  # recorded inside jit: it has no memory yet
-        core.become(t, value)
+    assign before anything is computed replaces the first; whoever reads the value of the first keeps it. In a trace, only what is
+    older than the trace has memory."""
+    if not has_memory(t):
+        if core.state.trace is not None and core.state.trace.before.get(id(t)) is not t.node:
+            core.become(t, value)
+            return
+        held = core.make(value, core.NO_FLOW, True)  # so that it is kept consistent with what is computed now
+        with untraced():
+            realize([t], "assign")
+        value = held.node
+    core.become(t, record.assign(t.node if t.node.op == "buffer" else t.node.src[0], value, here()))
     if core.state.trace is not None:
         core.state.trace.assigned.append(weakref.ref(t))
+
+
+def has_memory(t: Base) -> bool:
+    """Whether `t` is memory, or an update of it; what was made in a trace is a constant of the program."""
+    n = t.node if t.node.op != "assign" else t.node.src[0]
+    return n.op == "buffer" and (core.state.trace is None or id(n.arg) not in core.state.trace.made)
+
+
+@contextlib.contextmanager
+def untraced() -> Iterator[None]:
+    """Inside, what is older than the trace can be computed."""
+    trace, core.state.trace = core.state.trace, None
+    try:
+        yield
+    finally:
+        core.state.trace = trace

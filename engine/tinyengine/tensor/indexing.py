@@ -18,6 +18,7 @@ from tinyengine.tensor import core
 from tinyengine.tensor.core import axis_of, make
 from tinyengine.tensor.elementwise import choose, tensor_of
 from tinyengine.tensor.pooling import Pooling
+from tinyengine.tensor.views import derive
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -174,13 +175,13 @@ class Indexing(Pooling):
         """See the top of this file; NumPy's rules for where the axes of index tensors go. IndexError for what is out of range."""
         if one_mask(index):  # all or nothing, along a new axis
             return self.unsqueeze(0).shrink([(0, int(bool(index))), *[(0, s) for s in self.shape]])
-        flow, n = core.operand(self)
-        o = here()
-        n, arrays = _basic(n, _normalise(index, n.shape), o)
+        items = _normalise(index, self.shape)  # may compute a mask
+        flow, whole = core.operand(self)
+        n, arrays = _basic(whole, items, here())
         axes = [d for d, a in enumerate(arrays) if a is not None]
-        x = make(n, flow)
         if not axes:
-            return x
+            return derive(self, whole, n, flow)
+        x = make(n, flow, True)
         at = [_positions(arrays[d], n.shape[d], d) for d in axes]
         where = together(at)
         # the indexed axes come first and become one, so that one gather serves all of them
@@ -196,28 +197,16 @@ class Indexing(Pooling):
             picked = picked.permute([*range(w, w + k), *range(w), *range(w + k, picked.ndim)])
         return picked
 
+    def _part(self, items: list[Any]) -> Tensor:
+        """self[items] for ints, slices and None."""
+        flow, n = core.operand(self)
+        return derive(self, n, _basic(n, items, here())[0], flow)
+
     def _set_slices(self, items: list[Any], v: Any) -> None:
-        """x[items] = v for ints and slices."""
-        o = here()
-        marks = record.reshape(record.iota(0, dtypes.int32, (self.numel(),), o), self.shape, o)
-        chosen, _ = _basic(marks, items, o)
-        flow, n = core.operand(spread(v, chosen.shape))
-        base = [i for i in items if i is not None]
-        widths: list[tuple[int, int, int]] = []
-        flips: list[int] = []
-        extents: list[int] = []
-        for i, s in zip(base, self.shape, strict=True):
-            a, b, step = (i, i + 1, 1) if isinstance(i, int) else i.indices(s)
-            count = len(range(a, b, step))
-            if step < 0 and count:
-                flips.append(len(extents))
-                a = a + (count - 1) * step
-            extents.append(count)
-            last = a + (count - 1) * abs(step)
-            widths.append((a, s - last - 1, abs(step) - 1) if count else (0, s, 0))
-        n = record.pad(record.flip(record.reshape(n, tuple(extents), o), tuple(flips), o), tuple(widths), o)
-        inside = record.pad(record.const(True, dtypes.bool_, tuple(extents), o), tuple(widths), o)
-        self.become(choose(make(inside, core.NO_FLOW), make(n, flow), self))  # type: ignore[attr-defined]
+        """self[items] = v for ints, slices and None. After `self[items] += ...` it holds `v` already."""
+        part: Any = self._part(items)
+        if v.viewed is None or v.viewed[:2] != part.viewed[:2]:
+            part.become(spread(v, part.shape))
 
     def take(self, index: Tensor, dim: int = 0) -> Tensor:
         """Slices along `dim` at the positions in a vector of ints (torch.index_select). A position out of range raises

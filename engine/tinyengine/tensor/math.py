@@ -55,7 +55,7 @@ class Math(Reduce):
 
     def abs(self) -> Tensor:
         """|x|; gradient 0 at 0."""
-        return self.maximum(self.neg()) if self.dtype.kind in ("int", "float") else make(self.node, self.flow)
+        return self.maximum(self.neg()) if self.dtype.kind in ("int", "float") else core.same(self)
 
     def __abs__(self) -> Tensor:
         return self.abs()
@@ -77,18 +77,18 @@ class Math(Reduce):
     def floor(self) -> Tensor:
         """The largest whole number not above x. Gradient zero."""
         if not self.dtype.is_float:
-            return make(self.node, self.flow)
+            return core.same(self)
         t = self.trunc()
         return (self < t).where(t - 1, t)
 
     def ceil(self) -> Tensor:
         """The smallest whole number not below x."""
-        return self.neg().floor().neg() if self.dtype.is_float else make(self.node, self.flow)
+        return self.neg().floor().neg() if self.dtype.is_float else core.same(self)
 
     def round(self) -> Tensor:
         """The nearest whole number; halves go to the even one."""
         if not self.dtype.is_float:
-            return make(self.node, self.flow)
+            return core.same(self)
         low = self.floor()
         up = self - low
         odd = (low * 0.5).floor() * 2 != low
@@ -358,7 +358,7 @@ def _whole_power(x: Any, e: int) -> Tensor:
         if k:
             square = square * square
     if out is x:
-        out = make(x.node, x.flow)
+        out = core.same(x)
     return out.reciprocal() if e < 0 else out  # type: ignore[no-any-return]
 
 

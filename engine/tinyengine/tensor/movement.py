@@ -1,5 +1,5 @@
 """Shapes: reshape, permute, expand, slices, padding, and what is made of them. No arithmetic, and nothing is copied until it must
-be."""
+be. What PyTorch returns as a view is one here (see views.py)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tinyengine.tensor.casting import Casting
 from tinyengine.tensor.core import axes_of, axis_of, make
 from tinyengine.tensor.elementwise import choose
 from tinyengine.tensor.rearrange import rearrange
+from tinyengine.tensor.views import derive
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -69,7 +70,7 @@ class Movement(Casting):
             raise RuntimeError(
                 f"shape {list(new)} is invalid for a tensor of {n.size} elements, shape {list(n.shape)}\n  at {user_line()}"
             )
-        return make(record.reshape(n, new, here(2)), flow)
+        return derive(self, n, record.reshape(n, new, here(2)), flow)
 
     view = reshape
 
@@ -80,7 +81,7 @@ class Movement(Casting):
         order = tuple([axis_of(a, self.ndim) for a in given]) if len(given) == self.ndim else ()
         if len(given) != self.ndim or sorted(order) != list(range(self.ndim)):
             raise RuntimeError(f"permute of {self.ndim} axes needs each of them once, not {list(given)}\n  at {user_line()}")
-        return make(record.permute(n, order, here(2)), flow)
+        return derive(self, n, record.permute(n, order, here(2)), flow)
 
     def transpose(self, dim0: int = 1, dim1: int = 0) -> Tensor:
         """Two axes change places."""
@@ -113,7 +114,7 @@ class Movement(Casting):
             raise RuntimeError(
                 f"shape {list(n.shape)} cannot be expanded to {list(new)}: only axes of extent 1 repeat\n  at {user_line()}"
             )
-        return make(core.broadcast_node(n, wanted, here(2)), flow)
+        return derive(self, n, core.broadcast_node(n, wanted, here(2)), flow)
 
     def expand_as(self, other: Tensor) -> Tensor:
         """`expand` to the shape of another tensor."""
@@ -169,7 +170,8 @@ class Movement(Casting):
         pairs = [(0, s) if b is None else b for b, s in zip(bounds, n.shape, strict=True)]
         if any(not 0 <= a <= b <= s for (a, b), s in zip(pairs, n.shape, strict=True)):
             raise IndexError(f"shrink to {pairs} is outside shape {list(n.shape)}\n  at {user_line()}")
-        return make(record.slice_(n, tuple([(a, 1) for a, _ in pairs]), tuple([b - a for a, b in pairs]), here(2)), flow)
+        part = record.slice_(n, tuple([(a, 1) for a, _ in pairs]), tuple([b - a for a, b in pairs]), here(2))
+        return derive(self, n, part, flow)
 
     def pad(self, padding: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Tensor:
         """`padding` as in PyTorch: (left, right, top, bottom, ...) from the last axis backwards; or one (low, high) or None per
@@ -207,7 +209,7 @@ class Movement(Casting):
 
     def contiguous_backward(self) -> Tensor:
         """The same value: whether a gradient is stored is the engine's decision, which it explains."""
-        return make(self.node, self.flow)
+        return core.same(self)
 
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
         """Pieces of that many elements along `dim`; the last may be smaller. A list gives each piece's extent."""
@@ -282,17 +284,17 @@ class Movement(Casting):
         a, b = axis_of(dim1, self.ndim), axis_of(dim2, self.ndim)
         if a == b:
             raise RuntimeError(f"diagonal: both axes are {dim1}\n  at {user_line()}")
-        x = self.permute([d for d in range(self.ndim) if d not in (a, b)] + [a, b])
+        flow, n = core.operand(self)
+        o = here(2)
+        x = record.permute(n, (*[d for d in range(self.ndim) if d not in (a, b)], a, b), o)
         *lead, rows, cols = x.shape
         r0, c0 = max(-offset, 0), max(offset, 0)
-        n = max(min(rows - r0, cols - c0), 0)
-        if n == 0:
-            return x.reshape((*lead, rows * cols)).shrink([*[None] * len(lead), (0, 0)])
-        x = x.shrink([*[None] * len(lead), (r0, r0 + n), (c0, c0 + n)])
-        x = x.reshape((*lead, n * n))
-        flow, m = core.operand(x)
-        picked = record.slice_(m, (*[(0, 1)] * len(lead), (0, n + 1)), (*lead, n), here(2)) if n > 1 else m
-        return make(picked, flow)
+        k = max(min(rows - r0, cols - c0), 0)
+        every = ((0, 1),) * len(lead)
+        if k:  # every (k + 1)-th element of the square
+            x = record.slice_(x, (*every, (r0, 1), (c0, 1)), (*lead, k, k), o)
+        x = record.reshape(x, (*lead, x.shape[-2] * x.shape[-1]), o)
+        return derive(self, n, record.slice_(x, (*every, (0, k + 1)), (*lead, k), o), flow, lambda s: _diagonal(s, a, b))
 
     def diag(self, diagonal: int = 0) -> Tensor:
         """A vector becomes a diagonal matrix; of a matrix the diagonal is taken."""
@@ -314,8 +316,9 @@ class Movement(Casting):
             raise RuntimeError(
                 f"unfold: windows of {size} every {step} in axis {dim} of shape {list(self.shape)}\n  at {user_line()}"
             )
-        flow, n = core.operand(self.unsqueeze(-1).expand((*self.shape, size)))
-        return make(record.window(n, d, self.ndim, step, 1, here(2)), flow)
+        wide = self.unsqueeze(-1).expand((*self.shape, size))
+        flow, n = core.operand(wide)
+        return derive(wide, n, record.window(n, d, self.ndim, step, 1, here(2)), flow)
 
     def rearrange(self, formula: str, **sizes: int) -> Tensor:
         """Axes by name: x.rearrange('b (h d) t -> b h t d', h=4). Groups in parentheses are one axis; `sizes` gives what the
@@ -346,6 +349,10 @@ class Movement(Casting):
         keep = triangle(self.shape[-2], self.shape[-1], diagonal, upper)
         zero: Any = False if self.dtype is dtypes.bool_ else 0
         return choose(keep, self, zero)
+
+
+def _diagonal(strides: tuple[int, ...], a: int, b: int) -> tuple[int, ...]:
+    return (*[s for d, s in enumerate(strides) if d not in (a, b)], strides[a] + strides[b])
 
 
 def triangle(rows: int, cols: int, diagonal: int, upper: bool) -> Tensor:

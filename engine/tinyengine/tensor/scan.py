@@ -38,7 +38,7 @@ class Scan(Activations):
     def _scan(self, dim: int, total: Total, both: Both, identity: Any) -> Tensor:
         d = axis_of(dim, self.ndim)
         if not self.ndim or not self.numel():
-            return make(self.node, self.flow)
+            return core.same(self)
         last = [k for k in range(self.ndim) if k != d] + [d]
         out = _along_last(self.permute(last), total, both, identity)
         return out.permute(sorted(range(self.ndim), key=last.__getitem__))  # type: ignore[no-any-return]
@@ -64,7 +64,7 @@ class Scan(Activations):
         d = axis_of(dim, self.ndim)
         o = here(2)
         if not self.ndim:
-            return Selected(make(self.node, self.flow), make(record.const(0, dtypes.int32, (), o), core.NO_FLOW))
+            return Selected(core.same(self), make(record.const(0, dtypes.int32, (), o), core.NO_FLOW))
         x: Any = self.detach()
         best = x._scan(dim, total, both, identity)
         found: Any = choose((x == best) | (x != x), make(record.iota(d, dtypes.int32, self.shape, o), core.NO_FLOW), 0)

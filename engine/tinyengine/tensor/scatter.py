@@ -85,7 +85,7 @@ class Scatter(Indexing):
     def _put(self, d: int, index: Any, values: Any, unique: bool) -> Tensor:
         """Without checks. `unique`: no place is given twice."""
         if not index.numel():
-            return self + values.sum(dtype=self.dtype) if values.flow else make(self.node, self.flow)
+            return self + values.sum(dtype=self.dtype) if values.flow else core.same(self)
         if not self.ndim:
             return self.reshape(1)._put(0, index.reshape(1), values.reshape(1), unique).reshape(())
         put, hit = placed(self, d, index, values, None if unique else last_of_equals(index, d))
@@ -100,7 +100,7 @@ class Scatter(Indexing):
         if reduce not in _MODES:
             raise RuntimeError(f"scatter_reduce: reduce is one of {', '.join(_MODES)}, not {reduce!r}\n  at {user_line()}")
         if not index.numel():
-            return make(self.node, self.flow)
+            return core.same(self)
         if not self.ndim:
             return self.reshape(1).scatter_reduce(0, index.reshape(1), values.reshape(1), reduce, include_self).reshape(())
         if reduce in ("sum", "mean"):

@@ -113,7 +113,7 @@ class Sorting(Scatter):
     def sort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Selected:
         """(values, positions), each of this shape. The gradient goes back to where the values came from."""
         at = self.argsort(dim, descending)
-        return Selected(self.gather(dim, at) if self.ndim else make(self.node, self.flow), at)
+        return Selected(self.gather(dim, at) if self.ndim else core.same(self), at)
 
     def topk(self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Selected:
         """(values, positions) of the k largest (or smallest) elements, always in order. RuntimeError when there are fewer."""

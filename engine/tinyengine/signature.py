@@ -1,0 +1,68 @@
+"""The arguments of a compiled function: a hashable form of their structure, and their tensors in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tinyengine import origin
+
+
+class JitError(RuntimeError):
+    """The traced function did what a compiled program cannot do; the message says what, and on which line."""
+
+
+def signature(x: Any, leaves: list[Any], tensor: type) -> Any:
+    """A hashable form of an argument; its tensors go to `leaves` in order."""
+    if isinstance(x, tensor):
+        leaves.append(x)
+        return ("tensor", x.shape, x.dtype.name)  # type: ignore[attr-defined]
+    if isinstance(x, (tuple, list)):
+        return (type(x).__name__, *(signature(i, leaves, tensor) for i in x))
+    if isinstance(x, dict):
+        return ("dict", *((k, signature(v, leaves, tensor)) for k, v in x.items()))
+    try:
+        hash(x)
+    except TypeError:
+        raise JitError(
+            f"an argument of a jitted function is neither a tensor nor hashable: {type(x).__name__}; on {origin.user_line()}"
+        ) from None
+    return (type(x).__name__, x)
+
+
+def changed(old: Any, new: Any, path: str = "arguments") -> tuple[str, Any, Any]:
+    """The first difference of two signatures."""
+    if isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
+        for i, (a, b) in enumerate(zip(old, new, strict=True)):
+            if a != b:
+                if old[0] == "tensor":
+                    return f"{('kind', 'shape', 'dtype')[i]} of {path}", a, b
+                return changed(a, b, f"{path}[{i}]")
+    return path, old, new
+
+
+def paths(x: Any, path: str, out: list[str], tensor: type) -> None:
+    """What the tensors of an argument are called, in the order of `_signature`."""
+    if isinstance(x, tensor):
+        out.append(path)
+    elif isinstance(x, (tuple, list)):
+        for i, v in enumerate(x):
+            paths(v, f"{path}[{i}]", out, tensor)
+    elif isinstance(x, dict):
+        for k, v in x.items():
+            paths(v, f"{path}.{k}", out, tensor)
+
+
+def substitute(x: Any, placeholders: Iterator[Any], tensor: type) -> Any:
+    """The same arguments with the next placeholder for each tensor, in the order of `_signature`: a tensor given twice is two
+    inputs."""
+    if isinstance(x, tensor):
+        return next(placeholders)
+    if isinstance(x, (tuple, list)):
+        return type(x)(substitute(i, placeholders, tensor) for i in x)
+    if isinstance(x, dict):
+        return {k: substitute(v, placeholders, tensor) for k, v in x.items()}
+    return x
+
+
+__all__ = ["JitError", "changed", "paths", "signature", "substitute"]
