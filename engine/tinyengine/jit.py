@@ -196,7 +196,12 @@ class jit(Generic[F]):
                 old = next(reversed(self.entries), None)
                 guard, a, b = ("first call", None, None) if old is None else changed(old, key)
                 hooks.publish(hooks.CacheMiss("jit", getattr(self.f, "__qualname__", "function"), guard, a, b))
-            entry = self.entries[key] = self._trace(args, kwargs, leaves, tensor)
+            try:
+                entry = self._trace(args, kwargs, leaves, tensor)
+            except _Late as e:
+                force.realize([t for t in core.alive() if t.node in e.updates], "jit: updates that came before")
+                entry = self._trace(args, kwargs, leaves, tensor)
+            self.entries[key] = entry
         elif hooks.watching:
             hooks.publish(hooks.CacheHit("jit", getattr(self.f, "__qualname__", "function")))
         return entry, leaves
@@ -211,9 +216,6 @@ class jit(Generic[F]):
         for name, value in inspect.signature(self.f).bind(*args, **kwargs).arguments.items():
             paths(value, name, names, tensor)
         slots = [Placeholder(t.node.size, t.dtype, name) for t, name in zip(leaves, names, strict=True)]
-        late = [t for t in core.alive() if any([n.op == "assign" for n in toposort([t.node])])]
-        if late:
-            force.realize(late, "jit: updates that came before")
         inner = [_inner(t, b) for t, b in zip(leaves, slots, strict=True)]
         inside = iter(inner)
         trace = core.state.trace = _Trace()
@@ -224,6 +226,7 @@ class jit(Generic[F]):
             assigned = [t for r in trace.assigned if (t := r()) is not None and t.node.op == "assign"]
             updates = list({id(t): t for t in (*trace.deferred, *assigned) if t.node.op != "buffer"}.values())
             memory |= {id(b) for b, _ in trace.draws}
+            _on_time(trace, [*results, *updates])
             with force.untraced():
                 trace.settle([*results, *updates])
             roots = engine.last_updates([t.node for t in (*results, *updates)])
@@ -254,6 +257,21 @@ def _inner(t: Any, memory: Placeholder) -> Any:
     if leaf:
         inner.requires_grad = True
     return inner
+
+
+class _Late(Exception):
+    """The function reads updates that were recorded before the trace and have not run."""
+
+    def __init__(self, updates: set[Node]) -> None:
+        self.updates = updates
+
+
+def _on_time(trace: _Trace, tensors: Sequence[Any]) -> None:
+    """Updates that came before must have run: they are no part of the program."""
+    pending = {n for n in trace.before.values() if n.op == "assign"}
+    found = pending.intersection(toposort([t.node for t in tensors])) if pending else pending
+    if found:
+        raise _Late(found)
 
 
 def _unread(trace: _Trace, roots: Sequence[Node]) -> None:

@@ -128,7 +128,7 @@ def compiled(graph: Graph) -> tuple[Lowered, list[Buffer]]:
         from tinyengine.pinned import warn
 
         warn(lowered, asked=tracing())
-    _ = lowered.root_slots, lowered.slots  # shared from now on, as the plan is
+    _ = lowered.root_slots, lowered.updated_roots, lowered.slots  # shared from now on, as the plan is
     programs[full] = lowered.rebind(kept, places)
     return lowered, buffers
 

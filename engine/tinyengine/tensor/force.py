@@ -86,7 +86,7 @@ def overwriting(memory: Sequence[Buffer], following: Container[int] = ()) -> Non
 
 
 def overwrites() -> int:
-    """Grows whenever memory has been updated in place."""
+    """Grows whenever memory is updated in place (and may fall when memory is given up)."""
     return max(_overwritten.values(), default=0)
 
 

@@ -91,7 +91,7 @@ class Call:
         with origin.phase("backward"), core.grad_mode(True):
             out = self.cls.backward(ctx, *grads)
         ctx.saved_tensors = ()
-        if force.overwrites() != overwritten:
+        if force.overwrites() > overwritten:
             raise RuntimeError(
                 f"{self.cls.__name__}.backward read a value that made pending updates run; realize them before the gradient"
                 f"\n  at {user_line()}"

@@ -206,7 +206,10 @@ class Indexing(Pooling):
         """self[items] = v for ints, slices and None. After `self[items] += ...` it holds `v` already."""
         part: Any = self._part(items)
         if v.viewed is None or v.viewed[:2] != part.viewed[:2]:
-            part.become(spread(v, part.shape))
+            new: Any = spread(v, part.shape)
+            if part.flow == core.FLOWS:  # what is overwritten has a gradient too: zeros
+                new = choose(make(record.const(True, dtypes.bool_, part.shape, here()), core.NO_FLOW), new, part)
+            part.become(new)
 
     def take(self, index: Tensor, dim: int = 0) -> Tensor:
         """Slices along `dim` at the positions in a vector of ints (torch.index_select). A position out of range raises
