@@ -54,7 +54,6 @@ class _Trace(core.Trace):
         self.draws.append((b, n))
         return Node("buffer", dtypes.uint32, (2,), (), b, (origin.capture(),))
 
-
     def undo(self) -> None:
         """Every tensor is again what it was when the trace began."""
         for t, node, flow, viewed in reversed(self.journal):
@@ -62,6 +61,7 @@ class _Trace(core.Trace):
             core.live.append(core._ref(t))
         for t, grad in self.grads:
             t.grad = grad
+        force.updated = True  # what waited before waits again
 
     def settle(self, kept: Sequence[Any]) -> None:
         """Values that were recorded before the trace, and that `kept` tensors read, are computed now, once: what memory they read
@@ -241,7 +241,8 @@ class jit(Generic[F]):
         # parameters and state, under all of their names, keep their own memory
         after = {t.node: r.src[0] for t, r in zip(updates, roots[len(results) :], strict=True) if r.op == "assign"}
         for t in core.alive():
-            t.node = after.get(t.node, t.node)
+            if t.node in after:  # others are left alone: another thread may be giving them a node
+                t.node = after[t.node]
         _seal(memory, updates)
         slot_of = {id(b): i for i, b in enumerate(buffers)}
         inputs = {slot_of[id(b)]: i for i, b in enumerate(slots) if id(b) in slot_of}

@@ -66,10 +66,8 @@ class Entry:
     def replay(self, leaves: Sequence[Any]) -> Any:
         """Run the program on these tensors; the result of the function. JitError when an argument shares memory with what the
         program updates."""
-        if core.live:
-            late = [t for t in core.alive() if t.node.op == "assign" and id(t.node.src[0].arg) in self.captured]
-            if late:
-                force.realize(late, "jit: updates that came before")
+        if force.updated and (late := force.late(self.captured)):
+            force.realize(late, "jit: updates that came before")
         if self.given or self.written:
             return self._updating(leaves)
         return self._run_on(leaves)

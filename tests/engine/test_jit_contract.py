@@ -9,6 +9,7 @@ import pytest
 
 from tinyengine import Tensor, backends, hooks, jit, nn, no_grad, optim
 from tinyengine.jit import JitError
+from tinyengine.tensor import core
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +89,34 @@ def test_a_pending_update_that_is_captured_runs_once() -> None:
     for _ in range(3):
         np.testing.assert_array_equal(f(ones(2)).numpy(), [2, 2])
     np.testing.assert_array_equal(w.numpy(), [2, 2])
+
+
+def test_an_update_that_waits_is_seen_whatever_was_called_before() -> None:
+    w, other = ones(2), ones(2)
+    f, g = jit(lambda x: x * w), jit(lambda x: x * other)
+    f(ones(2)), g(ones(2))
+    w.assign([5.0, 5.0])
+    g(ones(2))  # leaves it waiting
+    with pytest.raises(ZeroDivisionError):
+        jit(lambda x: (w.assign(x), 1 // 0))(ones(2))
+    g(ones(2))
+    assert w.node.op == "assign"
+    np.testing.assert_array_equal(f(ones(2)).numpy(), [5, 5])
+
+
+def test_a_replay_does_not_look_at_recorded_values_while_no_update_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    w, x = ones(2), ones(2)
+    f = jit(lambda x: x * w)
+    f(x), f(x)
+    lazy = [x + i for i in range(3)]
+    looked: list[int] = []
+    alive = core.alive
+    monkeypatch.setattr(core, "alive", lambda: looked.append(1) or alive())
+    f(x)
+    assert not looked
+    w.assign(lazy[2])
+    np.testing.assert_array_equal(f(x).numpy(), [3, 3])
+    assert looked
 
 
 def test_lazy_state_gets_memory_and_is_updated_every_time() -> None:

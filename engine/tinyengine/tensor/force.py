@@ -23,6 +23,7 @@ from tinyengine.tensor.core import Base
 _history: weakref.WeakKeyDictionary[Buffer, tuple[Node, int]] = weakref.WeakKeyDictionary()
 _overwritten: weakref.WeakKeyDictionary[Buffer, int] = weakref.WeakKeyDictionary()
 _clock = 0  # counts computations: orders histories and overwrites
+updated = False  # whether an update was recorded since `late` last saw none waiting
 
 
 def realize(tensors: Sequence[Base], cause: str) -> None:
@@ -83,6 +84,16 @@ def overwriting(memory: Sequence[Buffer], following: Container[int] = ()) -> Non
         _clock += 1
         for b in memory:
             _overwritten[b] = _clock
+
+
+def late(memory: Container[int]) -> list[Base]:
+    """The tensors whose recorded update of this memory (identities of buffers) has not run."""
+    global updated
+    updated = False  # first: another thread may record one meanwhile
+    waiting = [t for t in core.alive() if t.node.op == "assign"]
+    if waiting:
+        updated = True
+    return [t for t in waiting if id(t.node.src[0].arg) in memory]
 
 
 def overwrites() -> int:
@@ -166,6 +177,7 @@ def assign(t: Base, value: Node) -> None:
     """`t` becomes an assign of `value` (of its shape and dtype) to its memory, which it gets first if it has none. A second
     assign before anything is computed replaces the first; whoever reads the value of the first keeps it. In a trace, only what is
     older than the trace has memory."""
+    global updated
     if not has_memory(t):
         if core.state.trace is not None and core.state.trace.before.get(id(t)) is not t.node:
             core.become(t, value)
@@ -175,6 +187,7 @@ def assign(t: Base, value: Node) -> None:
             realize([t], "assign")
         value = held.node
     core.become(t, record.assign(t.node if t.node.op == "buffer" else t.node.src[0], value, here()))
+    updated = True
     if core.state.trace is not None:
         core.state.trace.assigned.append(weakref.ref(t))
 
