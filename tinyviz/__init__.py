@@ -26,13 +26,13 @@ _ENGINE = (
 )  # fmt: skip
 _OWN = {
     "watch": "tinyviz.recording", "Recording": "tinyviz.recording", "load": "tinyviz.recording",
-    "compare": "tinyviz.recording",
+    "compare": "tinyviz.recording", "addresses": "tinyviz.tracing",
     "lower": "tinyviz.lowering", "tune": "tinyviz.lowering",
 }  # fmt: skip
 
 __all__ = [
-    "Recording", "Tensor", "TinyJit", "cat", "compare", "data", "dtypes", "hooks", "jit", "load", "lower", "manual_seed", "nn",
-    "no_grad", "optim", "pin", "pins", "stack", "state", "tune", "unpin", "watch", "where",
+    "Recording", "Tensor", "TinyJit", "addresses", "cat", "compare", "data", "dtypes", "hooks", "jit", "load", "lower",
+    "manual_seed", "nn", "no_grad", "optim", "pin", "pins", "stack", "state", "tune", "unpin", "watch", "where",
 ]  # fmt: skip
 
 # Frames of this package are never the user's.

@@ -218,9 +218,7 @@ def _attempts(parts: Parts, nest: Any, out: wire.Kernel) -> None:
 
 def attempt(a: Any, schedule: Iterable[str]) -> wire.Attempt:
     """The wire form of a `tinyengine.tune_store.Attempt`."""
-    return wire.Attempt(
-        list(schedule), a.origin, a.verdict, a.reason, a.seconds, a.seconds_low, a.seconds_high, a.error
-    )
+    return wire.Attempt(list(schedule), a.origin, a.verdict, a.reason, a.seconds, a.seconds_low, a.seconds_high, a.error)
 
 
 def _given(nest: Any, number: dict[Any, int]) -> set[int]:

@@ -126,9 +126,7 @@ class Explorer:
         chosen: Any = None if selection is None else {"kind": selection.kind, "id": selection.id}
         name = self.view or "explorer"
         r = self.recording
-        return ViewWidget(
-            name, data, text=self.text, svg=self.svg, recording=r.data.id, selection=chosen, answers=r.answers
-        )
+        return ViewWidget(name, data, text=self.text, svg=self.svg, recording=r.data.id, selection=chosen, answers=r.answers)
 
     @property
     def selection(self) -> Selection | None:

@@ -288,6 +288,26 @@ class RooflineData(ViewData):
 
 
 @dataclass
+class AccessRow:
+    """One access of a kernel."""
+
+    kernel: int
+    access: int  # into accesses of the kernel's space
+    verdict: str  # static, data-dependent
+    executions: int  # how often its statement runs in one launch; a mask may skip some
+    example: str  # what it touches in the middle iteration, in words
+    traced: str  # what the traces say, in words; ""
+
+
+@dataclass
+class AddressesData(ViewData):
+    rows: list[AccessRow] = field(default_factory=list)
+    kernel: int = 0  # shown first
+    static: int = 0  # executions with addresses that are known before the run
+    dynamic: int = 0
+
+
+@dataclass
 class ValueRow:
     """One series of the program's values, and what is to be said about it."""
 
@@ -397,6 +417,7 @@ class Views:
     memory: MemoryData | None = None
     roofline: RooflineData | None = None
     values: ValuesData | None = None
+    addresses: AddressesData | None = None
     compare: CompareData | None = None
 
 

@@ -228,6 +228,17 @@ class Space:
 
 
 @dataclass
+class Trace:
+    """What an access really touched in one run on the reference backend, in the order of execution."""
+
+    name: str  # of the input
+    kernel: int
+    access: int  # into accesses of the kernel's space
+    elements: list[int]  # flat element numbers
+    count: int  # of all; more than `elements` where those were cut
+
+
+@dataclass
 class Attempt:
     """One schedule that the tuner tried on this machine."""
 
@@ -408,6 +419,7 @@ class Program:
     backend: str = ""
     values: list[Series] = field(default_factory=list)  # [] where nobody asked for them
     faults: list[Fault] = field(default_factory=list)
+    traces: list[Trace] = field(default_factory=list)  # [] where nobody traced
     missing: list[str] = field(default_factory=list)  # sentences: what was not recorded, and why
 
 

@@ -186,6 +186,15 @@ export interface Space {
   accesses: Access[];
 }
 
+/** What an access really touched in one run on the reference backend, in the order of execution. */
+export interface Trace {
+  name: string;  // of the input
+  kernel: number;
+  access: number;  // into accesses of the kernel's space
+  elements: number[];  // flat element numbers
+  count: number;  // of all; more than `elements` where those were cut
+}
+
 /** One schedule that the tuner tried on this machine. */
 export interface Attempt {
   schedule: string[];
@@ -344,6 +353,7 @@ export interface Program {
   backend: string;
   values: Series[];  // [] where nobody asked for them
   faults: Fault[];
+  traces: Trace[];  // [] where nobody traced
   missing: string[];  // sentences: what was not recorded, and why
 }
 
@@ -634,6 +644,23 @@ export interface RooflineData extends ViewData {
   peaks: string;  // where the peaks come from
 }
 
+/** One access of a kernel. */
+export interface AccessRow {
+  kernel: number;
+  access: number;  // into accesses of the kernel's space
+  verdict: string;  // static, data-dependent
+  executions: number;  // how often its statement runs in one launch; a mask may skip some
+  example: string;  // what it touches in the middle iteration, in words
+  traced: string;  // what the traces say, in words; ""
+}
+
+export interface AddressesData extends ViewData {
+  rows: AccessRow[];
+  kernel: number;  // shown first
+  static: number;  // executions with addresses that are known before the run
+  dynamic: number;
+}
+
 /** One series of the program's values, and what is to be said about it. */
 export interface ValueRow {
   series: number;  // into values of the program
@@ -729,6 +756,7 @@ export interface Views {
   memory: MemoryData | null;
   roofline: RooflineData | null;
   values: ValuesData | null;
+  addresses: AddressesData | null;
   compare: CompareData | null;
 }
 

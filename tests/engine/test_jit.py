@@ -247,3 +247,10 @@ def test_arguments_of_the_last_call_are_looked_at_again() -> None:
         assert out.tolist() == (x * 2).tolist() and out.dtype is x.dtype
     assert f(3) == 6 and f(Tensor([1.0])).item() == 2 and f(x=Tensor([4.0])).item() == 8
     assert len(f.entries) == 5
+
+
+def test_one_hot_of_an_argument() -> None:
+    """Inside, an argument has no value that could be checked."""
+    step = jit(lambda labels: labels.one_hot(4))
+    for _ in range(3):
+        assert step(Tensor([1, 3])).tolist() == [[0, 1, 0, 0], [0, 0, 0, 1]]

@@ -44,6 +44,11 @@ def training(seed: int = 0) -> tuple[Network, Any, Tensor, Tensor]:
     return model, step, x, Tensor(rng.integers(0, 3, 5).astype(np.int32))
 
 
+@pytest.fixture(autouse=True)
+def no_errors_from_before() -> None:
+    hooks.errors.clear()
+
+
 def trained(runs: int, **how: Any) -> tuple[Recording, list[float], Network]:
     model, step, x, y = training()
     with tv.watch(**how) as rec:

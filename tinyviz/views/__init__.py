@@ -9,7 +9,7 @@ from tinyviz import palette
 from tinyviz.viewdata import ViewData
 from tinyviz.wire import Program, Recording, Selection
 
-NAMES = ("overview", "graph", "stages", "fusion", "kernel", "timeline", "lines", "memory", "roofline", "values")
+NAMES = ("overview", "graph", "stages", "fusion", "kernel", "timeline", "lines", "memory", "roofline", "values", "addresses")
 #: `compare` needs a second recording, so it stands only on pages that have one: see `tinyviz.compare`
 ALL = (*NAMES, "compare")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from tinyviz import texts, units
+from tinyviz import palette, texts, units
 from tinyviz.svg import LINE, Svg, cut
 from tinyviz.viewdata import ValueRow, ValuesData
 from tinyviz.views import base, choose
@@ -18,6 +19,8 @@ HOWTO = (
     "Updates are beside their weight: the ratio of the norms is near 0.001 in many healthy trainings; far off, a remark says so.",
     "What was not sampled is not drawn: record with tv.watch(values=10), and with finite=True to catch the first NaN.",
 )
+LEGEND = {"forward": "inputs, activations and weights", "backward": "gradients", "optimizer": "updates"}
+PHASE = {"gradient": "backward", "update": "optimizer"}  # of the other kinds: forward
 SLOW, FAST = 1e-6, 1e-1  # update-to-weight ratios beyond which a remark is made
 NOT_SAMPLED = "no values were sampled: record with tv.watch(values=10), for every tenth run"
 
@@ -26,7 +29,9 @@ def data(r: Recording, program: int | None = None, selection: Selection | None =
     at = choose(r, program, selection)
     p = r.programs[at]
     rows = [_row(p, i) for i in _order(p)]
-    return ValuesData(**base(NAME, f"Values: {p.name}", HOWTO, (), at), rows=rows)
+    shared = base(NAME, f"Values: {p.name}", HOWTO, (), at)
+    shared["legend"] = [replace(palette.CATEGORIES[phase], label=words) for phase, words in LEGEND.items()]
+    return ValuesData(**shared, rows=rows)
 
 
 def _order(p: Program) -> list[int]:
@@ -140,8 +145,9 @@ def svg(r: Recording, d: ValuesData) -> str:
     for row in d.rows[:MOST]:
         s = p.values[row.series]
         out.y += ROW
-        out.text(12, out.y - 8, cut(s.name, 44), "mono bold", tip=s.name)
-        out.text(12, out.y + 4, f"{s.kind} {'×'.join(map(str, s.shape))}", "faint")
+        out.mark(12, out.y - 18, PHASE.get(s.kind, "forward"))
+        out.text(32, out.y - 8, cut(s.name, 42), "mono bold", tip=s.name)
+        out.text(32, out.y + 4, f"{s.kind} {'×'.join(map(str, s.shape))}", "faint")
         _curve(out, s, 330, out.y - 18, 180, 22)
         _distribution(out, s, 530, out.y - 18, 130, 24)
         out.text(740, out.y, number(s.samples.norm[-1]), "mono end")

@@ -273,7 +273,8 @@ class Indexing(Pooling):
         that. RuntimeError for a class out of range that is known already; one that is not computed yet has zeros only."""
         if not self.dtype.is_int:
             raise RuntimeError(f"one_hot needs ints, not {self.dtype}\n  at {user_line()}")
-        known = self.node.arg.array[: self.numel()] if self.node.op == "buffer" else None
+        array = self.node.arg.array if self.node.op == "buffer" else None  # inside jit an argument has none
+        known = None if array is None else array[: self.numel()]
         if num_classes < 0 and not self.numel():
             raise RuntimeError(f"one_hot of nothing needs num_classes\n  at {user_line()}")
         if known is not None and known.size and not (known.min() >= 0 and (num_classes < 0 or known.max() < num_classes)):

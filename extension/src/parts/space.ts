@@ -2,7 +2,7 @@
 
 import { button, h, s } from "../dom";
 import { MISSING } from "../units";
-import type { Access, Operand, Space } from "../wire";
+import type { Access, Operand, Space, Trace } from "../wire";
 import { twin } from "./head";
 
 const MOST = 4096; // elements of one access that are worked out
@@ -69,8 +69,9 @@ export function touched(space: Space, access: Access, fixed: ReadonlyMap<number,
   return { access, at, more: Math.max(points - MOST, 0) };
 }
 
-export function iterationSpace(space: Space, lines: readonly string[]): HTMLElement {
-  const values = space.loops.map(loop => loop.start);
+/** `traces`: what a run really touched; laid over the buffers. `start`: the iteration shown first, by loop. */
+export function iterationSpace(space: Space, lines: readonly string[], traces: readonly Trace[] = [], start: ReadonlyMap<number, number> = new Map()): HTMLElement {
+  const values = space.loops.map((loop, i) => start.get(i) ?? loop.start);
   const all = space.loops.map(loop => loop.reduce);
   const place = h("div.tv-buffers", { role: "status", "aria-live": "off" });
   const depth = (loop: number): number => (space.loops[loop]!.parent < 0 ? 0 : 1 + depth(space.loops[loop]!.parent));
@@ -79,7 +80,7 @@ export function iterationSpace(space: Space, lines: readonly string[]): HTMLElem
     const found = space.accesses.map(access => touched(space, access, fixed));
     place.replaceChildren(...space.operands.flatMap((operand, i) => {
       const own = found.filter(({ access }) => access.operand === i);
-      return own.length > 0 ? [buffer(operand, own)] : [];
+      return own.length > 0 ? [buffer(operand, own, traces.filter(trace => space.accesses[trace.access]?.operand === i))] : [];
     }));
     current = found;
     sheet.replaceChildren(rows(sheet.querySelector("details")?.open ?? false));
@@ -114,7 +115,7 @@ export function iterationSpace(space: Space, lines: readonly string[]): HTMLElem
       draw();
     }, { "aria-label": `${by < 0 ? "previous" : "next"} iteration of ${loop.name}` });
     tell();
-    const row = h("div.tv-loop", {}, h("code", {}, `${"  ".repeat(depth(i))}${loop.reduce ? "sum " : "for "}${loop.name}`), step(-1), slider, step(1), number, h("label.tv-field", {}, every, "all"));
+    const row = h("div.tv-loop", {}, h("code", {}, `${"  ".repeat(Math.min(depth(i), 3))}${loop.reduce ? "sum " : "for "}${loop.name}`), step(-1), slider, step(1), number, h("label.tv-field", {}, every, "all"));
     return row;
   });
   draw();
@@ -143,7 +144,7 @@ function where({ at }: Touched): string {
 }
 
 /** The buffer as a grid: its last axis from left to right, all others from top to bottom; blocks where it is large. */
-function buffer(operand: Operand, found: readonly Touched[]): HTMLElement {
+function buffer(operand: Operand, found: readonly Touched[], traces: readonly Trace[] = []): HTMLElement {
   const kept = operand.shape.flatMap((extent, axis) => (extent === 1 ? [] : [axis])); // axes of one element say nothing
   const shape = kept.map(axis => operand.shape[axis]!);
   const columns = Math.max(shape.at(-1) ?? 1, 1);
@@ -173,6 +174,18 @@ function buffer(operand: Operand, found: readonly Touched[]): HTMLElement {
     const [x, y] = [(key % width) * cell + 0.5, Math.floor(key / width) * cell + 0.5];
     drawing.append(s(write ? "rect.tv-cellwrite" : "rect.tv-cellread", { x, y, width: cell, height: cell }));
     if (write) drawing.append(s("path.tv-cellcross", { d: `M${x + 1} ${y + cell - 1}L${x + cell - 1} ${y + 1}` }));
+  }
+  const names = [...new Set(traces.map(trace => trace.name))];
+  for (const [k, name] of names.entries()) {
+    const cells = new Set<number>();
+    for (const trace of traces) {
+      if (trace.name !== name) continue;
+      for (const element of trace.elements) cells.add(Math.floor(Math.floor(element / columns) / down) * width + Math.floor((element % columns) / across));
+    }
+    for (const key of cells) {
+      const [x, y] = [(key % width) * cell + 0.5 + cell / 2, Math.floor(key / width) * cell + 0.5 + cell / 2];
+      drawing.append(k === 0 ? s("circle.tv-traced", { cx: x, cy: y, r: cell / 4 }) : s("path.tv-traced", { d: `M${x} ${y - cell / 2.6}L${x + cell / 2.6} ${y}L${x} ${y + cell / 2.6}L${x - cell / 2.6} ${y}Z` }));
+    }
   }
   const texts = found.map(each => `${each.access.write ? "written" : "read"} ${where(each)}${each.more ? ` (first ${MOST} points)` : ""}`);
   const block = across > 1 || down > 1 ? ` · a cell is ${down} × ${across} elements` : "";

@@ -41,7 +41,7 @@ export const EDITS = `
 .tv-attempt:focus-visible { outline: 2px solid var(--tv-accent); }
 .tv-spacebody { display: grid; grid-template-columns: minmax(230px, 330px) minmax(0, 1fr); gap: 8px 18px; align-items: start; }
 .tv-loops { display: flex; flex-direction: column; gap: 3px; }
-.tv-loop { display: grid; grid-template-columns: minmax(64px, 1fr) auto minmax(60px, 1.4fr) auto 52px auto; gap: 4px; align-items: center; }
+.tv-loop { display: grid; grid-template-columns: 104px auto minmax(60px, 1.4fr) auto 52px auto; gap: 4px; align-items: center; }
 .tv-loop code { white-space: pre; }
 .tv-loop .tv-slider { width: 100%; min-width: 0; margin: 0; }
 .tv-loop .tv-button { padding: 0 6px; min-height: 20px; }
@@ -52,9 +52,9 @@ export const EDITS = `
 .tv-bufferpicture { display: block; max-width: 100%; height: auto; margin: 2px 0; }
 .tv-buffergrid { fill: var(--tv-back); stroke: var(--tv-faint); }
 .tv-bufferlines { stroke: var(--tv-line); fill: none; }
-.tv-cellread { fill: #0072b2; }
-.tv-cellwrite { fill: #e69f00; }
-.tinyviz[data-ground="dark"] .tv-cellread { fill: #56b4e9; }
+.tv-cellread { fill: var(--tv-c-inline, #0072b2); }
+.tv-cellwrite { fill: var(--tv-c-backward, #e69f00); }
+.tinyviz[data-ground="dark"] .tv-cellread { fill: var(--tv-c-inline, #56b4e9); }
 .tv-cellcross { stroke: #000; stroke-width: 1.3; }
 .tv-cellkey { width: 12px; height: 12px; vertical-align: -2px; }
 @container (max-width: 700px) { .tv-spacebody { grid-template-columns: minmax(0, 1fr); } }

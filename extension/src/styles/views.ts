@@ -183,6 +183,8 @@ export const VIEWS = `
 .tv-heat { width: min(520px, 100%); height: 128px; image-rendering: pixelated; color: var(--tv-ink); background: var(--tv-shade); border-radius: 3px; }
 .tv-tiles { display: flex; flex-wrap: wrap; gap: 6px; }
 .tv-tile { width: 96px; image-rendering: pixelated; border: 1px solid var(--tv-line); }
+.tv-traced { fill: var(--tv-ink); stroke: var(--tv-back); stroke-width: .6; }
+.tinyviz p.tv-verdict { margin: 2px 0; font-size: 13px; }
 .tv-section { margin-top: 10px; }
 .tinyviz .tv-unsure td { color: var(--tv-faint); }
 .tv-changes { height: clamp(260px, 54vh, 620px); }

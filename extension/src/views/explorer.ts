@@ -9,6 +9,7 @@ import { crumbs } from "../parts/crumbs";
 import { hoverOf, type SelectionStore } from "../selection";
 import { followTheme } from "../theme";
 import { WIRE_VERSION, type Category, type LineRow, type Page, type Recording, type ViewData, type Views } from "../wire";
+import { addresses } from "./addresses";
 import { compare } from "./compare";
 import { fusion } from "./fusion";
 import { graph } from "./graph";
@@ -22,7 +23,7 @@ import { timeline } from "./timeline";
 import { values } from "./values";
 import { together, type Cleanup, type Context, type Part, type View } from "./view";
 
-const PARTS: { [Name in keyof Views]: Part<NonNullable<Views[Name]>> } = { overview, graph, stages, fusion, kernel, timeline, lines, memory, roofline, values, compare };
+const PARTS: { [Name in keyof Views]: Part<NonNullable<Views[Name]>> } = { overview, graph, stages, fusion, kernel, timeline, lines, memory, roofline, values, addresses, compare };
 const NAMES = Object.keys(PARTS) as (keyof Views)[];
 
 export const explorer: View<Page> = (el, page, selection, host) => {

@@ -17,5 +17,6 @@ export const VIEWS: Readonly<Record<string, View<never>>> = {
   memory: explorer,
   roofline: explorer,
   values: explorer,
+  addresses: explorer,
   compare: explorer,
 };

@@ -2,7 +2,7 @@
 
 import { h, s, taken } from "../dom";
 import { kernelName, lineName } from "../names";
-import { head, twin } from "../parts/head";
+import { head, swatch, twin } from "../parts/head";
 import { count, MISSING, percent } from "../units";
 import type { Fault, Samples, Series, Tiles, ValueRow, ValuesData } from "../wire";
 import { together, type Cleanup, type Context, type Part } from "./view";
@@ -12,12 +12,12 @@ const USUAL = 1e-3;
 
 export const values: Part<ValuesData> = (el, data, context) => {
   const { program } = context.links.program(data.program);
+  const key = (series: Series) => (series.node < 0 ? null : { kind: "node" as const, id: `${data.program}.${series.node}` });
   el.append(head(data), ...program.faults.map(fault => alarm(fault, data.program, context)));
   if (data.rows.length === 0) {
-    el.append(h("p.tv-missing", {}, `${MISSING} no values were sampled: record with tv.watch(values=10), for every tenth run; with finite=True the first NaN is caught`));
+    el.append(h("p.tv-missing", {}, `${MISSING} no values were sampled: record with tv.watch(values=10), for every tenth run; with finite=True the first NaN is caught`), sheet());
     return () => undefined;
   }
-  const key = (series: Series) => (series.node < 0 ? null : { kind: "node" as const, id: `${data.program}.${series.node}` });
   const list = h("div.tv-kernels.tv-series", { role: "listbox", tabindex: 0, "aria-label": "values, by module: arrows go from one to the next" });
   const side = h("div.tv-kernelbody.tv-seriesbody");
   const undos: Cleanup[] = [];
@@ -26,7 +26,7 @@ export const values: Part<ValuesData> = (el, data, context) => {
     const series = program.values[row.series]!;
     if (series.module !== module) list.append(h("div.tv-group", {}, (module = series.module) || "given"));
     const element = h("div.tv-seriesrow", { role: "option", "aria-selected": "false" },
-      h("span.tv-name", { title: series.name }, series.name), h("span.tv-where2", {}, `${series.kind} ${series.shape.join("×") || "scalar"}`),
+      h("span.tv-name", { title: series.name }, swatch(context.category({ gradient: "backward", update: "optimizer" }[series.kind] ?? "forward")), ` ${series.name}`), h("span.tv-where2", {}, `${series.kind} ${series.shape.join("×") || "scalar"}`),
       curve(series.samples.norm, 84, 22), row.remarks.length > 0 ? h("span.tv-remark", { title: row.remarks.join("\n") }, "!") : null);
     element.addEventListener("click", () => show(i, true));
     list.append(element);
@@ -60,7 +60,11 @@ export const values: Part<ValuesData> = (el, data, context) => {
     const own = data.rows.findIndex(row => lit.is("node", key(program.values[row.series]!)?.id ?? ""));
     if (own >= 0) show(own);
   }), context.onTheme(() => paintAll(side)));
-  el.append(twin("values in the last sampled run", [
+  el.append(sheet());
+  return together(...undos);
+
+  function sheet(): HTMLElement {
+    return twin("values in the last sampled run", [
     { name: "value", text: row => of(row).name },
     { name: "kind", text: row => of(row).kind },
     { name: "shape", text: row => of(row).shape.join("×") || "scalar" },
@@ -68,8 +72,8 @@ export const values: Part<ValuesData> = (el, data, context) => {
     { name: "zeros", text: row => percent(of(row).samples.zeros.at(-1)), right: true },
     { name: "ratio", text: row => figure(row.ratio.findLast(value => value !== null)), right: true },
     { name: "remarks", text: row => row.remarks.join("; ") },
-  ], () => data.rows, row => context.selection.set(key(of(row)))));
-  return together(...undos);
+    ], () => data.rows, row => context.selection.set(key(of(row))));
+  }
 
   function of(row: ValueRow): Series {
     return program.values[row.series]!;
