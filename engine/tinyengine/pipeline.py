@@ -318,6 +318,13 @@ class Compiled:
         """Continue from another schedule: text with one primitive per line, or a list of them."""
         return self.lowered.with_choices(self.lowered.choices.with_schedule(self.name, primitives))
 
+    def ablate(self, limit: float = 0.2) -> Any:
+        """What bounds it, measured: the kernel without arithmetic, without memory traffic, and empty, beside itself, for about
+        `limit` seconds. An `ablation.Ablation`: four `Timing`s in seconds per launch, and a sentence."""
+        from tinyengine.ablation import ablate
+
+        return ablate(self.lowered, self.call, limit)
+
     def __repr__(self) -> str:
         return self.scheduled.text()
 

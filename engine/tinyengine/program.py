@@ -33,10 +33,12 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`slots[i]` is the memory of `kernel.params[i]`."""
+    """`slots[i]` is the memory of `kernel.params[i]`. `like`: the kernel whose estimated work decides on how many threads this
+    one runs, in place of its own."""
 
     kernel: Kernel
     slots: tuple[int, ...]
+    like: Kernel | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,9 +99,10 @@ class Case:
         arrays = [b.dtype.decode(self.start.get(i, b.array)) for i, b in enumerate(self.memory)]
         return {p.name: arrays[w] for p, w in zip(self.kernel.params, self.which, strict=True)}
 
-    def compile(self, kernel: Kernel, launches: int = 1) -> backends.Executable:
-        """A program that is nothing but `launches` launches of the kernel."""
-        calls = (Call(kernel, self.which),) * launches
+    def compile(self, kernel: Kernel, launches: int = 1, like: Kernel | None = None) -> backends.Executable:
+        """A program that is nothing but `launches` launches of the kernel. `like`: the kernel whose work decides on how many
+        threads it runs, if it is not its own."""
+        calls = (Call(kernel, self.which, like),) * launches
         return backends.get(self.backend).compile(Program(kernel.name, self.slots, calls, 0))
 
     def results(self, made: backends.Executable) -> dict[str, Array]:
@@ -169,13 +170,20 @@ class Whole:
 def duel(a: Callable[[], float], b: Callable[[], float], limit: float, least: int = 9, most: int = 101) -> tuple[Timing, Timing]:
     """The timings of two things that return the seconds they took, done in turn."""
     a(), b()
+    mine, yours = in_turn([a, b], limit, least, most)
+    return mine, yours
+
+
+def in_turn(runs: Sequence[Callable[[], float]], limit: float, least: int = 9, most: int = 101) -> tuple[Timing, ...]:
+    """The timings of things that return the seconds they took, done in turn, every other round in the other order, so that a
+    noisy moment hits all of them: `least` to `most` rounds, until `limit` seconds are over."""
     end = time.perf_counter() + limit
-    mine: list[float] = []
-    yours: list[float] = []
-    while len(mine) < least or (len(mine) < most and time.perf_counter() < end):
-        for f, into in ((a, mine), (b, yours)) if len(mine) % 2 else ((b, yours), (a, mine)):
+    taken: list[list[float]] = [[] for _ in runs]
+    pairs = list(zip(runs, taken, strict=True))
+    while len(taken[0]) < least or (len(taken[0]) < most and time.perf_counter() < end):
+        for f, into in pairs if len(taken[0]) % 2 else pairs[::-1]:
             into.append(f())
-    return Timing.of(mine), Timing.of(yours)
+    return tuple(map(Timing.of, taken))
 
 
 def _read(kernel: Kernel) -> set[str]:
@@ -184,6 +192,4 @@ def _read(kernel: Kernel) -> set[str]:
     return out | {s.buf.name for s in walk(kernel.body) if isinstance(s, Accumulate)}
 
 
-
-
-__all__ = ["Case", "Isolated", "Timing", "Whole", "duel", "memory", "stand_in"]
+__all__ = ["Case", "Isolated", "Timing", "Whole", "duel", "in_turn", "memory", "stand_in"]

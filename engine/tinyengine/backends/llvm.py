@@ -17,7 +17,7 @@ from tinyengine.stages.emit import Code, prepare
 
 def prepared(program: Program) -> list[Code]:
     """What the kernel of each call becomes."""
-    return [prepare(c.kernel, shared_memory(program, c)) for c in program.calls]
+    return [prepare(c.kernel, shared_memory(program, c), c.like) for c in program.calls]
 
 
 def shared_memory(program: Program, call: Call) -> Mapping[str, str]:

@@ -64,13 +64,16 @@ class Code:
         return self.symbol if i == 0 else f"{self.symbol}.{i}"
 
 
-def prepare(kernel: Kernel, aliases: Mapping[str, str] | None = None) -> Code:
-    """Everything about a kernel but its text. `aliases` names parameters that may share memory (see `Code`)."""
+def prepare(kernel: Kernel, aliases: Mapping[str, str] | None = None, like: Kernel | None = None) -> Code:
+    """Everything about a kernel but its text. `aliases` names parameters that may share memory (see `Code`); `like`: the kernel
+    whose parallel loop has the work that counts, in place of its own."""
     aliases = dict(aliases or {})
     parts = split(kernel)
     symbol = "k_" + hashlib.sha256(fingerprint(kernel, aliases).encode()).hexdigest()[:24]
     messages = tuple(dict.fromkeys(s.message for s in walk(kernel.body) if isinstance(s, Check)))
-    return Code(kernel, symbol, aliases, parts, messages, scratch_bytes(kernel.body), tuple(work(p.body) for p in parts))
+    shared = next((work(p.body) for p in split(like) if p.loop is not None), None) if like is not None else None
+    cycles = tuple(work(p.body) if shared is None or p.loop is None else shared for p in parts)
+    return Code(kernel, symbol, aliases, parts, messages, scratch_bytes(kernel.body), cycles)
 
 
 def split(kernel: Kernel) -> tuple[Part, ...]:
