@@ -62,7 +62,7 @@ def test_settings_hold_inside_and_go() -> None:
             assert engine.current_choices().vector_width == 8 and not spec.enabled
         assert engine.current_choices().vector_width == 1
     assert (engine.current_choices(), spec.enabled, Tensor.training, machine.current().cores) == before
-    assert (x * 2).requires_grad and x.dropout(0.999).sum().item() < 64
+    assert (x * 2).requires_grad and (x.dropout(0.5) == 0).any().item()
 
     @Context(GRAD=0)
     def f() -> Tensor:
