@@ -6,13 +6,14 @@ of it runs on copies: nothing of the user's changes; what tuning finds is kept b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinyviz import asm, wire
 from tinyviz.codec import to_json
 from tinyviz.convert import attempt, loops_code
-from tinyviz.viewdata import ScheduleAnswer, Times, TuneAnswer, WhatIfAnswer
+from tinyviz.viewdata import CountAnswer, ScheduleAnswer, Times, TuneAnswer, WhatIfAnswer
 
 LIVE_BYTES = 256 << 20  # of user memory that a recording keeps alive for questions
 MOST_SECONDS = 60.0  # that a page may ask the tuner to take
@@ -32,7 +33,8 @@ class Answers:
 
     def __call__(self, question: dict[str, Any], say: Callable[[str], None] = lambda text: None) -> Any:
         """The answer, as JSON values. Raises ValueError, KeyError or TypeError for a question that makes no sense."""
-        known: dict[Any, Callable[..., Any]] = {"what_if": self.what_if, "schedule": self.schedule, "tune": self.tune}
+        asked = (self.what_if, self.schedule, self.tune, self.ablate, self.count, self.bisect)
+        known: dict[Any, Callable[..., Any]] = {f.__name__: f for f in asked}
         what = question.get("what")
         if what not in known:
             raise ValueError(f"unknown question {what!r}; known: {', '.join(known)}")
@@ -94,6 +96,44 @@ class Answers:
         budget = min(float(budget), MOST_SECONDS)
         done = tune(lowered, budget=budget, only=(lowered.kernels[kernel].name,), progress=say)
         return TuneAnswer([attempt(a, a.schedule) for k in done.kernels for a in k.attempts], done.text())
+
+
+    def ablate(self, program: int, kernel: int) -> wire.Ablation:
+        """Measure a kernel whole and in parts; kept in the recording."""
+        from tinyengine.ablation import ablate
+
+        p, lowered = self._kernel(program, kernel)
+        a = ablate(lowered, kernel)
+        whole, loads, arithmetic, empty = map(spread, (a.whole, a.loads, a.arithmetic, a.empty))
+        found = p.kernels[kernel].ablation = wire.Ablation(
+            whole, loads, arithmetic, empty, a.bound, a.predicted, a.sentence
+        )  # fmt: skip
+        return found
+
+    def count(self, program: int) -> CountAnswer:
+        """Count one run in the interpreter; kept in the recording."""
+        from tinyviz.views.timeline import ledger
+
+        p, lowered = self._program(program)
+        counts = lowered.count()
+        for k, c in zip(p.kernels, counts.kernels, strict=True):
+            k.counted = wire.Counted(c.flops, c.bytes_read, c.bytes_written, c.bytes_issued)
+        p.peak_bytes = counts.peak_bytes
+        return CountAnswer(counts.peak_bytes, [k.counted for k in p.kernels if k.counted is not None], ledger(p))
+
+    def bisect(self, program: int) -> wire.Bisection:
+        """Search for the first step that changes a value; kept in the recording."""
+        p, lowered = self._program(program)
+        b = lowered.bisect()
+        error = b.error if math.isfinite(b.error) else None
+        sentence = str(b).partition("\n")[0]
+        found = p.bisection = wire.Bisection(b.stage, b.step, b.firing, error, b.tolerance, b.checked, sentence)
+        return found
+
+
+def spread(t: Any) -> wire.Spread:
+    """The short wire form of a `tinyengine.trial.Timing`."""
+    return wire.Spread(t.seconds, t.low, t.high, len(t.samples))
 
 
 def times(t: Any) -> Times:

@@ -271,7 +271,7 @@ def _certificate(parts: Parts) -> wire.Certificate:
 def _cost(out: wire.Kernel, c: Any, times: bool) -> None:
     """Fill in what the cost model said of one kernel (`tinyengine.cost.KernelCost`)."""
     out.flops, out.flops_expanded = c.flops, c.flops_expanded
-    out.bytes_read, out.bytes_written, out.bytes_issued = c.bytes_read, c.bytes_written, c.bytes_issued
+    out.bytes_read, out.bytes_written, out.bytes_issued, out.exact = c.bytes_read, c.bytes_written, c.bytes_issued, c.exact
     if times:
         out.seconds_predicted, out.bound = c.seconds, c.bound
         out.seconds_predicted_low, out.seconds_predicted_high = c.seconds * (1 - c.error), c.seconds * (1 + c.error)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Callable
@@ -13,11 +11,11 @@ from typing import Any
 
 from tinyengine import hooks
 from tinyviz import wire
-from tinyviz.codec import to_json
 from tinyviz.convert import Parts, fold, program
 from tinyviz.frames import became
 from tinyviz.sampling import Finite, Found, Values, sentence, warn
 from tinyviz.tables import NameFile, Tables
+from tinyviz.tvz import identified
 
 KEPT_RUNS = 8  # first and last runs kept in full, each
 SAMPLES = 512  # runs that the folded figures rest on: every n-th one, n doubling as they fill up
@@ -269,13 +267,6 @@ def name_programs(programs: list[wire.Program], realized: list[wire.Realized]) -
     for i, p in enumerate(programs):
         if names.count(p.name) > 1:
             p.name += f" #{names[: i + 1].count(names[i])}"
-
-
-def identified(r: wire.Recording) -> wire.Recording:
-    """The same recording with its content id."""
-    r.id = ""
-    r.id = hashlib.sha256(json.dumps(to_json(r), sort_keys=True).encode()).hexdigest()[:16]
-    return r
 
 
 def machine_of(m: Any) -> wire.Machine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,40 @@ class Recording:
         data = self.data
         return Answers(data, self._programs) if self._programs else None
 
+    def _ask(self, program: int | None) -> tuple[Answers, int]:
+        """Who answers, and for which program. ValueError where the engine's program is gone."""
+        at = views.choose(self.data, program, None)
+        answers = self.answers
+        if answers is None:
+            raise ValueError("this recording was loaded: the program behind it is gone. Record it again, or use tv.lower")
+        return answers, at
+
+    def ablate(self, kernel: int, program: int | None = None) -> Explorer:
+        """Measure what bounds a kernel: it is built without its arithmetic, without its memory traffic, and empty, and timed
+        beside itself, on copies. It stays in the recording (`rec.kernels[i].ablation`); returns the view `roofline` with it.
+
+        Raises ValueError where the recording was loaded, or for a kernel that there is not."""
+        answers, at = self._ask(program)
+        answers.ablate(at, kernel)
+        return self.view("roofline", at, ("kernel", f"{at}.{kernel}"))
+
+    def count(self, program: int | None = None) -> Explorer:
+        """Count FLOPs, bytes and peak memory of one run in the reference interpreter, on copies: the measured side of the
+        prediction ledger. It stays in the recording; returns the view `timeline` with it. Raises ValueError where the recording
+        was loaded, or where the interpreter would take minutes."""
+        answers, at = self._ask(program)
+        answers.count(at)
+        return self.view("timeline", at)
+
+    def bisect(self, program: int | None = None) -> Explorer:
+        """Search the whole compilation for the first step after which the reference computes another value: a firing of a rule, a
+        primitive of a schedule, or a compiled kernel. It stays in the recording (`rec.programs[i].bisection`); returns the view
+        `stages` with it. Raises ValueError where the recording was loaded, or where an input has no value."""
+        answers, at = self._ask(program)
+        b = answers.bisect(at)
+        stage = next((i for i, s in enumerate(self.data.programs[at].stages) if s.name == b.stage), -1)
+        return self.view("stages", at, ("firing", f"{at}.{stage}.{b.firing}") if stage >= 0 and b.firing >= 0 else None)
+
     @property
     def programs(self) -> list[wire.Program]:
         return self.data.programs
@@ -85,9 +120,9 @@ class Recording:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a .tvz file: zipped JSON with checksums. Returns its path."""
-        from tinyviz.tvz import save
+        from tinyviz.tvz import identified, save
 
-        return save(self.data, path)
+        return save(identified(dataclasses.replace(self.data)), path)  # what was asked for since has changed the content
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recording:

@@ -20,6 +20,13 @@ MAX_PIECES = 10_000
 _DATE = (1980, 1, 1, 0, 0, 0)  # equal recordings give equal files
 
 
+def identified(r: wire.Recording) -> wire.Recording:
+    """The same recording with its content id."""
+    r.id = ""
+    r.id = hashlib.sha256(json.dumps(to_json(r), sort_keys=True).encode()).hexdigest()[:16]
+    return r
+
+
 def save(r: wire.Recording, path: str | os.PathLike[str]) -> Path:
     """Write `r` to `path`, atomically; returns the path. Raises OSError where it cannot be written."""
     whole = to_json(r)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tinyviz.wire import Attempt, Code, Columns, Recording, Selection
+from tinyviz.wire import Attempt, Code, Columns, Counted, Recording, Selection
 
 
 @dataclass
@@ -481,6 +481,15 @@ class TuneAnswer:
 
     attempts: list[Attempt]
     text: str
+
+
+@dataclass
+class CountAnswer:
+    """One run, counted by the interpreter."""
+
+    peak_bytes: int
+    kernels: list[Counted]  # in the order of the program's
+    ledger: list[LedgerRow]  # with what was counted
 
 
 @dataclass

@@ -253,6 +253,39 @@ class Attempt:
 
 
 @dataclass
+class Spread:
+    """Seconds of several runs: the median and the quartiles."""
+
+    seconds: float
+    low: float
+    high: float
+    runs: int
+
+
+@dataclass
+class Ablation:
+    """What bounds a kernel, measured: the kernel, and what is left of it without the rest. Seconds of one launch."""
+
+    whole: Spread
+    loads: Spread  # loads and stores alone
+    arithmetic: Spread  # arithmetic alone
+    empty: Spread  # nothing
+    bound: str  # launch, memory, arithmetic, both, neither
+    predicted: str  # what the certificate says limits it
+    sentence: str
+
+
+@dataclass
+class Counted:
+    """One launch of a kernel, counted while the reference interpreter ran it."""
+
+    flops: int
+    bytes_read: int  # distinct global bytes
+    bytes_written: int
+    bytes_issued: int  # all accesses
+
+
+@dataclass
 class Kernel:
     name: str
     nodes: list[int]  # node ids that it computes
@@ -266,6 +299,7 @@ class Kernel:
     bytes_read: int | None = None  # distinct global bytes
     bytes_written: int | None = None
     bytes_issued: int | None = None  # all accesses
+    exact: bool = True  # false: FLOPs or bytes are upper bounds, because they depend on data
     seconds_predicted: float | None = None
     seconds_predicted_low: float | None = None
     seconds_predicted_high: float | None = None
@@ -275,6 +309,8 @@ class Kernel:
     space: Space | None = None
     attempts: list[Attempt] = field(default_factory=list)  # of the tuner, in order; [] where it was not tuned
     tuned: str = ""  # when, ISO 8601
+    ablation: Ablation | None = None  # None where nobody asked
+    counted: Counted | None = None  # None where nobody asked
 
 
 @dataclass
@@ -380,6 +416,19 @@ class Fault:
 
 
 @dataclass
+class Bisection:
+    """The first step after which the reference computes another value, searched for through the whole compilation."""
+
+    stage: str  # "": no step does
+    step: str  # the rule, primitive or kernel
+    firing: int  # into the frames of that stage; -1
+    error: float | None  # largest difference after it, relative to the largest value; None: it is not finite
+    tolerance: float
+    checked: int  # evaluations that were needed
+    sentence: str
+
+
+@dataclass
 class Certificate:
     """What was known about the program before it ran."""
 
@@ -413,13 +462,14 @@ class Program:
     calls: list[Call]
     slots: list[Slot]
     arena_bytes: int | None
-    peak_bytes: int | None  # measured or counted from the plan
+    peak_bytes: int | None  # counted in a run; None where nobody asked
     certificate: Certificate
     launches: Launches
     backend: str = ""
     values: list[Series] = field(default_factory=list)  # [] where nobody asked for them
     faults: list[Fault] = field(default_factory=list)
     traces: list[Trace] = field(default_factory=list)  # [] where nobody traced
+    bisection: Bisection | None = None  # None where nobody asked
     missing: list[str] = field(default_factory=list)  # sentences: what was not recorded, and why
 
 

@@ -132,8 +132,9 @@ class Certificate:
 # ---- FLOPs
 
 
-def flops(kernel: Kernel, expanded: bool = False) -> int:
-    """FLOPs of one launch by the op table; `expanded`: issue slots of the expansions instead, an FMA counted as 2."""
+def flops(kernel: Kernel, expanded: bool = False, ran: Mapping[int, int] | None = None) -> int:
+    """FLOPs of one launch by the op table; `expanded`: issue slots of the expansions instead, an FMA counted as 2. `ran`: how
+    often each statement ran, by its id, where that was counted (see `counting`)."""
     total = 0
     data: dict[str, bool] = {}
     for s, trips in statements(kernel.body):
@@ -150,7 +151,7 @@ def flops(kernel: Kernel, expanded: bool = False) -> int:
             data[s.name] = not _is_position(s.value, data)
         elif isinstance(s, Accumulate):
             per_run += s.value.lanes
-        total += trips * per_run
+        total += per_run * (trips if ran is None else ran.get(id(s), 0))
     return total
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinyengine import backends
-from tinyengine.backends.reference import Interpreter
+from tinyengine.backends.reference import Interpreter, Touched
 from tinyengine.dependence import carried
 from tinyengine.dtypes import DType, float64
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Expr, Kernel, Loop, Stmt, Store, map_stmt, walk
@@ -60,14 +60,14 @@ class _Writes(Interpreter):
 
     def run(self, arrays: Any) -> None:
         self.known: dict[str, Array] = {}
-        self.trace = []  # asks `touch` to be called
+        self.written: list[Touched] = []
+        self.trace = self.written  # asks `touch` to be called
         super().run(arrays)
 
     def touch(self, buf: Buf, flat: Array, mask: Array | None, write: bool) -> None:
         if write:
             super().touch(buf, flat, mask, write)
-            assert self.trace is not None
-            self.known.setdefault(buf.name, np.zeros(buf.size, bool))[self.trace.pop().elements] = True
+            self.known.setdefault(buf.name, np.zeros(buf.size, bool))[self.written.pop().elements] = True
 
 
 def compute(kernel: Kernel, arrays: Mapping[str, Array], backend: str) -> None:

@@ -264,6 +264,12 @@ class Lowered:
 
         return bisect(self, tolerance)
 
+    def count(self) -> Any:
+        """FLOPs, bytes and peak memory of one run, counted by the reference interpreter: see `counting.count`."""
+        from tinyengine.counting import count
+
+        return count(self)
+
     def what_if(self, edge: Any, verdict: str, limit: float = 0.2) -> Any:
         """This program with another verdict for one edge, beside it as it is: see `edits.what_if`. `lowered.what_if((4, 7),
         "whole")`: numbers of the simplified graph."""

@@ -207,6 +207,33 @@ export interface Attempt {
   error: number | null;  // largest difference from the reference, relative
 }
 
+/** Seconds of several runs: the median and the quartiles. */
+export interface Spread {
+  seconds: number;
+  low: number;
+  high: number;
+  runs: number;
+}
+
+/** What bounds a kernel, measured: the kernel, and what is left of it without the rest. Seconds of one launch. */
+export interface Ablation {
+  whole: Spread;
+  loads: Spread;  // loads and stores alone
+  arithmetic: Spread;  // arithmetic alone
+  empty: Spread;  // nothing
+  bound: string;  // launch, memory, arithmetic, both, neither
+  predicted: string;  // what the certificate says limits it
+  sentence: string;
+}
+
+/** One launch of a kernel, counted while the reference interpreter ran it. */
+export interface Counted {
+  flops: number;
+  bytes_read: number;  // distinct global bytes
+  bytes_written: number;
+  bytes_issued: number;  // all accesses
+}
+
 export interface Kernel {
   name: string;
   nodes: number[];  // node ids that it computes
@@ -220,6 +247,7 @@ export interface Kernel {
   bytes_read: number | null;  // distinct global bytes
   bytes_written: number | null;
   bytes_issued: number | null;  // all accesses
+  exact: boolean;  // false: FLOPs or bytes are upper bounds, because they depend on data
   seconds_predicted: number | null;
   seconds_predicted_low: number | null;
   seconds_predicted_high: number | null;
@@ -229,6 +257,8 @@ export interface Kernel {
   space: Space | null;
   attempts: Attempt[];  // of the tuner, in order; [] where it was not tuned
   tuned: string;  // when, ISO 8601
+  ablation: Ablation | null;  // None where nobody asked
+  counted: Counted | null;  // None where nobody asked
 }
 
 /** One piece of memory of a program. */
@@ -317,6 +347,17 @@ export interface Fault {
   sentence: string;
 }
 
+/** The first step after which the reference computes another value, searched for through the whole compilation. */
+export interface Bisection {
+  stage: string;  // "": no step does
+  step: string;  // the rule, primitive or kernel
+  firing: number;  // into the frames of that stage; -1
+  error: number | null;  // largest difference after it, relative to the largest value; None: it is not finite
+  tolerance: number;
+  checked: number;  // evaluations that were needed
+  sentence: string;
+}
+
 /** What was known about the program before it ran. */
 export interface Certificate {
   kernels: number | null;
@@ -347,13 +388,14 @@ export interface Program {
   calls: Call[];
   slots: Slot[];
   arena_bytes: number | null;
-  peak_bytes: number | null;  // measured or counted from the plan
+  peak_bytes: number | null;  // counted in a run; None where nobody asked
   certificate: Certificate;
   launches: Launches;
   backend: string;
   values: Series[];  // [] where nobody asked for them
   faults: Fault[];
   traces: Trace[];  // [] where nobody traced
+  bisection: Bisection | null;  // None where nobody asked
   missing: string[];  // sentences: what was not recorded, and why
 }
 
@@ -812,6 +854,13 @@ export interface ScheduleAnswer {
 export interface TuneAnswer {
   attempts: Attempt[];
   text: string;
+}
+
+/** One run, counted by the interpreter. */
+export interface CountAnswer {
+  peak_bytes: number;
+  kernels: Counted[];  // in the order of the program's
+  ledger: LedgerRow[];  // with what was counted
 }
 
 /** The data of a bundle (`tinyviz.widget.ViewWidget(view, data)`): one explorer. */

@@ -11,8 +11,8 @@ from tinyviz.wire import Program, Recording
 
 #: about one kernel and its time in seconds
 KERNEL: tuple[Callable[[Recording, Program, RoofPoint, float], Diagnosis | None], ...] = (
-    kernels.launch_bound, kernels.near_a_roof, kernels.far_from_roofs, kernels.one_thread, kernels.not_vectorised,
-    work.recompute, work.masked_tail, work.converts, data.gather, data.strided, data.subnormal,
+    kernels.ablated, kernels.launch_bound, kernels.near_a_roof, kernels.far_from_roofs, kernels.one_thread,
+    kernels.not_vectorised, work.recompute, work.masked_tail, work.converts, data.gather, data.strided, data.subnormal,
 )  # fmt: skip
 
 #: about a program and its runs

@@ -44,6 +44,33 @@ def far_from_roofs(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagn
     return Diagnosis("far-from-roofs", x.kernel, why, evidence, x.wasted, -1)
 
 
+MADE_FREE = {"memory": "its memory traffic", "arithmetic": "its arithmetic", "launch": "its launch"}
+
+
+def ablated(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:
+    """What an ablation measured: the part of a kernel without which it would be faster, and by how much."""
+    a = p.kernels[x.kernel].ablation
+    if a is None:
+        return None
+    loads, arithmetic, empty = (t.low / a.whole.low if a.whole.low else 0.0 for t in (a.loads, a.arithmetic, a.empty))
+    launches = sum(c.kernel == x.kernel for c in p.calls)
+    gain: float | None = None
+    if a.bound in MADE_FREE:
+        left = {"memory": a.arithmetic.low, "arithmetic": a.loads.low, "launch": a.whole.low - a.empty.low}[a.bound]
+        gain = max(a.whole.low - left, 0.0) * launches
+        why = f"Measured: what holds it up is {MADE_FREE[a.bound]}."
+    elif a.bound == "both":
+        gain, why = 0.0, "Measured: memory traffic and arithmetic take as long each, so making one of them cheaper gains little."
+    else:
+        gain = max(a.whole.low - max(a.loads.low, a.arithmetic.low), 0.0) * launches
+        why = "Measured: neither memory traffic nor arithmetic alone explains its time; they wait for each other."
+    evidence = (
+        f"loads and stores alone take {units.percent(loads)} of its time, arithmetic alone {units.percent(arithmetic)},"
+        f" an empty kernel {units.percent(empty)}; {a.whole.runs} runs; predicted: {a.predicted}"
+    )
+    return Diagnosis("ablation", x.kernel, why, evidence, gain, -1)
+
+
 def one_thread(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:
     """All steps of the kernel run on one thread, though its time is worth waking the others."""
     launch = r.machine.peaks.get("launch_seconds")

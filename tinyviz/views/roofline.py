@@ -106,6 +106,7 @@ def text(r: Recording, d: RooflineData) -> str:
     times, speeds = ["wasted", "measured", "predicted"], ["FLOPs/byte", "FLOP/s", "predicted", "bytes"]
     titles = ["kernel", *times, "roof", "at roof", "of roof", *speeds]
     out.append("kernels, most wasted time first\n" + texts.table(titles, rows, (1, 2, 3, 5, 6, 7, 8, 9, 10)))
+    out.append(ablations(p, d))
     if d.diagnoses:
         rows = []
         for found in d.diagnoses:
@@ -115,6 +116,23 @@ def text(r: Recording, d: RooflineData) -> str:
     else:
         out.append("diagnosis: nothing to report" if d.roofs else f"diagnosis: {units.MISSING} no peaks to compare with")
     return "\n\n".join(out)
+
+
+def ablations(p: Program, d: RooflineData) -> str:
+    """What ablating the kernels has measured, in the order of the kernels above."""
+    rows = []
+    for x in d.points:
+        a = p.kernels[x.kernel].ablation
+        if a is None:
+            continue
+        shares = [(t.seconds, t.low / a.whole.low if a.whole.low else None) for t in (a.loads, a.arithmetic, a.empty)]
+        parts = [f"{units.seconds(seconds)} {units.percent(share)}" for seconds, share in shares]
+        rows.append([p.kernels[x.kernel].name, units.seconds(a.whole.seconds), *parts, a.bound, a.predicted])
+    if not rows:
+        return f"ablation: {units.MISSING} no kernel was ablated; rec.ablate(KERNEL) measures what bounds one"
+    head = ["kernel", "whole", "loads and stores", "arithmetic", "empty", "bound by", "predicted"]
+    title = "ablation: each kernel beside what is left of it without the rest; one launch"
+    return f"{title}\n" + texts.table(head, rows, (1, 2, 3, 4))
 
 
 def about(p: Program, found: Diagnosis) -> str:

@@ -53,6 +53,8 @@ def text(r: Recording, d: StagesData) -> str:
         texts.heading(d.title, d.howto)
         + texts.table(["stage", "question", "time", "nodes", "firings", "decisions"], rows, (2, 4, 5))
     ]
+    if p.bisection is not None:
+        out.append(f"bisection: {p.bisection.sentence}")
     for x in d.rows:
         if x.rules:
             body = [[str(n), r.rules.name[i], r.rules.reason[i], _source(r, i)] for i, n in zip(x.rules, x.counts, strict=True)]
@@ -83,6 +85,7 @@ def node_text(p: Program, n: int) -> str:
 
 
 def svg(r: Recording, d: StagesData) -> str:
+    p = r.programs[d.program]
     out = Svg(940, d.title, d.howto, d.legend)
     out.y += 8
     most = max([s.seconds or 0.0 for s in d.rows], default=0.0) or 1.0
@@ -106,4 +109,8 @@ def svg(r: Recording, d: StagesData) -> str:
         if len(x.rules) > 18:
             out.y += LINE
             out.text(70, out.y, f"… and {len(x.rules) - 18} more rules", "faint")
+    if p.bisection is not None:
+        out.y += LINE + 8
+        out.text(20, out.y, "bisection", "bold")
+        out.text(130, out.y, cut(p.bisection.sentence, 130), tip=p.bisection.sentence)
     return str(out)

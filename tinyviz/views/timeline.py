@@ -70,18 +70,23 @@ def compiling(p: Program) -> Segment:
     return out
 
 
+COUNTS = (("FLOPs", "flops", "flops"), ("bytes read", "bytes", "bytes_read"), ("bytes written", "bytes", "bytes_written"))
+
+
 def ledger(p: Program) -> list[LedgerRow]:
-    """Predicted beside measured: for the program, then for each kernel."""
+    """Predicted beside measured: for the program, then for each kernel its time and its counts. FLOPs, bytes and peak memory are
+    measured by counting (see `Recording.count`); a predicted count that is an upper bound has an error bar down to 0."""
     c, ran = p.certificate, p.launches.count > 0
-    exact = [
-        ("kernels", "", c.kernels, len(p.kernels) if ran else None),
-        ("launches", "", c.launches, len(p.calls) if ran else None),
-        ("FLOPs", "flops", c.flops, None),
-        ("bytes read", "bytes", c.bytes_read, None),
-        ("bytes written", "bytes", c.bytes_written, None),
-        ("peak memory", "bytes", c.peak_bytes, p.peak_bytes),
+    counted = [k.counted for k in p.kernels]
+    exact = all(k.exact for k in p.kernels)
+    rows = [
+        _row("kernels", "", -1, _just(c.kernels), _just(len(p.kernels) if ran else None)),
+        _row("launches", "", -1, _just(c.launches), _just(len(p.calls) if ran else None)),
     ]
-    rows = [_row(name, unit, -1, (a, a, a), (b, b, b)) for name, unit, a, b in exact]
+    for name, unit, column in COUNTS:
+        sums = analysis.total(getattr(k, column) if k is not None else None for k in counted) if counted else None
+        rows.append(_row(name, unit, -1, _upto(getattr(c, column), exact), _just(sums)))
+    rows.append(_row("peak memory", "bytes", -1, _just(c.peak_bytes), _just(p.peak_bytes)))
     ran_for = (p.launches.host_median, p.launches.host_low, p.launches.host_high)
     rows.append(_row("time of one run", "s", -1, (c.seconds, c.seconds_low, c.seconds_high), ran_for))
     for k in analysis.kernel_rows(p):
@@ -89,10 +94,23 @@ def ledger(p: Program) -> list[LedgerRow]:
         low, high = analysis.times_of(kernel.seconds_predicted_low, n), analysis.times_of(kernel.seconds_predicted_high, n)
         predicted = (k.seconds_predicted, low, high)
         rows.append(_row(f"time of {kernel.name}", "s", k.kernel, predicted, (k.seconds, k.seconds_low, k.seconds_high)))
+        for name, unit, column in COUNTS:
+            said = analysis.whole(getattr(kernel, column), n)
+            seen = analysis.whole(getattr(kernel.counted, column) if kernel.counted is not None else None, n)
+            rows.append(_row(f"{name} of {kernel.name}", unit, k.kernel, _upto(said, kernel.exact), _just(seen)))
     return rows
 
 
 Three = tuple[float | None, float | None, float | None]
+
+
+def _just(value: float | None) -> Three:
+    return value, value, value
+
+
+def _upto(value: float | None, exact: bool) -> Three:
+    """A count, or where it is an upper bound, anything up to it."""
+    return value, value if exact or value is None else 0.0, value
 
 
 def _row(name: str, unit: str, kernel: int, a: Three, b: Three) -> LedgerRow:
@@ -105,17 +123,37 @@ def _row(name: str, unit: str, kernel: int, a: Three, b: Three) -> LedgerRow:
 
 
 def ledger_text(d: TimelineData) -> str:
+    """The program's rows and each kernel's time, then what was counted of each kernel."""
+    return texts.table(["", "predicted", "error bar", "measured", "quartiles", ""], [_cells(x) for x in _shown(d)], (1, 3))
+
+
+def _shown(d: TimelineData) -> list[LedgerRow]:
+    """The rows that are shown first: of a kernel its time, and each count that is not what was predicted."""
+    return [x for x in d.ledger if x.kernel < 0 or x.unit == "s" or x.agrees is False]
+
+
+def _cells(x: LedgerRow) -> list[str]:
+    sign = {True: "✓", False: "✗", None: ""}[x.agrees]
+    bar = _range(x.predicted_low, x.predicted, x.predicted_high, x.unit)
+    spread = _range(x.measured_low, x.measured, x.measured_high, x.unit)
+    return [x.name, units.amount(x.predicted, x.unit), bar, units.amount(x.measured, x.unit), spread, sign]
+
+
+def _range(low: float | None, middle: float | None, high: float | None, unit: str) -> str:
+    return "" if low is None or low == middle else f"{units.amount(low, unit)} to {units.amount(high, unit)}"
+
+
+def counts_text(p: Program) -> str:
+    """FLOPs and bytes of each kernel, predicted and counted."""
     rows = []
-    for x in d.ledger:
-        bar = ""
-        if x.predicted_low is not None and x.predicted_low != x.predicted:
-            bar = f"{units.amount(x.predicted_low, x.unit)} to {units.amount(x.predicted_high, x.unit)}"
-        spread = ""
-        if x.measured_low is not None and x.measured_low != x.measured:
-            spread = f"{units.amount(x.measured_low, x.unit)} to {units.amount(x.measured_high, x.unit)}"
-        sign = {True: "✓", False: "✗", None: ""}[x.agrees]
-        rows.append([x.name, units.amount(x.predicted, x.unit), bar, units.amount(x.measured, x.unit), spread, sign])
-    return texts.table(["", "predicted", "error bar", "measured", "quartiles", ""], rows, (1, 3))
+    for k in p.kernels:
+        row = [k.name]
+        for _, unit, column in COUNTS:
+            seen = getattr(k.counted, column) if k.counted is not None else None
+            row += [units.amount(getattr(k, column), unit) + ("" if k.exact else " at most"), units.amount(seen, unit)]
+        rows.append(row)
+    head = ["kernel", "FLOPs", "counted", "bytes read", "counted", "bytes written", "counted"]
+    return texts.table(head, rows, range(1, 7))
 
 
 def text(r: Recording, d: TimelineData) -> str:
@@ -130,6 +168,9 @@ def text(r: Recording, d: TimelineData) -> str:
             rows.append([str(d.run.call[i]), d.run.label[i], units.seconds(d.run.start[i]), units.seconds(d.run.seconds[i]), bar])
         out.append("one run\n" + texts.table(["#", "kernel", "start", "time", ""], rows, (0, 2, 3)))
     out.append("ledger\n" + ledger_text(d))
+    if p.kernels:
+        note = "" if p.peak_bytes is not None else ": not counted yet; rec.count() does, in the interpreter"
+        out.append(f"counts of one launch of each kernel{note}\n" + counts_text(p))
     if len(d.compile):
         rows = [[d.compile.label[i], units.seconds(d.compile.seconds[i])] for i in range(len(d.compile))]
         out.append("compilation\n" + texts.table(["stage", "time"], rows, (1,)))
@@ -175,7 +216,8 @@ def svg(r: Recording, d: TimelineData) -> str:
     for x, name, classes in ((12, "ledger", "bold"), (470, "predicted", "faint end"), (700, "measured", "faint end")):
         out.text(x, out.y + LINE, name, classes)
     out.y += LINE
-    for row in d.ledger[:40]:
+    shown = _shown(d)
+    for row in shown[:40]:
         out.y += LINE
         out.text(12, out.y, cut(row.name, 48))
         out.text(470, out.y, units.amount(row.predicted, row.unit), "mono end")
@@ -196,8 +238,8 @@ def svg(r: Recording, d: TimelineData) -> str:
             )
         sign = {True: "✓ agrees", False: "✗ differs", None: ""}[row.agrees]
         out.text(880, out.y, sign, "bold" if row.agrees is False else "faint")
-    if len(d.ledger) > 40:
-        out.text(12, out.y + LINE, f"… and {len(d.ledger) - 40} more rows", "faint")
+    if len(shown) > 40:
+        out.text(12, out.y + LINE, f"… and {len(shown) - 40} more rows", "faint")
     if p.missing:
         out.text(12, out.y + 2 * LINE, cut("missing: " + "; ".join(p.missing), 150), "faint")
     return str(out)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -57,6 +57,12 @@ class Touched:
     write: bool
 
 
+class Tracer(Protocol):
+    """What collects accesses: a list, or anything that takes them one by one."""
+
+    def append(self, touched: Touched, /) -> None: ...
+
+
 @dataclass(slots=True)
 class _Memory:
     array: Array  # as memory holds it, see DType
@@ -66,11 +72,13 @@ class _Memory:
 
 @dataclass
 class Interpreter:
-    """One kernel on flat NumPy arrays, one per parameter. `trace` collects every access when it is a list."""
+    """One kernel on flat NumPy arrays, one per parameter. `trace` collects every access where it is given; `ran` how often each
+    statement ran, by its id."""
 
     kernel: Kernel
-    trace: list[Touched] | None = None
+    trace: Tracer | None = None
     limit: int = LIMIT
+    ran: dict[int, int] | None = None
     _batched: dict[int, bool] = field(default_factory=dict)
     _work: dict[int, int] = field(default_factory=dict)
 
@@ -94,6 +102,8 @@ class Interpreter:
                 continue
             self.stmt, self.axes = s, axes
             self.memo = {}
+            if self.ran is not None:
+                self.ran[id(s)] = self.ran.get(id(s), 0) + int(np.prod(axes, dtype=np.int64))
             if isinstance(s, Let):
                 self.values[s.name] = (self.eval(s.value), len(axes))
             elif isinstance(s, Store):

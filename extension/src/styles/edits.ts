@@ -58,6 +58,14 @@ export const EDITS = `
 .tv-cellcross { stroke: #000; stroke-width: 1.3; }
 .tv-cellkey { width: 12px; height: 12px; vertical-align: -2px; }
 @container (max-width: 700px) { .tv-spacebody { grid-template-columns: minmax(0, 1fr); } }
+.tv-ablation, .tv-ablationplace { display: flex; flex-direction: column; gap: 6px; min-width: 0; font-size: 12.5px; }
+.tv-ablation { border: 1px solid var(--tv-line); border-radius: 5px; padding: 8px 10px; }
+.tv-ablation p, .tv-bisection { margin: 0; font-size: 12.5px; }
+.tv-asking { font-size: 12px; }
+.tv-asking code { overflow-wrap: anywhere; }
+.tv-fold { width: 18px; padding: 0; }
+tr.tv-under > td:first-child { padding-left: 26px; }
+tr[data-agrees="true"] > td, tr[data-agrees="missing"] > td { color: var(--tv-faint); }
 .tv-panenote { border-top: 1px solid var(--tv-line); background: var(--tv-shade); font-size: 11.5px; padding: 2px 8px; min-height: 36px; }
 .tv-editnote { font-size: 12px; color: var(--tv-accent); font-weight: 600; }
 `;

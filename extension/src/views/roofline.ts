@@ -2,6 +2,7 @@
 
 import { h, s, taken } from "../dom";
 import { kernelName } from "../names";
+import { ablation } from "../parts/ablation";
 import { bar } from "../parts/controls";
 import { colorVariable, head, swatch, twin } from "../parts/head";
 import { bytes, count, MISSING, percent, seconds } from "../units";
@@ -45,7 +46,8 @@ export const roofline: Part<RooflineData> = (el, data, context) => {
   el.append(h("div.tv-split", {}, list, side));
   const drawn = plot(side, data, context);
   const cards = diagnoses(data, context);
-  side.append(cards.element);
+  const bound = h("div.tv-boundplace");
+  side.append(bound, cards.element);
   el.append(twin("kernels, most wasted time first", [
     { name: "kernel", text: point => kernelName(program, point.kernel) },
     { name: "wasted", text: point => seconds(point.wasted), right: true },
@@ -59,12 +61,19 @@ export const roofline: Part<RooflineData> = (el, data, context) => {
     { name: "FLOP/s predicted", text: point => count(point.rate_predicted), right: true },
     { name: "bytes", text: point => bytes(point.nbytes), right: true },
   ], () => data.points, point => context.selection.set(key(point.kernel))));
-  const light = context.onSelect(lit => rows.forEach((row, i) => {
-    const { id } = key(data.points[i]!.kernel);
-    row.classList.toggle("tv-lit", lit.has("kernel", id));
-    row.classList.toggle("tv-sel", lit.is("kernel", id));
-    row.setAttribute("aria-selected", String(lit.is("kernel", id)));
-  }));
+  let about = -1;
+  const light = context.onSelect(lit => {
+    rows.forEach((row, i) => {
+      const { id } = key(data.points[i]!.kernel);
+      row.classList.toggle("tv-lit", lit.has("kernel", id));
+      row.classList.toggle("tv-sel", lit.is("kernel", id));
+      row.setAttribute("aria-selected", String(lit.is("kernel", id)));
+    });
+    const own = data.points.find(point => lit.is("kernel", key(point.kernel).id))?.kernel ?? (about < 0 ? data.points[0]?.kernel : undefined);
+    if (own === undefined || own === about) return;
+    about = own;
+    bound.replaceChildren(ablation(context, data.program, own));
+  });
   const unhover = context.onHover(lit => rows.forEach((row, i) => row.classList.toggle("tv-hover", lit.has("kernel", key(data.points[i]!.kernel).id))));
   return together(light, unhover, drawn, cards.undo);
 };

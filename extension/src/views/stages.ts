@@ -1,12 +1,13 @@
 /** stages: what did each stage do, rule by rule, firing by firing, and why was it allowed? */
 
-import { h } from "../dom";
+import { button, h } from "../dom";
 import { subjectName } from "../names";
+import { asking } from "../parts/asking";
 import { decisionCard } from "../parts/decision";
 import { head, table, twin } from "../parts/head";
 import { stepper } from "../parts/stepper";
 import { count, MISSING, seconds } from "../units";
-import type { StageRow, StagesData } from "../wire";
+import type { Bisection, StageRow, StagesData } from "../wire";
 import { together, type Cleanup, type Context, type Part } from "./view";
 
 export const stages: Part<StagesData> = (el, data, context) => {
@@ -22,7 +23,7 @@ export const stages: Part<StagesData> = (el, data, context) => {
     return card;
   });
   cards.forEach((card, i) => strip.append(...(i > 0 ? [h("span.tv-then", { "aria-hidden": true }, "›")] : []), card));
-  el.append(head(data), strip, body);
+  el.append(head(data), strip, bisection(data, context), body);
   if (data.rows.length === 0) body.append(h("p.tv-missing", {}, `${MISSING} no stage was recorded`));
 
   let current = -1;
@@ -45,6 +46,25 @@ export const stages: Part<StagesData> = (el, data, context) => {
   if (current < 0) show(Math.max(data.rows.findIndex(row => (row.firings ?? 0) > 0), 0));
   return together(unselect, () => undo());
 };
+
+/** The first step that changes a value, searched for when asked. */
+function bisection(data: StagesData, context: Context): HTMLElement {
+  const { program } = context.links.program(data.program);
+  const place = h("div.tv-bisection", { role: "status" });
+  const show = () => {
+    const found = program.bisection;
+    const stage = program.stages.findIndex(each => each.name === found?.stage);
+    const key = { kind: "firing", id: `${data.program}.${stage}.${found?.firing}` };
+    place.replaceChildren(...(found ? [h(found.stage ? "strong.tv-differs" : "span.tv-faint", {}, found.stage ? "✗ " : "✓ ", found.sentence),
+      stage >= 0 && found.firing >= 0 ? button("show this step", () => context.selection.set(key), { class: "tv-link" }) : h("span")] : []));
+  };
+  show();
+  return h("div", {}, asking<Bisection>(context, {
+    label: "bisect: does any step change a value?", title: "search all stages, with the reference interpreter, for the first step after which a result is another",
+    question: { what: "bisect", program: data.program }, python: `rec.bisect(${data.program})`, waiting: "Evaluating the graph between the steps.",
+    done: answer => ((program.bisection = answer), show()),
+  }), place);
+}
 
 function did(row: StageRow): string {
   const parts: string[] = [];

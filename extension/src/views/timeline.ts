@@ -2,10 +2,11 @@
 
 import { button, h } from "../dom";
 import { lineName } from "../names";
+import { asking } from "../parts/asking";
 import { head, twin } from "../parts/head";
 import { Track } from "../parts/track";
 import { amount, MISSING, seconds } from "../units";
-import type { LedgerRow, Segment, TimelineData } from "../wire";
+import type { CountAnswer, LedgerRow, Segment, TimelineData } from "../wire";
 import { together, type Cleanup, type Context, type Part } from "./view";
 
 export const timeline: Part<TimelineData> = (el, data, context) => {
@@ -65,31 +66,57 @@ export const timeline: Part<TimelineData> = (el, data, context) => {
   return together(() => track.destroy(), table.undo);
 };
 
-/** Predicted beside measured; the two ranges on one scale show at a glance whether they meet. */
+/** Predicted beside measured; the two ranges on one scale show at a glance whether they meet. A kernel's counts are folded below its time. */
 function ledger(data: TimelineData, context: Context): { element: HTMLElement; undo: Cleanup } {
+  const { program } = context.links.program(data.program);
   const body = h("tbody");
-  const rows = data.ledger.map(row => {
-    const line = h("tr", { tabindex: row.kernel >= 0 ? 0 : null, "data-agrees": row.agrees === null ? "missing" : String(row.agrees) },
-      h("td", {}, row.name), h("td.tv-right", {}, amount(row.predicted, row.unit), range(row.predicted_low, row.predicted_high, row.unit)),
+  const opened = new Set<number>();
+  let lines: [HTMLElement, LedgerRow][] = [];
+  let undo: Cleanup = () => undefined;
+  const draw = () => {
+    undo();
+    lines = data.ledger.filter(row => row.kernel < 0 || row.unit === "s" || row.agrees === false || opened.has(row.kernel)).map(row => [line(row), row]);
+    body.replaceChildren(...lines.map(([element]) => element));
+    undo = context.onSelect(lit => lines.forEach(([element, { kernel }]) => {
+      element.classList.toggle("tv-lit", kernel >= 0 && lit.has("kernel", `${data.program}.${kernel}`));
+      element.classList.toggle("tv-sel", kernel >= 0 && lit.is("kernel", `${data.program}.${kernel}`));
+    }));
+  };
+  const line = (row: LedgerRow) => {
+    const { kernel } = row;
+    const first = kernel >= 0 && row.unit === "s";
+    const fold = first ? button(opened.has(kernel) ? "▾" : "▸", event => {
+      event.stopPropagation();
+      if (!opened.delete(kernel)) opened.add(kernel);
+      draw();
+      (lines.find(([, other]) => other.kernel === kernel)?.[0].querySelector("button") as HTMLElement | null)?.focus();
+    }, { class: "tv-link tv-fold", "aria-expanded": String(opened.has(kernel)), "aria-label": `FLOPs and bytes of ${row.name.replace(/^time of /, "")}` }) : null;
+    const made = h(kernel >= 0 && !first ? "tr.tv-under" : "tr", { tabindex: kernel >= 0 ? 0 : null, "data-agrees": row.agrees === null ? "missing" : String(row.agrees) },
+      h("td", {}, fold, row.name), h("td.tv-right", {}, amount(row.predicted, row.unit), range(row.predicted_low, row.predicted_high, row.unit)),
       h("td.tv-right", {}, amount(row.measured, row.unit), range(row.measured_low, row.measured_high, row.unit)), h("td.tv-rangecell", {}, ranges(row)), h("td", {}, verdict(row)));
-    if (row.kernel >= 0) {
-      const choose = () => context.selection.set({ kind: "kernel", id: `${data.program}.${row.kernel}` });
-      line.addEventListener("click", choose);
-      line.addEventListener("keydown", event => event.key === "Enter" && choose());
+    if (kernel >= 0) {
+      const choose = () => context.selection.set({ kind: "kernel", id: `${data.program}.${kernel}` });
+      made.addEventListener("click", choose);
+      made.addEventListener("keydown", event => event.key === "Enter" && event.target === made && choose());
     }
-    body.append(line);
-    return line;
-  });
+    return made;
+  };
+  draw();
   const headings = ["", "predicted", "measured", "", ""].map((name, i) => h(i === 1 || i === 2 ? "th.tv-right" : i === 3 ? "th.tv-rangecell" : "th", { scope: "col" }, name));
   headings[3]!.append(h("span.tv-key2", {}, h("span.tv-rangekey.tv-p"), "predicted ", h("span.tv-rangekey.tv-m"), "measured"));
-  const element = h("div.tv-ledger", {}, h("div.tv-title", {}, "Ledger: what was predicted before the run, what was measured after"),
+  const count = asking<CountAnswer>(context, {
+    label: program.peak_bytes === null ? "count FLOPs, bytes and peak memory" : "count again", title: "run the program once in the reference interpreter, on copies, and count what it does",
+    question: { what: "count", program: data.program }, python: `rec.count(${data.program})`, waiting: "Counting every access in the interpreter.",
+    done: answer => {
+      program.peak_bytes = answer.peak_bytes;
+      answer.kernels.forEach((counted, i) => void (program.kernels[i]!.counted = counted));
+      data.ledger = answer.ledger;
+      draw();
+    },
+  });
+  const element = h("div.tv-ledger", {}, h("div.tv-title", {}, "Ledger: what was predicted before the run, what was measured after"), count,
     h("div.tv-scroll", {}, h("table.tv-table", {}, h("thead", {}, h("tr", {}, ...headings)), body)));
-  const undo = context.onSelect(lit => rows.forEach((line, i) => {
-    const { kernel } = data.ledger[i]!;
-    line.classList.toggle("tv-lit", kernel >= 0 && lit.has("kernel", `${data.program}.${kernel}`));
-    line.classList.toggle("tv-sel", kernel >= 0 && lit.is("kernel", `${data.program}.${kernel}`));
-  }));
-  return { element, undo };
+  return { element, undo: () => undo() };
 }
 
 function range(low: number | null, high: number | null, unit: string): HTMLElement | null {

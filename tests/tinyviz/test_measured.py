@@ -1,0 +1,133 @@
+"""What is measured when asked for: ablation, counts, bisection. It stays in the recording, and the views show it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+import tinyviz as tv
+from tests.tinyviz import training
+from tests.tinyviz.test_roofline import FAULTY, HEALTHY, only, planted
+from tinyengine import rules
+from tinyengine.stages import simplify
+from tinyviz import codec, tvz, wire
+from tinyviz.explore import make
+from tinyviz.views import timeline
+
+rng = np.random.default_rng(0)
+
+
+def network() -> tv.Recording:
+    _, step = training.network()
+    x, y = rng.random((32, 16), dtype=np.float32), rng.integers(0, 4, 32).astype(np.int32)
+    with tv.watch() as rec:
+        step(*training.tensors(x, y))
+        step(*training.tensors(x, y))
+    return rec
+
+
+def test_an_ablation_is_kept_saved_and_shown(tmp_path: Path) -> None:
+    rec = tv.lower(tv.Tensor(rng.standard_normal((256, 300)).astype(np.float32)).softmax(1)).recording
+    assert "no kernel was ablated; rec.ablate(KERNEL)" in rec.view("roofline").text
+    shown = rec.ablate(0)
+    a = rec.kernels[0].ablation
+    assert a is not None and a.bound in ("launch", "memory", "arithmetic", "both", "neither")
+    assert 0 < a.empty.low <= a.whole.low and a.whole.runs >= 3
+    assert "ablation: each kernel beside what is left of it" in shown.text and f"  {a.bound}  " in shown.text
+    again = tv.load(rec.save(tmp_path / "a.tvz"))
+    assert codec.to_json(again.kernels[0].ablation) == codec.to_json(a)
+    assert again.data.id == tvz.identified(again.data).id, "the content id is that of what was saved"
+    with pytest.raises(ValueError, match="this recording was loaded"):
+        again.ablate(0)
+    with pytest.raises(ValueError, match="there is no kernel 7: there are 1"):
+        rec.ablate(7)
+
+
+def ablation(whole: float, loads: float, arithmetic: float, empty: float, bound: str) -> wire.Ablation:
+    parts = (wire.Spread(s, s, s, 9) for s in (whole, loads, arithmetic, empty))
+    return wire.Ablation(*parts, bound=bound, predicted="L2", sentence="measured")
+
+
+@pytest.mark.parametrize(("parts", "says", "gain"), [
+    ((4e-4, 3.9e-4, 1e-4, 1e-6, "memory"), "what holds it up is its memory traffic", 3e-4),
+    ((4e-4, 1e-4, 3.9e-4, 1e-6, "arithmetic"), "what holds it up is its arithmetic", 3e-4),
+    ((4e-4, 1e-4, 1e-4, 3e-4, "launch"), "what holds it up is its launch", 3e-4),
+    ((4e-4, 3.9e-4, 3.9e-4, 1e-6, "both"), "take as long each", 0.0),
+    ((4e-4, 2e-4, 1e-4, 1e-6, "neither"), "they wait for each other", 2e-4),
+])  # fmt: skip
+def test_an_ablation_is_a_finding_with_its_evidence(
+    sample: wire.Recording, parts: tuple[float, float, float, float, str], says: str, gain: float
+) -> None:
+    def plant(p: wire.Program) -> None:
+        p.kernels[FAULTY].ablation = ablation(*parts)
+        assert p.kernels[HEALTHY].ablation is None
+
+    found = only(planted(sample, plant), "ablation")
+    assert says in found.sentence and "9 runs; predicted: L2" in found.evidence
+    assert found.gain == pytest.approx(gain)
+
+
+def test_counts_fill_the_measured_side_of_the_ledger() -> None:
+    rec = network()
+    (p,) = rec.programs
+    before = {x.name: x for x in timeline.ledger(p)}
+    for name in ("FLOPs", "bytes read", "bytes written", "peak memory"):
+        assert before[name].measured is None and before[name].agrees is None, "not counted is missing, never 0"
+    shown = rec.count()
+    after = {x.name: x for x in shown.data.ledger}
+    for name in ("kernels", "launches", "FLOPs", "bytes read", "bytes written", "peak memory"):
+        assert after[name].measured is not None and after[name].agrees is True, name
+    assert after["peak memory"].measured == p.certificate.peak_bytes == p.peak_bytes
+    for k in p.kernels:
+        assert k.counted is not None
+        row = after[f"bytes read of {k.name}"]
+        assert row.measured == k.counted.bytes_read and row.agrees
+        assert k.counted.bytes_read == k.bytes_read if k.exact else k.counted.bytes_read <= (k.bytes_read or 0)
+    assert [k.exact for k in p.kernels].count(False) == 1, "the kernel that picks the label's probability is bounded from above"
+
+
+def test_a_count_that_is_not_what_was_predicted_is_marked(sample: wire.Recording) -> None:
+    p = sample.programs[0]
+    for k in p.kernels:
+        k.counted = wire.Counted(k.flops or 0, k.bytes_read or 0, k.bytes_written or 0, k.bytes_issued or 0)
+    healthy = timeline.ledger(p)
+    assert all(x.agrees for x in healthy if x.name.startswith(("FLOPs", "bytes")))
+    assert p.kernels[1].counted is not None
+    p.kernels[1].counted.bytes_written += 64
+    wrong = [x.name for x in timeline.ledger(p) if x.agrees is False and x.unit == "bytes"]
+    assert wrong == ["bytes written", f"bytes written of {p.kernels[1].name}"]
+    made = make(sample, "timeline")
+    row = next(line for line in made.text.split("\n") if line.startswith(wrong[1]))
+    assert row.rstrip().endswith("✗") and "✗ differs" in made.svg
+
+
+def test_a_sound_compilation_has_nothing_to_find() -> None:
+    rec = tv.lower(tv.Tensor(rng.standard_normal((8, 12)).astype(np.float32)).softmax(1)).recording
+    shown = rec.bisect()
+    b = rec.programs[0].bisection
+    assert b is not None and b.stage == "" and b.checked > 3
+    assert "bisection: no step changes a value beyond" in shown.text
+
+
+def test_the_first_wrong_firing_is_found_and_shown() -> None:
+    """A rule that is a lie: x + x becomes x * 3."""
+
+    def lie(n):  # type: ignore[no-untyped-def]
+        if n.src[0] is not n.src[1]:
+            return None
+        three = n._replace(op="const", src=(), arg=3.0)
+        return n._replace(op="mul", src=(n.src[0], three))
+
+    bad = rules.Rule("three-for-two", "A lie, planted for this test.", ("add",), lie)
+    x = tv.Tensor(rng.standard_normal((4, 5)).astype(np.float32)).exp()
+    with mock.patch.object(simplify, "RULES", (bad, *simplify.RULES)):
+        rec = tv.lower((x + x) * 1).recording
+        shown = rec.bisect()
+    b = rec.programs[0].bisection
+    assert b is not None and (b.stage, b.step) == ("simplify", "three-for-two") and b.error
+    frames = rec.programs[0].stages[2].frames
+    assert rec.data.rules.name[frames.rule[b.firing]] == "three-for-two", "the firing of the recording is the engine's"
+    assert "bisection: simplify: firing" in shown.text and "three-for-two" in shown.svg
