@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from tinyengine.loopnest import INDEX, Expr, apply, const, index, load_mask, map_expr, subexprs
+from tinyengine.loopnest import INDEX, Expr, apply, const, index, load_mask, map_expr, subexprs, var
 from tinyengine.node import Node, Shape
 
 Terms = tuple[tuple[Expr, int], ...]
@@ -301,6 +301,35 @@ def _most(ts: Iterable[tuple[Expr, int]], facts: dict[Form, int]) -> int:
                 low, high = (low, min(high, known)) if sign == 1 else (max(low, -known), high)
         whole += k * (high if k > 0 else low)
     return min(whole, facts.get(frozenset(ts), UNBOUNDED))
+
+
+Grid = Mapping[str, tuple[int, int]]  # a loop variable -> (its first value, its step)
+
+
+def residue(e: Expr, c: int, grid: Grid) -> tuple[int, int]:
+    """(g, r) with e % g == r always, g the largest such divisor of c that the steps of the loops tell. So e can grow by
+    g - r - 1, at least, before e // c changes."""
+    ts, constant = terms(e)
+    g = c
+    for atom, k in ts:
+        start, step = grid.get(atom.arg[0], (0, 1)) if atom.op == "var" else (0, 1)
+        constant += k * start
+        g = math.gcd(g, k * step)
+    return g, constant % g
+
+
+def stepped(e: Expr, grid: Grid) -> Expr:
+    """`e` for intervals: each remainder x % c inside is a variable with the bounds that the steps of the loops leave it."""
+
+    def tight(x: Expr) -> Expr | None:
+        if x.op != "mod" or x.lanes != 1 or x.args[1].op != "const" or x.args[1].arg <= 0:
+            return None
+        c = x.args[1].arg
+        g, r = residue(x.args[0], c, grid)
+        low, high = bounds(x)
+        return var(f"{x}", max(low, r), min(high, c - g + r)) if g > 1 else None
+
+    return map_expr(e, tight)
 
 
 def proven(at: Sequence[Expr], shape: Shape, mask: Expr | None) -> bool:

@@ -30,6 +30,8 @@ differs everywhere:
 # heading -> modules whose __all__ it lists
 MODULES = {
     "nn": "tinyengine.nn",
+    "nn.functional": "tinyengine.nn.functional",
+    "nn.init": "tinyengine.nn.init",
     "optim": "tinyengine.optim",
     "optim.lr_scheduler": "tinyengine.optim.lr_scheduler",
     "state": "tinyengine.state",
@@ -101,6 +103,9 @@ def _module(name: str) -> Iterator[str]:
     for n in sorted(public, key=str.lower):
         thing = getattr(module, n)
         if inspect.ismodule(thing):
+            continue
+        if name == "tinyengine.nn.functional" and thing.__module__ != name:
+            yield f"- `{n}` — The method `Tensor.{thing.__name__}`, as a function."
             continue
         arguments = signature(thing.__init__, True) if inspect.isclass(thing) else signature(thing)
         yield f"- `{n}{arguments.replace(' -> None', '')}` — {first_paragraph(thing)}"

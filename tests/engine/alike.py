@@ -1,7 +1,7 @@
 """The same text evaluated with our tensors and with PyTorch's: value, gradient, dtype and kind of exception must agree.
 
-A form is `ours` or `ours :: theirs`: expressions over operands (x, y, w, i, m...), with T = Tensor on our side, torch and F on
-theirs (T is torch there). An operand says from what it is cut, so that views that are transposed, reversed, strided or expanded
+A form is `ours` or `ours :: theirs`: expressions over operands (x, y, w, i, m...), with T = Tensor and F = nn.functional on our
+side, torch and its F on theirs (T is torch there). An operand says from what it is cut, so that views that are transposed, reversed, strided or expanded
 are met as often as plain memory.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tinyengine import Tensor, backends
+from tinyengine import Tensor, backends, nn
 from tinyengine.backends.graph_eval import evaluate
 from tinyengine.stages import record
 
@@ -104,7 +104,7 @@ def outcomes(form: str, operands: dict[str, Operand], seed: int = 0) -> tuple[Ou
     arrays = {k: o.data(seed + 7 * n) for n, (k, o) in enumerate(operands.items())}
     xs = {k: Tensor(a, requires_grad=a.dtype.kind == "f") for k, a in arrays.items()}
     ts = {k: torch.tensor(a, requires_grad=a.dtype.kind == "f") for k, a in arrays.items()}
-    mine = run(ours, {"T": Tensor, "math": math, **{k: operands[k].cut(x) for k, x in xs.items()}})
+    mine = run(ours, {"T": Tensor, "F": nn.functional, "math": math, **{k: operands[k].cut(x) for k, x in xs.items()}})
     other = run(theirs, {"T": torch, "torch": torch, "F": F, "math": math, **{k: operands[k].cut(t) for k, t in ts.items()}})
     return mine, other, xs, ts
 

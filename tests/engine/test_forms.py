@@ -94,3 +94,19 @@ def test_what_a_schedule_depends_on_is_told_apart(chosen: list[Kernel]) -> None:
     assert other == kernel
     out, _ = schedule.run(other, DEFAULT, FIXTURE)
     assert len(chosen) == 4 and any(repr(s.init) == "-0.0" for s in walk(out.body) if isinstance(s, Alloc))
+
+
+def test_what_a_schedule_makes_of_a_name_is_no_name_that_there_is() -> None:
+    """Two cells in one kernel: the accumulators are acc and acc_1, and privately accumulating into acc makes one more."""
+    x, w = Tensor.empty(1, 64), [Tensor.empty(64, 64) for _ in range(4)]
+    h = x
+    for _ in range(2):
+        h = sum((h.linear(m) for m in w), Tensor.zeros(1, 64)).tanh()
+    for k in of(h).scheduled:
+        names = [s.buf.name for s in walk(k.body) if isinstance(s, Alloc)] + [p.name for p in k.params]
+        assert len(set(names)) == len(names)
+    found = form(of(h).nests[0].kernel)
+    again = replace(found, names=("k", "acc", "acc_1", "acc_1_1", "other")).named(
+        replace(found.kernel, body=(), params=(), outputs=("t1z", "t1z_1", "t1z_1_1", "t2z", "t2z_1", "t3z", "t4z_1"))
+    )
+    assert again.outputs == ("acc", "accz_1", "accz_1_1", "acc_1", "acc_1z_1", "acc_1_1", "other_1")

@@ -1,5 +1,8 @@
 """nn: layers with PyTorch's names, parameters and initialisation."""
 
+from tinyengine.nn import functional as functional
+from tinyengine.nn import init as init
+from tinyengine.nn.containers import ModuleDict, ModuleList, Parameter
 from tinyengine.nn.layers import (
     GELU,
     BatchNorm,
@@ -22,6 +25,7 @@ from tinyengine.nn.layers import (
     SiLU,
     Tanh,
 )
+from tinyengine.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
 from tinyengine.nn.module import Module, set_training
 from tinyengine.nn.recurrent import LSTMCell
 from tinyengine.nn.spatial import (
@@ -36,8 +40,44 @@ from tinyengine.nn.spatial import (
 )
 
 __all__ = [
-    "GELU", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d",
-    "ConvTranspose2d", "Dropout", "Embedding", "Flatten", "GroupNorm", "InstanceNorm", "InstanceNorm1d", "InstanceNorm2d",
-    "InstanceNorm3d", "LSTMCell", "LayerNorm", "LayerNorm2d", "Linear", "MaxPool2d", "Module", "RMSNorm", "ReLU", "Sequential",
-    "SiLU", "Sigmoid", "Tanh", "set_training",
+    "GELU",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "BatchNorm",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "GroupNorm",
+    "InstanceNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "L1Loss",
+    "LSTMCell",
+    "LayerNorm",
+    "LayerNorm2d",
+    "Linear",
+    "MSELoss",
+    "MaxPool2d",
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "NLLLoss",
+    "Parameter",
+    "RMSNorm",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Tanh",
+    "set_training",
 ]  # fmt: skip

@@ -4,11 +4,12 @@ host."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from tinyengine.nn import functional as F
 from tinyengine.nn.module import Module
 from tinyengine.origin import user_line
 from tinyengine.tensor import Tensor, random
@@ -19,10 +20,6 @@ from tinyengine.tensor.linalg import couple
 def uniform(shape: tuple[int, ...], bound: float) -> Tensor:
     """A parameter, uniform in ±bound."""
     return Tensor(random.host().uniform(-bound, bound, shape).astype(np.float32), requires_grad=True)
-
-
-def normal(shape: tuple[int, ...]) -> Tensor:
-    return Tensor(random.host().standard_normal(shape, np.float32), requires_grad=True)
 
 
 def filled(shape: tuple[int, ...], value: float, requires_grad: bool = True) -> Tensor:
@@ -81,13 +78,16 @@ class Conv1d(Conv2d):
 
 class BatchNorm(Module):
     """Per channel (axis 1): (x - mean) / sqrt(var + eps) * weight + bias. In training with the batch's mean and biased variance,
-    and the running statistics move by `momentum` toward the batch's (unbiased) ones, in place; in evaluation with the running
-    ones."""
+    and the running statistics move by `momentum` (None: so that they are the means of all batches) toward the batch's
+    (unbiased) ones, in place; in evaluation with the running ones."""
+
+    axes: tuple[int, ...] = ()  # of the input; others raise ValueError
 
     def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True, track_running_stats: bool = True
-    ) -> None:
-        self.eps, self.momentum = eps, momentum
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:  # fmt: skip
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.weight = filled((num_features,), 1.0) if affine else None
         self.bias = filled((num_features,), 0.0) if affine else None
         self.running_mean = filled((num_features,), 0.0, False) if track_running_stats else None
@@ -95,44 +95,55 @@ class BatchNorm(Module):
         self.num_batches_tracked = Tensor(np.zeros((), np.int32)) if track_running_stats else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training and self.running_mean is not None and self.running_var is not None:
-            return x.batchnorm(self.weight, self.bias, self.running_mean, (self.running_var + self.eps).rsqrt())
-        axes = (0, *range(2, x.ndim))
-        count = math.prod(x.shape[a] for a in axes)
-        if count < 2 and self.training:
-            raise ValueError(
-                f"batch norm in training needs more than one value per channel, got shape {list(x.shape)}\n  at {user_line()}"
-            )
-        mean = x.mean(axes)
-        d = x - mean.reshape([-1 if a == 1 else 1 for a in range(x.ndim)])
-        var = (d * d).mean(axes)
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+        if self.axes and x.ndim not in self.axes:
+            given = " or ".join(map(str, self.axes))
+            raise ValueError(f"{type(self).__name__} takes {given} axes, got shape {list(x.shape)}\n  at {user_line()}")
+        if x.ndim < 2 or x.shape[1] != self.num_features:
+            raise RuntimeError(f"{self!r} takes (N, {self.num_features}, ...), got shape {list(x.shape)}\n  at {user_line()}")
+        momentum: Any = self.momentum
+        if self.training and self.num_batches_tracked is not None:
             with no_grad():
-                m = self.momentum
-                self.running_mean.assign(self.running_mean * (1 - m) + mean * m)
-                self.running_var.assign(self.running_var * (1 - m) + var * (m * count / (count - 1)))
-                self.num_batches_tracked.assign(self.num_batches_tracked + 1)
-        return x.batchnorm(self.weight, self.bias, mean, (var + self.eps).rsqrt())
+                count = self.num_batches_tracked + 1
+                self.num_batches_tracked.assign(count)
+                momentum = 1 / count.float() if momentum is None else momentum
+        training = self.training or self.running_mean is None
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
 
-BatchNorm1d = BatchNorm2d = BatchNorm3d = BatchNorm
+class BatchNorm1d(BatchNorm):
+    """BatchNorm of (N, C) or (N, C, L)."""
+
+    axes = (2, 3)
+
+
+class BatchNorm2d(BatchNorm):
+    """BatchNorm of (N, C, H, W)."""
+
+    axes = (4,)
+
+
+class BatchNorm3d(BatchNorm):
+    """BatchNorm of (N, C, D, H, W)."""
+
+    axes = (5,)
 
 
 class LayerNorm(Module):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, whose shape is `normalized_shape`."""
 
-    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, elementwise_affine: bool = True) -> None:
+    def __init__(
+        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
+    ) -> None:
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps = eps
         self.weight = filled(self.normalized_shape, 1.0) if elementwise_affine else None
-        self.bias = filled(self.normalized_shape, 0.0) if elementwise_affine else None
+        self.bias = filled(self.normalized_shape, 0.0) if elementwise_affine and bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        k = len(self.normalized_shape)
-        if x.shape[x.ndim - k :] != self.normalized_shape:
-            raise RuntimeError(f"layer norm over {list(self.normalized_shape)} got shape {list(x.shape)}\n  at {user_line()}")
-        y = x.layernorm(tuple(range(-k, 0)), self.eps)
-        return y if self.weight is None or self.bias is None else y * self.weight + self.bias
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}"
@@ -144,37 +155,47 @@ class GroupNorm(Module):
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True) -> None:
         if num_channels % num_groups:
             raise ValueError(f"{num_channels} channels do not divide into {num_groups} groups\n  at {user_line()}")
-        self.num_groups, self.eps = num_groups, eps
+        self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
         self.weight = filled((num_channels,), 1.0) if affine else None
         self.bias = filled((num_channels,), 0.0) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.reshape(x.shape[0], self.num_groups, -1).layernorm(-1, self.eps).reshape(x.shape)
-        shape = [-1 if d == 1 else 1 for d in range(x.ndim)]
-        return y if self.weight is None or self.bias is None else y * self.weight.reshape(shape) + self.bias.reshape(shape)
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}"
 
 
 class RMSNorm(Module):
-    """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich 2019)."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last axes (Zhang and Sennrich 2019); eps None: the dtype's, as in PyTorch."""
 
-    def __init__(self, dim: int, eps: float = 1e-6) -> None:
-        self.eps, self.weight = eps, filled((dim,), 1.0)
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True) -> None:
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.eps = eps
+        self.weight = filled(self.normalized_shape, 1.0) if elementwise_affine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * ((x * x).mean(-1, keepdim=True) + self.eps).rsqrt() * self.weight
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}"
 
 
 class Embedding(Module):
     """Rows of weight (num_embeddings, embedding_dim), normal with variance 1: ints of shape S -> floats of shape S +
-    (embedding_dim,)."""
+    (embedding_dim,). The row `padding_idx` starts as zeros and gets no gradient."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
-        self.weight = normal((num_embeddings, embedding_dim))
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise AssertionError(f"padding_idx {padding_idx} is no row of {num_embeddings}\n  at {user_line()}")
+        self.padding_idx = padding_idx if padding_idx is None else padding_idx % num_embeddings
+        values = random.host().standard_normal((num_embeddings, embedding_dim), np.float32)
+        if self.padding_idx is not None:
+            values[self.padding_idx] = 0
+        self.weight = Tensor(values, requires_grad=True)
 
     def forward(self, index: Tensor) -> Tensor:
-        if not index.dtype.is_int:
-            raise RuntimeError(f"an embedding is indexed by ints, not {index.dtype}\n  at {user_line()}")
-        return self.weight.take(index.flatten(), 0).reshape((*index.shape, self.weight.shape[1]))
+        return F.embedding(index, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}"

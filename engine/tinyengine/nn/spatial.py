@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tinyengine.nn import functional as F
 from tinyengine.nn.layers import Conv2d, filled, uniform
 from tinyengine.nn.module import Module
 from tinyengine.origin import user_line
@@ -75,9 +76,7 @@ class InstanceNorm(Module):
             raise ValueError(
                 f"instance norm needs more than one value per channel, got shape {list(x.shape)}\n  at {user_line()}"
             )
-        y = x.layernorm(tuple(range(2, x.ndim)), self.eps)
-        shape = [-1 if d == 1 else 1 for d in range(x.ndim)]
-        return y if self.weight is None or self.bias is None else y * self.weight.reshape(shape) + self.bias.reshape(shape)
+        return F.instance_norm(x, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, affine={self.weight is not None}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from tinyengine.hooks import Decision
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Prefetch, Stmt, Store, map_expr, walk
 
-_PLACE = re.compile(r"t(\d+)z")  # sorts behind the names of loops, as the names of most values do
+_PLACE = re.compile(r"t(\d+)z(_?)")  # sorts behind the names of loops, as the names of most values do
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,21 @@ class Form:
 
 
 class _Names(dict[str, str]):
-    """Text with places -> text with names."""
+    """Text with places -> text with names. Where one name is another with a number (acc, acc_1), what a schedule made of them
+    ends the name with a z first: acc_1 made of acc would be taken."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
+        every = set(names)
+        pairs = [(n, n[: m.start()]) for n in names for m in re.finditer("_", n) if n[: m.start()] in every]
+        alike = {n for pair in pairs for n in pair}
+        self.stems = [f"{n}z" if n in alike else n for n in names]
+
+    def _put(self, m: re.Match[str]) -> str:
+        return f"{self.stems[int(m[1])]}_" if m[2] else self.names[int(m[1])]
 
     def __missing__(self, text: str) -> str:
-        out = self[text] = _PLACE.sub(lambda m: self.names[int(m[1])], text) if "z" in text else text
+        out = self[text] = _PLACE.sub(self._put, text) if "z" in text else text
         return out
 
 

@@ -137,9 +137,12 @@ def _types(k: Kernel) -> Iterator[str]:
 
 
 def _bounds(k: Kernel) -> Iterator[str]:
-    for s, _ in visit(k):
+    for s, scope in visit(k):
         for buf, at, mask in touched(s):
-            if mask is None and not index.proven(at, buf.shape, None):
+            if mask is not None or index.proven(at, buf.shape, None):
+                continue
+            grid = {x.name: (x.start, x.step) for x in scope.loops}
+            if not index.proven([index.stepped(e, grid) for e in at], buf.shape, None):
                 yield f"{line(s)}: {buf.name}[{', '.join(map(str, at))}] in {list(buf.shape)}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import gcd
 
 from tinyengine import index
 from tinyengine.dependence import accesses, carried_beyond_reduction, conflicts
@@ -349,7 +348,7 @@ class _Widener:
             x = args[0]
             if e.op in ("floordiv", "mod") and x.op == "ramp" and x.arg > 0 and e.args[1].op == "const":
                 c = e.args[1].arg
-                g, r = self.residue(x.args[0], c)
+                g, r = index.residue(x.args[0], c, self.grid)
                 if g - r > x.arg * (x.lanes - 1):  # no lane has another quotient than the first
                     low = index_const(r) if g == c else index.mod(x.args[0], c)
                     return index.floordiv(x.args[0], c) if e.op == "floordiv" else ramp(low, x.lanes, x.arg)
@@ -371,17 +370,6 @@ class _Widener:
         for a, c in rest:
             out = apply("add", (out, a if c == 1 else apply("mul", (a, splat(index_const(c), self.lanes)))))
         return out
-
-    def residue(self, e: Expr, c: int) -> tuple[int, int]:
-        """(g, r) with e % g == r always, g the largest such divisor of c that the steps of the loops tell. So e can grow by
-        g - r - 1, at least, before e // c changes."""
-        ts, constant = terms(e)
-        g = c
-        for atom, k in ts:
-            start, step = self.grid.get(atom.arg[0], (0, 1)) if atom.op == "var" else (0, 1)
-            constant += k * start
-            g = gcd(g, k * step)
-        return g, constant % g
 
     def load(self, e: Expr) -> Expr:
         buf: Buf = e.arg

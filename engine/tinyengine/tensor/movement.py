@@ -237,6 +237,12 @@ class Movement(Casting):
         n = self.shape[d]
         return self.split(-(-n // chunks) if n else [0] * chunks, d)
 
+    def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
+        """The slices along `dim`, without that axis."""
+        d = self._parted("unbind", dim)
+        whole = (slice(None),) * d
+        return tuple([self[(*whole, i)] for i in range(self.shape[d])])  # type: ignore[index]
+
     def _parted(self, what: str, dim: int) -> int:
         if not self.ndim:
             raise RuntimeError(f"{what}: a tensor without axes has no parts\n  at {user_line()}")

@@ -55,9 +55,11 @@ def _linear(old: int, new: int, factor: float | None, align: bool) -> tuple[Any,
     return low, np.minimum(low + 1, old - 1), (at - low).astype(np.float32)
 
 
-def _area(x: Any, d: int, new: int) -> Any:
+def area(x: Any, d: int, new: int) -> Any:
     """The mean of elements floor(i * old / new) to ceil((i + 1) * old / new): a product with a static matrix."""
     old = x.shape[d]
+    if new == 1:
+        return x.mean(d, keepdim=True)
     i, j = np.arange(new)[:, None], np.arange(old)[None, :]
     inside = (j >= i * old // new) & (j < -(-(i + 1) * old // new))
     table = core._cls((inside / inside.sum(1, keepdims=True)).astype(np.float32)).cast(x.dtype)
@@ -107,7 +109,7 @@ def interpolate(
         d = k + 2
         old = x.shape[d]
         if mode == "area":
-            x = _area(x, d, s)
+            x = area(x, d, s)
         elif mode == "bicubic":
             x = _blend(x, d, _cubic(old, s, f, bool(align_corners)))
         elif mode in _LINEAR:
@@ -120,4 +122,4 @@ def interpolate(
     return x  # type: ignore[no-any-return]
 
 
-__all__ = ["interpolate"]
+__all__ = ["area", "interpolate"]

@@ -1,0 +1,158 @@
+"""Layers without state, by the names and arguments of torch.nn.functional: `from tinyengine.nn import functional as F`. Most are
+methods of Tensor; those that have another name or other arguments there are below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tinyengine.origin import user_line
+from tinyengine.tensor import Tensor
+from tinyengine.tensor.core import no_grad
+from tinyengine.tensor.losses import reduced
+from tinyengine.tensor.resize import area
+
+relu, sigmoid, tanh, silu, mish = Tensor.relu, Tensor.sigmoid, Tensor.tanh, Tensor.silu, Tensor.mish
+gelu, elu, celu, selu, relu6, softsign = Tensor.gelu, Tensor.elu, Tensor.celu, Tensor.selu, Tensor.relu6, Tensor.softsign
+leaky_relu, hardtanh, hardswish, hardsigmoid = Tensor.leaky_relu, Tensor.hardtanh, Tensor.hardswish, Tensor.hardsigmoid
+logsigmoid, softplus, normalize, one_hot = Tensor.logsigmoid, Tensor.softplus, Tensor.normalize, Tensor.one_hot
+softmax, log_softmax, softmin, pad = Tensor.softmax, Tensor.log_softmax, Tensor.softmin, Tensor.pad
+linear, interpolate, max_unpool2d = Tensor.linear, Tensor.interpolate, Tensor.max_unpool2d
+conv1d, conv2d, conv3d = Tensor.conv1d, Tensor.conv2d, Tensor.conv2d
+conv_transpose1d = conv_transpose2d = conv_transpose3d = Tensor.conv_transpose2d
+max_pool2d, avg_pool2d = Tensor.max_pool2d, Tensor.avg_pool2d
+mse_loss, l1_loss = Tensor.mse_loss, Tensor.l1_loss
+scaled_dot_product_attention = Tensor.scaled_dot_product_attention
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """`Tensor.dropout`, on unless told otherwise."""
+    return input.dropout(p, training)
+
+
+def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+    """Rows of weight (count, width): ints of shape S -> S + (width,). The row `padding_idx` gets no gradient. IndexError, when it
+    runs, for a row that there is not."""
+    if not input.dtype.is_int:
+        raise RuntimeError(f"an embedding is indexed by ints, not {input.dtype}\n  at {user_line()}")
+    rows = weight.take(input.flatten(), 0).reshape((*input.shape, *weight.shape[1:]))
+    if padding_idx is None or not rows.requires_grad:
+        return rows
+    stopped = (input == padding_idx % weight.shape[0]).unsqueeze(-1)
+    return stopped.where(rows.detach(), rows)
+
+
+def layer_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, whose shape is `normalized_shape`. RuntimeError
+    when it is not."""
+    k = len(normalized_shape)
+    if not k or input.shape[max(input.ndim - k, 0) :] != tuple(normalized_shape):
+        raise RuntimeError(f"layer norm over {list(normalized_shape)} got shape {list(input.shape)}\n  at {user_line()}")
+    y: Any = input.layernorm(tuple(range(-k, 0)), eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias  # type: ignore[no-any-return]
+
+
+def group_norm(input: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    """Layer norm over each of `num_groups` groups of channels (axis 1), then one weight and bias per channel. RuntimeError when
+    the channels do not divide."""
+    if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
+        raise RuntimeError(f"{num_groups} groups of shape {list(input.shape)} do not divide its channels\n  at {user_line()}")
+    n, c = input.shape[:2]
+    y: Any = input.reshape(n, num_groups, c // num_groups, *input.shape[2:])
+    y = y.layernorm(tuple(range(2, y.ndim)), eps).reshape(input.shape)
+    shape = [-1 if d == 1 else 1 for d in range(input.ndim)]
+    y = y if weight is None else y * weight.reshape(shape)
+    return y if bias is None else y + bias.reshape(shape)  # type: ignore[no-any-return]
+
+
+def batch_norm(
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Any = None, bias: Any = None,
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """Per channel (axis 1): (x - mean) / sqrt(var + eps) * weight + bias. In training with the batch's mean and biased variance,
+    and the running ones, if given, move by `momentum` toward the batch's (unbiased) ones, in place; else with the running ones.
+    ValueError for one value per channel in training."""
+    if not training and running_mean is not None and running_var is not None:
+        return input.batchnorm(weight, bias, running_mean, (running_var + eps).rsqrt())
+    axes = (0, *range(2, input.ndim))
+    count = input.numel() // max(input.shape[1], 1)
+    if count < 2 and training:
+        raise ValueError(
+            f"batch norm in training needs more than one value per channel, got shape {list(input.shape)}\n  at {user_line()}"
+        )
+    mean = input.mean(axes)
+    d = input - mean.reshape([-1 if a == 1 else 1 for a in range(input.ndim)])
+    var = (d * d).mean(axes)
+    if training and running_mean is not None and running_var is not None:
+        with no_grad():
+            running_mean.assign(running_mean * (1 - momentum) + mean * momentum)
+            running_var.assign(running_var * (1 - momentum) + var * (momentum * count / (count - 1)))
+    return input.batchnorm(weight, bias, mean, (var + eps).rsqrt())
+
+
+def instance_norm(input: Tensor, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    """Each channel of each element of the batch by its own mean and variance; then one weight and bias per channel."""
+    return group_norm(input, input.shape[1], weight, bias, eps)
+
+
+def rms_norm(input: Tensor, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last axes; eps None: the dtype's."""
+    if input.shape[input.ndim - len(normalized_shape) :] != tuple(normalized_shape):
+        raise RuntimeError(f"RMS norm over {list(normalized_shape)} got shape {list(input.shape)}\n  at {user_line()}")
+    axes = tuple(range(-len(normalized_shape), 0))
+    tiny = 2.0 ** (1 - input.dtype.digits) if eps is None else eps
+    y: Any = input * ((input * input).mean(axes, keepdim=True) + tiny).rsqrt()
+    return y if weight is None else y * weight  # type: ignore[no-any-return]
+
+
+def cross_entropy(
+    input: Tensor, target: Any, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """`Tensor.cross_entropy`, where labels of -100 do not count unless told otherwise."""
+    return input.cross_entropy(target, weight, ignore_index, reduction, label_smoothing)
+
+
+def nll_loss(input: Tensor, target: Any, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
+    """`Tensor.nll_loss`, where labels of -100 do not count unless told otherwise."""
+    return input.nll_loss(target, weight, ignore_index, reduction)
+
+
+def binary_cross_entropy(input: Tensor, target: Any, weight: Any = None, *, reduction: str = "mean") -> Tensor:
+    """`Tensor.binary_crossentropy`; `weight`: a factor of each loss."""
+    loss = input.binary_crossentropy(target, "none" if weight is not None else reduction)
+    return _weighted(loss, weight, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor, target: Any, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
+) -> Tensor:
+    """`Tensor.binary_crossentropy_logits`; `weight`: a factor of each loss."""
+    loss = input.binary_crossentropy_logits(target, "none" if weight is not None else reduction, pos_weight)
+    return _weighted(loss, weight, reduction)
+
+
+def _weighted(loss: Tensor, weight: Any, reduction: str) -> Tensor:
+    return loss if weight is None else reduced(loss * weight, reduction)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+    """Means of windows so that (..., H, W) becomes (..., *output_size); None keeps an extent. Window i is floor(i H / n) to
+    ceil((i + 1) H / n)."""
+    pair = (output_size, output_size) if isinstance(output_size, int) or output_size is None else tuple(output_size)
+    for d, size in zip((-2, -1), pair, strict=True):
+        input = area(input, input.ndim + d, input.shape[d] if size is None else size)
+    return input
+
+
+__all__ = [
+    "adaptive_avg_pool2d", "avg_pool2d", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu",
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cross_entropy", "dropout",
+    "elu", "embedding", "gelu", "group_norm", "hardsigmoid", "hardswish", "hardtanh", "instance_norm", "interpolate",
+    "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid", "max_pool2d", "max_unpool2d", "mish",
+    "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu", "relu6", "rms_norm", "scaled_dot_product_attention",
+    "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh",
+]  # fmt: skip

@@ -1,0 +1,29 @@
+"""Losses as layers: `nn.CrossEntropyLoss()(logits, labels)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tinyengine.nn import functional as F
+from tinyengine.nn.module import Module
+from tinyengine.tensor import Tensor
+
+
+def _loss(name: str, f: Callable[..., Tensor]) -> type[Module]:
+    def __init__(self: Any, **options: Any) -> None:
+        self.options = options
+
+    def forward(self: Any, input: Tensor, target: Any) -> Tensor:
+        return f(input, target, **self.options)
+
+    doc = f"`F.{f.__name__}` with these keyword arguments, as a layer: (input, target) -> loss."
+    return type(name, (Module,), {"__init__": __init__, "forward": forward, "__doc__": doc, "__module__": __name__})
+
+
+CrossEntropyLoss, NLLLoss = _loss("CrossEntropyLoss", F.cross_entropy), _loss("NLLLoss", F.nll_loss)
+BCELoss = _loss("BCELoss", F.binary_cross_entropy)
+BCEWithLogitsLoss = _loss("BCEWithLogitsLoss", F.binary_cross_entropy_with_logits)
+MSELoss, L1Loss = _loss("MSELoss", F.mse_loss), _loss("L1Loss", F.l1_loss)
+
+__all__ = ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "L1Loss", "MSELoss", "NLLLoss"]
