@@ -13,7 +13,23 @@ from typing import TYPE_CHECKING, Any
 from tinyengine import origin as _origin
 
 if TYPE_CHECKING:
-    from tinyengine import Tensor, TinyJit, cat, data, dtypes, hooks, jit, manual_seed, nn, no_grad, optim, stack, state, where
+    from tinyengine import (
+        Tensor,
+        TinyJit,
+        cat,
+        data,
+        dtypes,
+        hooks,
+        jit,
+        manual_seed,
+        nn,
+        no_grad,
+        onnx,
+        optim,
+        stack,
+        state,
+        where,
+    )
     from tinyengine.pinned import pin, pins, unpin
     from tinyviz.lowering import lower, tune
     from tinyviz.recording import Recording, compare, load, watch
@@ -21,8 +37,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ENGINE = (
-    "Tensor", "TinyJit", "cat", "data", "dtypes", "hooks", "jit", "manual_seed", "nn", "no_grad", "optim", "pin",
-    "pins", "stack", "state", "unpin", "where",
+    "Tensor", "TinyJit", "cat", "data", "dtypes", "hooks", "jit", "manual_seed", "nn", "no_grad", "onnx", "optim",
+    "pin", "pins", "stack", "state", "unpin", "where",
 )  # fmt: skip
 _OWN = {
     "watch": "tinyviz.recording", "Recording": "tinyviz.recording", "load": "tinyviz.recording",
@@ -32,7 +48,7 @@ _OWN = {
 
 __all__ = [
     "Recording", "Tensor", "TinyJit", "addresses", "cat", "compare", "data", "dtypes", "hooks", "jit", "load", "lower",
-    "manual_seed", "nn", "no_grad", "optim", "pin", "pins", "stack", "state", "tune", "unpin", "watch", "where",
+    "manual_seed", "nn", "no_grad", "onnx", "optim", "pin", "pins", "stack", "state", "tune", "unpin", "watch", "where",
 ]  # fmt: skip
 
 # Frames of this package are never the user's.

@@ -8,7 +8,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinyengine import autograd, data, dtypes, nn, optim, state
+    from tinyengine import autograd, data, dtypes, nn, onnx, optim, state
     from tinyengine.device import Context, Device
     from tinyengine.jit import jit
     from tinyengine.pinned import pin, pins, unpin
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 _PUBLIC: dict[str, tuple[str, str | None]] = {
     **{n: ("tinyengine.tensor", n) for n in ("Function", "Tensor", "cat", "enable_grad", "manual_seed")},
     **{n: ("tinyengine.tensor", n) for n in ("no_grad", "stack", "where")},
-    **{n: (f"tinyengine.{n}", None) for n in ("autograd", "data", "dtypes", "hooks", "nn", "optim", "state")},
+    **{n: (f"tinyengine.{n}", None) for n in ("autograd", "data", "dtypes", "hooks", "nn", "onnx", "optim", "state")},
     **{n: ("tinyengine.pinned", n) for n in ("pin", "pins", "unpin")},
     **{n: ("tinyengine.device", n) for n in ("Context", "Device")},
     "jit": ("tinyengine.jit", "jit"),
@@ -46,6 +46,7 @@ __all__ = [
     "manual_seed",
     "nn",
     "no_grad",
+    "onnx",
     "optim",
     "pin",
     "pins",

@@ -12,6 +12,7 @@ from typing import Any
 import tinyengine
 from tinyengine import Tensor, dtypes
 from tinyengine.device import SETTINGS
+from tinyengine.onnx import supported
 from tinyengine.tensor import core, keywords
 from tinyengine.tensor.refused import REFUSED, Refused
 
@@ -36,6 +37,7 @@ MODULES = {
     "optim.lr_scheduler": "tinyengine.optim.lr_scheduler",
     "state": "tinyengine.state",
     "data": "tinyengine.data",
+    "onnx": "tinyengine.onnx",
 }
 
 
@@ -145,6 +147,8 @@ def page() -> str:
     lines += ["- `grad` — What `backward` left here: a tensor, or None.", ""]
     for heading, module in MODULES.items():
         lines += [f"## {heading}", "", *_module(module), ""]
+        if heading == "onnx":
+            lines += [f"Operators: {', '.join(f'`{n}`' for n in supported())}.", ""]
     lines += ["## Refused", "", "These names of the field raise NotImplementedError:", ""]
     lines += [f"- `Tensor.{n}` — {why}" for n, why in REFUSED.items()]
     return re.sub(r" at 0x[0-9a-f]+", "", "\n".join(lines).rstrip() + "\n").replace(" -> None`", "`")

@@ -1,0 +1,19 @@
+"""ONNX models: `model = onnx.load("model.onnx")`, then `model(x)` is a lazy tensor like any other."""
+
+from __future__ import annotations
+
+from tinyengine.onnx import (  # noqa: F401  (they fill the registry)
+    cast,
+    control,
+    draw,
+    elementwise,
+    losses,
+    movement,
+    network,
+    reduce,
+    select,
+)
+from tinyengine.onnx.model import Model, Spec, load
+from tinyengine.onnx.registry import supported
+
+__all__ = ["Model", "Spec", "load", "supported"]

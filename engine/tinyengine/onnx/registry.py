@@ -1,0 +1,82 @@
+"""The operators: which function computes which, and from which version of the operator set on.
+
+An operator is a function of Tensors whose keyword-only arguments are the operator's attributes, by their names in ONNX. What else
+it wants to be given stands in its row:
+- `host`: positions of the operands whose values decide a shape. They come as NumPy arrays, computed at once where they are not
+  known (`ALL`: every operand).
+- `either`: positions that come as they are, known (NumPy) or recorded (Tensor).
+- `raw`: every operand comes as it is: sequences, optionals, strings too.
+- `random`: never folded.
+- `moves`: elements change places only, so those of a dtype that the engine does not have (`values.Held`) may too.
+- `held`: takes and gives `values.Held` itself.
+- an argument `call`: the node that is being computed (its operator set, how many results are asked for).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OLDEST, NEWEST = 1, 28  # operator sets whose operators have the meaning they have here
+ALL = range(1 << 30)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One row: `since` is the first operator set in which `f` is what the name means."""
+
+    name: str
+    since: int
+    f: Callable[..., Any]
+    attributes: frozenset[str]
+    host: Collection[int] = ()
+    either: Collection[int] = ()
+    raw: bool = False
+    random: bool = False
+    moves: bool = False
+    held: bool = False
+    wants_call: bool = False
+
+
+OPERATORS: dict[str, list[Operator]] = {}  # by name, in order of `since`
+
+
+def op(
+    name: str,
+    since: int = 1,
+    *,
+    host: Collection[int] = (),
+    either: Collection[int] = (),
+    raw: bool = False,
+    random: bool = False,
+    moves: bool = False,
+    held: bool = False,
+) -> Callable[[F], F]:
+    """`f` is the operator `name` from operator set `since` on, until another row says otherwise."""
+
+    def register(f: F) -> F:
+        names = {p.name for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY}
+        row = Operator(name, since, f, frozenset(names - {"call"}), host, either, raw, random, moves, held, "call" in names)
+        rows = OPERATORS.setdefault(name, [])
+        rows.append(row)
+        rows.sort(key=lambda r: r.since)
+        return f
+
+    return register
+
+
+def find(name: str, opset: int) -> Operator | None:
+    """The row that holds in this operator set."""
+    return next((r for r in reversed(OPERATORS.get(name, [])) if r.since <= opset), None)
+
+
+def supported() -> list[str]:
+    """The names of all operators that have a row."""
+    return sorted(OPERATORS)
+
+
+__all__ = ["ALL", "NEWEST", "OLDEST", "OPERATORS", "Operator", "find", "op", "supported"]

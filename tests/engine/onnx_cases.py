@@ -1,0 +1,100 @@
+"""The node test cases of the package onnx: which of them count, and whether what a model gives is what a case says."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinyengine import Tensor
+from tinyengine.onnx import values
+from tinyengine.onnx.graph import MAIN
+
+onnx = pytest.importorskip("onnx")
+
+# The least relative tolerance for a result of this dtype, beside what the case asks for.
+TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2}
+
+
+@functools.cache
+def cases() -> list[Any]:
+    """All of them, as onnx makes them."""
+    from onnx.backend.test.loader import load_model_tests
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return list(load_model_tests(kind="node"))
+
+
+def nodes(body: Sequence[Any]) -> Iterator[Any]:
+    """Nodes, those of subgraphs too."""
+    for n in body:
+        yield n
+        for a in n.attribute:
+            for g in (a.g, *a.graphs):
+                yield from nodes(g.node)
+
+
+def in_default_domain(model: Any) -> bool:
+    """Whether every operator that the model uses, in its functions too, is of the default operator set."""
+    return all(n.domain in MAIN for body in (model.graph, *model.functions) for n in nodes(body.node))
+
+
+@functools.cache
+def counted() -> list[Any]:
+    """The cases in the default domain."""
+    return [c for c in cases() if in_default_domain(c.model)]
+
+
+def _array(x: Any) -> Any:
+    if isinstance(x, (list, tuple)):
+        return [_array(v) for v in x]
+    return onnx.numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else x
+
+
+def data_sets(case: Any) -> list[tuple[list[Any], list[Any]]]:
+    """(inputs, expected outputs) as arrays, lists of them, or None."""
+    return [([_array(i) for i in ins], [_array(o) for o in outs]) for ins, outs in case.data_sets]
+
+
+def tensors(got: Any) -> Iterator[Tensor]:
+    """Those in a result that have yet to be computed."""
+    if isinstance(got, values.Held):
+        yield got.values
+    elif isinstance(got, list):
+        for x in got:
+            yield from tensors(x)
+    elif isinstance(got, Tensor):
+        yield got
+
+
+def differs(got: Any, want: Any, case: Any, array: Any) -> str:
+    """What is wrong with one result, or nothing. `array` gives the elements of a Tensor."""
+    if want is None or isinstance(want, (list, tuple)):
+        if want is None or not isinstance(got, list) or len(got) != len(want):
+            return "" if want is None and got is None else f"{got!r} where {want!r} is expected"
+        return next((s for a, b in zip(got, want, strict=True) if (s := differs(a, b, case, array))), "")
+    want = np.asarray(want)
+    kind = values.STRING if want.dtype.kind in "OUS" else onnx.helper.np_dtype_to_tensor_dtype(want.dtype)
+    if values.element_of(got) != kind:
+        return f"dtype {values.element_name(values.element_of(got))}, expected {values.element_name(kind)}"
+    held = got.values if isinstance(got, values.Held) else got
+    a = array(held) if isinstance(held, Tensor) else held
+    if a.shape != want.shape:
+        return f"shape {list(a.shape)}, expected {list(want.shape)}"
+    if kind == values.STRING or want.dtype.kind in "biu":
+        return "" if np.array_equal(a, want) else f"{_first(a, want, a != want)}"
+    wide, expected = np.asarray(a, np.float64), want.astype(np.float32 if want.dtype.kind == "V" else want.dtype)
+    rtol = max(case.rtol, TOLERANCE.get(want.dtype.name, 0))
+    with np.errstate(invalid="ignore"):
+        ok = np.isclose(wide, expected.astype(np.float64), rtol, case.atol, equal_nan=True)
+    return "" if ok.all() else _first(wide, expected, ~ok)
+
+
+def _first(a: Any, want: Any, wrong: Any) -> str:
+    at = tuple(np.argwhere(np.asarray(wrong))[0])
+    return f"{a[at]} at {list(map(int, at))}, expected {want[at]} ({np.sum(wrong)} of {want.size})"
