@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tinyviz import layout
+from tinyviz.frames import finder
 from tinyviz.svg import Svg, css
 from tinyviz.viewdata import Box
 from tinyviz.wire import Nodes, Program
@@ -19,13 +20,7 @@ def top(module: str, depth: int = 2) -> str:
 def module_boxes(p: Program) -> tuple[list[Box], list[list[int]], float, float]:
     """(boxes, edges between them, width, height). Nodes outside of modules are grouped by phase."""
     ids = p.simplified or p.recorded
-    by = {old: new for s in p.stages for old, new in zip(s.frames.replaced, s.frames.by, strict=True) if old != new}
-
-    def find(n: int) -> int:
-        while n in by:
-            n = by[n]
-        return n
-
+    find = finder(p)
     src = {n: [find(s) if p.simplified else s for s in p.nodes.src[n]] for n in ids}
     names = {n: (p.nodes.phase[n], top(p.nodes.module[n]) or OUTSIDE.get(p.nodes.phase[n], "(no module)")) for n in ids}
     for n in reversed(ids):  # a parameter belongs to what uses it first

@@ -187,7 +187,7 @@ def _kernels(parts: Parts, simplified: list[int], origins: _Origins) -> tuple[li
         read = {simplified[n] for n in given.get(k.name, ())}
         served = sorted({n for row in [*loops.nodes, *scheduled.nodes] for n in row} - read)
         out = wire.Kernel(k.name, served, loops, [str(p) for p in k.schedule], scheduled, wire.Code(), wire.Code())
-        out.shares = _shares(parts, k, origins)
+        _shares(parts, k, origins, simplified, out)
         if k.name in before:
             out.space = parts.attempt(f"iteration space of {k.name}", lambda k=k: space(before[k.name]))  # type: ignore[misc]
             _attempts(parts, before[k.name], out)
@@ -277,22 +277,27 @@ def _cost(out: wire.Kernel, c: Any, times: bool) -> None:
         out.seconds_predicted_low, out.seconds_predicted_high = c.seconds * (1 - c.error), c.seconds * (1 + c.error)
 
 
-def _shares(parts: Parts, kernel: Any, origins: _Origins) -> wire.Shares:
-    """Which lines of the user's code, in which phase, a kernel works for."""
+def _shares(parts: Parts, kernel: Any, origins: _Origins, simplified: list[int], out: wire.Kernel) -> None:
+    """For which nodes, and so for which lines of the user's code in which phase, a kernel works."""
     from tinyengine import cost
 
     def shares() -> Any:
-        return cost.shares(kernel, parts.simplified.nodes, parts.machine, origins.id)
+        weights = cost.node_weights(kernel, parts.machine)
+        return weights, cost.shares(kernel, parts.simplified.nodes, parts.machine, origins.id, weights)
 
-    out = wire.Shares()
-    found = parts.attempt(f"shares of {kernel.name}", shares)
-    for origin, share in sorted((found or {}).items(), key=lambda kv: (-kv[1], kv[0])):
+    weights, found = parts.attempt(f"shares of {kernel.name}", shares) or ({}, {})
+    sums: dict[int, float] = {}
+    for n, weight in weights.items():
+        if n < len(simplified):
+            sums[simplified[n]] = sums.get(simplified[n], 0.0) + weight
+    total = sum(weights.values())
+    out.weights = [round(sums.get(n, 0.0) / total, 5) for n in out.nodes] if total else []
+    for origin, share in sorted(found.items(), key=lambda kv: (-kv[1], kv[0])):
         lines = origins.wire.lines[origin]
-        out.line.append(lines[0] if lines else -1)
-        out.phase.append(origins.wire.phase[origin])
-        out.origin.append(origin)
-        out.share.append(share)
-    return out
+        out.shares.line.append(lines[0] if lines else -1)
+        out.shares.phase.append(origins.wire.phase[origin])
+        out.shares.origin.append(origin)
+        out.shares.share.append(share)
 
 
 def _slots(parts: Parts, simplified: list[int]) -> list[wire.Slot]:

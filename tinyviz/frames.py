@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tinyviz.wire import Frames, Program
 
 
@@ -77,9 +79,18 @@ def blame(program: Program, node: int) -> list[tuple[int, int]]:
 
 def became(program: Program, node: int) -> int:
     """The id under which `node`'s value stands at the end; itself when nothing replaced it."""
+    return finder(program)(node)
+
+
+def finder(program: Program) -> Callable[[int], int]:
+    """`became` for many nodes of one program."""
     by: dict[int, int] = {}
     for stage in program.stages:
         by.update(replacements(stage.frames))
-    while node in by:
-        node = by[node]
-    return node
+
+    def find(node: int) -> int:
+        while node in by:
+            node = by[node]
+        return node
+
+    return find

@@ -22,6 +22,18 @@ CATEGORIES = {
 }
 
 
+SIGNS = {
+    "float64": "D", "float32": "S", "float16": "H", "bfloat16": "b", "int64": "L", "int32": "I", "int16": "s", "int8": "c",
+    "uint64": "U", "uint32": "u", "uint16": "t", "uint8": "y", "bool": "?", "fp8e4m3": "4", "fp8e5m2": "5",
+}  # fmt: skip
+
+
+def dtype(name: str, number: int, label: str) -> Category:
+    """The `number`th of the dtypes that occur together: colours of the palette in their order, a sign of its own."""
+    of = list(CATEGORIES.values())[number % len(CATEGORIES)]
+    return Category(f"dtype {name}", label, of.light, of.dark, SIGNS.get(name, "x"))
+
+
 def legend(names: Iterable[str]) -> list[Category]:
     return [CATEGORIES[n] for n in names]
 

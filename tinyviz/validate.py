@@ -89,6 +89,8 @@ def _kernel(at: str, k: wire.Kernel, nodes: int, lines: int) -> None:
         _ids(f"{at}.{name}.nodes", (n for row in code.nodes for n in row), nodes)
         _ids(f"{at}.{name}.link", code.link, len(k.scheduled.text), none=True)
     _ids(f"{at}.shares.line", k.shares.line, lines, none=True)
+    if len(k.weights) not in (0, len(k.nodes)):
+        raise ValueError(f"{at}.weights: {len(k.weights)} for {len(k.nodes)} nodes")
     if k.space is not None:
         _space(f"{at}.space", k.space)
 

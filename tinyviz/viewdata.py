@@ -101,11 +101,27 @@ class OverviewData(ViewData):
 
 
 @dataclass
+class NodeGroup:
+    """A module, or another part of the program that its nodes are drawn in."""
+
+    name: str  # within its parent
+    kind: str  # module, line, optimizer, parameter
+    parent: int  # -1 at the top
+    nodes: int  # with those of groups within
+    line: int = -1  # line id, of a group that is a line
+
+
+@dataclass
 class GraphData(ViewData):
     layout: str = "recorded"  # which of the program's layouts
     drawn: list[int] = field(default_factory=list)  # node ids
     boxes: list[Box] = field(default_factory=list)  # modules around their nodes
-    overlays: dict[str, list[float | None]] = field(default_factory=dict)  # seconds, bytes, flops -> by position in `drawn`
+    groups: list[NodeGroup] = field(default_factory=list)  # outer groups first
+    home: list[int] = field(default_factory=list)  # by position in `drawn`: its innermost group; -1
+    overlays: dict[str, list[float | None]] = field(default_factory=dict)  # time, bytes, FLOPs, memory -> by position in `drawn`
+    measured: bool = False  # whether the times are measured
+    dtypes: list[Category] = field(default_factory=list)  # those that occur, most nodes first; names "dtype float32"
+    around: int = -1  # the node whose neighbourhood is shown first; -1: all of it
 
 
 @dataclass

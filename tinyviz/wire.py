@@ -305,6 +305,7 @@ class Kernel:
     seconds_predicted_high: float | None = None
     bound: str = ""  # what the prediction says limits it: memory, compute, launch
     shares: Shares = field(default_factory=Shares)
+    weights: list[float] = field(default_factory=list)  # by `nodes`: the share of its time; [] where it is not known
     missing: str = ""  # why parts of it are not there; ""
     space: Space | None = None
     attempts: list[Attempt] = field(default_factory=list)  # of the tuner, in order; [] where it was not tuned

@@ -300,13 +300,17 @@ def line_of(o: Origin) -> Key:
 
 
 def shares(
-    kernel: Kernel, graph_nodes: Sequence[Node], machine: Machine | None = None, key: Callable[[Origin], Any] = line_of
+    kernel: Kernel,
+    graph_nodes: Sequence[Node],
+    machine: Machine | None = None,
+    key: Callable[[Origin], Any] = line_of,
+    weights: dict[int, float] | None = None,
 ) -> dict[Any, float]:
     """(file, line, phase) -> that line's share of the kernel's time; the shares add up to 1. A node that several lines asked for
     is split equally over their distinct keys. `graph_nodes`: the nodes of the simplified graph, by number; `key`: what to
-    charge."""
+    charge; `weights`: what `node_weights` said, where it is known already."""
     out: dict[Any, float] = {}
-    weights = node_weights(kernel, machine)
+    weights = node_weights(kernel, machine) if weights is None else weights
     total = sum(weights.values())
     for n, w in weights.items():
         keys = list(dict.fromkeys(key(o) for o in graph_nodes[n].origin))

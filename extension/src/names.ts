@@ -24,8 +24,14 @@ export const dtypeName = (dtype = ""): string => SHORT[dtype] ?? dtype;
 export function nodeName({ nodes }: Program, node: number): string {
   const [op, arg] = [nodes.op[node] ?? "?", nodes.arg[node] ?? ""];
   if (op === "buffer") return arg || "buffer";
-  if (op === "const") return arg || "const";
+  if (op === "const") return short(arg) || "const";
   return arg && arg.length < 24 ? `${op} ${arg}` : op;
+}
+
+/** "0.09999999999999998" → "0.1": a constant in six digits, where that is shorter. */
+function short(value: string): string {
+  const number = Number(value);
+  return value.length > 8 && Number.isFinite(number) ? String(Number(number.toPrecision(6))) : value;
 }
 
 /** "%17 max(%3, %5)": a node as a line of text, with operands as the caller finds them. */

@@ -253,6 +253,7 @@ export interface Kernel {
   seconds_predicted_high: number | null;
   bound: string;  // what the prediction says limits it: memory, compute, launch
   shares: Shares;
+  weights: number[];  // by `nodes`: the share of its time; [] where it is not known
   missing: string;  // why parts of it are not there; ""
   space: Space | null;
   attempts: Attempt[];  // of the tuner, in order; [] where it was not tuned
@@ -524,11 +525,25 @@ export interface OverviewData extends ViewData {
   height: number;
 }
 
+/** A module, or another part of the program that its nodes are drawn in. */
+export interface NodeGroup {
+  name: string;  // within its parent
+  kind: string;  // module, line, optimizer, parameter
+  parent: number;  // -1 at the top
+  nodes: number;  // with those of groups within
+  line: number;  // line id, of a group that is a line
+}
+
 export interface GraphData extends ViewData {
   layout: string;  // which of the program's layouts
   drawn: number[];  // node ids
   boxes: Box[];  // modules around their nodes
-  overlays: Record<string, (number | null)[]>;  // seconds, bytes, flops -> by position in `drawn`
+  groups: NodeGroup[];  // outer groups first
+  home: number[];  // by position in `drawn`: its innermost group; -1
+  overlays: Record<string, (number | null)[]>;  // time, bytes, FLOPs, memory -> by position in `drawn`
+  measured: boolean;  // whether the times are measured
+  dtypes: Category[];  // those that occur, most nodes first; names "dtype float32"
+  around: number;  // the node whose neighbourhood is shown first; -1: all of it
 }
 
 export interface StageRow {

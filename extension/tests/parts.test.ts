@@ -2,6 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compose, layers, type Part } from "../src/parts/compose";
 import { verdictOf } from "../src/parts/decision";
+import { fit } from "../src/parts/fit";
+import type { Group } from "../src/parts/graphscene";
+import { openSome } from "../src/parts/grouping";
 import { colorRules } from "../src/parts/head";
 import { gaps, lanes, span, ticks } from "../src/parts/lanes";
 import { curve, Places, type Item, type Scene } from "../src/parts/scene";
@@ -24,7 +27,7 @@ test("a cycle between groups is laid out too", () => {
 });
 
 test("groups hold their parts, and nothing overlaps", () => {
-  for (const across of [false, true]) {
+  for (const across of [0, 3]) {
     const inside = [part("n1", 0, 0), part("n2", 5, 0), part("n3", 0, 9)];
     const { places, width, height } = compose([part("g", 0, 0, inside), part("x", 0, 20), part("y", 9, 20)], [["n1", "n3"], ["n2", "n3"], ["n3", "x"], ["n3", "y"]], across);
     const box = (id: string) => {
@@ -41,6 +44,36 @@ test("groups hold their parts, and nothing overlaps", () => {
     if (across) assert.ok(box("g").right < box("x").left);
     else assert.ok(box("g").bottom < box("x").top);
   }
+});
+
+test("what is folded stands beside its box, and a long way is broken into bands", () => {
+  const folded = { ...part("c", 0, 0, ["f", "b1", "b2", "b3", "b4"].map(id => part(id, 0, 0))), beside: true };
+  const { places } = compose([folded, part("after", 0, 9)], [["f", "after"]]);
+  const at = (id: string) => places.get(id)!;
+  assert.deepEqual(["b1", "b2", "b3"].map(id => at(id).y), [at("f").y, at("f").y, at("f").y]);
+  assert.ok(at("f").x < at("b1").x && at("b1").x < at("b2").x && at("b4").y > at("f").y && at("b4").x === at("b1").x);
+  assert.ok(at("after").y > at("b4").y);
+  const chain = Array.from({ length: 40 }, (_, i) => part(`p${i}`, i, 0));
+  const links = chain.slice(1).map((each, i) => [`p${i}`, each.id] as const);
+  const { width, height } = compose(chain, links, 2);
+  assert.ok(width / height > 1.2 && width / height < 3.3, `${width} × ${height}`);
+});
+
+test("groups open from the outside while there is room, modules before lines before the optimizer", () => {
+  const group = (id: string, parent: string, category = "forward", line = false): Group => ({ id, parent, category, title: id, detail: "", key: line ? { kind: "line", id: "1" } : null });
+  const groups = [group("o", "", "optimizer"), group("l", "", "forward", true), group("m", ""), group("m1", "m"), group("m2", "m")];
+  const home = (node: number) => [["o", "l", "m", "m1", "m2"][node % 5]!];
+  const nodes = Array.from({ length: 50 }, (_, i) => i);
+  assert.deepEqual([...openSome({ groups, home }, nodes, 3)], []);
+  assert.deepEqual([...openSome({ groups, home }, nodes, 15)], ["m"]);
+  assert.deepEqual([...openSome({ groups, home }, nodes, 40)], ["m", "m1", "m2"]);
+  assert.deepEqual([...openSome({ groups, home }, nodes, 50)].sort(), ["l", "m", "m1", "m2", "o"]);
+});
+
+test("text is cut to the width that it has", () => {
+  assert.equal(fit("short", 200, "12px x"), "short");
+  assert.equal(fit("a".repeat(40), 100, "12px x"), `${"a".repeat(12)}…`);
+  assert.equal(fit("ab", 1, "12px x"), "…");
 });
 
 const item = (id: string, x: number, y: number): Item => ({
@@ -70,7 +103,7 @@ const fields: Fields = { name: "%17 sum (1,)", op: "sum", dtype: "float32", shap
 
 test("a search finds by any field, by one, and by regular expression", () => {
   for (const query of ["sum", "op:sum", "SUM fc1", "shape:64×10", "line:12", "/^s.m$/", "module:/fc\\d/", "kernel:k2 phase:backward", "%17"]) assert.ok(parse(query)(fields), query);
-  for (const query of ["op:mul", "line:1", "line:120", "sum exp", "/^um/", "dtype:int"]) assert.ok(!parse(query)(fields), query);
+  for (const query of ["op:mul", "op:su", "line:1", "line:120", "sum exp", "/^um/", "dtype:int"]) assert.ok(!parse(query)(fields), query);
   assert.throws(() => parse("/(/"), SyntaxError);
 });
 

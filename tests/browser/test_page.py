@@ -2,66 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import copy
-import gzip
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tinyviz import codec, views, wire
-from tinyviz.export import document
-from tinyviz.recording import Recording
+from tinyviz import views
 
-SAMPLE = Path(__file__).parents[1] / "tinyviz" / "sample.json"
 SIZES = [("light", 1600), ("dark", 700)]
 
 Show = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def sample() -> dict[str, Any]:
-    page: dict[str, Any] = json.loads(SAMPLE.read_text(encoding="utf-8"))
-    return page
-
-
-@pytest.fixture(scope="module")
-def html(sample: dict[str, Any]) -> str:
-    return document(Recording(codec.from_json(wire.Recording, sample["recording"])).view())
-
-
-@pytest.fixture
-def show(browser: Browser, html: str, tmp_path: Path) -> Iterator[Show]:
-    """show(data): the page with that data in the place of the sample's. When the test ends, nothing on it may have failed."""
-    errors: list[str] = []
-    contexts = []
-
-    def shower(data: dict[str, Any] | None = None, theme: Any = "light", width: int = 1200, text: str = "the text twin") -> Page:
-        content = html
-        if data is not None:
-            bundle = {"view": "explorer", "recording": "r", "data": data, "text": text}
-            packed = base64.b64encode(gzip.compress(json.dumps(bundle).encode())).decode()
-            before, _, rest = html.partition('id="data">')
-            content = before + 'id="data">' + packed + rest[rest.index("</script>") :]
-        path = tmp_path / "page.html"
-        path.write_text(content, encoding="utf-8")
-        context = browser.new_context(viewport={"width": width, "height": 1000}, color_scheme=theme, offline=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
-        page.goto(path.as_uri())
-        expect(page.locator(".tinyviz").first).to_be_visible()
-        return page
-
-    yield shower
-    for context in contexts:
-        context.close()
-    assert not errors, errors
 
 
 @pytest.mark.parametrize(("theme", "width"), SIZES)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from tinyviz import analysis, texts, units
-from tinyviz.frames import became
+from tinyviz import analysis, palette, texts, units
+from tinyviz.frames import finder
+from tinyviz.hierarchy import tree
 from tinyviz.svg import Svg, css, cut
-from tinyviz.viewdata import Box, GraphData
+from tinyviz.viewdata import Box, Category, GraphData
 from tinyviz.views import base, choose
 from tinyviz.views.lines import where
 from tinyviz.wire import PHASES, Program, Recording, Selection
 
 NAME = "graph"
 HOWTO = (
-    "Each box is one primitive operation with the shape of its result; values flow downwards along the lines.",
-    "Gradients stand to the right of their forward node; a short stub marks a value that is kept for the backward pass.",
-    "Frames around boxes are modules. Colour and letter give the phase: forward, backward, optimizer.",
+    "Each box is one primitive operation with the shape of its result, or a closed part of the program: ▸ opens it, ▾ closes it.",
+    "Values flow downwards. A gradient stands to the right of its forward node and names its derivative rule (d-mul).",
+    "Colour and letter give the phase, a bar the figure chosen under “mark”. A short stub: a value kept for the backward pass.",
 )
 W, H = 118.0, 46.0
 SVG_LIMIT = 600  # nodes that a static drawing still shows one by one
+TEXT_LIMIT = 400  # nodes that the text still lists one by one
+STEPS = 2  # from the node around which it is shown
 
 
 def data(r: Recording, program: int | None = None, selection: Selection | None = None) -> GraphData:
@@ -25,27 +28,39 @@ def data(r: Recording, program: int | None = None, selection: Selection | None =
     p = r.programs[at]
     name = "simplified" if p.simplified else "recorded"
     drawn = p.simplified or p.recorded
+    parts = tree(p, drawn, operands(p, drawn))
     return GraphData(
         **base(NAME, f"Graph: {p.name}", HOWTO, PHASES, at), layout=name, drawn=list(drawn), boxes=modules(p, drawn, name),
-        overlays=overlays(p, drawn),
+        groups=parts.groups, home=parts.home, overlays=overlays(p, drawn), measured=bool(p.launches.median),
+        dtypes=dtypes(p, drawn), around=_around(p, drawn, selection),
     )  # fmt: skip
+
+
+def dtypes(p: Program, drawn: list[int]) -> list[Category]:
+    """A colour and a sign for each dtype that occurs."""
+    count: dict[str, int] = {}
+    for n in drawn:
+        count[p.nodes.dtype[n]] = count.get(p.nodes.dtype[n], 0) + 1
+    order = sorted(count, key=lambda d: (-count[d], d))
+    return [palette.dtype(d, i, f"{d}: {count[d]} nodes") for i, d in enumerate(order)]
+
+
+def _around(p: Program, drawn: list[int], selection: Selection | None) -> int:
+    """The drawn node that a selected node is or has become; -1."""
+    if selection is None or selection.kind != "node":
+        return -1
+    node = int(selection.id.split(".")[1])
+    found = finder(p)(node) if p.simplified else node
+    if found not in drawn:
+        raise ValueError(f"there is no node {node} in the {'simplified' if p.simplified else 'recorded'} graph")
+    return found
 
 
 def operands(p: Program, drawn: list[int]) -> dict[int, list[int]]:
     """Node id -> its operands as they are in the drawn graph."""
     if drawn == p.recorded:
         return {n: p.nodes.src[n] for n in drawn}
-    final: dict[int, int] = {}
-    for s in p.stages:
-        for old, new in zip(s.frames.replaced, s.frames.by, strict=True):
-            if old != new:
-                final[old] = new
-
-    def find(n: int) -> int:
-        while n in final:
-            n = final[n]
-        return n
-
+    find = finder(p)
     return {n: [find(s) for s in p.nodes.src[n]] for n in drawn}
 
 
@@ -74,21 +89,22 @@ def modules(p: Program, drawn: list[int], name: str) -> list[Box]:
 
 
 def overlays(p: Program, drawn: list[int]) -> dict[str, list[float | None]]:
-    """Figures to colour nodes by: of the kernels that compute a node, and of its own result."""
-    of = analysis.node_kernels(p)
-    rows = analysis.kernel_rows(p)
-    out: dict[str, list[float | None]] = {"kernel_seconds": [], "kernel_bytes": [], "result_bytes": []}
-    size = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "int16": 2, "uint16": 2}
-    for n in drawn:
-        kernels = [rows[k] for k in of.get(n, ())]
-        out["kernel_seconds"].append(analysis.total(k.seconds for k in kernels) if kernels else None)
-        moved = [analysis.total([k.bytes_read, k.bytes_written]) for k in kernels]
-        out["kernel_bytes"].append(analysis.total(moved) if kernels else None)
-        elements = 1
-        for d in p.nodes.shape[n]:
-            elements *= d
-        out["result_bytes"].append(float(elements * size.get(p.nodes.dtype[n], 1)))
-    return out
+    """Figures to mark nodes by. Time, bytes moved and FLOPs of a kernel are split over its nodes by their predicted time, as
+    they are over lines; memory is what keeps a node's value. None: not computed, or not kept."""
+    sums: dict[str, dict[int, float | None]] = {"time": {}, "bytes": {}, "FLOPs": {}, "memory": {}}
+    for row in analysis.kernel_rows(p):
+        k = p.kernels[row.kernel]
+        seconds = row.seconds if p.launches.median else row.seconds_predicted
+        moved = analysis.total([row.bytes_read, row.bytes_written])
+        for name, whole in (("time", seconds), ("bytes", moved), ("FLOPs", row.flops)):
+            for n, weight in zip(k.nodes, k.weights, strict=False):
+                if not weight:
+                    continue
+                sums[name][n] = analysis.plus(sums[name].get(n), whole, weight)
+    for slot in p.slots:
+        if slot.node >= 0:
+            sums["memory"][slot.node] = analysis.plus(sums["memory"].get(slot.node), slot.nbytes, 1.0)
+    return {name: [by.get(n) for n in drawn] for name, by in sums.items()}
 
 
 def label(p: Program, n: int) -> str:
@@ -102,11 +118,16 @@ def text(r: Recording, d: GraphData) -> str:
     src = operands(p, d.drawn)
     number = {n: i for i, n in enumerate(d.drawn)}
     of = analysis.node_kernels(p)
+    find = finder(p)
+    shown = d.drawn if len(d.drawn) <= TEXT_LIMIT else []
+    if d.around >= 0:
+        near = set(neighbourhood(src, d.around, STEPS))
+        shown = [n for n in d.drawn if n in near]
     rows = []
-    for n in d.drawn:
+    for n in shown:
         args = ", ".join(f"%{number[s]}" for s in src[n] if s in number)
         lines = ", ".join(where(r, line) for line in p.nodes.lines[n][:2])
-        forward = number.get(became(p, p.nodes.forward[n])) if p.nodes.forward[n] >= 0 else None
+        forward = number.get(find(p.nodes.forward[n])) if p.nodes.forward[n] >= 0 else None
         gradient = f"{p.nodes.derivative[n]} of %{forward}" if forward is not None else ""
         kernels = " ".join(f"k{k}" for k in of.get(n, ()))
         shape = f"{p.nodes.dtype[n]}{p.nodes.shape[n]}"
@@ -123,8 +144,55 @@ def text(r: Recording, d: GraphData) -> str:
             ]
         )
     head = ["node", "operation", "result", "ph", "module", "kernel", "line", "gradient"]
-    note = f"{len(d.drawn)} nodes of the {d.layout} graph ({len(p.recorded)} recorded)\n"
-    return texts.heading(d.title, d.howto) + note + texts.table(head, rows)
+    note = f"{len(d.drawn)} nodes of the {d.layout} graph ({len(p.recorded)} recorded)"
+    if d.around >= 0:
+        note += f": the {len(rows)} within {STEPS} steps of %{number.get(d.around, '?')}"
+    body = texts.table(head, rows) if rows else outline(r, d)
+    return texts.heading(d.title, d.howto) + note + "\n" + body
+
+
+def neighbourhood(src: dict[int, list[int]], node: int, steps: int) -> list[int]:
+    """The nodes within so many edges of one, in either direction, itself included; near ones first."""
+    users: dict[int, list[int]] = {}
+    for n, operands_ in src.items():
+        for s in operands_:
+            users.setdefault(s, []).append(n)
+    found = dict.fromkeys([node])
+    edge = [node]
+    for _ in range(steps):
+        edge = [m for n in edge for m in (*src.get(n, ()), *users.get(n, ())) if m not in found and m in src]
+        edge = list(dict.fromkeys(edge))
+        found.update(dict.fromkeys(edge))
+    return list(found)
+
+
+def outline(r: Recording, d: GraphData) -> str:
+    """What the nodes are part of, as a tree, with the figures of each part."""
+    sums = [dict.fromkeys(("time", "bytes", "FLOPs"), None) for _ in d.groups]  # type: list[dict[str, float | None]]
+    for i, home in enumerate(d.home):
+        at = home
+        while at >= 0:
+            for name in sums[at]:
+                sums[at][name] = analysis.plus(sums[at][name], d.overlays[name][i], 1.0)
+            at = d.groups[at].parent
+    depth: list[int] = []
+    children: dict[int, list[int]] = {}
+    for i, g in enumerate(d.groups):
+        depth.append(0 if g.parent < 0 else depth[g.parent] + 1)
+        children.setdefault(g.parent, []).append(i)
+    rows, stack = [], children.get(-1, [])[::-1]
+    while stack:
+        i = stack.pop()
+        g, x = d.groups[i], sums[i]
+        name = where(r, g.line) + "  " + r.lines.text[g.line] if g.kind == "line" else g.name
+        figures = [units.seconds(x["time"]), units.nbytes(x["bytes"]), units.count(x["FLOPs"])]
+        rows.append(["  " * depth[i] + cut(name, 60), g.kind, str(g.nodes), *figures])
+        stack += children.get(i, [])[::-1]
+    alone = sum(home < 0 for home in d.home)
+    word = "measured" if d.measured else "predicted"
+    note = 'each node: rec.table("nodes"); around one node: rec.view("graph", selection=("node", "PROGRAM.NODE"))'
+    table = texts.table(["part", "kind", "nodes", f"time, {word}", "bytes", "FLOPs"], rows, (2, 3, 4, 5))
+    return f"{table}\n{alone} nodes stand in no part; {note}"
 
 
 def svg(r: Recording, d: GraphData) -> str:

@@ -1,9 +1,10 @@
 /** Paints a scene on a canvas: above about 1,500 boxes, where a DOM element each would be slow. Only what is in view is painted. */
 
-import { cut, h } from "../dom";
+import { h } from "../dom";
 import { DARK } from "../links";
 import type { Category, Selectable } from "../wire";
 import { colorVariable } from "./head";
+import { fit } from "./fit";
 import { curve, type Edge, type Item, type Scene } from "./scene";
 import { edgeLit, isLit, isLong, type Light, type Painter, type Transform } from "./svgpaint";
 
@@ -166,10 +167,10 @@ export class CanvasPainter implements Painter {
     if (item.category) context.fillText(this.category(item.category).mark, left + 9.5, top + 16.5);
     context.fillStyle = colors.ink;
     context.font = "600 11px system-ui, sans-serif";
-    context.fillText(cut((item.shape === "group" ? "▸ " : "") + item.title, Math.floor((item.w - 32) / 6.5)), left + 25, top + 17);
+    context.fillText(fit((item.shape === "group" ? "▸ " : "") + item.title, item.w - 31, context.font), left + 25, top + 17);
     context.fillStyle = colors.faint;
     context.font = "10px system-ui, sans-serif";
-    context.fillText(cut(item.detail, Math.floor((item.w - 14) / 5.6)), left + 8, top + 33);
+    context.fillText(fit(item.detail, item.w - 15, context.font), left + 8, top + 33);
     context.fillStyle = color;
     if (item.bar !== null) context.fillRect(left + 8, top + item.h - 8, (item.w - 16) * item.bar, 4);
   }

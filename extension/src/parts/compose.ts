@@ -11,6 +11,8 @@ export interface Part {
   wish: { x: number; y: number };
   /** of a group that is open; undefined: a box */
   parts?: Part[];
+  /** its parts are a box and what is folded beside it: no frame around them */
+  beside?: boolean;
   w?: number;
   h?: number;
 }
@@ -26,14 +28,17 @@ const GAP_X = 14;
 const GAP_Y = 24;
 const GAP_ACROSS = 54;
 const PADDING = 10;
+/** boxes beside another one, in one row */
+const BESIDE = 3;
 /** a layer wider than this goes on in a second row */
-const WIDEST = 2600;
+const WIDEST = 1800;
 
 /**
  * Centres and sizes by id; groups included. `edges`: pairs of ids of boxes (closed groups are boxes). `across`: the outermost layers
- * go from left to right, which suits wide screens; within groups values always flow downwards.
+ * go from left to right, in as many bands as fit this ratio of width to height best (0: they go downwards); within groups values
+ * always flow downwards.
  */
-export function compose(parts: Part[], edges: readonly (readonly [string, string])[], across = false): { places: Map<string, Place>; width: number; height: number } {
+export function compose(parts: Part[], edges: readonly (readonly [string, string])[], across = 0): { places: Map<string, Place>; width: number; height: number } {
   const places = new Map<string, Place>();
   const root: Part = { id: "", wish: { x: 0, y: 0 }, parts };
   const parentOf = new Map<string, Part>();
@@ -67,14 +72,15 @@ function lineage(id: string, parentOf: Map<string, Part>): [string, Part][] {
 }
 
 /** Lays out a group's parts in its own coordinates (from its upper left corner) and returns its size. */
-function layGroup(group: Part, inside: Map<Part, [string, string][]>, places: Map<string, Place>, top: number, across = false): { w: number; h: number } {
+function layGroup(group: Part, inside: Map<Part, [string, string][]>, places: Map<string, Place>, top: number, across = 0): { w: number; h: number } {
   const parts = group.parts ?? [];
+  if (group.beside) return beside(parts, places);
   for (const part of parts) {
     const size = part.parts ? layGroup(part, inside, places, TITLE) : { w: part.w ?? WIDTH, h: part.h ?? HEIGHT };
     places.set(part.id, { x: 0, y: 0, ...size });
   }
-  const rows = layers(parts, inside.get(group) ?? [], across ? Infinity : WIDEST);
-  if (across) return columns(rows, places);
+  const rows = layers(parts, inside.get(group) ?? [], across ? Infinity : WIDEST, part => places.get(part.id)!.w);
+  if (across) return columns(rows, places, across);
   let y = top + PADDING;
   let right = 0;
   for (const row of rows) {
@@ -93,27 +99,67 @@ function layGroup(group: Part, inside: Map<Part, [string, string][]>, places: Ma
   return { w: right + PADDING, h: Math.max(y - GAP_Y, top) + PADDING };
 }
 
-/** The same turned: each layer is a column. */
-function columns(layers: Part[][], places: Map<string, Place>): { w: number; h: number } {
-  const heights = layers.map(layer => layer.reduce((sum, part) => sum + places.get(part.id)!.h + GAP_Y, -GAP_Y));
-  const height = Math.max(0, ...heights);
-  let x = PADDING;
-  layers.forEach(layer => {
-    const width = Math.max(...layer.map(part => places.get(part.id)!.w));
-    let y = PADDING;
-    for (const part of layer) {
-      const place = places.get(part.id)!;
-      place.x = x + width / 2;
-      place.y = y + place.h / 2;
-      y += place.h + GAP_Y;
-    }
-    x += width + GAP_ACROSS;
+/** A box and at its right what is folded beside it. */
+function beside(parts: readonly Part[], places: Map<string, Place>): { w: number; h: number } {
+  let [right, bottom] = [0, 0];
+  parts.forEach((part, i) => {
+    const [w, h] = [part.w ?? WIDTH, part.h ?? HEIGHT];
+    const [column, row] = i === 0 ? [0, 0] : [1 + ((i - 1) % BESIDE), Math.floor((i - 1) / BESIDE)];
+    const place = { x: column * (WIDTH + GAP_X) + w / 2, y: row * (HEIGHT + GAP_X) + h / 2, w, h };
+    places.set(part.id, place);
+    [right, bottom] = [Math.max(right, place.x + w / 2), Math.max(bottom, place.y + h / 2)];
   });
-  return { w: x - GAP_ACROSS + PADDING, h: height + 2 * PADDING };
+  return { w: right, h: bottom };
+}
+
+/** The same turned: each layer is a column; a long way is broken into bands, so that the whole is about `aspect` times as wide as high. */
+function columns(layers: Part[][], places: Map<string, Place>, aspect: number): { w: number; h: number } {
+  const size = layers.map(layer => ({
+    w: Math.max(...layer.map(part => places.get(part.id)!.w)),
+    h: layer.reduce((sum, part) => sum + places.get(part.id)!.h + GAP_Y, -GAP_Y),
+  }));
+  const all = size.reduce((sum, { w }) => sum + w + GAP_ACROSS, -GAP_ACROSS);
+  let best: { bands: number[][]; w: number; h: number } | null = null;
+  for (let n = 1; n <= layers.length; n++) {
+    const made = banded(size, all / n);
+    const off = (of: { w: number; h: number }) => Math.abs(Math.log(of.w / of.h / aspect));
+    if (best && off(made) > off(best)) break;
+    best = made;
+  }
+  let y = PADDING;
+  for (const band of best?.bands ?? []) {
+    let x = PADDING;
+    for (const i of band) {
+      let down = y;
+      for (const part of layers[i]!) {
+        const place = places.get(part.id)!;
+        place.x = x + size[i]!.w / 2;
+        place.y = down + place.h / 2;
+        down += place.h + GAP_Y;
+      }
+      x += size[i]!.w + GAP_ACROSS;
+    }
+    y += Math.max(...band.map(i => size[i]!.h)) + GAP_ACROSS;
+  }
+  return { w: (best?.w ?? 0) + 2 * PADDING, h: (best?.h ?? 0) + 2 * PADDING };
+}
+
+/** Columns in bands that are not wider than `most`. */
+function banded(size: readonly { w: number; h: number }[], most: number): { bands: number[][]; w: number; h: number } {
+  const bands: number[][] = [];
+  let [x, w, h] = [Infinity, 0, -GAP_ACROSS];
+  size.forEach((column, i) => {
+    if (x + column.w > most + 1) bands.push([]), (x = 0);
+    bands.at(-1)!.push(i);
+    w = Math.max(w, x + column.w);
+    x += column.w + GAP_ACROSS;
+  });
+  for (const band of bands) h += Math.max(...band.map(i => size[i]!.h)) + GAP_ACROSS;
+  return { bands, w, h };
 }
 
 /** Rows from top to bottom; each from left to right. */
-export function layers(parts: readonly Part[], edges: readonly (readonly [string, string])[], widest = WIDEST): Part[][] {
+export function layers(parts: readonly Part[], edges: readonly (readonly [string, string])[], widest = WIDEST, wide = (part: Part) => part.w ?? WIDTH): Part[][] {
   const byId = new Map(parts.map(part => [part.id, part]));
   const up = new Map<string, Set<string>>(parts.map(part => [part.id, new Set()]));
   const down = new Map<string, Set<string>>(parts.map(part => [part.id, new Set()]));
@@ -158,15 +204,15 @@ export function layers(parts: readonly Part[], edges: readonly (readonly [string
       number(row.sort((a, b) => key.get(a.id)! - key.get(b.id)!));
     }
   }
-  return full.flatMap(row => broken(row, widest));
+  return full.flatMap(row => broken(row, widest, wide));
 }
 
-function broken(row: Part[], widest: number): Part[][] {
+function broken(row: Part[], widest: number, wide: (part: Part) => number): Part[][] {
   const rows: Part[][] = [[]];
   let width = 0;
   for (const part of row) {
-    width += (part.w ?? WIDTH) + GAP_X;
-    if (width > widest && rows.at(-1)!.length > 0) rows.push([]), (width = part.w ?? WIDTH);
+    width += wide(part) + GAP_X;
+    if (width > widest && rows.at(-1)!.length > 0) rows.push([]), (width = wide(part));
     rows.at(-1)!.push(part);
   }
   return rows;

@@ -2,7 +2,7 @@
 
 import { dtypeName, lineName, nodeName, shapeName } from "../names";
 import type { Selection } from "../selection";
-import type { Layout, Recording } from "../wire";
+import type { Layout, Program, Recording } from "../wire";
 import { compose, type Part } from "./compose";
 import { HEIGHT, WIDTH, type Edge, type EdgeKind, type Frame, type Item, type Scene, type Shape } from "./scene";
 
@@ -15,6 +15,8 @@ export interface Drawn {
   nodes: readonly number[];
   src: (node: number) => readonly number[];
   layout: Layout;
+  /** of a backward node, the forward node that it serves, as it stands in this graph; -1: none. Where given, the one is folded beside the other */
+  forward?: (node: number) => number;
 }
 
 /** Of a node's look, what the view decides. */
@@ -22,6 +24,10 @@ export interface Look {
   bar?: (node: number) => number | null;
   detail?: (node: number) => string | null;
   change?: (node: number) => Item["change"];
+  /** of a closed group: what its nodes amount to */
+  group?: (id: string, nodes: readonly number[]) => { bar: number | null; detail: string } | null;
+  /** a category in the place of the phase's */
+  category?: (node: number) => string;
   /** of the edge from operand to user: its kind and what a click selects */
   edge?: (from: number, to: number) => { kind: EdgeKind; key: Selection | null } | null;
 }
@@ -43,7 +49,7 @@ export function nodeItem({ recording, at }: Drawn, node: number, x: number, y: n
   ];
   return {
     key: { kind: "node", id: `${at}.${node}` }, node, group: "", x, y, w: WIDTH, h: HEIGHT, shape, tip: tip.filter(Boolean).join("\n"),
-    title: nodeName(program, node), detail: look.detail?.(node) ?? short, category: nodes.phase[node] ?? "",
+    title: nodeName(program, node), detail: look.detail?.(node) ?? short, category: look.category?.(node) ?? nodes.phase[node] ?? "",
     bar: look.bar?.(node) ?? null, change: look.change?.(node) ?? "", root: roots.has(node),
   };
 }
@@ -84,7 +90,7 @@ export interface Group {
 }
 
 /** Nodes in groups. `home`: the innermost group of a node; "": none. A node may be in several places (computed again in each). */
-export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node: number) => readonly string[], open: ReadonlySet<string>, look: Look = {}, across = false): Scene {
+export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node: number) => readonly string[], open: ReadonlySet<string>, look: Look = {}, across = 0): Scene {
   const program = drawn.recording.programs[drawn.at]!;
   const byId = new Map(groups.map(group => [group.id, group]));
   const wish = (node: number) => ({ x: drawn.layout.x[node] ?? 0, y: drawn.layout.y[node] ?? 0 });
@@ -109,7 +115,10 @@ export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node
     return found;
   };
 
-  const within = new Map<string, string[]>();
+  const within = new Map<string, number[]>();
+  const anchors = drawn.forward ? folds(drawn, program, home) : new Map<number, number>();
+  const anchored = new Set(anchors.values());
+  const clusters = new Map<number, Part>();
   const boxes = new Map<string, { node: number; in: string }>();
   const copies = new Map<number, string[]>();
   for (const node of drawn.nodes) {
@@ -124,12 +133,19 @@ export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node
       (copies.get(node) ?? copies.set(node, []).get(node)!).push(id);
       if (shut) {
         partOf(shut);
-        (within.get(shut) ?? within.set(shut, []).get(shut)!).push(`${drawn.at}.${node}`);
+        (within.get(shut) ?? within.set(shut, []).get(shut)!).push(node);
       } else {
         boxes.set(id, { node, in: group });
         const part: Part = { id, wish: wish(node) };
-        if (group && byId.has(group)) partOf(group).parts!.push(part);
-        else top.push(part);
+        const place = group && byId.has(group) ? partOf(group).parts! : top;
+        const anchor = anchors.get(node) ?? (anchored.has(node) ? node : undefined);
+        if (anchor === undefined) place.push(part);
+        else {
+          let cluster = clusters.get(anchor);
+          if (!cluster) place.push((cluster = { id: `c${anchor}`, wish: wish(anchor), parts: [], beside: true })), clusters.set(anchor, cluster);
+          if (anchor === node) cluster.parts!.unshift(part);
+          else cluster.parts!.push(part);
+        }
       }
     }
   }
@@ -139,7 +155,8 @@ export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node
   }
 
   // A user takes the copy of its operand in its own group, else the one that is stored: the first.
-  const links = new Map<string, { from: string; to: string; pair: [number, number] }>();
+  const links = new Map<string, { from: string; to: string; pair: [number, number]; way: Way }>();
+  const { phase } = program.nodes;
   for (const node of drawn.nodes) {
     const homes = home(node);
     (homes.length > 0 ? homes : [""]).forEach((group, i) => {
@@ -148,11 +165,20 @@ export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node
         const options = copies.get(operand);
         if (!options) continue;
         const from = options[home(operand).indexOf(group)] ?? options[0]!;
-        if (from !== to) links.set(`${from}|${to}`, { from, to, pair: [operand, node] });
+        if (from === to) continue;
+        const way = !drawn.forward ? "on" : wayOf(phase[operand]!, phase[node]!, anchors.has(node) || !boxes.has(to));
+        const known = links.get(`${from}|${to}`);
+        if (!known || (way === "on" && known.way !== "on")) links.set(`${from}|${to}`, { from, to, pair: [operand, node], way });
       }
     });
   }
-  const { places, width, height } = compose(top, [...links.values()].map(({ from, to }) => [from, to] as const), across);
+  // Two closed groups that feed each other: the way back is that of the gradients, and one line says both.
+  for (const [key, { from, to, way }] of links) {
+    if (way === "back" && !(boxes.has(from) && boxes.has(to)) && links.has(`${to}|${from}`)) links.delete(key);
+    if (way === "kept" && !boxes.has(to)) links.delete(key);
+  }
+  const ranking = [...links.values()].filter(({ way }) => way === "on").map(({ from, to }) => [from, to] as const);
+  const { places, width, height } = compose(top, ranking, across);
 
   const roots = new Set(program.roots);
   const items: Item[] = [];
@@ -172,14 +198,42 @@ export function groupedScene(drawn: Drawn, groups: readonly Group[], home: (node
       number.set(part.id, items.length);
       const key = group.key ?? { kind: "group", id };
       const tip = `${title}\n${group.detail}\nclick the triangle, or press Enter, to open`;
-      items.push({ key, node: -1, nodes: within.get(id) ?? [], group: id, ...at, title, detail: group.detail, tip, category: group.category, shape: "group", bar: null, change: "", root: false });
+      const nodes = within.get(id) ?? [];
+      const { bar = null, detail = group.detail } = look.group?.(id, nodes) ?? {};
+      items.push({ key, node: -1, nodes: nodes.map(node => `${drawn.at}.${node}`), group: id, ...at, title, detail, tip, category: group.category, shape: "group", bar, change: "", root: false });
     }
   }
-  const edges: Edge[] = [...links.values()].flatMap(({ from, to, pair }) => {
+  const edges: Edge[] = [...links.values()].flatMap(({ from, to, pair, way }) => {
     const [a, b] = [number.get(from), number.get(to)];
     if (a === undefined || b === undefined) return [];
-    const sideways = across && boxes.get(from)?.in !== boxes.get(to)?.in;
-    return [{ from: a, to: b, kind: "flow" as EdgeKind, key: null, across: sideways, ...look.edge?.(...pair) }];
+    const sideways = across > 0 && boxes.get(from)?.in !== boxes.get(to)?.in;
+    const kind: EdgeKind = way === "kept" && !near(items[a]!, items[b]!) ? "stub" : "flow";
+    return [{ from: a, to: b, kind, key: null, across: sideways, ...look.edge?.(...pair) }];
   });
   return { items, frames, edges, width, height };
+}
+
+/** What a link does to the layers: on: its user stands below; kept: a value kept for the backward pass; back: gradients. */
+type Way = "on" | "kept" | "back";
+
+function wayOf(from: string, to: string, folded: boolean): Way {
+  if (to !== "backward") return "on";
+  if (from !== "backward") return "kept";
+  return folded ? "back" : "on";
+}
+
+const near = (a: Item, b: Item) => Math.abs(a.y - b.y) < 2 * HEIGHT && Math.abs(a.x - b.x) < 2 * WIDTH;
+
+/** Backward node → the forward node that it is folded beside: the one that it serves, else that of the gradient which it continues. */
+function folds({ nodes, src, forward }: Drawn, program: Program, home: (node: number) => readonly string[]): Map<number, number> {
+  const out = new Map<number, number>();
+  const there = new Set(nodes);
+  const { phase } = program.nodes;
+  for (const node of nodes) {
+    if (phase[node] !== "backward") continue;
+    const serves = forward!(node);
+    const own = there.has(serves) && phase[serves] !== "backward" ? serves : src(node).map(each => out.get(each)).find(each => each !== undefined);
+    if (own !== undefined && (home(own)[0] ?? "") === (home(node)[0] ?? "")) out.set(node, own);
+  }
+  return out;
 }

@@ -37,10 +37,15 @@ export function parse(query: string): Test {
     const [, name, rest] = /^([a-z]+):(.*)$/.exec(word) ?? [];
     const field = FIELDS.find(field => field === name);
     const text = field ? rest! : word;
-    const match = matcher(text);
+    const match = field === "op" ? whole(text) : matcher(text);
     return (fields: Fields) => (field ? match(fields[field], field) : FIELDS.some(field => match(fields[field], field)));
   });
   return fields => tests.every(test => test(fields));
+}
+
+/** An op is meant by its whole name: "exp" is not "expand". */
+function whole(text: string): (value: string, field: Field) => boolean {
+  return text.startsWith("/") ? matcher(text) : value => value.toLowerCase() === text.replace(/^"|"$/g, "").toLowerCase();
 }
 
 function matcher(text: string): (value: string, field: Field) => boolean {

@@ -1,9 +1,10 @@
 /** Paints a scene as SVG: up to about 1,500 boxes, where text stays sharp and every box is an element. */
 
-import { cut, s } from "../dom";
+import { s } from "../dom";
 import type { Lit } from "../links";
 import type { Category, Selectable } from "../wire";
 import { colorVariable } from "./head";
+import { fit } from "./fit";
 import { curve, type Edge, type Item, type Scene } from "./scene";
 
 export interface Transform {
@@ -47,6 +48,7 @@ export class SvgPainter implements Painter {
   private scene: Scene | null = null;
   private boxes: SVGGElement[] = [];
   private lines: SVGPathElement[] = [];
+  private family = "";
 
   constructor(private readonly category: (name: string) => Category) {
     this.element.append(s("defs", {}, tip("tv-tip", "tv-tip"), tip("tv-tip-lit", "tv-tip-lit")), this.layer);
@@ -54,12 +56,13 @@ export class SvgPainter implements Painter {
 
   show(scene: Scene): void {
     this.scene = scene;
+    this.family = getComputedStyle(this.element).fontFamily || "sans-serif";
     const frames = scene.frames.map(frame => {
       const [left, top] = [frame.x - frame.w / 2, frame.y - frame.h / 2];
       const group = s("g.tv-frame", { "data-group": frame.group }, s("rect", { x: left, y: top, width: frame.w, height: frame.h, rx: 8 }));
       const mark = frame.closes ? "▾ " : "";
       const at = frame.right ? { x: left + frame.w - 8, "text-anchor": "end" } : { x: left + 8 };
-      group.append(s("text", { ...at, y: top + 15 }, cut(`${mark}${frame.title}`, Math.floor(frame.w / 6.6))));
+      group.append(s("text", { ...at, y: top + 15 }, fit(`${mark}${frame.title}`, frame.w - 16, `600 11.5px ${this.family}`)));
       return group;
     });
     this.lines = scene.edges.map(edge => {
@@ -88,10 +91,9 @@ export class SvgPainter implements Painter {
       group.style.setProperty("--c", `var(${colorVariable(item.category)})`);
       group.append(letter);
     }
-    const room = Math.floor((item.w - 30) / 7.2);
     const mark = item.shape === "group" ? "▸ " : item.change === "new" ? "+ " : item.change === "removed" ? "− " : "";
-    group.append(s("text.tv-name", { x: x + 25, y: y + 17 }, cut(mark + item.title, room)));
-    group.append(s("text.tv-small", { x: x + 8, y: y + 33 }, cut(item.detail, Math.floor((item.w - 14) / 6.5))));
+    group.append(s("text.tv-name", { x: x + 25, y: y + 17 }, fit(mark + item.title, item.w - 31, `600 12px ${this.family}`)));
+    group.append(s("text.tv-small", { x: x + 8, y: y + 33 }, fit(item.detail, item.w - 15, `11px ${this.family}`)));
     if (item.bar !== null) group.append(s("rect.tv-bar", { x: x + 8, y: y + item.h - 8, width: Math.max((item.w - 16) * item.bar, 1), height: 4, rx: 2 }));
     group.append(s("title", {}, item.tip));
     return group;

@@ -118,6 +118,14 @@ export class Viewport {
     this.set({ scale, x: (this.size.width - width * scale) / 2, y: (this.size.height - height * scale) / 2 }, false);
   }
 
+  /** A part of it, in the middle, or where that would be too small to read its upper end; `x` and `y` are its centre. */
+  fitTo({ x, y, w, h }: { x: number; y: number; w: number; h: number }): void {
+    const whole = Math.min((this.size.width - 24) / w, (this.size.height - 24) / h, 1.15);
+    const scale = whole >= 0.5 ? whole : Math.max(Math.min((this.size.width - 24) / w, 0.9), 0.5);
+    const middle = whole >= 0.5 ? y : y - h / 2 + (this.size.height - 24) / 2 / scale;
+    this.set({ scale, x: this.size.width / 2 - x * scale, y: this.size.height / 2 - middle * scale });
+  }
+
   /** Where all of it would be too small to read: the top, at a size that can be read, around `middle`; else all of it. */
   open(middle: number): void {
     if (this.fitting() >= 0.8) return this.fit();

@@ -5,6 +5,8 @@ export const DRAWING = `
 .tv-picture.tv-pointing { cursor: pointer; }
 .tv-picture.tv-dragging { cursor: grabbing; }
 .tv-drawing { position: absolute; inset: 0; width: 100%; height: 100%; display: block; user-select: none; }
+.tv-graphpath { display: flex; flex-wrap: wrap; gap: 2px 6px; min-height: 18px; font-size: 12px; }
+.tv-graphnote:empty { display: none; }
 .tv-minimap { position: absolute; right: 8px; bottom: 8px; background: var(--tv-back); border: 1px solid var(--tv-line); border-radius: 4px; color: var(--tv-faint); outline-color: var(--tv-accent); cursor: crosshair; }
 .tv-drawing text { font-family: var(--tv-font); fill: var(--tv-ink); pointer-events: none; }
 .tv-body { fill: var(--tv-back); stroke: var(--c, var(--tv-line)); stroke-width: 1.3; }
@@ -22,11 +24,11 @@ export const DRAWING = `
 .tv-drawing .tv-frame text { font-size: 11.5px; font-weight: 600; fill: var(--tv-faint); }
 .tv-far .tv-frame text { visibility: visible; font-size: 20px !important; }
 .tv-edge { fill: none; stroke: var(--tv-faint); stroke-width: 1.1; opacity: .65; }
-.tv-edge.tv-long { opacity: .22; }
 .tv-edge[data-kind="stub"] { stroke-dasharray: 2 2; }
 .tv-edge[data-kind="inline"] { stroke: var(--tv-c-inline); stroke-width: 1.6; opacity: .9; }
 .tv-edge[data-kind="at loop"] { stroke: var(--tv-c-at-loop); stroke-width: 2; stroke-dasharray: 7 4; opacity: 1; }
 .tv-edge[data-kind="whole"] { stroke: var(--tv-c-whole); stroke-width: 3; opacity: .9; }
+.tv-edge.tv-long { opacity: .22; }
 .tv-tip { fill: var(--tv-faint); }
 .tv-tip-lit { fill: var(--tv-accent); }
 .tv-some .tv-box:not(.tv-lit), .tv-search .tv-box:not(.tv-found):not(.tv-lit) { opacity: .5; }

@@ -31,7 +31,7 @@ export const explorer: View<Page> = (el, page, selection, host) => {
   const links = new Links(recording);
   const hover = hoverOf(recording.id);
   const status = h("div.tv-status", { role: "status", "aria-live": "polite" });
-  const categories = new Map(NAMES.flatMap(name => views[name]?.legend ?? []).map(category => [category.name, category]));
+  const categories = new Map([...(views.graph?.dtypes ?? []), ...NAMES.flatMap(name => views[name]?.legend ?? [])].map(category => [category.name, category]));
   const unknown: Category = { name: "", label: "unknown", light: "", dark: "", mark: "?" };
   const redraws = new Set<() => void>();
   const follow = (store: SelectionStore, light: (lit: Lit) => void) => store.subscribe(value => light(links.related(value)));

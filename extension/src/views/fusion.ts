@@ -11,7 +11,7 @@ import type { EdgeKind } from "../parts/scene";
 import { whatIf } from "../parts/whatif";
 import { bytes, count, MISSING } from "../units";
 import type { FusionData, FusionEdge, Program, WhatIfAnswer } from "../wire";
-import { kernelGroups } from "./graph";
+import { kernelGroups } from "../parts/grouping";
 import { together, type Context, type Part } from "./view";
 
 const OPEN_MOST = 250;
@@ -98,7 +98,7 @@ export const fusion: Part<FusionData> = (el, data, context) => {
         return edge ? { kind: edge.verdict as EdgeKind, key: id(edge.decision) } : null;
       },
       detail: node => (stored.has(node) ? "stored whole" : null),
-    }, el.clientWidth > 800);
+    }, el.clientWidth > 800 ? Math.max(place.clientWidth / 620, 1) : 0);
     scene.edges = scene.edges.filter(edge => !off.has(edge.kind));
     picture.show(scene, still);
   };

@@ -1,26 +1,34 @@
 /** graph: which operations, and what flows between them? By module or by kernel, opened on demand; gradients beside their forward node. */
 
 import { button, h, taken } from "../dom";
-import { kernelName } from "../names";
+import { kernelName, nodeName } from "../names";
 import { Replay } from "../frames";
-import { head, twin } from "../parts/head";
-import { flatScene, groupedScene, type Drawn, type Group, type Look } from "../parts/graphscene";
+import { head, swatch, twin } from "../parts/head";
+import { flatScene, groupedScene, type Drawn, type Look } from "../parts/graphscene";
+import { kernelGroups, openSome, treeGroups, type Grouping } from "../parts/grouping";
 import { nodeColumns } from "../parts/nodes";
-import { mainPhase } from "../parts/phase";
 import { Picture } from "../parts/picture";
-import type { Frame, Item, Scene } from "../parts/scene";
+import type { Frame, Scene } from "../parts/scene";
 import { fieldsOf, searchBox, type Fields, type Test } from "../parts/search";
 import { selectField } from "../parts/controls";
-import { amount, bytes, count } from "../units";
+import { amount, bytes, count, percent } from "../units";
 import type { GraphData } from "../wire";
 import { together, type Context, type Part } from "./view";
 
 type By = "flat" | "module" | "kernel";
 
-/** nodes above which groups begin closed */
-const OPEN_MOST = 400;
+/** boxes that are to be seen at first */
+const SEEN_FIRST = 45;
+/** nodes up to which all of them are shown at first, without groups */
+const FLAT_MOST = 60;
 /** frames of modules above which they would hide more than they say */
 const FRAMES_MOST = 40;
+/** shown of a neighbourhood */
+const NEAR_MOST = 300;
+const UNITS: Record<string, string> = { time: "s", bytes: "bytes", FLOPs: "", memory: "bytes" };
+const MEANING: Record<string, string> = {
+  time: "time of its part of its kernels", bytes: "bytes that its part of its kernels reads and writes", FLOPs: "FLOPs of its part of its kernels", memory: "memory that keeps its value",
+};
 
 export const graph: Part<GraphData> = (el, data, context) => {
   const { recording, links } = context;
@@ -31,36 +39,60 @@ export const graph: Part<GraphData> = (el, data, context) => {
   const replay = new Replay(program);
   const simplified = data.layout !== "recorded";
   const src = (node: number) => (simplified ? replay.src(node, program.stages.length, Infinity) : (program.nodes.src[node] ?? []));
-  const drawn: Drawn = { recording, at: data.program, nodes: data.drawn, src, layout };
-
+  const forward = (node: number) => {
+    const serves = program.nodes.forward[node] ?? -1;
+    return serves < 0 || !simplified ? serves : replay.find(serves, program.stages.length, Infinity);
+  };
+  const place = new Map(data.drawn.map((node, i) => [node, i]));
+  const modules = data.groups.length > 0;
   const kernels = program.kernels.some(kernel => kernel.nodes.length > 0);
-  const modules = data.boxes.length > 0;
-  let by: By = data.drawn.length <= OPEN_MOST ? "flat" : modules ? "module" : kernels ? "kernel" : "flat";
-  let gradients = true;
-  let overlay = "";
-  const open = new Set<string>();
+  const groupings = new Map<By, Grouping>();
+  const grouping = (): Grouping => {
+    const made = groupings.get(by) ?? (by === "kernel" ? kernelGroups(context, data.program, data.drawn, src) : by === "module" ? treeGroups(context, data) : { groups: [], home: () => [] });
+    groupings.set(by, made);
+    return made;
+  };
 
-  const groups = (): { groups: Group[]; home: (node: number) => readonly string[] } =>
-    by === "kernel" ? kernelGroups(context, data.program, data.drawn) : moduleGroups(context, data);
+  let by: By = data.drawn.length <= FLAT_MOST ? "flat" : modules ? "module" : kernels ? "kernel" : "flat";
+  let gradients = true;
+  let figure = "";
+  let around: { node: number; steps: number } | null = data.around >= 0 ? { node: data.around, steps: 2 } : null;
+  let open = by === "flat" ? new Set<string>() : openSome(grouping(), data.drawn, SEEN_FIRST);
+
   const look = (): Look => {
-    const values = data.overlays[overlay];
+    if (figure === "dtype") return { category: node => `dtype ${program.nodes.dtype[node]}`, detail: node => `${program.nodes.dtype[node]} ${program.nodes.shape[node]!.join("×")}`.trim() };
+    const values = data.overlays[figure];
     if (!values) return {};
-    const of = new Map(data.drawn.map((node, i) => [node, values[i] ?? null]));
-    const most = Math.max(...values.map(value => value ?? 0)) || 1;
-    const unit = overlay.includes("seconds") ? "s" : overlay.includes("bytes") ? "bytes" : "";
+    const unit = UNITS[figure] ?? "";
+    const value = (node: number) => values[place.get(node) ?? -1] ?? null;
+    const sum = (nodes: readonly number[]) => nodes.reduce<number | null>((all, node) => (value(node) === null ? all : (all ?? 0) + value(node)!), null);
+    const whole = sum(data.drawn) || 1;
+    // Groups and nodes on one scale, each against the largest of what is shown.
+    const most = { node: Math.max(...values.map(each => each ?? 0)) || 1 };
     return {
-      bar: node => (of.get(node) == null ? null : of.get(node)! / most),
-      detail: node => `${amount(of.get(node), unit)}${of.get(node) == null ? " not computed" : ""}`,
+      bar: node => (value(node) === null ? null : value(node)! / most.node),
+      detail: node => (value(node) === null ? (figure === "memory" ? "not kept" : "no work of its own") : `${amount(value(node), unit)} · ${percent(value(node)! / whole)}`),
+      group: (_, nodes) => {
+        const all = sum(nodes);
+        return { bar: all === null ? null : all / whole, detail: all === null ? "nothing known" : `${amount(all, unit)} · ${percent(all / whole)}` };
+      },
     };
   };
+  const shown = (): number[] => {
+    const near = around && new Set(neighbours(data.drawn, src, around.node, around.steps));
+    return data.drawn.filter(node => (gradients || program.nodes.phase[node] !== "backward") && (!near || near.has(node)));
+  };
   const scene = (): Scene => {
-    const shown = gradients ? drawn : { ...drawn, nodes: drawn.nodes.filter(node => program.nodes.phase[node] !== "backward") };
-    if (by === "flat") return flatScene(shown, look(), data.boxes.length <= FRAMES_MOST ? data.boxes.map(moduleFrame) : []);
-    const { groups: all, home } = groups();
-    return groupedScene(shown, all, home, open, look(), by === "kernel" && el.clientWidth > 800);
+    const drawn: Drawn = { recording, at: data.program, nodes: shown(), src, layout };
+    if (around) return groupedScene({ ...drawn, forward }, [], () => [], open, look());
+    if (by === "flat") return flatScene(drawn, look(), data.boxes.length <= FRAMES_MOST ? data.boxes.map(moduleFrame) : []);
+    const { groups, home } = grouping();
+    if (by === "module") return groupedScene({ ...drawn, forward }, groups, home, open, look());
+    return groupedScene(drawn, groups, home, open, look(), el.clientWidth > 800 ? Math.max(el.clientWidth / 560, 1.4) : 0);
   };
 
-  let found: Item[] = [];
+  // The search finds nodes, wherever they are hidden.
+  let found: number[] = [];
   let at = -1;
   let test: Test | null = null;
   const known = new Map<number, Fields>();
@@ -70,55 +102,95 @@ export const graph: Part<GraphData> = (el, data, context) => {
     return value;
   };
   const run = (): number => {
-    found = test ? picture.scene.items.filter(item => (item.node >= 0 ? test!(fields(item.node)) : inside(item.group).some(node => test!(fields(node))))) : [];
+    found = test ? data.drawn.filter(node => test!(fields(node))) : [];
     at = -1;
-    picture.find(test ? new Set(found) : null);
+    mark();
     return found.length;
   };
-  /** The nodes in a closed group. */
-  const inside = (group: string): number[] => {
-    const { groups: all, home } = groups();
-    const under = new Set([group]);
-    for (const each of all) if (under.has(each.parent)) under.add(each.id);
-    return data.drawn.filter(node => home(node).some(id => under.has(id)));
+  const mark = () => {
+    const ids = new Set(found.map(node => `${data.program}.${node}`));
+    picture.find(test ? new Set(picture.scene.items.filter(item => (item.nodes ?? [item.key.id]).some(id => ids.has(id)))) : null);
   };
   const step = (way: 1 | -1) => {
     if (found.length === 0) return;
     at = (at + way + found.length) % found.length;
-    picture.choose(found[at]!.key);
-    picture.reveal(found[at]!, true);
+    bring(found[at]!);
+  };
+  /** Selects a node and shows it: its groups open. */
+  const bring = (node: number) => {
+    if (around && !shown().includes(node)) around = null;
+    const { groups, home } = grouping();
+    const byId = new Map(groups.map(group => [group.id, group]));
+    for (let group = home(node)[0] ?? ""; group; group = byId.get(group)?.parent ?? "") open.add(group);
+    show();
+    const key = { kind: "node", id: `${data.program}.${node}` };
+    picture.choose(key);
+    const item = picture.item(key);
+    if (item) picture.reveal(item, true);
   };
 
   const show = (still?: string) => {
     picture.show(scene(), still);
-    run();
-  };
-  const group = selectField("group", [["flat", "by nothing"], ...(modules ? [["module", "by module"] as const] : []), ...(kernels ? [["kernel", "by kernel"] as const] : [])], by, value => {
-    by = value as By;
-    open.clear();
-    if (by !== "flat" && data.drawn.length <= OPEN_MOST) groups().groups.forEach(each => open.add(each.id));
+    mark();
     tools();
-    show();
-    picture.open();
+  };
+  const again = () => (show(), picture.open());
+
+  const group = selectField("group", [...(modules ? [["module", "by module"] as const] : []), ...(kernels ? [["kernel", "by kernel"] as const] : []), ["flat", "by nothing"]], by, value => {
+    by = value as By;
+    around = null;
+    open = openSome(grouping(), data.drawn, SEEN_FIRST);
+    again();
   });
   const figures = Object.keys(data.overlays).filter(name => data.overlays[name]!.some(value => value !== null));
-  const figure = selectField("figure", [["", "shape"], ...figures.map(name => [name, name.replaceAll("_", " ")] as const)], "", value => {
-    overlay = value;
+  const overlay = selectField("mark", [["", "shape"], ...figures.map(name => [name, name] as const), ["dtype", "dtype"]], "", value => {
+    figure = value;
     show();
   });
   const fold = h("input", { type: "checkbox", checked: true });
-  fold.addEventListener("change", () => {
-    gradients = fold.checked;
-    show();
-  });
-  const all = button("open all", () => (groups().groups.forEach(each => open.add(each.id)), show(), picture.open()));
-  const none = button("close all", () => (open.clear(), show(), picture.open()));
-  const tools = () => (all.hidden = none.hidden = by === "flat");
+  fold.addEventListener("change", () => ((gradients = fold.checked), show()));
+  const all = button("open all", () => (grouping().groups.forEach(each => open.add(each.id)), again()));
+  const none = button("close all", () => (open.clear(), again()));
+  const nearby = button("around it", () => focusOn(), { title: "only the selected node and what is within two steps of it (n)" });
+  const steps = selectField("steps", [["1", "1"], ["2", "2"], ["3", "3"], ["5", "5"]], "2", value => around && ((around = { ...around, steps: Number(value) }), again()));
+  const whole = button("show all", () => ((around = null), again()));
+  const note = h("div.tv-facts.tv-graphnote", {});
+  const selected = (): number => {
+    const { value } = context.selection;
+    const [program = -1, node = -1] = value?.kind === "node" ? value.id.split(".").map(Number) : [];
+    return program === data.program && place.has(index.became(node)) ? index.became(node) : -1;
+  };
+  const focusOn = () => {
+    const node = selected();
+    if (node < 0) return context.say("select a node first");
+    around = { node, steps: Number(steps.querySelector("select")!.value) };
+    again();
+  };
+  const tools = () => {
+    all.hidden = none.hidden = by === "flat" || around !== null;
+    steps.hidden = whole.hidden = around === null;
+    nearby.disabled = selected() < 0;
+    note.replaceChildren(...legend());
+    path.replaceChildren(...trail());
+  };
+  const legend = (): Node[] => {
+    const out: Node[] = [];
+    if (around) out.push(h("span", {}, `${picture.scene.items.length} nodes within ${around.steps} step${around.steps === 1 ? "" : "s"} of `, h("strong", {}, `%${around.node} ${nodeName(program, around.node)}`)));
+    if (figure === "dtype") for (const category of data.dtypes) out.push(swatch(category, category.label));
+    else if (figure) {
+      const most = Math.max(...data.overlays[figure]!.map(each => each ?? 0));
+      const how = figure === "time" ? (data.measured ? ", measured" : ", predicted") : "";
+      out.push(h("span.tv-faint", {}, `Bar of a node: ${MEANING[figure] ?? figure}${how}; a full bar is the most, ${amount(most, UNITS[figure] ?? "")}. Bar of a group: its share of the whole.`));
+    }
+    return out;
+  };
+
   const search = searchBox(next => ((test = next), run()), step);
   const hasGradients = data.drawn.some(node => program.nodes.phase[node] === "backward");
-  const bar = h("div.tv-tools", {}, search.element, group, figures.length > 0 ? figure : null, hasGradients ? h("label.tv-field", {}, fold, "gradients") : null,
-    all, none, button("fit", () => picture.viewport.fit(), { title: "all of it (space)" }));
-  el.append(head(data), bar);
+  const bar = h("div.tv-tools", {}, search.element, group, overlay, hasGradients ? h("label.tv-field", {}, fold, "gradients") : null,
+    all, none, nearby, steps, whole, button("fit", () => picture.viewport.fit(), { title: "all of it (space)" }));
+  const path = h("nav.tv-graphpath", { "aria-label": "where the selected node stands" });
+  el.append(head(data), bar, note, path);
   const picture = new Picture(el, context, {
     label: `${data.drawn.length} nodes`,
     toggle: id => {
@@ -126,18 +198,49 @@ export const graph: Part<GraphData> = (el, data, context) => {
       show(id);
     },
     key: event => {
-      if (event.key !== "/") return false;
+      if (event.key === "n") focusOn();
+      else if (event.key === "/") search.focus();
+      else if (event.key === "Escape" && around) around = null, again();
+      else return false;
       taken(event);
-      search.focus();
       return true;
     },
   });
-  tools();
   show();
-  el.append(facts(context, data), twin("nodes", nodeColumns(context, data.program, src), () => (test ? data.drawn.filter(node => test!(fields(node))) : data.drawn),
-    node => context.selection.set({ kind: "node", id: `${data.program}.${node}` })));
+  const follow = context.onSelect(tools);
+  el.append(facts(context, data), twin("nodes", nodeColumns(context, data.program, src), () => (test ? found : data.drawn),
+    node => bring(node)));
   // Something selected elsewhere may stand in a closed group: that group is lit, because its node is.
-  return together(() => picture.destroy());
+  return together(follow, () => picture.destroy());
+
+  /** all › model › fc1 › %7 sum: each a way there. */
+  function trail(): Node[] {
+    const node = selected();
+    const out: Node[] = [h("button.tv-link", { type: "button" }, "all")];
+    out[0]!.addEventListener("click", () => ((around = null), show(), picture.viewport.fit()));
+    if (node < 0) return out;
+    const { groups, home } = grouping();
+    const byId = new Map(groups.map(each => [each.id, each]));
+    const parts: Node[] = [];
+    for (let id = home(node)[0] ?? ""; byId.has(id); id = byId.get(id)!.parent) {
+      const link = h("button.tv-link", { type: "button", title: "open it and show it whole" }, byId.get(id)!.title);
+      const mine = id;
+      link.addEventListener("click", () => zoom(mine));
+      parts.unshift(link);
+    }
+    const last = h("button.tv-link", { type: "button", title: "show it" }, `%${node} ${nodeName(program, node)}`);
+    last.addEventListener("click", () => bring(node));
+    return [...out, ...parts, last].flatMap((part, i) => (i === 0 ? [part] : [h("span.tv-faint", { "aria-hidden": true }, "›"), part]));
+  }
+
+  function zoom(id: string): void {
+    const byId = new Map(grouping().groups.map(each => [each.id, each]));
+    around = null;
+    for (let each = id; each; each = byId.get(each)?.parent ?? "") open.add(each);
+    show();
+    const frame = picture.scene.frames.find(each => each.group === id);
+    if (frame) picture.viewport.fitTo(frame);
+  }
 
   function moduleFrame({ name, x, y, width, height }: GraphData["boxes"][number], i: number): Frame {
     const near = (box: GraphData["boxes"][number]) => Math.abs(box.y - box.height / 2 - (y - height / 2)) < 24 && Math.abs(box.x - box.width / 2 - (x - width / 2)) < 160;
@@ -145,6 +248,19 @@ export const graph: Part<GraphData> = (el, data, context) => {
     return { key: null, group: `m${name}`, x, y: y - 6, w: width, h: height + 12, title: name, closes: false, right: data.boxes.some(box => box.parent === i && near(box)) };
   }
 };
+
+/** The nodes within so many steps of one, up or down: the nearest, where they are many. */
+function neighbours(nodes: readonly number[], src: (node: number) => readonly number[], from: number, steps: number): number[] {
+  const users = new Map<number, number[]>();
+  for (const node of nodes) for (const operand of src(node)) (users.get(operand) ?? users.set(operand, []).get(operand)!).push(node);
+  const found = new Set([from]);
+  let edge = [from];
+  for (let i = 0; i < steps && found.size < NEAR_MOST; i++) {
+    edge = [...new Set(edge.flatMap(node => [...src(node), ...(users.get(node) ?? [])]))].filter(node => !found.has(node));
+    edge.slice(0, NEAR_MOST - found.size).forEach(node => found.add(node));
+  }
+  return [...found];
+}
 
 /** One line on the selected node: what it is, its kernel's figures, its derivative rule. */
 function facts(context: Context, data: GraphData): HTMLElement {
@@ -172,45 +288,4 @@ function facts(context: Context, data: GraphData): HTMLElement {
     line.replaceChildren(...parts);
   });
   return line;
-}
-
-/** Kernels as groups; a node that several kernels compute stands in each. Inputs stand outside. */
-export function kernelGroups(context: Context, at: number, nodes: readonly number[]): { groups: Group[]; home: (node: number) => readonly string[] } {
-  const index = context.links.program(at);
-  const { program } = index;
-  const groups = program.kernels.map((kernel, i): Group => {
-    const times = program.calls.flatMap((call, c) => (call.kernel === i ? [program.launches.median[c]] : []));
-    const measured = times.length > 0 && times.every(time => time !== undefined) ? times.reduce((a, b) => a! + b!, 0)! : null;
-    const time = measured ?? kernel.seconds_predicted;
-    const detail = `${kernel.nodes.filter(node => program.nodes.op[node] !== "buffer").length} nodes${time === null ? "" : ` · ${amount(time, "s")}${measured === null ? " predicted" : ""}`}`;
-    return { id: `k${i}`, title: kernelName(program, i), detail, parent: "", key: { kind: "kernel", id: `${at}.${i}` }, category: mainPhase(program, kernel) };
-  });
-  const homes = new Map(nodes.map(node => [node, index.kernelsOf.get(node).map(kernel => `k${kernel}`)]));
-  return { groups, home: node => homes.get(node) ?? [] };
-}
-
-/** Modules as nested groups. */
-function moduleGroups(context: Context, data: GraphData): { groups: Group[]; home: (node: number) => readonly string[] } {
-  const { program } = context.links.program(data.program);
-  const groups = new Map<string, Group & { nodes: number; phases: Set<string> }>();
-  const make = (name: string): Group & { nodes: number; phases: Set<string> } => {
-    let group = groups.get(name);
-    if (!group) {
-      const parent = name.includes(".") ? name.slice(0, name.lastIndexOf(".")) : "";
-      if (parent) make(parent);
-      group = { id: name, title: name, detail: "", parent, key: null, category: "", nodes: 0, phases: new Set() };
-      groups.set(name, group);
-    }
-    return group;
-  };
-  for (const node of data.drawn) {
-    const name = program.nodes.module[node];
-    for (let at = name; at; at = make(at).parent) make(at).nodes++, make(at).phases.add(program.nodes.phase[node]!);
-  }
-  for (const group of groups.values()) {
-    group.detail = `${group.nodes} nodes`;
-    group.category = group.phases.has("forward") ? "forward" : ([...group.phases][0] ?? "");
-  }
-  const homes = new Map(data.drawn.map(node => [node, program.nodes.module[node] ? [program.nodes.module[node]] : []]));
-  return { groups: [...groups.values()], home: node => homes.get(node) ?? [] };
 }
