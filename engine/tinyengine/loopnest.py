@@ -17,7 +17,7 @@ give one index expression per axis of the buffer; index arithmetic is int64. A `
 store nothing. A loop's variable carries its bounds, so intervals need no context. `nodes` on a statement: numbers of the graph
 nodes
 (`Graph.number` of the simplified graph) that it serves: the link from a kernel line back to the graph and to the user's line.
-Only the outermost loop may be parallel; statements before it (none by default) run on one thread.
+Only an outermost loop, with its tail beside it, may be parallel; statements before it (none by default) run on one thread.
 """
 
 from __future__ import annotations
@@ -241,9 +241,9 @@ class Kernel:
 
     @property
     def parallel(self) -> Loop | None:
-        """The parallel loop, if there is one: the only loop of the outermost level."""
+        """The parallel loop, if there is one, without its tail."""
         loops = [s for s in self.body if isinstance(s, Loop) and s.kind == "parallel"]
-        return loops[0] if loops else None
+        return max(loops, key=lambda s: s.trips, default=None)
 
     def text(self) -> str:
         return kernel_text(self)

@@ -110,7 +110,7 @@ def _join(boxes: list[Box]) -> list[Box]:
             for o in out:
                 u = _pair(o, b)
                 if u is not None:
-                    out.remove(o)
+                    out = [x for x in out if x is not o]
                     b, merged = u, True
                     break
         out.append(b)

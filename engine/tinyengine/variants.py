@@ -168,7 +168,7 @@ class _Variant:
         self.kernel = kernel
         self.needed = _Needed.of(kernel)
         self.sinks = _Sinks(kernel)
-        self.apart = any(p.loop is not None for p in split(kernel))
+        self.apart = any(p.loops for p in split(kernel))
 
     def run(self) -> Kernel:
         k = self.kernel

@@ -508,6 +508,24 @@ def test_parallel_iterations_have_their_own_memory(backend: Backend, size: int) 
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("pieces", [((3, 97, 5),), ((3, 83, 5), (83, 97, 14)), ((3, 4, 1), (4, 90, 2), (90, 97, 3))])
+def test_parts_of_a_parallel_loop_share_one_launch(backend: Backend, pieces: tuple[tuple[int, int, int], ...]) -> None:
+    """A main part and tails: every iteration runs once, with memory of its own and the values that stand before the loops."""
+    x, out = Buf("x", I32, (100,)), Buf("out", I32, (100,))
+    body: list[Stmt] = [Let("first", load(x, (index(0),)))]
+    for n, (start, stop, step) in enumerate(pieces):
+        own, trips = Buf(f"own{n}", I32, (step,), "local"), -(-(stop - start) // step)
+        i, j = var("i", start, start + (trips - 1) * step), var(f"j{n}", 0, step - 1)
+        at, last = apply("add", (i, j)), var(f"k{n}", 0, step - 1)
+        fill = Loop(j, 0, step, 1, (Store(own, (j,), apply("add", (load(x, (at,)), name("first", I32)))),))
+        place, inside = apply("add", (i, last)), apply("lt", (apply("add", (i, last)), index(stop)))
+        keep = Loop(last, 0, step, 1, (Store(out, (place,), load(own, (last,)), inside),))
+        body.append(Loop(i, start, stop, step, (Alloc(own), fill, keep), "parallel"))
+    data = np.arange(5, 105, dtype=np.int32) * 3
+    got = run_kernel(backend, Kernel("parts", (x, out), tuple(body), ("out",)), x=data)["out"]
+    np.testing.assert_array_equal(got[3:97], (data + data[0])[3:97])
+
+
 # ---- programs
 
 

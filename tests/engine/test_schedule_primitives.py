@@ -8,6 +8,7 @@ from tests.engine import forms
 from tests.engine.forms import assert_same
 from tinyengine import spec
 from tinyengine.loopnest import Alloc, Kernel, Loop, walk
+from tinyengine.stages import emit
 from tinyengine.stages.nest_spec import SCHEDULED
 from tinyengine.stages.primitives import TABLE, ScheduleError, apply, parse
 
@@ -187,6 +188,14 @@ def test_a_tile_has_a_static_tail_of_the_same_names() -> None:
     k = apply(forms.elementwise(2, 40), "tile(j, 16)")
     assert [(s.start, s.stop, s.step) for s in _loops(k, "jo")] == [(0, 32, 16), (32, 40, 16)]
     assert [s.trips for s in _loops(k, "ji")] == [16, 8]
+
+
+def test_a_tail_goes_to_the_threads_beside_its_main_part() -> None:
+    k = apply(forms.elementwise(2, 40), "reorder(j, i); tile(j, 16); parallel(jo)")
+    assert [(s.start, s.stop, s.kind) for s in k.body if isinstance(s, Loop)] == [(0, 32, "parallel"), (32, 40, "parallel")]
+    assert k.parallel is k.body[0]
+    (part,) = emit.split(k)
+    assert part.loops == k.body and part.trips == 3, "one launch for both"
 
 
 def test_the_register_tile_turns_the_accumulator_into_an_array() -> None:

@@ -55,9 +55,10 @@ BROKEN: dict[str, list[Kernel]] = {
     "a register buffer is accessed by one number of lanes": [
         kernel(Alloc(reg, 0), Store(reg, (index(0),), const(0, F)), Store(reg, (ramp(index(0), 4),), const(0, F, 4)))
     ],
-    "only one loop of the outermost level is parallel": [
+    "only one loop of the outermost level, with its tail beside it, is parallel": [
         kernel(loop(i, replace(loop(v("j", 2), Store(out, (i,), const(0, F))), kind="parallel"))),
-        kernel(*[replace(loop(i, Store(out, (i,), const(0, F))), kind="parallel")] * 2),
+        kernel(*(replace(loop(x, Store(out, (x,), const(0, F))), kind="parallel") for x in (i, v("j", 2)))),
+        kernel(*(replace(loop(i, Store(out, (i,), const(0, F))), kind=k) for k in ("parallel", "serial", "parallel"))),
     ],
 }
 

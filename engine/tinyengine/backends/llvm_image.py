@@ -13,7 +13,7 @@ from tinyengine.stages.emit import Code
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One native call: its symbol in the object code, the slots of its parameters, the trips of its parallel loop (None: one
+    """One native call: its symbol in the object code, the slots of its parameters, the trips of its parallel loops (None: one
     thread), its estimated cycles, and the call of the program that it belongs to."""
 
     symbol: str
@@ -47,7 +47,7 @@ class Image:
             if first_write is None and any(s.role == "state" for s in written):
                 first_write = len(parts)
             for i, part in enumerate(code.parts):
-                trips = part.trips if part.loop is not None else None
+                trips = part.trips if part.loops else None
                 parts.append(Part(code.part_symbol(i), call.slots, trips, code.work[i], n))
         return cls(
             program.given, tuple(s.offset for s in program.slots[program.given :]), program.arena_bytes, tuple(parts),

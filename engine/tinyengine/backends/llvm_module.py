@@ -7,7 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from tinyengine.backends.llvm_ir import Writer, identifier
 from tinyengine.backends.llvm_jit import Target
 from tinyengine.backends.llvm_memory import ZERO, ZERO_BYTES, NotRegister
-from tinyengine.loopnest import Accumulate, Buf, Expr, Prefetch, Stmt, Store, kernel_lines, load_index, stmt_exprs, walk
+from tinyengine.loopnest import (
+    Accumulate,
+    Buf,
+    Expr,
+    Kernel,
+    Loop,
+    Prefetch,
+    Stmt,
+    Store,
+    kernel_lines,
+    load_index,
+    stmt_exprs,
+    walk,
+)
 from tinyengine.stages import affine as af
 from tinyengine.stages.emit import Code, Part, line_numbers
 from tinyengine.stages.expand import Expander, expander
@@ -21,62 +34,154 @@ def module(codes: Sequence[Code], target: Target, debug: bool = False) -> str:
     assert not debug or len(codes) == 1
     functions: list[str] = []
     declared: dict[str, None] = {}
+    lines = Lines(codes[0].kernel) if debug else None
     for c in codes:
-        numbers = line_numbers(c.kernel) if debug else {}
         for i, part in enumerate(c.parts):
-            functions.append(_function(c, i, part, expander(target.scales, target.dots), numbers, declared))
+            functions.append(_function(c, i, part, expander(target.scales, target.dots), lines, declared))
     text = "\n\n".join(functions)
     head = [f'target triple = "{target.triple}"', f"{ZERO} = private constant [{ZERO_BYTES} x i8] zeroinitializer, align 64"]
     tail = [*declared, "!0 = !{i32 1}"]
-    if debug:
-        tail += _debug_info(codes[0])
+    if lines is not None:
+        tail += lines.metadata()
     return "\n".join(head) + "\n\n" + text + "\n\n" + "\n".join(tail) + "\n"
 
 
-def _function(c: Code, i: int, part: Part, lower: Expander, numbers: dict[int, int], declared: dict[str, None]) -> str:
-    """The entry and the body of one part; register buffers that turn out not to be registers are tried again as memory."""
+class Lines:
+    """Debug metadata: every function of a kernel has a location for each line of the kernel's text."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel, self.numbers, self.count = kernel, line_numbers(kernel), len(kernel_lines(kernel))
+        self.functions = 0
+
+    def function(self) -> int:
+        """The number of the next function; those of its lines follow it."""
+        self.functions += 1
+        return FIRST_LOCATION + (self.functions - 1) * (self.count + 1)
+
+    def metadata(self) -> list[str]:
+        name = identifier(self.kernel.name)
+        out = [
+            "!llvm.dbg.cu = !{!1}",
+            "!llvm.module.flags = !{!2}",
+            "!1 = distinct !DICompileUnit(language: DW_LANG_C99, file: !3, emissionKind: LineTablesOnly)",
+            '!2 = !{i32 2, !"Debug Info Version", i32 3}',
+            f'!3 = !DIFile(filename: "{name}", directory: "")',
+            "!5 = !DISubroutineType(types: !6)",
+            "!6 = !{}",
+        ]
+        for first in range(FIRST_LOCATION, FIRST_LOCATION + self.functions * (self.count + 1), self.count + 1):
+            out.append(
+                f'!{first} = distinct !DISubprogram(name: "{name}", scope: !3, file: !3, line: 1, type: !5, unit: !1, '
+                "spFlags: DISPFlagDefinition)"
+            )
+            out += [f"!{first + n} = !DILocation(line: {n}, scope: !{first})" for n in range(1, self.count + 1)]
+        return out
+
+
+def _function(c: Code, i: int, part: Part, lower: Expander, lines: Lines | None, declared: dict[str, None]) -> str:
+    """The entry of one part and a function for each of its parallel loops, which takes its own share of the iterations."""
+    symbol = c.part_symbol(i)
+    before = tuple(s for s in part.body if not any(s is t for t in part.loops))
+    runs = [(*before, s) for s in part.loops] or [part.body]
+    used = _used(part.body)
+    names = [f"{symbol}.body{n or ''}" for n in range(len(runs))]
+    bodies = [
+        _body(c, name, run, loop, used, lower, lines, declared)
+        for name, run, loop in zip(names, runs, part.loops or (None,), strict=True)
+    ]
+    loads, arguments = [], []
+    for n, p in enumerate(c.kernel.params):
+        if p.name in used:
+            loads += [
+                f"  %w{n} = getelementptr i64, ptr %which, i64 {n}",
+                f"  %o{n} = load i64, ptr %w{n}, align 8",
+                f"  %s{n} = getelementptr i8, ptr %slots, i64 %o{n}",
+                f"  %p{n} = load ptr, ptr %s{n}, align 8",
+            ]
+            arguments.append(f"ptr %p{n}")
+
+    def call(n: int, begin: str, end: str) -> str:
+        given = ", ".join([*arguments, f"i64 {begin}", f"i64 {end}", "ptr %scratch", "ptr %status"])
+        return f"  call void @{names[n]}({given})"
+
+    calls = [call(0, "%begin", "%end")]
+    if len(part.loops) > 1:
+        calls, done = [], 0
+        for n, s in enumerate(part.loops):
+            calls += [
+                f"  %b{n} = sub i64 %begin, {done}",
+                f"  %e{n} = sub i64 %end, {done}",
+                f"  %begin{n} = call i64 @llvm.smax.i64(i64 %b{n}, i64 0)",
+                f"  %end{n} = call i64 @llvm.smin.i64(i64 %e{n}, i64 {s.trips})",
+                f"  %some{n} = icmp slt i64 %begin{n}, %end{n}",
+                f"  br i1 %some{n}, label %do{n}, label %done{n}",
+                f"do{n}:",
+                call(n, f"%begin{n}", f"%end{n}"),
+                f"  br label %done{n}",
+                f"done{n}:",
+            ]
+            done += s.trips
+        declared.update(dict.fromkeys(f"declare i64 @llvm.{m}.i64(i64, i64)" for m in ("smax", "smin")))
+    entry = [f"define void @{symbol}{ENTRY} nounwind {{", *loads, *calls, "  ret void", "}"]
+    return f"; {c.kernel.name}\n" + "\n\n".join(["\n".join(entry), *bodies])
+
+
+def _body(
+    c: Code,
+    name: str,
+    body: tuple[Stmt, ...],
+    loop: Loop | None,
+    used: set[str],
+    lower: Expander,
+    lines: Lines | None,
+    declared: dict[str, None],
+) -> str:
+    """The function of `body`, of which the loop, if there is one, runs from %begin to %end. Register buffers that turn out not
+    to be registers are tried again as memory."""
     widths: dict[str, set[int]] = {}
-    for buf, lanes in accesses(part.body):
+    for buf, lanes in accesses(body):
         if buf.space == "register":
             widths.setdefault(buf.name, set()).add(lanes)
     in_memory = frozenset(name for name, w in widths.items() if len(w) > 1)
+    numbers, first = (lines.numbers, lines.function()) if lines is not None else ({}, 0)
     while True:
+        least = {n: min(w) for n, w in widths.items()}
         try:
-            return _try_function(c, i, part, lower, numbers, declared, {n: min(w) for n, w in widths.items()}, in_memory)
+            return _try_body(c, name, body, loop, used, lower, numbers, first, declared, least, in_memory)
         except NotRegister as e:
             in_memory |= {e.name}
 
 
-def _try_function(
+def _try_body(
     c: Code,
-    i: int,
-    part: Part,
+    symbol: str,
+    body: tuple[Stmt, ...],
+    loop: Loop | None,
+    used: set[str],
     lower: Expander,
     numbers: dict[int, int],
+    first_location: int,
     declared: dict[str, None],
     widths: dict[str, int],
     in_memory: frozenset[str],
 ) -> str:
-    symbol = c.part_symbol(i)
 
     def location(s: Stmt) -> int:
         n = numbers.get(id(s), 0)
-        return FIRST_LOCATION + n if n else 0
+        return first_location + n if n else 0
 
     w = Writer(location, c.aliases, lower, in_memory)
     w.widths = widths
     w.messages = list(c.messages)
-    used = _used(part.body)
     params = [p for p in c.kernel.params if p.name in used]
     w.names.update({"slots": 0, "which": 0, "begin": 0, "end": 0, "scratch": 0, "status": 0, "entry": 0})
     for p in params:
         w.places[p.name] = f"%{w.fresh(p.name)}"
-    written = {w.group(s.buf.name) for s in walk(part.body) if isinstance(s, (Store, Accumulate))}
+    written = {w.group(s.buf.name) for s in walk(body) if isinstance(s, (Store, Accumulate))}
     if numbers:
-        w.debug = FIRST_LOCATION + 1
-    if part.loop is not None:
-        loop = part.loop
-        w.block([s for s in part.body if s is not loop])
+        w.debug = first_location + 1
+    if loop is not None:
+        w.block([s for s in body if s is not loop])
         w.debug = location(loop)
         line = w.at(0)
         first = line(f"mul i64 %begin, {loop.step}")
@@ -85,44 +190,27 @@ def _try_function(
         stop = line(f"add i64 {last}, {loop.start}")
         w.counted(loop, start, stop)
     else:
-        w.block(part.body)
-    signature, loads, arguments = [], [], []
-    for n, p in enumerate(c.kernel.params):
-        if p.name not in used:
-            continue
-        place = w.places[p.name]
+        w.block(body)
+    signature = []
+    for p in params:
         shared = c.aliases.get(p.name, p.name)
         alone = all(c.aliases.get(q.name, q.name) != shared for q in params if q is not p)
         attributes = "noalias " if alone else ""
         attributes += "" if shared in written else "readonly "
-        signature.append(f"ptr {attributes}align 64 {place}")
-        loads += [
-            f"  %w{n} = getelementptr i64, ptr %which, i64 {n}",
-            f"  %o{n} = load i64, ptr %w{n}, align 8",
-            f"  %s{n} = getelementptr i8, ptr %slots, i64 %o{n}",
-            f"  %p{n} = load ptr, ptr %s{n}, align 8",
-        ]
-        arguments.append(f"ptr %p{n}")
+        signature.append(f"ptr {attributes}align 64 {w.places[p.name]}")
     signature += ["i64 %begin", "i64 %end", "ptr noalias align 64 %scratch", "ptr noalias %status"]
-    arguments += ["i64 %begin", "i64 %end", "ptr %scratch", "ptr %status"]
     declared.update(w.declared)
-    scope = " !dbg !4" if numbers else ""
-    end = f", !dbg !{FIRST_LOCATION + 1}" if numbers else ""
-    body = [
-        f"define internal void @{symbol}.body({', '.join(signature)}) nounwind{scope} {{",
+    scope = f" !dbg !{first_location}" if numbers else ""
+    end = f", !dbg !{first_location + 1}" if numbers else ""
+    lines = [
+        f"define internal void @{symbol}({', '.join(signature)}) nounwind{scope} {{",
         "entry:",
         *w.allocas,
         *w.scopes[0].lines,
-    ]
-    body += [f"  ret void{end}", "}"]
-    entry = [
-        f"define void @{symbol}{ENTRY} nounwind {{",
-        *loads,
-        f"  call void @{symbol}.body({', '.join(arguments)})",
-        "  ret void",
+        f"  ret void{end}",
         "}",
     ]
-    return f"; {c.kernel.name}\n" + "\n".join(entry) + "\n\n" + "\n".join(body)
+    return "\n".join(lines)
 
 
 def accesses(body: Iterable[Stmt]) -> Iterator[tuple[Buf, int]]:
@@ -140,23 +228,6 @@ def accesses(body: Iterable[Stmt]) -> Iterator[tuple[Buf, int]]:
 
 def _used(body: tuple[Stmt, ...]) -> set[str]:
     return {buf.name for buf, _ in accesses(body)} | {s.buf.name for s in walk(body) if isinstance(s, Prefetch)}
-
-
-def _debug_info(c: Code) -> list[str]:
-    """One location per line of the kernel's text; every instruction names one of them."""
-    lines = len(kernel_lines(c.kernel))
-    out = [
-        "!llvm.dbg.cu = !{!1}",
-        "!llvm.module.flags = !{!2}",
-        "!1 = distinct !DICompileUnit(language: DW_LANG_C99, file: !3, emissionKind: LineTablesOnly)",
-        '!2 = !{i32 2, !"Debug Info Version", i32 3}',
-        f'!3 = !DIFile(filename: "{identifier(c.kernel.name)}", directory: "")',
-        f'!4 = distinct !DISubprogram(name: "{identifier(c.kernel.name)}", scope: !3, file: !3, line: 1, type: !5, unit: !1, '
-        "spFlags: DISPFlagDefinition)",
-        "!5 = !DISubroutineType(types: !6)",
-        "!6 = !{}",
-    ]
-    return out + [f"!{FIRST_LOCATION + n} = !DILocation(line: {n}, scope: !4)" for n in range(1, lines + 1)]
 
 
 __all__ = ["ENTRY", "module"]

@@ -143,13 +143,20 @@ def _try_function(code: Code, part: Part, name: str, w: Writer, guarded: bool) -
     if checks:
         signature.append("int first")
     start = len(w.lines)
-    loop = part.loop
-    if loop is not None:
-        w.block(tuple(s for s in body if s is not loop))
-        w.number = w.numbers.get(id(loop), 0)
-        step = "(long)get_global_id(0)" + (f" * {loop.step}" if loop.step != 1 else "")
-        stride = "(long)get_global_size(0)" + (f" * {loop.step}" if loop.step != 1 else "")
-        w.counted(loop, step if loop.start == 0 else f"{loop.start} + {step}", stride)
+    if part.loops:
+        w.block(tuple(s for s in body if not any(s is t for t in part.loops)))
+        done = 0
+        for loop in part.loops:
+            w.number = w.numbers.get(id(loop), 0)
+            # the iterations of all loops, counted one after the other, go round the work-items
+            first = "(long)get_global_id(0)"
+            if done:
+                first = f"((long)get_global_id(0) + (long)get_global_size(0) - {done} % (long)get_global_size(0))"
+                first += " % (long)get_global_size(0)"
+            step = f"{first} * {loop.step}" if loop.step != 1 else first
+            stride = "(long)get_global_size(0)" + (f" * {loop.step}" if loop.step != 1 else "")
+            w.counted(loop, step if loop.start == 0 else f"{loop.start} + {step}", stride)
+            done += loop.trips
     else:
         w.block(body)
     head = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 from tinyengine.loopnest import (
     Accumulate,
@@ -35,15 +36,16 @@ QUESTION = "What does the machine get?"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one native call of a kernel does: `trips` iterations of a parallel loop, in any order and on any thread, each call
-    after the values that stand before the loop; or (`loop` None) a run of statements on one thread."""
+    """What one native call of a kernel does: some of the `trips` iterations of parallel loops (a loop and its tail, counted one
+    after the other), in any order and on any thread, each call after the values that stand before the loops; or (no `loops`) a
+    run of statements on one thread."""
 
     body: tuple[Stmt, ...]
-    loop: Loop | None
+    loops: tuple[Loop, ...] = ()
 
     @property
     def trips(self) -> int:
-        return 1 if self.loop is None else self.loop.trips
+        return sum(s.trips for s in self.loops) if self.loops else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,35 +73,30 @@ def prepare(kernel: Kernel, aliases: Mapping[str, str] | None = None, like: Kern
     parts = split(kernel)
     symbol = "k_" + hashlib.sha256(fingerprint(kernel, aliases).encode()).hexdigest()[:24]
     messages = tuple(dict.fromkeys(s.message for s in walk(kernel.body) if isinstance(s, Check)))
-    shared = next((work(p.body) for p in split(like) if p.loop is not None), None) if like is not None else None
-    cycles = tuple(work(p.body) if shared is None or p.loop is None else shared for p in parts)
+    shared = next((work(p.body) for p in split(like) if p.loops), None) if like is not None else None
+    cycles = tuple(work(p.body) if shared is None or not p.loops else shared for p in parts)
     return Code(kernel, symbol, aliases, parts, messages, scratch_bytes(kernel.body), cycles)
 
 
 def split(kernel: Kernel) -> tuple[Part, ...]:
-    """The parallel loop by itself, and what stands before and after it on one thread. Values of the outermost level are computed
-    again in each part. A kernel that keeps memory of its own there, or values of what it overwrites, is one part: neither can be
-    shared between native calls."""
+    """The parallel loops by themselves, and what stands before and after them on one thread. Values of the outermost level are
+    computed again in each part. A kernel that keeps memory of its own there, or values of what it overwrites, is one part:
+    neither can be shared between native calls."""
     top = kernel.body
     if not any(isinstance(s, Loop) and s.kind == "parallel" for s in top):
-        return (Part(top, None),)
+        return (Part(top),)
     lets = tuple(s for s in top if isinstance(s, Let))
     read = {x.arg.name for s in lets for x in order(s.value, set()) if x.op == "load"}
     if any(isinstance(s, Alloc) for s in top) or read & set(kernel.outputs):
-        return (Part(top, None),)
+        return (Part(top),)
     parts: list[Part] = []
-    serial: list[Stmt] = []
-    for s in top:
-        if isinstance(s, Loop) and s.kind == "parallel" and s.trips:
-            if serial:
-                parts.append(Part((*lets, *serial), None))
-                serial = []
-            parts.append(Part((*lets, s), s))
-        elif not isinstance(s, Let):
-            serial.append(s)
-    if serial or not parts:
-        parts.append(Part((*lets, *serial), None))
-    return tuple(parts)
+    rest = (s for s in top if not isinstance(s, Let))
+    for shared, group in groupby(rest, lambda s: isinstance(s, Loop) and s.kind == "parallel"):
+        run = tuple(group)
+        loops = tuple(s for s in run if isinstance(s, Loop) and s.trips) if shared else ()
+        if loops or not shared:
+            parts.append(Part((*lets, *(loops or run)), loops))
+    return tuple(parts) or (Part(lets),)
 
 
 def scratch_bytes(body: Iterable[Stmt]) -> int:
@@ -248,6 +245,6 @@ def explain(code: Code) -> str:
     """The parts of a kernel, their trips and their estimated work, in words."""
     out = [f"{code.kernel.name} is {code.symbol}: {len(code.parts)} part(s), {code.scratch_bytes} bytes of scratch per thread"]
     for i, (p, cycles) in enumerate(zip(code.parts, code.work, strict=True)):
-        how = f"parallel loop {p.loop.name} of {p.trips} iterations" if p.loop else "on one thread"
+        how = f"parallel loop {p.loops[0].name} of {p.trips} iterations" if p.loops else "on one thread"
         out.append(f"  {code.part_symbol(i)}: {how}, about {cycles:.3g} cycles")
     return "\n".join(out)

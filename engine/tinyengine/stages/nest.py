@@ -76,13 +76,6 @@ def at(kernel: Kernel, name: str, f: Callable[[Loop, Path], Sequence[Stmt]]) -> 
     return replace(kernel, body=body)
 
 
-def tail_first(parts: list[Loop]) -> list[Loop]:
-    """The main part of a parallel loop last, its tail before it on one thread: there is one parallel loop."""
-    if len(parts) > 1 and parts[0].kind == "parallel":
-        return [*(replace(s, kind="serial") for s in parts[1:]), parts[0]]
-    return parts
-
-
 def listing(kernel: Kernel) -> str:
     names = list(dict.fromkeys(s.name for s in loops(kernel.body)))
     return f"the loops of {kernel.name} are {', '.join(names)}" if names else f"{kernel.name} has no loops"

@@ -170,8 +170,12 @@ def _parallel(k: Kernel) -> Iterator[str]:
     for s, scope in visit(k):
         if isinstance(s, Loop) and s.kind == "parallel" and scope.loops:
             yield line(s)
-    if sum(isinstance(s, Loop) and s.kind == "parallel" for s in k.body) > 1:
-        yield f"{k.name} has more than one"
+    shared = [i for i, s in enumerate(k.body) if isinstance(s, Loop) and s.kind == "parallel"]
+    names = {s.name for s in k.body if isinstance(s, Loop) and s.kind == "parallel"}
+    if len(names) > 1:
+        yield f"{k.name} has {', '.join(sorted(names))}"
+    elif shared and shared[-1] - shared[0] >= len(shared):
+        yield f"{k.name}: the parts of {names.pop()} are not beside each other"
 
 
 def _outputs(k: Kernel) -> Iterator[str]:
@@ -195,5 +199,5 @@ SCHEDULED: list[Sentence] = [
     *SPEC,
     ("the index of a register is constant once loops are unrolled", _registers),
     ("a register buffer is accessed by one number of lanes", _one_width),
-    ("only one loop of the outermost level is parallel", _parallel),
+    ("only one loop of the outermost level, with its tail beside it, is parallel", _parallel),
 ]

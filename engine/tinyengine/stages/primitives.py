@@ -23,6 +23,7 @@ nothing else changes.
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -44,7 +45,6 @@ from tinyengine.stages.nest import (
     rewrite,
     sinkable,
     substitution,
-    tail_first,
     tidy,
     used_buffers,
     used_names,
@@ -82,7 +82,7 @@ def tile(kernel: Kernel, loop: str, size: int, inner: str = "i") -> Kernel:
             body = rewrite(s.body, substitution({s.var: index.add(base, index.mul(part, s.step))}))
             below = Loop(part, 0, n, 1, body, "serial" if s.kind == "parallel" else s.kind, s.reduce, s.nodes)
             out.append(Loop(outer, start, stop, span, (below,), s.kind, s.reduce, s.nodes))
-        return tail_first(out)
+        return out
 
     return at(kernel, loop, change)
 
@@ -103,7 +103,7 @@ def split(kernel: Kernel, loop: str, where: int) -> Kernel:
             part = var(loop, start, start + (-(-(stop - start) // s.step) - 1) * s.step)
             body = rewrite(s.body, substitution({s.var: part if part.arg[1] < part.arg[2] else constant(start)}))
             out.append(replace(s, var=part, start=start, stop=stop, body=body))
-        return tail_first(out)
+        return out
 
     kernel = at(kernel, loop, change)
     if not found:
@@ -121,7 +121,8 @@ def unroll(kernel: Kernel, loop: str, size: int | None = None) -> Kernel:
 
 
 def parallel(kernel: Kernel, loop: str) -> Kernel:
-    """for i: S → parallel i: S; other statements of the outermost level (the loop's own tail, say) run before it, on one thread.
+    """for i: S → parallel i: S; the loop's own tail is shared in the same way, beside it. Other statements of the outermost
+    level run before them, on one thread.
 
     Illegal inside another loop, or where iterations depend on each other or on memory that the outermost level allocates."""
     text = f"parallel({loop})"
@@ -133,25 +134,33 @@ def parallel(kernel: Kernel, loop: str) -> Kernel:
     if kernel.parallel is not None:
         raise ScheduleError(f"{text}: {kernel.parallel.name} is parallel already")
     main = max(top, key=lambda s: s.trips)
-    why = carried(main)
-    if why:
-        raise ScheduleError(f"{text} is not legal: {why}")
     lets = [s for s in kernel.body if isinstance(s, Let)]
-    own = closure(used_names((main,)), lets)
-    why = sinkable(own, main.body)
-    if why:
-        raise ScheduleError(f"{text} is not legal: {why}")
-    others = [s for s in kernel.body if s is not main]
-    shared = {s.buf for s in others if isinstance(s, Alloc)} & (used_buffers((main,)) | used_buffers(own))
-    if shared:
-        raise ScheduleError(f"{text} is not legal: {', '.join(b.name for b in shared)} is memory of one thread")
-    for s in others[kernel.body.index(main) :]:
-        clash = _clash(main, s)
-        if clash:
-            raise ScheduleError(f"{text} is not legal: what follows {loop} touches the same elements of {clash}")
+    allocated = {s.buf for s in kernel.body if isinstance(s, Alloc)}
+
+    def sunk(s: Loop) -> Loop:
+        """The loop with the values of the outermost level that it needs, on the threads."""
+        own = closure(used_names((s,)), lets)
+        why = carried(s) or sinkable(own, s.body)
+        memory = allocated & (used_buffers((s,)) | used_buffers(own))
+        if why or memory:
+            raise ScheduleError(f"{text} is not legal: {why or ', '.join(b.name for b in memory) + ' is memory of one thread'}")
+        return replace(s, kind="parallel", body=(*own, *s.body))
+
+    shared, moved = [sunk(main)], [main]
+    for s in top:
+        if s is not main and not any(_clash(x, s) for x in moved):
+            with contextlib.suppress(ScheduleError):
+                shared.append(sunk(s))
+                moved.append(s)
+    others = [s for s in kernel.body if not any(s is x for x in moved)]
+    for i, x in enumerate(kernel.body):
+        for b in kernel.body[i + 1 :] if any(x is s for s in moved) else ():
+            clash = "" if any(b is s for s in moved) else _clash(x, b)
+            if clash:
+                raise ScheduleError(f"{text} is not legal: what follows {loop} touches the same elements of {clash}")
     needed = closure(used_names(s for s in others if not isinstance(s, Let)), lets)
     others = [s for s in others if not isinstance(s, Let) or s in needed]
-    return replace(kernel, body=(*others, replace(main, kind="parallel", body=(*own, *main.body))))
+    return replace(kernel, body=(*others, *shared))
 
 
 def _clash(a: Stmt, b: Stmt) -> str:

@@ -17,16 +17,19 @@ from tinyengine.loopnest import Loop
 from tinyengine.stages import schedule_depth, schedule_outer_sum, schedule_tile
 from tinyengine.stages.contraction import Contraction, axis_of, depends, find
 from tinyengine.stages.schedule_cost import NEAR, stride
-from tinyengine.stages.schedule_tile import Tile, factor
+from tinyengine.stages.schedule_tile import TAPS, Tile, factor
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
 
 VECTORS = 4  # of a panel
 SUM_VECTORS = 16  # of a panel that only sums: nothing is reused, long pieces of each row count
+FMAS = 2  # per cycle
+FMA_LATENCY = 4.0  # cycles until a sum may be added to again
+VECTOR_CYCLES = 2.6  # per vector of the panel, where it does not come from a line of the first cache
 MOST_ROWS = 12  # of a register tile: more only lengthen the code
 TRANSPOSE_ROWS = 8  # fewer rows than this do not pay for a transposed copy
-MOST_CODE = 400  # statements, unrolled, of a tile with its tails: compile time counts too
+MOST_CODE = 680  # statements, unrolled, of a tile with its tails (about 20 ms of code generation): compile time counts too
 
 
 @dataclass(frozen=True)
@@ -140,15 +143,33 @@ def tile(c: Chooser, k: Contraction, o: Option) -> Tile:
     whole = nv * lr
     mr = 1
     if m is not None:
-        mr = factor(m.trips, min(MOST_ROWS, (c.machine.vector_registers - 1 - whole) // whole))
-        while mr > 2 and code(k, v, m, nv, c.lanes, mr) * lr > MOST_CODE:
-            mr -= 1
+        most = min(MOST_ROWS, (c.machine.vector_registers - 1 - whole) // whole)
+        mr = rows(m.trips, most, whole)
+        while mr > 2 and code(k, c.lanes, Tile(v, m, l, (), nv, mr, lr)) > MOST_CODE:
+            mr = rows(m.trips, mr - 1, whole)
     return Tile(v, m, l, tuple(s for s in k.space if s not in (v, m, l)), nv, mr, lr)
 
 
-def code(k: Contraction, v: Loop, m: Loop, nv: int, lanes: int, mr: int) -> int:
+def rows(trips: int, most: int, whole: int) -> int:
+    """Rows of the register tile: those for which all tiles, the last one too, take the fewest cycles per term of the sum. A tile
+    of few rows waits for its `whole` vectors, which come from the second cache or across two lines."""
+
+    def cycles(n: int) -> float:
+        return max(n * whole / FMAS, whole * VECTOR_CYCLES, FMA_LATENCY) if n else 0.0
+
+    def whole_loop(n: int) -> tuple[float, bool, int]:
+        return trips // n * cycles(n) + cycles(trips % n), trips % n > 0, -n
+
+    return min(range(1, max(1, min(most, trips)) + 1), key=whole_loop)
+
+
+def code(k: Contraction, lanes: int, t: Tile) -> int:
     """About how many statements the tile and its tails are, unrolled."""
-    rows = mr + (m.trips % mr if m.trips > mr else 0)
-    width = nv * lanes
-    vectors = nv + (-(-(v.trips % width) // lanes) if v.trips > width else 0)
-    return rows * vectors * (k.after + 2)
+
+    def copies(s: Loop | None, size: int) -> int:
+        return 1 if s is None else size + s.trips % size if s.trips > size else s.trips
+
+    width, tap = t.nv * lanes, k.reduce[-1]
+    vectors = t.nv + (-(-(t.v.trips % width) // lanes) if t.v.trips > width else 0)
+    terms = len(tap.body) * (tap.trips if t.l is not None and tap.trips <= TAPS else 1)
+    return copies(t.m, t.mr) * copies(t.l, t.lr) * vectors * (terms + k.after - 2)

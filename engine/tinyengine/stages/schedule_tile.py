@@ -16,8 +16,10 @@ from tinyengine.stages.schedule_cost import NEAR, stride
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
 
-PACK_ROWS = 32  # fewer rows than this do not pay for a copy of a contiguous operand
+PACK_ROWS = 32  # fewer rows than this do not pay for a copy of a contiguous operand that is larger than the cache
+PACK_ROWS_NEAR = 128  # the same where it is not, but its rows are far apart: they compete for a few sets of the first cache
 DOT_ROWS = 6  # fewer rows than this do not pay for a copy in pairs
+PACK_COST = 4  # a copy of a panel takes about as long as the products of this many rows with it
 PAGE = 2048  # bytes between the elements of a column from which on each costs a page translation
 TAPS = 5  # a reduce loop of at most this many iterations is unrolled in a window
 PARALLEL_CYCLES = 12_000.0  # below this a second thread costs more than it brings
@@ -56,9 +58,25 @@ def factor(trips: int, most: int) -> int:
     return next((f for f in range(most, max(1, most // 2), -1) if trips % f == 0), most)
 
 
-def even(pieces: int, threads: int) -> float:
-    """The share of the threads' time that is used when they take `pieces` equal pieces."""
-    return pieces / (-(-pieces // threads) * threads)
+def even(trips: int, nv: int, lanes: int, threads: int) -> float:
+    """The share of the threads' time that is used when they take panels of `nv` vectors, the last one of what is left."""
+    full, rest = divmod(trips, nv * lanes)
+    tail = -(-rest // lanes)
+    longest = full // threads * nv + (nv if full % threads else tail)
+    return (full * nv + tail) / (longest * threads)
+
+
+def piece(trips: int, mr: int, threads: int, again: int) -> int:
+    """Rows per ticket, whole tiles: the sizes for which the threads are done soonest. `again`: what each piece does once more than
+    the others need, in rows."""
+
+    def rows(size: int) -> int:
+        each, rest = divmod(trips, size)
+        more = size if each % threads else rest
+        return each // threads * (size + again) + (more + again if more else 0)
+
+    sizes = {-(-trips // n // mr) * mr for n in range(threads, max(threads, min(4 * threads, trips // (4 * mr))) + 1)}
+    return min(sizes, key=lambda size: (rows(size), size))
 
 
 def vector_lanes(trips: int, lanes: int) -> int:
@@ -85,6 +103,7 @@ def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[str,
     """The operands that are worth a copy. `dots`: pairs of terms will be read together."""
     out: dict[str, Copy] = {}
     half = c.machine.l2_bytes // 2
+    each = {s.name: s.trips for s in (*k.space, *k.reduce) if s not in t.batch}
     for a in k.reads:
         if t.m is None or a.buf.space != "global" or a.buf.name in c.kernel.outputs:
             continue  # without rows, nothing is read often enough
@@ -104,7 +123,9 @@ def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[str,
             if far and stride(a.buf, a.at, t.m.name) == 1 and a.buf.nbytes > half:
                 out[a.buf.name] = Copy(a, natural, "a piece of the rows: its columns are pages apart")
         elif step is not None and 1 <= step <= NEAR:
-            if t.m.trips >= PACK_ROWS and a.buf.nbytes > half:
+            far = any(abs(stride(a.buf, a.at, r.name) or 0) * a.buf.dtype.itemsize >= PAGE for r in k.reduce)
+            least = PACK_ROWS if k.footprint(a, each) > half else PACK_ROWS_NEAR if far else t.m.trips + 1
+            if t.m.trips >= least:
                 out[a.buf.name] = Copy(a, natural, "rows of the panel become neighbours: one stream, few pages")
         elif axis is not None:
             out[a.buf.name] = Copy(a, last(a, axis), "the copy is contiguous along the vectors")
@@ -177,7 +198,6 @@ class _Applier:
     def _threads(self) -> None:
         """Which loop goes to the threads: whole batches, else panels if they come out even, else pieces of the rows."""
         t, threads = self.t, self.c.machine.threads
-        panels = -(-t.v.trips // self.width)
         tall = any(not depends(x.a, t.v) and x.a.buf.name not in self.k.masked for x in self.copies.values())
         if self.work < PARALLEL_CYCLES or threads < 2:
             pass
@@ -185,13 +205,10 @@ class _Applier:
             self.threaded = self.batch[0]
         elif self.l:
             self.threaded = self.l + "o"
-        elif t.m is None or t.m.trips < 2 * threads or (even(panels, threads) >= 0.9 and not tall):
+        elif t.m is None or t.m.trips < 2 * threads or (even(t.v.trips, t.nv, self.c.lanes, threads) >= 0.9 and not tall):
             self.threaded = self.v + "o"
         else:
-            pieces = threads * max(1, min(4, t.m.trips // (threads * t.mr * 4)))
-            self.chunk = -(-t.m.trips // pieces)
-            if t.m.trips % self.chunk:
-                self.chunk = -(-self.chunk // t.mr) * t.mr
+            self.chunk = piece(t.m.trips, t.mr, threads, PACK_COST if self.copies else 0)
             self.threaded = self.m + "o"
         if tall and not self.l and t.m is not None:
             # the copy of the rows and a panel of the other operand share the cache
@@ -274,7 +291,7 @@ class _Applier:
             if depends(x.a, s) and not k.window(x.a, s)
         ]
         first = max(must, default=0)
-        if x.axes == tuple(range(len(x.axes))) and x.a.buf.name not in k.masked and x.a.buf.nbytes > half:
+        if x.axes == tuple(range(len(x.axes))) and x.a.buf.name not in k.masked and not any(k.window(x.a, s) for s in k.space):
             return self.v + "o"  # a panel
         return next((name for name, trips in places[first:] if k.footprint(x.a, trips) <= half), self.v + "o")
 

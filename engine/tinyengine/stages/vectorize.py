@@ -44,7 +44,6 @@ from tinyengine.stages.nest import (
     lanes_of,
     read_buffers,
     rename_buffers,
-    tail_first,
     used_buffers,
 )  # fmt: skip
 
@@ -83,7 +82,7 @@ def vectorize(kernel: Kernel, loop: str, lanes: int) -> Kernel:
             while width >= 2 * rest and width > 2 and not _in_registers(s, mine):
                 width //= 2
             out.append(_widen(s, path, main, s.stop, width, lanes, mine, grown))
-        return tail_first(out)
+        return out
 
     kernel = at(kernel, loop, change)
     body = _join_private(kernel.body, private) if private else kernel.body
