@@ -17,7 +17,7 @@ from tinyengine.loopnest import Loop
 from tinyengine.stages import schedule_depth, schedule_outer_sum, schedule_tile
 from tinyengine.stages.contraction import Contraction, axis_of, depends, find
 from tinyengine.stages.schedule_cost import NEAR, stride
-from tinyengine.stages.schedule_tile import TAPS, Tile, factor
+from tinyengine.stages.schedule_tile import EVEN, TAPS, Tile, even, factor
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -145,7 +145,9 @@ def tile(c: Chooser, k: Contraction, o: Option) -> Tile:
     if m is not None:
         most = min(MOST_ROWS, (c.machine.vector_registers - 1 - whole) // whole)
         mr = rows(m.trips, most, whole)
-        while mr > 2 and code(k, c.lanes, Tile(v, m, l, (), nv, mr, lr)) > MOST_CODE:
+        # pieces of the rows, where the panels do not come out even, have a last one of its own
+        twice = 1 if len(k.space) > 2 or even(v.trips, nv, c.lanes, c.machine.threads) >= EVEN else 2
+        while mr > 2 and twice * code(k, c.lanes, Tile(v, m, l, (), nv, mr, lr)) > MOST_CODE:
             mr = rows(m.trips, mr - 1, whole)
     return Tile(v, m, l, tuple(s for s in k.space if s not in (v, m, l)), nv, mr, lr)
 

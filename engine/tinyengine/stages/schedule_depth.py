@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tinyengine.stages.contraction import Contraction, depends
 from tinyengine.stages.schedule_cost import stride
-from tinyengine.stages.schedule_tile import PACK_ROWS, Tile, copy_loops, even, parallel, vector_lanes
+from tinyengine.stages.schedule_tile import EVEN, PACK_ROWS, Tile, copy_loops, even, parallel, vector_lanes
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -36,7 +36,7 @@ def run(c: Chooser, k: Contraction, t: Tile) -> bool:
     width, threads, half = t.nv * c.lanes, c.machine.threads, c.machine.l2_bytes // 2
     panels = -(-t.v.trips // width)
     depth = max(64, c.machine.l2_bytes // 8 // (width * 4) // 64 * 64)
-    by_panels = even(t.v.trips, t.nv, c.lanes, threads) >= 0.9 and t.m.trips * width * 4 <= half
+    by_panels = even(t.v.trips, t.nv, c.lanes, threads) >= EVEN and t.m.trips * width * 4 <= half
     rows = t.m.trips if by_panels else -(-t.m.trips // threads // t.mr) * t.mr
     if not by_panels and rows * t.v.trips * 4 > half:
         return False

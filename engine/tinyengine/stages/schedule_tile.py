@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PACK_ROWS = 32  # fewer rows than this do not pay for a copy of a contiguous operand that is larger than the cache
 PACK_ROWS_NEAR = 128  # the same where it is not, but its rows are far apart: they compete for a few sets of the first cache
 DOT_ROWS = 6  # fewer rows than this do not pay for a copy in pairs
+EVEN = 0.9  # the share of the threads' time from which on panels are what they share
 PACK_COST = 4  # a copy of a panel takes about as long as the products of this many rows with it
 PAGE = 2048  # bytes between the elements of a column from which on each costs a page translation
 TAPS = 5  # a reduce loop of at most this many iterations is unrolled in a window
@@ -67,8 +68,8 @@ def even(trips: int, nv: int, lanes: int, threads: int) -> float:
 
 
 def piece(trips: int, mr: int, threads: int, again: int) -> int:
-    """Rows per ticket, whole tiles: the sizes for which the threads are done soonest. `again`: what each piece does once more than
-    the others need, in rows."""
+    """Rows per ticket, whole tiles: the sizes for which the threads are done soonest. `again`: what every piece
+    does once, in rows."""
 
     def rows(size: int) -> int:
         each, rest = divmod(trips, size)
@@ -205,7 +206,7 @@ class _Applier:
             self.threaded = self.batch[0]
         elif self.l:
             self.threaded = self.l + "o"
-        elif t.m is None or t.m.trips < 2 * threads or (even(t.v.trips, t.nv, self.c.lanes, threads) >= 0.9 and not tall):
+        elif t.m is None or t.m.trips < 2 * threads or (even(t.v.trips, t.nv, self.c.lanes, threads) >= EVEN and not tall):
             self.threaded = self.v + "o"
         else:
             self.chunk = piece(t.m.trips, t.mr, threads, PACK_COST if self.copies else 0)
