@@ -228,6 +228,11 @@ def build_parts(parts: Parts, name_file: NameFile | None = None) -> wire.Recordi
 def sampled(p: wire.Program, runs: Runs, parts: Parts, tables: Tables) -> None:
     """Take over what was seen of values."""
     number = {n: p.recorded[i] for i, n in enumerate(parts.graph.nodes)}
+    if runs.values is not None and runs.values.left_out:
+        kept = len(runs.values.series)
+        p.missing.append(
+            f"{runs.values.left_out} of {runs.values.left_out + kept} values were not sampled: a program has at most {kept}"
+        )
     for s in runs.values.series if runs.values is not None else ():
         if not s.samples:
             continue

@@ -76,7 +76,7 @@ class Series:
 
 
 def watched(graph: Any) -> list[Watched]:
-    """The values of a recorded graph that are worth watching, most telling kinds first; at most MOST_SERIES."""
+    """The values of a recorded graph that are worth watching."""
     users: dict[Node, list[Node]] = {}
     for n in graph.nodes:
         for s in n.src:
@@ -100,7 +100,30 @@ def watched(graph: Any) -> list[Watched]:
             out.append(Watched(f"{module}: {line[:40]}" if module in parents else module, "activation", module, n))
         elif _is_softmax(n):
             out.append(Watched(f"{_module(n)}: softmax".lstrip(": "), "softmax", _module(n), n))
-    return sorted(out, key=lambda w: KINDS.index(w.kind))[:MOST_SERIES] if len(out) > MOST_SERIES else out
+    return out
+
+
+def fair(out: list[Watched], most: int = MOST_SERIES) -> list[Watched]:
+    """At most `most` of them: inputs and attention maps stay, activations and parameters (each with its gradient and its update)
+    share the rest; of each kind some from the first layer to the last."""
+    if len(out) <= most:
+        return out
+    units: dict[str, dict[str, list[Watched]]] = {"input": {}, "softmax": {}, "activation": {}, "parameter": {}}
+    for w in out:
+        kind = w.kind if w.kind in units else "parameter"
+        key = w.name if kind == "parameter" else str(id(w.node))
+        units[kind].setdefault(key, []).append(w)
+    left, kept = most, []
+    for i, (kind, of) in enumerate(units.items()):
+        rows = list(of.values())
+        share = left // 4 if i < 2 else left // 2 if kind == "activation" else left
+        size = max((len(row) for row in rows), default=1)
+        n = min(len(rows), share // size)
+        picked = [rows[j * (len(rows) - 1) // max(n - 1, 1)] for j in range(n)]
+        kept += [w for row in picked for w in row]
+        left = most - len(kept)
+    chosen = {id(w) for w in kept}
+    return [w for w in out if id(w) in chosen]
 
 
 def _module(n: Node) -> str:
@@ -144,7 +167,9 @@ class Values:
 
     def __init__(self, lowered: Any, every: int) -> None:
         self.every = every
-        self.series = [Series(w) for w in watched(lowered.graph)]
+        worth = watched(lowered.graph)
+        self.series = [Series(w) for w in fair(worth)]
+        self.left_out = len(worth) - len(self.series)
         self._stride = every
         nodes = [s.watched.node for s in self.series]
         self._probe = Probe(lowered, nodes) if nodes else None

@@ -219,3 +219,48 @@ def test_names_with_markup_are_text(show: Show, sample: dict[str, Any]) -> None:
             row.first.click()
     assert page.locator(".tinyviz img, .tinyviz script").count() == 0
     assert page.evaluate("window.hit") is None
+
+
+def in_view(page: Page, pane: str, line: str) -> bool:
+    """Whether the first such line is inside of its pane."""
+    seen: bool = page.evaluate(
+        """([pane, line]) => {
+            const [outer, inner] = [document.querySelector(pane), document.querySelector(`${pane} ${line}`)];
+            const [a, b] = [outer.getBoundingClientRect(), inner.getBoundingClientRect()];
+            return b.top >= a.top - 2 && b.bottom <= a.bottom + 2;
+        }""",
+        [pane, line],
+    )
+    return seen
+
+
+def test_what_is_lit_is_brought_into_view(show: Show) -> None:
+    page = show(width=1400)
+    page.get_by_role("tab", name="kernel", exact=True).click()
+    loops = page.locator(".tv-kernel [data-pane=loops] .tv-codeline[data-id]")
+    for line in (loops.last, loops.first):
+        line.click()
+        for pane in ("llvm", "assembly"):
+            if page.locator(f".tv-kernel [data-pane={pane}] .tv-codeline.tv-lit").count():
+                assert in_view(page, f".tv-kernel [data-pane={pane}] .tv-code", ".tv-codeline.tv-lit"), pane
+    assert page.locator(".tv-kernel [data-pane=assembly] .tv-codeline.tv-lit").count()
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="fusion", exact=True).click()
+    page.locator(".tv-fusion .tv-edgerow").last.click()
+    page.get_by_role("tab", name="overview", exact=True).click()
+    page.get_by_role("tab", name="fusion", exact=True).click()
+    assert in_view(page, ".tv-fusion .tv-edges", ".tv-edgerow.tv-sel")
+
+
+def test_an_edge_opens_the_kernel_that_it_stands_in(show: Show, sample: dict[str, Any]) -> None:
+    page = show(width=1400)
+    page.get_by_role("tab", name="fusion", exact=True).click()
+    frames = page.locator(".tv-fusion .tv-frame")
+    for _ in range(frames.count()):
+        box = frames.first.locator("rect").bounding_box()
+        assert box
+        page.mouse.click(box["x"] + 9, box["y"] + 9)
+    edge = next(e for e in sample["views"]["fusion"]["edges"] if e["producer"] != e["consumer"] and e["verdict"] == "inline")
+    page.locator(f".tv-fusion .tv-edgerow[data-id='0.{edge['decision']}']").click()
+    for node in (edge["producer"], edge["consumer"]):
+        expect(page.locator(f".tv-fusion .tv-box[data-id='0.{node}']").first).to_have_class(re.compile("tv-lit"))

@@ -409,6 +409,23 @@ def test_instructions_carry_the_line_of_the_kernel_text():
     assert any(op.startswith("vmov") for n, t in spoken.items() if t.startswith("y[") for op in assembly[n])
 
 
+def test_every_function_of_a_kernel_has_debug_lines_of_its_own(capfd):
+    """A kernel of several loops is several functions: lines of one are not those of another."""
+    from tinyengine.backends.llvm_module import module
+
+    one, other = (nests.elementwise(op, (float32,), float32, 64) for op in ("exp", "neg"))
+    k = Kernel("two", one.params, (*one.body, *other.body), ("y",))
+    e = LLVMBackend().compile(nests.program(k))
+    text = module(e.codes, e.target, True)
+    attached = re.findall(r"^define internal void .*!dbg !(\d+)", text, re.M)
+    assert len(attached) == 2 == len(set(attached))
+    for body, scope in zip(re.split(r"^define internal void ", text, flags=re.M)[1:], attached, strict=True):
+        used = set(re.findall(r", !dbg !(\d+)", body.split("\n}")[0]))
+        assert used and all(re.search(rf"^!{n} = !DILocation\(line: \d+, scope: !{scope}\)", text, re.M) for n in used)
+    assert len(set(re.findall(r"\.loc\s+1 (\d+)", e.assembly(0)))) >= 4
+    assert "ignoring invalid debug info" not in capfd.readouterr().err
+
+
 def test_debug_lines_do_not_change_the_code():
     """The assembly that is shown is that of the code that runs, but for directives."""
     from tinyengine.backends import llvm_jit

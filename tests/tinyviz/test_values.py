@@ -108,6 +108,23 @@ def test_pictures_are_small_and_go_from_0_to_255() -> None:
     assert sampling.picture(np.zeros(4, np.float32)) is None
 
 
+def test_of_too_many_values_each_kind_keeps_some_from_first_to_last() -> None:
+    node: Any = None
+
+    def made(name: str, kind: str) -> sampling.Watched:
+        return sampling.Watched(name, kind, "", Tensor(np.zeros(1, np.float32)).node if node is None else node)
+
+    out = [made(f"w{i}", kind) for i in range(40) for kind in ("weight", "gradient", "update")]
+    out += [made(f"a{i}", "activation") for i in range(60)] + [made(f"s{i}", "softmax") for i in range(12)] + [made("x", "input")]
+    kept = sampling.fair(out, 60)
+    count = {kind: [w.name for w in kept if w.kind == kind] for kind in sampling.KINDS}
+    assert 50 <= len(kept) <= 60 and [w for w in out if w in kept] == kept, "in the order of the network"
+    assert count["weight"] == count["gradient"] == count["update"] and len(count["weight"]) >= 5
+    assert {"w0", "w39"} <= set(count["weight"]) and {"a0", "a59"} <= set(count["activation"])
+    assert count["input"] == ["x"] and len(count["softmax"]) == 12
+    assert sampling.fair(out[:9], 60) == out[:9]
+
+
 def test_many_runs_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "MOST_SAMPLES", 8)
     rec, _, _ = trained(60, values=1)

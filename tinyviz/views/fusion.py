@@ -45,9 +45,13 @@ def data(r: Recording, program: int | None = None, selection: Selection | None =
     return FusionData(**base(NAME, f"Fusion: {p.name}", HOWTO, legend, at), edges=edges, groups=groups, counts=counts)
 
 
-def edge_text(p: Program, e: FusionEdge) -> str:
+def numbers(p: Program) -> dict[int, int]:
+    """Node id -> its number in the simplified graph."""
+    return {n: i for i, n in enumerate(p.simplified)}
+
+
+def edge_text(p: Program, e: FusionEdge, number: dict[int, int]) -> str:
     """'%4 exp -> %7 sum', by numbers of the simplified graph."""
-    number = {n: i for i, n in enumerate(p.simplified)}
     ends = [e.producer] if e.producer == e.consumer else [e.producer, e.consumer]
     return " -> ".join(f"%{number.get(n, '?')} {p.nodes.op[n]}" for n in ends)
 
@@ -63,6 +67,7 @@ def numbers_text(d: Decision) -> str:
 
 def text(r: Recording, d: FusionData) -> str:
     p = r.programs[d.program]
+    number = numbers(p)
     out = [
         texts.heading(d.title, d.howto) + (", ".join(f"{n} edges {v}" for v, n in d.counts.items()) or "no decision was recorded")
     ]
@@ -70,12 +75,11 @@ def text(r: Recording, d: FusionData) -> str:
         rows = []
         for e in (x for x in d.edges if x.kernel == kernel):
             made = p.decisions[e.decision]
-            rows.append([edge_text(p, e), f"{e.verdict} {e.where}".strip(), made.reason])
+            rows.append([edge_text(p, e, number), f"{e.verdict} {e.where}".strip(), made.reason])
             rows += [["", f"not {v}", why] for v, why in made.alternatives.items()]
             rows += [["", "numbers", numbers_text(made)]] if made.numbers else []
         name = f"kernel {kernel}: {p.kernels[kernel].name}" if kernel >= 0 else "in no kernel"
         out.append(f"{name}\n" + texts.table(["edge", "verdict", "reason"], rows))
-    number = {n: i for i, n in enumerate(p.simplified)}
     first = next((e for e in d.edges if e.producer != e.consumer and e.producer in number and e.consumer in number), None)
     if first is not None:
         ends = f"({number[first.producer]}, {number[first.consumer]})"
@@ -89,6 +93,7 @@ def text(r: Recording, d: FusionData) -> str:
 
 def svg(r: Recording, d: FusionData) -> str:
     p = r.programs[d.program]
+    number = numbers(p)
     out = Svg(980, d.title, d.howto, d.legend)
     out.y += 6
     last = None
@@ -100,7 +105,7 @@ def svg(r: Recording, d: FusionData) -> str:
             out.text(20, out.y, f"kernel {e.kernel}: {p.kernels[e.kernel].name}" if e.kernel >= 0 else "in no kernel", "bold")
         out.y += LINE + 2
         out.mark(20, out.y - 11, e.verdict if e.verdict in ("inline", "at loop", "whole") else "host")
-        out.text(40, out.y, cut(edge_text(p, e), 34), "mono")
+        out.text(40, out.y, cut(edge_text(p, e, number), 34), "mono")
         out.text(290, out.y, cut(f"{e.verdict} {e.where}".strip(), 24), "bold")
         saved = "" if e.bytes_saved is None else f" Saves {units.nbytes(e.bytes_saved)}"
         again = f", {units.count(e.flops_recomputed)} FLOPs done again." if saved and e.flops_recomputed is not None else ""

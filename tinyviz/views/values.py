@@ -100,7 +100,8 @@ def text(r: Recording, d: ValuesData) -> str:
         rows.append([*what, units.percent(x.zeros[-1]), ratio if s.kind == "update" else "", "; ".join(row.remarks)])
     runs = p.values[0].samples.run
     head = ["value", "kind", "shape", f"norm, runs {runs[0]} to {runs[-1]}", "norm", "mean", "std", "zeros", "ratio", "remarks"]
-    return out + texts.table(head, rows, (4, 5, 6, 7, 8))
+    left = "".join(f"\n{units.MISSING} {x}" for x in p.missing if "not sampled" in x)
+    return out + texts.table(head, rows, (4, 5, 6, 7, 8)) + left
 
 
 def fault(r: Recording, p: Program, i: int) -> str:

@@ -27,7 +27,8 @@ export interface CodePane {
   preview(hover: Lit): void;
 }
 
-export function codePane(title: string, language: string, lines: readonly CodeLine[], context: Context, missing: string): CodePane {
+/** `first`: the line that is in view at first. */
+export function codePane(title: string, language: string, lines: readonly CodeLine[], context: Context, missing: string, first = 0): CodePane {
   const note = h("span.tv-faint");
   const body = h("div.tv-code", { tabindex: 0, role: "listbox", "aria-label": `${title}: arrows go from line to line, Enter selects` });
   const element = h("section.tv-pane", { "data-pane": language }, h("div.tv-panehead", {}, h("span", {}, title), note), body);
@@ -45,6 +46,7 @@ export function codePane(title: string, language: string, lines: readonly CodeLi
     return row;
   });
   body.append(...rows);
+  if (first > 0) requestAnimationFrame(() => body.scrollTop === 0 && !rows.some(row => row.classList.contains("tv-lit")) && (body.scrollTop = rows[first]!.offsetTop));
   const notes = lines.some(line => line.note) ? h("div.tv-panenote", { role: "status", "aria-live": "polite" }, "point at an instruction: what it does") : null;
   if (notes) element.append(notes);
   const explain = (i: number) => {
@@ -103,7 +105,7 @@ export function codePane(title: string, language: string, lines: readonly CodeLi
 
 /** Scrolls the pane and nothing around it, which `scrollIntoView` would. */
 export function scrollTo(pane: HTMLElement, row: HTMLElement, middle = false): void {
-  const [top, height] = [row.offsetTop - pane.offsetTop, pane.clientHeight];
+  const [top, height] = [row.getBoundingClientRect().top - pane.getBoundingClientRect().top - pane.clientTop + pane.scrollTop, pane.clientHeight];
   if (top >= pane.scrollTop + 4 && top + row.offsetHeight <= pane.scrollTop + height - 4) return;
   pane.scrollTop = middle ? top - height / 3 : top < pane.scrollTop ? top : top + row.offsetHeight - height;
 }

@@ -4,8 +4,10 @@ import { kernelName, lineName } from "../names";
 import { amount } from "../units";
 import type { Context } from "../views/view";
 import type { GraphData } from "../wire";
-import type { Group } from "./graphscene";
+import { Replay } from "../frames";
+import { groupedScene, type Drawn, type Group } from "./graphscene";
 import { mainPhase } from "./phase";
+import type { Scene } from "./scene";
 
 export interface Grouping {
   groups: Group[];
@@ -82,4 +84,32 @@ export function openSome({ groups, home }: Grouping, nodes: readonly number[], m
     ready.push(...(children.get(id) ?? []));
   }
   return open;
+}
+
+/** boxes of the overview's picture */
+const FEW = 14;
+
+/** The graph as few parts: its scene by what is open. */
+export function closedParts(context: Context, data: GraphData): { open: Set<string>; scene: () => Scene } {
+  const drawn = drawnGraph(context, data);
+  const grouping = treeGroups(context, data);
+  const open = openSome(grouping, data.drawn, FEW);
+  return { open, scene: () => groupedScene(drawn, grouping.groups, grouping.home, open) };
+}
+
+/** The nodes of the view “graph” as they stand at the end. */
+export function drawnGraph({ recording, links }: Context, data: GraphData): Required<Drawn> {
+  const { program } = links.program(data.program);
+  const layout = program.layouts[data.layout];
+  if (!layout) throw new Error(`the recording has no layout called “${data.layout}”`);
+  const replay = new Replay(program);
+  const simplified = data.layout !== "recorded";
+  return {
+    recording, at: data.program, nodes: data.drawn, layout,
+    src: node => (simplified ? replay.src(node, program.stages.length, Infinity) : (program.nodes.src[node] ?? [])),
+    forward: node => {
+      const serves = program.nodes.forward[node] ?? -1;
+      return serves < 0 || !simplified ? serves : replay.find(serves, program.stages.length, Infinity);
+    },
+  };
 }

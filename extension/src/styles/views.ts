@@ -7,6 +7,7 @@ export const VIEWS = `
 .tv-kernelrow:last-child { border-bottom: 0; }
 .tv-kernelrow .tv-name { font: 600 12px var(--tv-code); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .tv-kernelrow .tv-meter { grid-column: 1 / -1; }
+.tv-flag { grid-column: 1 / -1; color: var(--tv-error); font-weight: 700; font-size: 11.5px; }
 .tv-marks { display: inline-flex; gap: 2px; }
 .tv-kernelrow:hover, .tv-kernelrow.tv-hover { background: var(--tv-shade); }
 .tv-kernelrow.tv-lit { background: var(--tv-lit); }
@@ -113,9 +114,9 @@ export const VIEWS = `
 .tinyviz .tv-table td.tv-code2:first-child { min-width: 0; white-space: nowrap; }
 .tv-stack { display: flex; height: 14px; min-width: 120px; }
 .tv-stack > span { background: var(--c); color: var(--tv-back); font: 700 10px/14px var(--tv-font); text-align: center; overflow: hidden; min-width: 1px; }
-.tv-columns { display: grid; grid-template-columns: minmax(0, 1.15fr) minmax(0, 1.1fr) minmax(0, 1fr) minmax(0, 1.1fr); gap: 8px; }
+.tv-columns { display: grid; grid-template-columns: minmax(0, 1.4fr) minmax(0, 1fr) minmax(0, .95fr) minmax(0, .95fr); gap: 8px; }
 .tv-column { display: flex; flex-direction: column; min-width: 0; border: 1px solid var(--tv-line); border-radius: 5px; overflow: hidden; }
-.tv-columnbody { flex: 1; min-height: 0; height: clamp(360px, 56vh, 620px); overflow: auto; display: flex; flex-direction: column; }
+.tv-columnbody { flex: none; min-height: 0; height: clamp(400px, 66vh, 720px); overflow: auto; display: flex; flex-direction: column; }
 .tv-columnbody .tv-picture { border: 0; border-radius: 0; height: 100%; }
 .tv-columnbody .tv-lanes { border: 0; max-height: none; flex: 1; }
 .tv-strip2 { border-bottom: 1px solid var(--tv-line); padding-bottom: 8px !important; grid-template-columns: repeat(auto-fit, minmax(104px, 1fr)) !important; }
@@ -177,12 +178,19 @@ export const VIEWS = `
 .tv-seriesrow.tv-sel { border-left-color: var(--tv-accent); }
 .tv-seriesbody { align-content: start; }
 .tv-curve { background: var(--tv-shade); border-radius: 3px; max-width: 100%; }
-.tv-curve path { fill: none; stroke: var(--tv-ink); stroke-width: 1.4; }
+.tv-curve path { fill: none; vector-effect: non-scaling-stroke; stroke: var(--tv-ink); stroke-width: 1.4; }
 .tv-curve .tv-guide { stroke: var(--tv-accent); stroke-dasharray: 4 3; }
-.tv-valuepanel { display: grid; gap: 2px; margin: 4px 0; font-size: 12px; }
+.tv-valuegrid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); gap: 6px 22px; }
+.tv-valuepanel { display: grid; gap: 2px; margin: 4px 0; font-size: 12px; align-content: start; }
+.tv-axes { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 1px 6px; font-size: 11px; font-variant-numeric: tabular-nums; }
+.tv-axes .tv-curve, .tv-axes .tv-heat { width: 100%; height: 128px; }
+.tv-upwards { display: flex; flex-direction: column; justify-content: space-between; text-align: right; min-width: 46px; }
+.tv-rightwards { display: flex; justify-content: space-between; color: var(--tv-faint); }
+.tinyviz figure.tv-tilebox { margin: 0; display: grid; gap: 1px; }
+.tv-tilebox figcaption { font: 11px var(--tv-code); text-align: center; }
 .tv-heat { width: min(520px, 100%); height: 128px; image-rendering: pixelated; color: var(--tv-ink); background: var(--tv-shade); border-radius: 3px; }
 .tv-tiles { display: flex; flex-wrap: wrap; gap: 6px; }
-.tv-tile { width: 96px; image-rendering: pixelated; border: 1px solid var(--tv-line); }
+.tv-tile { image-rendering: pixelated; border: 1px solid var(--tv-line); }
 .tv-traced { fill: var(--tv-ink); stroke: var(--tv-back); stroke-width: .6; }
 .tinyviz p.tv-verdict { margin: 2px 0; font-size: 13px; }
 .tv-section { margin-top: 10px; }

@@ -3,6 +3,7 @@
 import { button, h, taken } from "../dom";
 import { Replay } from "../frames";
 import { kernelName, subjectName } from "../names";
+import { scrollTo } from "../parts/code";
 import { decisionCard, numberText, verdictMark, verdictOf, VERDICTS } from "../parts/decision";
 import { groupedScene, type Drawn } from "../parts/graphscene";
 import { head, twin } from "../parts/head";
@@ -51,7 +52,7 @@ export const fusion: Part<FusionData> = (el, data, context) => {
 
   // Filters: by verdict, and by words.
   const off = new Set<string>();
-  const words = h("input.tv-input", { type: "search", placeholder: "filter: op, reason, number", "aria-label": "filter edges", "data-lm-suppress-shortcuts": true });
+  const words = h("input.tv-input", { type: "search", placeholder: "filter: op, reason…", "aria-label": "filter edges", "data-lm-suppress-shortcuts": true });
   const said = h("span.tv-faint", { role: "status" });
   const filter = () => {
     const text = words.value.trim().toLowerCase();
@@ -89,7 +90,7 @@ export const fusion: Part<FusionData> = (el, data, context) => {
   const drawn = fusionNodes(context, data);
   if (drawn.nodes.length > OPEN_MOST) open.clear();
   const decided = new Map(data.edges.map(edge => [`${edge.producer} ${edge.consumer}`, edge]));
-  const { groups, home } = kernelGroups(context, data.program, drawn.nodes);
+  const { groups, home } = kernelGroups(context, data.program, drawn.nodes, drawn.src);
   const stored = new Map(data.edges.filter(edge => edge.producer === edge.consumer).map(edge => [edge.producer, edge]));
   const draw = (still?: string) => {
     const scene = groupedScene(drawn, groups, home, open, {
@@ -123,6 +124,15 @@ export const fusion: Part<FusionData> = (el, data, context) => {
     context.selection.set(id(row.decision));
     row.element.scrollIntoView({ block: "nearest" });
   });
+  /** Opens the kernels that an edge stands in, and shows them. */
+  const reveal = (nodes: readonly number[]) => {
+    const homes = nodes.flatMap(node => home(node).slice(0, nodes.length > 1 ? undefined : 1));
+    const shared = homes.filter((each, i) => homes.indexOf(each) !== i);
+    const opened = (shared.length > 0 ? shared : homes).filter(each => !open.has(each));
+    if (opened.length > 0) opened.forEach(each => open.add(each)), draw();
+    const items = nodes.flatMap(node => picture.scene.items.filter(item => item.node === node));
+    if (items.length > 0) picture.reveal(items.at(-1)!, opened.length > 0);
+  };
   const answers = new Map<string, WhatIfAnswer>();
   let shown = -1;
   const light = context.onSelect(pinned => {
@@ -135,13 +145,14 @@ export const fusion: Part<FusionData> = (el, data, context) => {
       row.element.setAttribute("aria-selected", String(own));
       if (own || (lit && !first)) first = row.element;
     }
-    if (first && !list.contains(document.activeElement)) list.scrollTop = first.offsetTop - list.offsetTop - list.clientHeight / 3;
+    if (first && !list.contains(document.activeElement)) scrollTo(list, first, true);
     const ids = pinned.of("decision").filter(each => each.startsWith(`${data.program}.`)).map(each => Number(each.split(".")[1]));
     const own = pinned.selection?.kind === "decision" ? ids.find(each => pinned.is("decision", `${data.program}.${each}`)) : undefined;
     const about = own ?? ids.find(each => program.decisions[each]?.stage === "fuse");
     if (about === undefined) card.replaceChildren(h("p.tv-missing", {}, "Click an edge, here or in the list: what was decided, why, and what was refused."));
     else if (about !== shown) {
       const decision = program.decisions[about]!;
+      if (own !== undefined) reveal(decision.nodes);
       const made = decisionCard(context, program, decision);
       if (decision.stage === "fuse" && decision.kind === "edge") made.append(whatIf(context, data.program, about, decision, answers));
       card.replaceChildren(made);

@@ -2,10 +2,9 @@
 
 import { button, h, taken } from "../dom";
 import { kernelName, nodeName } from "../names";
-import { Replay } from "../frames";
 import { head, swatch, twin } from "../parts/head";
 import { flatScene, groupedScene, type Drawn, type Look } from "../parts/graphscene";
-import { kernelGroups, openSome, treeGroups, type Grouping } from "../parts/grouping";
+import { drawnGraph, kernelGroups, openSome, treeGroups, type Grouping } from "../parts/grouping";
 import { nodeColumns } from "../parts/nodes";
 import { Picture } from "../parts/picture";
 import type { Frame, Scene } from "../parts/scene";
@@ -34,15 +33,7 @@ export const graph: Part<GraphData> = (el, data, context) => {
   const { recording, links } = context;
   const index = links.program(data.program);
   const { program } = index;
-  const layout = program.layouts[data.layout];
-  if (!layout) throw new Error(`the recording has no layout called “${data.layout}”`);
-  const replay = new Replay(program);
-  const simplified = data.layout !== "recorded";
-  const src = (node: number) => (simplified ? replay.src(node, program.stages.length, Infinity) : (program.nodes.src[node] ?? []));
-  const forward = (node: number) => {
-    const serves = program.nodes.forward[node] ?? -1;
-    return serves < 0 || !simplified ? serves : replay.find(serves, program.stages.length, Infinity);
-  };
+  const { src, forward, layout } = drawnGraph(context, data);
   const place = new Map(data.drawn.map((node, i) => [node, i]));
   const modules = data.groups.length > 0;
   const kernels = program.kernels.some(kernel => kernel.nodes.length > 0);

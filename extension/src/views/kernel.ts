@@ -8,6 +8,7 @@ import { editor, type Editor, type Shown, type Try } from "../parts/editor";
 import { colorVariable, head, swatch, table } from "../parts/head";
 import { landscape } from "../parts/landscape";
 import { instructionNote } from "../parts/mnemonics";
+import { flag } from "../parts/flag";
 import { mainPhase } from "../parts/phase";
 import { iterationSpace } from "../parts/space";
 import { kernelName, lineName } from "../names";
@@ -29,7 +30,7 @@ export const kernel: Part<KernelData> = (el, data, context) => {
     body.append(h("p.tv-missing", {}, `${MISSING} no kernel was recorded: ${program.missing.join("; ") || "nothing was compiled"}`));
     return () => undefined;
   }
-  const shown = new Set<Pane>(el.clientWidth > 1350 ? PANES : ["your lines", "scheduled", "source", "assembly"]);
+  const shown = new Set<Pane>(el.clientWidth > 1650 ? PANES : ["your lines", "scheduled", "source", "assembly"]);
   const longest = Math.max(...data.rows.map(row => row.seconds ?? row.seconds_predicted ?? 0)) || 1;
   const rows = data.rows.map(row => kernelRow(context, program, row, longest));
   list.append(...rows);
@@ -82,7 +83,7 @@ function kernelRow(context: Context, program: Program, row: KernelRow, longest: 
   const name = kernelName(program, row.kernel);
   const text = time === null ? MISSING : `${seconds(time)}${row.seconds === null ? " predicted" : ""}`;
   const made = h("div.tv-kernelrow", { role: "option", "aria-selected": "false", title: `${name}\n${row.bound}` });
-  made.append(h("span.tv-marks", {}, ...row.phases.map(each => swatch(context.category(each)))), h("span.tv-name", {}, name), bar(time === null ? 0 : time / longest, text, phase ? colorVariable(phase) : ""));
+  made.append(h("span.tv-marks", {}, ...row.phases.map(each => swatch(context.category(each)))), h("span.tv-name", {}, name), flag(program, row.kernel) ?? "", bar(time === null ? 0 : time / longest, text, phase ? colorVariable(phase) : ""));
   return made;
 }
 
@@ -175,6 +176,8 @@ function makePanes(context: Context, at: number, number: number, kernel: Kernel)
   const missing = kernel.missing || "not recorded";
   const key = (kind: string, line: number) => ({ kind, id: `${at}.${number}.${line}` });
   const text = (kind: "source" | "assembly"): CodeLine[] => kernel[kind].text.map((line, i) => ({ text: kind === "assembly" ? instruction(line) : line, note: kind === "assembly" ? instructionNote(line) : "", key: (kernel[kind].link[i] ?? -1) >= 0 ? key(kind, i) : null }));
+  // What comes before the first line of the loops only fetches the arguments.
+  const begin = (kind: "source" | "assembly") => Math.max(kernel[kind].link.findIndex(link => link >= 0) - 2, 0);
   // A line of the unscheduled loops is known by its nodes: it stands for the scheduled line with the same ones.
   const twins = new Map<string, number>();
   kernel.scheduled.nodes.forEach((nodes, i) => nodes.length > 0 && !twins.has(nodes.join()) && twins.set(nodes.join(), i));
@@ -203,8 +206,8 @@ function makePanes(context: Context, at: number, number: number, kernel: Kernel)
     "your lines": codePane("your lines", "python", lines, context, "no line of yours is known for it"),
     loops: codePane("loops before scheduling", "loops", loops, context, missing),
     scheduled: codePane("scheduled loops", "loops", kernel.scheduled.text.map((line, i) => ({ text: line, key: key("loop", i) })), context, missing),
-    source: codePane(`source, ${kernel.source.language || "none"}`, kernel.source.language, text("source"), context, missing),
-    assembly: codePane("assembly", "assembly", text("assembly"), context, missing),
+    source: codePane(`source, ${kernel.source.language || "none"}`, kernel.source.language, text("source"), context, missing, begin("source")),
+    assembly: codePane("assembly", "assembly", text("assembly"), context, missing, begin("assembly")),
   };
 }
 

@@ -5,6 +5,8 @@ import { kernelName, lineName } from "../names";
 import { colorVariable, head, swatch, twin } from "../parts/head";
 import { bar } from "../parts/controls";
 import { boxScene } from "../parts/boxes";
+import { closedParts } from "../parts/grouping";
+import { flag } from "../parts/flag";
 import { mainPhase } from "../parts/phase";
 import { Picture } from "../parts/picture";
 import { Track } from "../parts/track";
@@ -19,10 +21,7 @@ export const overview: Part<OverviewData> = (el, data, context) => {
   const columns = h("div.tv-columns", {});
   el.append(head(data), figures(data), columns);
   undo.push(code(column(columns, "code", "what you wrote, and what it costs"), data, context));
-  const place = column(columns, "graph", "what it builds: modules; open the view “graph” for every node");
-  const picture = new Picture(place, context, { label: "modules", follow: false, whole: true });
-  picture.show(boxScene(context, data));
-  undo.push(() => picture.destroy());
+  undo.push(parts(column(columns, "graph", "what it builds: ▸ opens a part"), data, context));
   undo.push(kernels(column(columns, "kernels", "what the engine made of it"), data, context));
   undo.push(time(column(columns, "time", "when each kernel ran"), data, context));
   const { program } = context.links.program(data.program);
@@ -52,6 +51,18 @@ function figures({ figures }: OverviewData): HTMLElement {
 
 const AROUND = 2;
 
+/** The blanks that all of the lines begin with that are shown together from `line` on. */
+function margin(text: readonly string[], shown: readonly number[], line: number): number {
+  const there = new Set(shown);
+  const blanks: number[] = [];
+  for (let at = line, last = line; at <= last + AROUND + 1 && at <= text.length; at++) {
+    if (!there.has(at) || !text[at - 1]?.trim()) continue;
+    blanks.push(text[at - 1]!.search(/\S/));
+    last = at;
+  }
+  return Math.min(...blanks, 40);
+}
+
 /** The user's lines with their share of the time, and those around them. */
 function code(el: HTMLElement, data: OverviewData, context: Context): Cleanup {
   const { recording } = context;
@@ -60,10 +71,11 @@ function code(el: HTMLElement, data: OverviewData, context: Context): Cleanup {
   const most = Math.max(...data.lines.map(row => row.share ?? 0)) || 1;
   const list = h("div.tv-lines", { role: "listbox", tabindex: 0, "aria-label": "your lines" });
   const rows: Row[] = [];
-  const put = (row: LineRow) => {
+  const put = (row: LineRow, indent: number) => {
     const time = measured ? row.seconds : row.seconds_predicted;
     const known = row.line >= 0;
-    const text = known ? (files[lines.file[row.line]!]?.text.split("\n")[lines.line[row.line]! - 1] ?? lines.text[row.line]!) : "not attributed to a line";
+    const whole = known ? (files[lines.file[row.line]!]?.text.split("\n")[lines.line[row.line]! - 1] ?? lines.text[row.line]!) : "not attributed to a line";
+    const text = whole.slice(indent);
     const element = h("div.tv-lineRow", { role: "option", "aria-selected": "false", "data-id": row.line, title: `${lineName(recording, row.line)}\n${text}\n${seconds(time)}` },
       h("span.tv-number", {}, known ? String(lines.line[row.line]) : ""), h("span.tv-text", {}, ...(known ? tokens(text, "python") : [text])), h("span.tv-right", {}, percent(row.share)), stack(context, row, time, most));
     const key = known ? { kind: "line", id: String(row.line) } : null;
@@ -77,21 +89,38 @@ function code(el: HTMLElement, data: OverviewData, context: Context): Cleanup {
     if (own.size === 0) continue;
     list.append(h("div.tv-group", {}, file.name));
     const text = file.text.split("\n");
+    let indent = 0;
     const shown = new Set([...own.keys()].flatMap(line => Array.from({ length: 2 * AROUND + 1 }, (_, i) => line - AROUND + i)));
     let last = -1;
     for (const line of [...shown].sort((a, b) => a - b)) {
       const row = own.get(line);
       if (!row && (line < 1 || line > text.length || !text[line - 1]!.trim())) continue;
+      if (last < 0 || line > last + AROUND + 1) indent = margin(text, [...shown], line);
       if (last >= 0 && line > last + AROUND + 1) list.append(h("div.tv-between", { "aria-hidden": true }, "⋯"));
       last = line;
-      if (row) put(row);
-      else list.append(h("div.tv-lineRow.tv-context", {}, h("span.tv-number", {}, String(line)), h("span.tv-text", {}, text[line - 1]!)));
+      if (row) put(row, indent);
+      else list.append(h("div.tv-lineRow.tv-context", {}, h("span.tv-number", {}, String(line)), h("span.tv-text", {}, text[line - 1]!.slice(indent))));
     }
   }
-  data.lines.filter(row => row.line < 0).forEach(put);
+  data.lines.filter(row => row.line < 0).forEach(row => put(row, 0));
   if (rows.length === 0) list.append(h("p.tv-missing", {}, `${MISSING} no line of yours is known`));
   el.append(list);
   return lit(list, rows, context);
+}
+
+/** The graph by its parts, as the view “graph” has them; where that view is not on the page, modules as Python placed them. */
+function parts(el: HTMLElement, data: OverviewData, context: Context): Cleanup {
+  const nodes = context.page.views.graph;
+  const there = nodes && !nodes.error && nodes.program === data.program && nodes.groups.length > 0 && context.recording.programs[data.program]!.layouts[nodes.layout];
+  const tree = there ? closedParts(context, nodes) : null;
+  const open = tree?.open ?? new Set<string>();
+  const show = (still?: string) => picture.show(tree?.scene() ?? boxScene(context, data), still);
+  const picture = new Picture(el, context, { label: "parts of the program", follow: false, whole: true, toggle: id => {
+    if (!open.delete(id)) open.add(id);
+    show(id);
+  } });
+  show();
+  return () => picture.destroy();
 }
 
 function kernels(el: HTMLElement, data: OverviewData, context: Context): Cleanup {
@@ -100,7 +129,7 @@ function kernels(el: HTMLElement, data: OverviewData, context: Context): Cleanup
   const list = h("div.tv-lines", { role: "listbox", tabindex: 0, "aria-label": "kernels" });
   const rows = data.kernels.map(row => {
     const element = h("div.tv-kernelrow", { role: "option", "aria-selected": "false", "data-id": `${data.program}.${row.kernel}` }, h("span.tv-marks", {}, ...row.phases.map(phase => swatch(context.category(phase)))),
-      h("span.tv-name", { title: kernelName(program, row.kernel) }, kernelName(program, row.kernel)), meter(program, row, longest));
+      h("span.tv-name", { title: kernelName(program, row.kernel) }, kernelName(program, row.kernel)), flag(program, row.kernel), meter(program, row, longest));
     const key = { kind: "kernel", id: `${data.program}.${row.kernel}` };
     element.addEventListener("click", () => context.selection.set(key));
     element.addEventListener("dblclick", () => context.open("kernel"));

@@ -4,7 +4,7 @@ import { h, s, taken } from "../dom";
 import { kernelName, lineName } from "../names";
 import { head, swatch, twin } from "../parts/head";
 import { count, MISSING, percent } from "../units";
-import type { Fault, Samples, Series, Tiles, ValueRow, ValuesData } from "../wire";
+import type { Fault, Samples, Series, ValueRow, ValuesData } from "../wire";
 import { together, type Cleanup, type Context, type Part } from "./view";
 
 /** Update over weight: what many healthy trainings are near. */
@@ -26,7 +26,7 @@ export const values: Part<ValuesData> = (el, data, context) => {
     const series = program.values[row.series]!;
     if (series.module !== module) list.append(h("div.tv-group", {}, (module = series.module) || "given"));
     const element = h("div.tv-seriesrow", { role: "option", "aria-selected": "false" },
-      h("span.tv-name", { title: series.name }, swatch(context.category({ gradient: "backward", update: "optimizer" }[series.kind] ?? "forward")), ` ${series.name}`), h("span.tv-where2", {}, `${series.kind} ${series.shape.join("×") || "scalar"}`),
+      h("span.tv-name", { title: series.name }, swatch(context.category({ gradient: "backward", update: "optimizer" }[series.kind] ?? "forward")), ` ${shortName(series)}`), h("span.tv-where2", {}, `${series.kind} ${series.shape.join("×") || "scalar"}`),
       curve(series.samples.norm, 84, 22), row.remarks.length > 0 ? h("span.tv-remark", { title: row.remarks.join("\n") }, "!") : null);
     element.addEventListener("click", () => show(i, true));
     list.append(element);
@@ -39,7 +39,7 @@ export const values: Part<ValuesData> = (el, data, context) => {
     show(Math.min(Math.max(current + by, 0), rows.length - 1), true);
     rows[current]!.scrollIntoView({ block: "nearest" });
   });
-  el.append(h("div.tv-split", {}, list, side));
+  el.append(h("div.tv-split", {}, list, side), ...program.missing.filter(said => said.includes("not sampled")).map(said => h("p.tv-missing", {}, `${MISSING} ${said}`)));
 
   let current = -1;
   const show = (at: number, select = false) => {
@@ -80,6 +80,13 @@ export const values: Part<ValuesData> = (el, data, context) => {
   }
 };
 
+/** Without the module, which stands above it. */
+function shortName({ name, module }: Series): string {
+  if (name.startsWith(`${module}: `)) return name.slice(module.length + 2);
+  const at = name.lastIndexOf(".");
+  return at > 0 && (module === name.slice(0, at) || module.endsWith(`.${name.slice(0, at)}`)) ? name.slice(at + 1) : name;
+}
+
 function figure(value?: number | null): string {
   return value === null || value === undefined ? MISSING : String(Number(value.toPrecision(3)));
 }
@@ -112,7 +119,7 @@ export function curve(points: readonly (number | null)[], width: number, height:
     pen = value === null ? "M" : "L";
     return step;
   }).join("");
-  return s("svg.tv-curve", { width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": true },
+  return s("svg.tv-curve", { width, height, viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": true },
     guide === null ? null : s("path.tv-guide", { d: `M0 ${y(guide).toFixed(1)}H${width}` }), fine.length > 0 ? s("path", { d: path }) : null,
     points.length === 1 && points[0] !== null ? s("circle", { cx: x(0), cy: y(points[0]!), r: 2 }) : null);
 }
@@ -128,16 +135,44 @@ function detail(series: Series, row: ValueRow): HTMLElement[] {
       samples.nonfinite[last] ? h("span.tv-number2", {}, "not finite ", h("strong", {}, count(samples.nonfinite[last]))) : null),
     ...row.remarks.map(remark => h("p.tv-settings", {}, remark)),
   ];
-  const runs = `runs ${samples.run[0]} to ${samples.run[last]}, ${samples.run.length} samples`;
-  out.push(panel(`norm, ${runs}`, curve(samples.norm, 520, 90)));
-  if (row.ratio.length > 0) out.push(panel("norm of the update over norm of the weight, logarithmic; the dashed line is 0.001", curve(row.ratio, 520, 90, USUAL, true)));
-  out.push(panel(`distribution: time to the right, values from ${figure(least(samples.low))} to ${figure(most(samples.high))} upwards, stronger is more`, heat(samples)));
-  if (series.picture) out.push(panel(`run ${samples.run[last]}: the first ${series.picture.tiles.length} planes, ${series.picture.rows}×${series.picture.columns} of each; dark ${figure(series.picture.low)}, bright ${figure(series.picture.high)}`, tiles(series.picture)));
+  const ends = (name: string, column: readonly (number | null)[], more: readonly number[] = []) => {
+    const known = [...column.filter(value => value !== null), ...more];
+    return known.length === 0 ? { name, low: MISSING, high: MISSING } : { name, low: figure(Math.min(...known)), high: figure(Math.max(...known)) };
+  };
+  const [from, to] = [`run ${samples.run[0]}`, samples.run.length > 1 ? `run ${samples.run[last]}` : ""];
+  const grid = h("div.tv-valuegrid", {}, panel(`norm, in ${samples.run.length} samples`, axes(ends("norm", samples.norm), from, to, curve(samples.norm, 520, 128))));
+  if (row.ratio.length > 0) grid.append(panel("norm of the update over norm of the weight, logarithmic; dashed: 0.001", axes(ends("ratio", row.ratio, [USUAL]), from, to, curve(row.ratio, 520, 128, USUAL, true))));
+  grid.append(panel("distribution: each column is one sample; darker is more elements", axes({ name: "value", low: figure(least(samples.low)), high: figure(most(samples.high)) }, from, to, heat(samples))));
+  out.push(grid);
+  if (series.picture) out.push(panel(pictureTitle(series, samples.run[last]!), tiles(series)));
   return out;
 }
 
 function panel(title: string, content: Element): HTMLDivElement {
   return h("div.tv-valuepanel", {}, h("div.tv-faint", {}, title), content);
+}
+
+/** A picture between its scales: what is upwards, and from which run to which. */
+function axes({ low, high, name }: { low: string; high: string; name: string }, from: string, to: string, content: Element): HTMLElement {
+  return h("div.tv-axes", {}, h("div.tv-upwards", {}, h("span", {}, high), h("span.tv-faint", {}, name), h("span", {}, low)), content, h("span"), h("div.tv-rightwards", {}, h("span", {}, from), h("span", {}, to)));
+}
+
+/** What the small pictures are: "8 of 64 maps [batch, head]: 32 queries down, 32 keys across…" */
+function pictureTitle({ kind, shape, picture, module }: Series, run: number): string {
+  const { rows, columns, low, high, tiles } = picture!;
+  const planes = shape.slice(0, -2).reduce((a, b) => a * b, 1);
+  const [down, across] = [shape.at(-2)!, shape.at(-1)!];
+  const what = kind === "softmax" ? `attention ${planes === 1 ? "map" : "maps"}: queries down, keys across` : shape.length === 4 && kind === "activation" ? "feature maps" : kind === "input" && shape.length >= 3 ? "inputs" : shape.length === 2 ? `all of it as one picture: ${down} rows, ${across} columns` : "slices along the last two axes";
+  const part = planes > tiles.length ? `the first ${tiles.length} of ${count(planes)} ` : "";
+  const thin = rows < down || columns < across ? `, every ${Math.ceil(Math.max(down / rows, across / columns))}th element` : "";
+  return `run ${run}: ${part}${what}${thin} · dark ${figure(low)}, bright ${figure(high)}${module ? ` · ${module}` : ""}`;
+}
+
+/** The place of a plane among the axes before the last two: "[0, 2]". */
+export function planeName(shape: readonly number[], plane: number): string {
+  const index: number[] = [];
+  for (const size of shape.slice(0, -2).reverse()) index.unshift(plane % size), (plane = Math.floor(plane / size));
+  return index.length > 0 ? `[${index.join(", ")}]` : "";
 }
 
 const least = (column: readonly (number | null)[]) => Math.min(...column.filter(value => value !== null));
@@ -174,14 +209,16 @@ function heat(samples: Samples): HTMLElement {
   return canvas;
 }
 
-function tiles({ rows, columns, tiles }: Tiles): HTMLElement {
+function tiles({ shape, picture }: Series): HTMLElement {
+  const { rows, columns, tiles } = picture!;
+  const wide = `width:${Math.round(Math.min(Math.max(columns, 12) * (tiles.length === 1 ? 10 : 5), 400))}px`;
   return h("div.tv-tiles", {}, ...tiles.map((tile, i) => {
-    const canvas = h("canvas.tv-tile", { width: columns, height: rows, role: "img", "aria-label": `plane ${i}` });
+    const canvas = h("canvas.tv-tile", { width: columns, height: rows, role: "img", "aria-label": `plane ${planeName(shape, i)}`, style: wide });
     paints.set(canvas, () => {
       const image = new ImageData(columns, rows);
       tile.forEach((value, j) => image.data.set([value, value, value, 255], 4 * j));
       canvas.getContext("2d")!.putImageData(image, 0, 0);
     });
-    return canvas;
+    return h("figure.tv-tilebox", {}, canvas, h("figcaption.tv-faint", {}, planeName(shape, i)));
   }));
 }
