@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from tinyengine.loopnest import INDEX, Expr, apply, const, index, load_mask, map_expr, subexprs, var
+from tinyengine.loopnest import INDEX, Expr, apply, const, index, load_mask, map_expr, ramp, splat, subexprs, var
 from tinyengine.node import Node, Shape
 
 Terms = tuple[tuple[Expr, int], ...]
@@ -158,6 +158,27 @@ def sub(a: Expr, b: Expr) -> Expr:
     return add(a, mul(b, -1))
 
 
+def over_lanes(pairs: Sequence[tuple[Expr, int]], constant: int = 0) -> Expr:
+    """The sum of coefficient * expression, some of which may have lanes: a ramp where all of these are."""
+    lanes = max([e.lanes for e, _ in pairs], default=1)
+    scalars, stride, rest = [index(constant)], 0, []
+    for e, c in pairs:
+        if e.lanes == 1:
+            scalars.append(mul(e, c))
+        elif e.op in ("ramp", "splat"):
+            scalars.append(mul(e.args[0], c))
+            stride += e.arg * c if e.op == "ramp" else 0
+        else:
+            rest.append((e, c))
+    base = add(*scalars)
+    if lanes == 1:
+        return base
+    out = ramp(base, lanes, stride) if stride else base
+    for e, c in rest:
+        out = apply("add", (out, e if c == 1 else apply("mul", (e, splat(index(c), lanes)))))
+    return out
+
+
 def _split(e: Expr, c: int) -> tuple[list[tuple[Expr, int]], int, list[tuple[Expr, int]], int]:
     """e = c * (quotient terms + q) + (rest terms + r), 0 <= r < c."""
     ts, k = terms(e)
@@ -280,13 +301,21 @@ def conjuncts(e: Expr | None) -> list[Expr]:
 Form = frozenset[tuple[Expr, int]]
 
 
+def _primitive(ts: Iterable[tuple[Expr, int]]) -> tuple[Form, int]:
+    """(the terms divided by what all coefficients have in common, that divisor)."""
+    ts = tuple(ts)
+    g = math.gcd(*(k for _, k in ts)) or 1
+    return frozenset((t, k // g) for t, k in ts), g
+
+
 def _facts(mask: Expr | None) -> dict[Form, int]:
     """What the conditions of a mask say: sum of terms -> the largest value that it can take."""
     facts: dict[Form, int] = {}
     for c in conjuncts(mask):
         if c.op == "lt" and c.lanes == 1:  # a < b: a - b <= -1
             ts, constant = terms(sub(*c.args))
-            facts[frozenset(ts)] = min(facts.get(frozenset(ts), UNBOUNDED), -1 - constant)
+            form, g = _primitive(ts)
+            facts[form] = min(facts.get(form, UNBOUNDED), (-1 - constant) // g)
     return facts
 
 
@@ -300,7 +329,8 @@ def _most(ts: Iterable[tuple[Expr, int]], facts: dict[Form, int]) -> int:
             if known is not None:
                 low, high = (low, min(high, known)) if sign == 1 else (max(low, -known), high)
         whole += k * (high if k > 0 else low)
-    return min(whole, facts.get(frozenset(ts), UNBOUNDED))
+    form, g = _primitive(ts)
+    return min(whole, g * facts.get(form, UNBOUNDED))
 
 
 Grid = Mapping[str, tuple[int, int]]  # a loop variable -> (its first value, its step)
@@ -355,7 +385,7 @@ def strides(shape: Shape) -> tuple[int, ...]:
 
 def flatten(at: Sequence[Expr], shape: Shape) -> Expr:
     """The row-major position of `at` in `shape`."""
-    return add(*(mul(e, s) for e, s in zip(at, strides(shape), strict=True))) if at else index(0)
+    return over_lanes(list(zip(at, strides(shape), strict=True)))
 
 
 def unflatten(flat: Expr, shape: Shape) -> tuple[Expr, ...]:

@@ -1,14 +1,15 @@
 """The same text evaluated with our tensors and with PyTorch's: value, gradient, dtype and kind of exception must agree.
 
 A form is `ours` or `ours :: theirs`: expressions over operands (x, y, w, i, m...), with T = Tensor and F = nn.functional on our
-side, torch and its F on theirs (T is torch there). An operand says from what it is cut, so that views that are transposed, reversed, strided or expanded
-are met as often as plain memory.
+side, torch and its F on theirs (T is torch there). An operand says from what it is cut, so that views that are transposed,
+reversed, strided or expanded are met as often as plain memory.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,7 +110,7 @@ def outcomes(form: str, operands: dict[str, Operand], seed: int = 0) -> tuple[Ou
     return mine, other, xs, ts
 
 
-def evaluated(mine: Outcome) -> Outcome:
+def evaluated(mine: Outcome, values: Values) -> Outcome:
     """With what the graphs of the results mean; an error that only a value shows is an error too."""
     tensors = [v for v in mine.values if isinstance(v, Tensor)]
     try:
@@ -118,9 +119,19 @@ def evaluated(mine: Outcome) -> Outcome:
         return Outcome([], e)
 
 
-def values(tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
+def meant(tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
     """What the graphs under the tensors mean, by NumPy; the record spec is checked on the way."""
     return evaluate(record.run([t.node for t in tensors])) if tensors else []
+
+
+def compiled(tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
+    """What the default backend makes of them, by way of every stage and its spec."""
+    if tensors:
+        tensors[0].realize(*tensors[1:])
+    return [t.numpy() for t in tensors]
+
+
+Values = Callable[[Sequence[Tensor]], list[np.ndarray[Any, Any]]]
 
 
 def _lacks_a_kernel(e: Exception) -> bool:
@@ -132,10 +143,12 @@ def _name(dtype: Any) -> str:
     return str(dtype).replace("torch.", "")
 
 
-def differences(form: str, operands: dict[str, Operand], seed: int = 0, rtol: float = 0.0) -> Iterator[str]:
+def differences(
+    form: str, operands: dict[str, Operand], seed: int = 0, rtol: float = 0.0, values: Values = meant
+) -> Iterator[str]:
     """What disagrees, one sentence each."""
     mine, other, xs, ts = outcomes(form, operands, seed)
-    mine = evaluated(mine)
+    mine = evaluated(mine, values)
     if other.error is not None:
         if mine.error is None and _lacks_a_kernel(other.error):
             return  # a kernel that PyTorch lacks for a dtype is no rule
@@ -238,15 +251,19 @@ def forms_of(text: str) -> list[str]:
     return [line.strip() for line in text.strip().splitlines() if line.strip() and not line.strip().startswith("#")]
 
 
-def agree(forms: str, operands: Sequence[dict[str, Operand]], rtol: float = 0.0) -> None:
-    """Every form on every set of operands gives what PyTorch gives. AssertionError names all that do not."""
+def agree(forms: str, operands: Sequence[dict[str, Operand]], rtol: float = 0.0, by: Values | None = None) -> None:
+    """Every form on every set of operands gives what PyTorch gives, by the values that `by` gives; None: by what the graphs mean,
+    and one set of each form is compiled too. AssertionError names all that do not."""
     wrong = []
     for form in forms_of(forms):
-        for named in operands:
-            found = list(differences(form, named, rtol=rtol))
+        runs = [(named, by or meant) for named in operands]
+        if by is None:
+            runs.append((operands[zlib.crc32(form.encode()) % len(operands)], compiled))
+        for named, values in runs:
+            found = list(differences(form, named, rtol=rtol, values=values))
             if found:
                 made = ", ".join(f"{k}: {o.dtype}{list(o.shape)} {o.layout}" for k, o in named.items())
-                wrong.append(f"{form}  [{made}]\n    " + "\n    ".join(found))
+                wrong.append(f"{form}  [{made}, {values.__name__}]\n    " + "\n    ".join(found))
     assert not wrong, f"{len(wrong)} differ from PyTorch\n" + "\n".join(wrong[:12])
 
 

@@ -220,7 +220,7 @@ def _origins(graph: Graph) -> Iterator[str]:
 
 def _backward(graph: Graph) -> Iterator[str]:
     for i, n in enumerate(graph.nodes):
-        for o in n.origin:
+        for o in n.origin if n.op != "buffer" else ():  # a gradient that was computed before names no node
             if o.phase == "backward" and (o.forward is None or not o.derivative):
                 yield f"%{i} {n!r}: forward node {o.forward!r}, derivative rule {o.derivative!r}   # {o}"
 

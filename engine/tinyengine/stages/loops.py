@@ -53,6 +53,7 @@ class _Block:
 SPEC: tuple[Sentence, ...] = tuple((sentence, lambda nest, f=f: f(nest.kernel)) for sentence, f in NEST_SPEC)  # type: ignore[misc]
 SPACE_NAMES = "ijklmnpq"
 ZERO_PRESERVING = ("mul", "add", "sub", "neg", "cast")  # 0 for operands that are 0; a product for any one of them
+WILD = frozenset(("div", "reciprocal", "log", "exp", "sqrt", "mod", "floordiv"))  # not finite for some finite operands
 
 
 class _Builder:
@@ -66,6 +67,8 @@ class _Builder:
         self.bufs: dict[Node, Buf] = {}
         self.kept: dict[Node, Expr | Buf] = {}
         self.outside: dict[Expr, frozenset[Expr]] = {}
+        self.touched: set[Expr] = set()  # values that come from a masked load: where the mask is false, from 0
+        self.wild: set[Expr] = set()  # of these, those that may be infinite or NaN there
         self.used: dict[str, int] = {}
         self.space = tuple(
             ir.var(self.unique(SPACE_NAMES[d] if d < len(SPACE_NAMES) else f"i{d}"), 0, max(n - 1, 0))
@@ -172,7 +175,7 @@ class _Builder:
             value = self.ev(n.src[0], below, inner)
             if own is None or self.zero_outside(value) >= set(index.conjuncts(inner)):
                 return value, self.depth.get(value, 0)
-            return self.let(n, ir.apply("where", (own, value, ir.const(0, n.dtype))))
+            return self.derived(n, (value,), self.let(n, ir.apply("where", (own, value, ir.const(0, n.dtype)))))
         if n.op == "contiguous":
             value = self.ev(n.src[0], at, mask)
             return value, self.depth.get(value, 0)
@@ -190,11 +193,22 @@ class _Builder:
                 value = self.ev(whole, at, mask)
                 return value, self.depth.get(value, 0)
         args = tuple(self.ev(s, at, mask) for s in n.src)
-        value, depth = self.let(n, ir.apply(n.op, args, n.dtype))
+        value, depth = self.derived(n, args, self.let(n, ir.apply(n.op, args, n.dtype)))
         if n.op in ZERO_PRESERVING:
             outside = [self.zero_outside(a) for a in args]
-            self.outside[value] = frozenset.union(*outside) if n.op == "mul" else frozenset.intersection(*outside)
+            zero = frozenset.intersection(*outside)
+            if n.op == "mul":
+                zero = zero.union(*(o for o, other in zip(outside, reversed(args), strict=True) if other not in self.wild))
+            self.outside[value] = zero
         return value, depth
+
+    def derived(self, n: Node, args: tuple[Expr, ...], made: tuple[Expr, int]) -> tuple[Expr, int]:
+        """Note what `n` of these operands may be where masked loads gave 0."""
+        if any(a in self.touched for a in args):
+            self.touched.add(made[0])
+            if n.op in WILD or any(a in self.wild for a in args):
+                self.wild.add(made[0])
+        return made
 
     def _unrounded(self, n: Node) -> Node | None:
         """The float32 that `n` is the rounded result of, in this kernel: between two ops nothing is rounded."""
@@ -209,10 +223,13 @@ class _Builder:
     def masked(self, loaded: tuple[Expr, int], mask: Expr | None) -> tuple[Expr, int]:
         """Note that a load gives 0 where its mask is false."""
         self.outside[loaded[0]] = frozenset(index.conjuncts(mask))
+        if mask is not None:
+            self.touched.add(loaded[0])
         return loaded
 
     def zero_outside(self, value: Expr) -> frozenset[Expr]:
-        """Conditions, each of which makes `value` 0 where it is false. (A product is 0 there for finite factors.)"""
+        """Conditions, each of which makes `value` 0 where it is false. (A product is 0 there for finite factors, which a factor
+        is not that divides by a masked load.)"""
         return self.outside.get(value, frozenset())
 
     def _reduce(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> tuple[Expr, int]:
@@ -233,7 +250,7 @@ class _Builder:
         self.blocks[-1].stmts.append(Accumulate(acc, (), REDUCE[n.op], value, None, num))
         for _ in range(loops):
             self.close(num)
-        result, depth = self.let(n, ir.load(acc, ()), here=True)
+        result, depth = self.derived(n, (value,), self.let(n, ir.load(acc, ()), here=True))
         if n.op == "sum":
             own = {inner[a] for a in n.arg}
             self.outside[result] = frozenset(c for c in self.zero_outside(value) if not index.variables(c) & own)
@@ -248,7 +265,7 @@ class _Builder:
         where = n.origin[0] if n.origin else "an unknown line"
         text = (getattr(where, "frames", ()) and f" at {where}: {where.frames[0].text}") or ""  # type: ignore[union-attr]
         message = f"index out of range in {n.op}: expected 0 <= index < {extent}{text}"
-        block = self.blocks[self.home(e)]
+        block = self.blocks[self.home(ok)]
         block.stmts.append(Check(ok, message, (self.number[n],)))
         return ir.apply("maximum", (low, ir.apply("minimum", (e, ir.index(extent - 1)))))
 

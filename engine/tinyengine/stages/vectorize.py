@@ -353,22 +353,7 @@ class _Widener:
                     return index.floordiv(x.args[0], c) if e.op == "floordiv" else ramp(low, x.lanes, x.arg)
             args = tuple([lanes_of(a, self.lanes) for a in args])
             return Expr(e.op, INDEX, self.lanes, args, e.arg)
-        scalars: list[tuple[Expr, int]] = []
-        stride, rest = 0, []
-        for atom, c in ts:
-            a = self.expr(atom)
-            if a.lanes == 1:
-                scalars.append((a, c))
-            elif a.op == "ramp":
-                scalars.append((a.args[0], c))
-                stride += a.arg * c
-            else:
-                rest.append((a, c))
-        base = index.add(index_const(constant), *(index.mul(a, c) for a, c in scalars))
-        out = ramp(base, self.lanes, stride) if stride else base
-        for a, c in rest:
-            out = apply("add", (out, a if c == 1 else apply("mul", (a, splat(index_const(c), self.lanes)))))
-        return out
+        return index.over_lanes([(self.expr(atom), c) for atom, c in ts], constant)
 
     def load(self, e: Expr) -> Expr:
         buf: Buf = e.arg
