@@ -13,6 +13,7 @@ import tinyengine
 from tinyengine import Tensor, dtypes
 from tinyengine.device import SETTINGS
 from tinyengine.onnx import supported
+from tinyengine.onnx.registry import REFUSED as NO_OPERATORS
 from tinyengine.tensor import core, keywords
 from tinyengine.tensor.refused import REFUSED, Refused
 
@@ -149,6 +150,7 @@ def page() -> str:
         lines += [f"## {heading}", "", *_module(module), ""]
         if heading == "onnx":
             lines += [f"Operators: {', '.join(f'`{n}`' for n in supported())}.", ""]
+            lines += [*[f"- Refused: `{n}` — {why}." for n, why in NO_OPERATORS.items()], ""]
     lines += ["## Refused", "", "These names of the field raise NotImplementedError:", ""]
     lines += [f"- `Tensor.{n}` — {why}" for n, why in REFUSED.items()]
     return re.sub(r" at 0x[0-9a-f]+", "", "\n".join(lines).rstrip() + "\n").replace(" -> None`", "`")

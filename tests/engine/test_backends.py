@@ -733,3 +733,17 @@ def test_an_index_out_of_range_names_itself(backend: Backend) -> None:
     g = graph_of((op("gather", (2, 2), table, at, arg=0),))
     with pytest.raises(IndexError, match="index out of range in gather: expected 0 <= index < 5"):
         lower(g, machine=FIXTURE, backend=backend.name).run()
+
+
+def test_joined_gathers_check_what_they_use(backend: Backend) -> None:
+    """Two gathers side by side by one index: each is checked where its half is read, also where the loop over both is inside."""
+    table, low, at = given("table", normal(5, 4)), given("low", normal(3, 4)), given("at", np.array([[4], [0], [3]], np.int32))
+    rows = op("gather", (3, 4), table, op("expand", (3, 4), at, dtype=I32), arg=0)
+    left, right = (op("pad", (3, 8), x, arg=((0, 0, 0), w)) for x, w in ((rows, (0, 4, 0)), (ew("mul", rows, low), (4, 0, 0))))
+    g = graph_of((ew("add", left, right),))
+    np.testing.assert_allclose(lower(g, machine=FIXTURE, backend=backend.name).run()[0], evaluate(g)[0], rtol=1e-6)
+    bad = given("bad", np.array([[4], [5], [3]], np.int32))
+    rows = op("gather", (3, 4), table, op("expand", (3, 4), bad, dtype=I32), arg=0)
+    g = graph_of((op("pad", (3, 8), rows, arg=((0, 0, 0), (4, 0, 0))),))
+    with pytest.raises(IndexError, match="index out of range in gather: expected 0 <= index < 5"):
+        lower(g, machine=FIXTURE, backend=backend.name).run()

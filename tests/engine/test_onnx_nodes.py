@@ -8,6 +8,7 @@ from tests.engine import onnx_cases as cases
 from tests.engine.onnx_failing import FAILING
 from tinyengine import manual_seed, onnx
 from tinyengine.backends.graph_eval import evaluate
+from tinyengine.onnx import registry
 from tinyengine.stages import record
 
 
@@ -53,3 +54,20 @@ def test_what_counts_is_decided_by_the_model() -> None:
         if n.domain not in ("", "ai.onnx")
     }
     assert domains <= {"ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training"}, domains
+
+
+def test_every_operator_is_there_or_refused_with_a_reason() -> None:
+    """Of those that an operator set from 7 on has; and a row knows every attribute of what it stands for."""
+    from onnx import defs
+
+    schemas = [s for s in defs.get_all_schemas_with_history() if s.domain == "" and s.since_version >= 7]
+    schemas = [s for s in schemas if s.since_version <= registry.NEWEST]
+    names = {s.name for s in schemas}
+    known = {*onnx.supported(), *registry.REFUSED}
+    assert names <= known, f"neither there nor refused: {sorted(names - known)}"
+    rows = [(s, registry.find(s.name, s.since_version)) for s in schemas if s.name in registry.OPERATORS]
+    assert not [(s.name, s.since_version) for s, row in rows if row is None]
+    assert not [(s.name, s.since_version, lacks) for s, row in rows if row and (lacks := set(s.attributes) - row.attributes)]
+    for name in registry.BY_FUNCTION:
+        s: Any = defs.get_schema(name)
+        assert s.has_function or s.has_context_dependent_function, name

@@ -97,6 +97,17 @@ def test_svd_takes_a_matrix_apart(shape: Any, full: bool) -> None:
         )
 
 
+def test_det() -> None:
+    for shape in ((3, 3), (2, 4, 4), (0, 0)):
+        a = draw(shape, -1, 1, 5)
+        ours = Tensor(a).det()
+        assert ours.shape == shape[:-2]
+        np.testing.assert_allclose(ours.numpy(), torch.det(torch.tensor(a)).numpy(), atol=2e-6)
+    for x in (Tensor(draw((2, 3), -1, 1, 5)), Tensor([1.0]), Tensor([[1]])):
+        with pytest.raises(RuntimeError):
+            x.det()
+
+
 def test_decompositions_refuse_what_pytorch_refuses() -> None:
     for make, qr, svd in ((Tensor, Tensor.qr, Tensor.svd), (torch.tensor, torch.linalg.qr, torch.linalg.svd)):
         for a in (np.ones(3, np.float32), np.ones((2, 2), np.int32)):
@@ -113,7 +124,7 @@ def test_decompositions_refuse_what_pytorch_refuses() -> None:
 
 def test_a_gradient_of_a_decomposition_is_refused_and_not_zero() -> None:
     x = Tensor(draw((3, 3), -1, 1, 1), requires_grad=True)
-    for f in (x.qr, x.svd):
+    for f in (x.qr, x.svd, x.det):
         with pytest.raises(NotImplementedError, match=r"has no gradient here; use x\.detach\(\)"):
             f()
     with Tensor.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tinyengine.onnx import (  # noqa: F401  (they fill the registry)
+    attention,
     cast,
     control,
     draw,
@@ -10,8 +11,14 @@ from tinyengine.onnx import (  # noqa: F401  (they fill the registry)
     losses,
     movement,
     network,
+    quantise,
+    recurrent,
     reduce,
+    resize,
+    sampling,
     select,
+    signal,
+    text,
 )
 from tinyengine.onnx.model import Model, Spec, load
 from tinyengine.onnx.registry import supported

@@ -85,7 +85,8 @@ class Step:
         body = _schema_function(node, version)
         if body is None:
             what = f"{node.domain or 'ai.onnx'}.{node.op_type}, operator set {version}"
-            scope.missing.append(f"{self.label}: there is no {what}")
+            why = registry.REFUSED.get(node.op_type, "") if node.domain in MAIN else ""
+            scope.missing.append(f"{self.label}: there is no {what}" + (f": {why}" if why else ""))
             return lambda xs, env: None
         return body if callable(body) else self._function(body, scope)
 

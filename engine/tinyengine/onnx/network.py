@@ -11,7 +11,9 @@ import numpy as np
 from tinyengine import dtypes
 from tinyengine.onnx.movement import axis_of
 from tinyengine.onnx.registry import op
-from tinyengine.tensor import Tensor
+from tinyengine.origin import here
+from tinyengine.stages import record
+from tinyengine.tensor import Tensor, core
 
 Pads = list[tuple[int, int]]
 
@@ -28,6 +30,11 @@ def gemm(a: Any, b: Any, c: Any = None, *, alpha: float = 1.0, beta: float = 1.0
     if c is None or beta == 0:
         return y
     return y + (c if beta == 1 else (c * beta).cast(a.dtype))
+
+
+@op("Det")
+def det(x: Any) -> Any:
+    return x.det()
 
 
 @op("Einsum")
@@ -52,7 +59,7 @@ def pads_of(
     return out
 
 
-def _per_axis(given: Any, axes: int) -> list[int]:
+def per_axis(given: Any, axes: int) -> list[int]:
     return [1] * axes if given is None else list(given)
 
 
@@ -62,7 +69,7 @@ def conv(
     pads: Any = None, strides: Any = None,
 ) -> Any:  # fmt: skip
     axes = w.ndim - 2
-    s, d = _per_axis(strides, axes), _per_axis(dilations, axes)
+    s, d = per_axis(strides, axes), per_axis(dilations, axes)
     p = pads_of(auto_pad, pads, x.shape[2:], w.shape[2:], s, d)
     if any(low != high for low, high in p):
         x, p = x.pad([None, None, *p]), [(0, 0)] * axes
@@ -75,7 +82,7 @@ def conv_transpose(
     output_padding: Any = None, output_shape: Any = None, pads: Any = None, strides: Any = None,
 ) -> Any:  # fmt: skip
     axes = w.ndim - 2
-    s, d = _per_axis(strides, axes), _per_axis(dilations, axes)
+    s, d = per_axis(strides, axes), per_axis(dilations, axes)
     extra = [0] * axes if output_padding is None else list(output_padding)
     full = [(n - 1) * a + e * (k - 1) + 1 for n, a, e, k in zip(x.shape[2:], s, d, w.shape[2:], strict=True)]
     if output_shape is None and auto_pad.startswith("SAME"):
@@ -102,7 +109,7 @@ class Window:
 
     def __init__(self, x: Any, kernel: Any, strides: Any, pads: Any, dilations: Any, auto_pad: str, ceil_mode: int) -> None:
         self.kernel, self.axes = list(kernel), len(kernel)
-        self.strides, self.dilations = _per_axis(strides, self.axes), _per_axis(dilations, self.axes)
+        self.strides, self.dilations = per_axis(strides, self.axes), per_axis(dilations, self.axes)
         self.space = x.shape[2:]
         self.pads = pads_of(auto_pad, pads, self.space, self.kernel, self.strides, self.dilations)
         self.high = []
@@ -222,7 +229,7 @@ def global_lp_pool(x: Any, *, p: int = 2) -> Any:
 @op("MaxUnpool", host=(2,))
 def max_unpool(x: Any, index: Any, output_shape: Any = None, *, kernel_shape: Any, pads: Any = None, strides: Any = None) -> Any:
     axes = len(kernel_shape)
-    s = _per_axis(strides, axes)
+    s = per_axis(strides, axes)
     p = [0] * 2 * axes if pads is None else pads
     natural = [
         (n - 1) * a - p[k] - p[k + axes] + size for k, (n, a, size) in enumerate(zip(x.shape[2:], s, kernel_shape, strict=True))
@@ -230,6 +237,28 @@ def max_unpool(x: Any, index: Any, output_shape: Any = None, *, kernel_shape: An
     small = (*x.shape[:2], *natural)  # the positions count in this
     y = Tensor.zeros(math.prod(small), dtype=x.dtype).scatter(0, index.flatten(), x.flatten()).reshape(small)
     return y if output_shape is None else y.pad_to(*[int(n) for n in output_shape])
+
+
+def _folded(x: Any, axis: int, kaxis: int, stride: int, dilation: int, extent: int) -> Any:
+    """Windows (their elements along `kaxis`, their positions along `axis`) added up where they lie; `kaxis` goes."""
+    flow, n = core.operand(x)
+    o = here()
+    n = record.reduce("sum", record.place(n, (axis, kaxis, stride, dilation), extent, o), (kaxis,), o)
+    return core.make(record.reshape(n, tuple([s for k, s in enumerate(n.shape) if k != kaxis]), o), flow)
+
+
+@op("Col2Im", host=(1, 2))
+def col2im(x: Any, image_shape: Any, block_shape: Any, *, dilations: Any = None, pads: Any = None, strides: Any = None) -> Any:
+    """The sum of overlapping windows: the adjoint of taking them, axis by axis."""
+    image, block = [int(n) for n in image_shape], [int(n) for n in block_shape]
+    axes = len(image)
+    s, d, p = per_axis(strides, axes), per_axis(dilations, axes), [0] * 2 * axes if pads is None else list(pads)
+    wide = [n + p[k] + p[k + axes] for k, n in enumerate(image)]
+    counts = [(n - e * (k - 1) - 1) // a + 1 for n, k, a, e in zip(wide, block, s, d, strict=True)]
+    y = x.reshape((x.shape[0], -1, *block, *counts))
+    for k in range(axes):  # axis 2 is the block along k; its positions lie along axis 2 + axes, for each k in its turn
+        y = _folded(y, 2 + axes, 2, s[k], d[k], wide[k])
+    return y.shrink([None, None, *[(p[k], p[k] + n) for k, n in enumerate(image)]])
 
 
 def _channels(v: Any, rank: int) -> Any:
@@ -333,4 +362,4 @@ def dropout(x: Any, ratio: Any = None, training: Any = None, *, seed: int | None
     return (y, keep) if call.outputs > 1 else y
 
 
-__all__ = ["Window", "pads_of"]
+__all__ = ["Window", "pads_of", "per_axis"]

@@ -42,6 +42,16 @@ class Operator:
     wants_call: bool = False
 
 
+# Operators of ONNX that are not here, and why.
+REFUSED = {
+    "ImageDecoder": "reading image files is no computation on tensors; decode before the model, and give it the pixels",
+}
+# Operators that ONNX defines by a function of others, which is taken instead of a row here.
+BY_FUNCTION = (
+    "AffineGrid", "BlackmanWindow", "CausalConvWithState", "DynamicQuantizeLinear", "HammingWindow", "HannWindow",
+    "LinearAttention", "SwiGLU",
+)  # fmt: skip
+
 OPERATORS: dict[str, list[Operator]] = {}  # by name, in order of `since`
 
 
@@ -75,8 +85,8 @@ def find(name: str, opset: int) -> Operator | None:
 
 
 def supported() -> list[str]:
-    """The names of all operators that have a row."""
-    return sorted(OPERATORS)
+    """The names of the operators that a model may hold."""
+    return sorted((*OPERATORS, *BY_FUNCTION))
 
 
-__all__ = ["ALL", "NEWEST", "OLDEST", "OPERATORS", "Operator", "find", "op", "supported"]
+__all__ = ["ALL", "BY_FUNCTION", "NEWEST", "OLDEST", "OPERATORS", "REFUSED", "Operator", "find", "op", "supported"]

@@ -1,4 +1,4 @@
-"""qr and svd: computed at once, on the host, by LAPACK. Their steps depend on one another and grow with the matrix, and svd
+"""qr, svd and det: computed at once, on the host, by LAPACK. Their steps depend on one another and grow with the matrix, and svd
 iterates until it converges: a static program of kernels would be long for the first and is impossible for the second."""
 
 from __future__ import annotations
@@ -67,6 +67,14 @@ class Decomposition:
             raise RuntimeError(f"svd of a matrix with infinite or NaN elements\n  at {user_line()}")
         u, s, vh = np.linalg.svd(a, full_matrices)
         return SVD(*map(core._cls, (u, s, vh)))
+
+    def det(self) -> Tensor:
+        """The determinants (...) of (..., n, n), as torch.det. Computed at once; no gradient (NotImplementedError when one is
+        asked for). RuntimeError for ints, vectors and matrices that are not square."""
+        a = _matrices(self, "det")
+        if a.shape[-1] != a.shape[-2]:
+            raise RuntimeError(f"det needs square matrices, not shape {list(self.shape)}\n  at {user_line()}")  # type: ignore[attr-defined]
+        return core._cls(np.asarray(np.linalg.det(a)))  # type: ignore[no-any-return]
 
 
 __all__ = ["QR", "SVD", "Decomposition"]
