@@ -33,7 +33,7 @@ class Answers:
 
     def __call__(self, question: dict[str, Any], say: Callable[[str], None] = lambda text: None) -> Any:
         """The answer, as JSON values. Raises ValueError, KeyError or TypeError for a question that makes no sense."""
-        asked = (self.what_if, self.schedule, self.tune, self.ablate, self.count, self.bisect)
+        asked = (self.what_if, self.schedule, self.tune, self.ablate, self.count, self.bisect, self.recompute)
         known: dict[Any, Callable[..., Any]] = {f.__name__: f for f in asked}
         what = question.get("what")
         if what not in known:
@@ -120,6 +120,23 @@ class Answers:
             k.counted = wire.Counted(c.flops, c.bytes_read, c.bytes_written, c.bytes_issued)
         p.peak_bytes = counts.peak_bytes
         return CountAnswer(counts.peak_bytes, [k.counted for k in p.kernels if k.counted is not None], ledger(p))
+
+    def recompute(self, program: int, slots: list[int]) -> wire.Recomputed:
+        """Compute activations again instead of keeping them; the effect is kept in the recording."""
+        p, lowered = self._program(program)
+        if not isinstance(slots, list) or not slots:
+            raise TypeError("the buffers to compute again are a list of their numbers, with one at least")
+        for i in slots:
+            if not p.slots[_index(i, len(p.slots), "buffer")].again:
+                raise ValueError(f"buffer {p.slots[i].name} holds no activation that the gradient reads")
+        r = lowered.recompute([p.slots[i].again for i in slots])
+        found = wire.Recomputed(
+            list(slots), list(r.names), r.refused, r.kernels_before, r.kernels, r.flops_before, r.flops, r.peak_before, r.peak,
+            r.counted_before, r.counted, r.seconds_predicted_before, r.seconds_predicted, spread(r.before), spread(r.after),
+            spread(r.difference), r.ulp if math.isfinite(r.ulp) else None, r.result, list(r.pins),
+        )  # fmt: skip
+        p.recomputed = [x for x in p.recomputed if x.slots != found.slots] + [found]
+        return found
 
     def bisect(self, program: int) -> wire.Bisection:
         """Search for the first step that changes a value; kept in the recording."""

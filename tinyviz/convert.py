@@ -314,12 +314,24 @@ def _slots(parts: Parts, simplified: list[int]) -> list[wire.Slot]:
             if k < len(behind) and behind[k] in number:
                 holds.setdefault(s, simplified[number[behind[k]]])
     out = []
+    again = parts.attempt("what can be computed again", lambda: _again(parts, simplified)) or {}
     for i, s in enumerate(parts.plan.slots):
         calls = touched.get(i, [])
         offset = s.offset if s.role == "temporary" else None
         first, last = min(calls, default=-1), max(calls, default=-1)
-        out.append(wire.Slot(s.name, s.dtype.name, list(s.shape), s.nbytes, s.role, offset, first, last, holds.get(i, -1)))
+        node = holds.get(i, -1)
+        name, kept = again.get(node, ("", "")) if s.role == "temporary" else ("", "")
+        out.append(wire.Slot(s.name, s.dtype.name, list(s.shape), s.nbytes, s.role, offset, first, last, node, name, kept))
     return out
+
+
+def _again(parts: Parts, simplified: list[int]) -> dict[int, tuple[str, str]]:
+    """Node id of an activation that the gradient reads -> (its name for being computed again, why it cannot be)."""
+    from tinyengine.stages import recompute
+
+    possible = recompute.candidates(parts.fusion)
+    names, number = recompute.names(possible), parts.simplified.number
+    return {simplified[number[n]]: (names[n], why) for n, why in possible.items()}
 
 
 def _layouts(p: wire.Program, ids: Identities) -> dict[str, wire.Layout]:

@@ -74,6 +74,8 @@ class Identities:
 
     def fire(self, frames: Frames, rule: int, before: Any, after: Any, seconds: float | None) -> None:
         """Record that a rule replaced `before` by `after`."""
+        for s in before.src:  # what it reads was there before the rule built anything
+            self.id(s)
         first = len(self.node_of)
         new = self.id(after, built=True)
         old = self.id(before, but=new)
@@ -143,13 +145,15 @@ class Identities:
                 kinship = 0
             elif node.origin[: len(known.origin)] == known.origin:
                 kinship = 1  # merging adds origins behind those of the node that stays; what a rule builds has none at first
+            elif [o._replace(forward=None) for o in node.origin] == [o._replace(forward=None) for o in known.origin]:
+                kinship = 2  # the stage was done twice: what a copy is a copy of is another object each time
             else:
-                kinship = 2
+                kinship = 3
             if built:
                 # with the very operands of a known node it was not made anew from that node, but is another one, equal to it;
                 # unless it was made anew only to give it an origin
                 given = bool(node.origin) and not known.origin
-                if kinship == 2 or (known.src == node.src and not given):
+                if kinship >= 2 or (known.src == node.src and not given):
                     continue
             rank = (i == but, i not in self._fresh, kinship, not self.uses[i], i)
             if best is None or rank < best:

@@ -89,7 +89,7 @@ def lower(*what: Any, gradients: bool = True, **kwargs: Any) -> Lowered:
 
     graph = Graph(realize.last_updates([t.node for t in tensors]))
     lowered = pipeline.lower(graph, realize.current_choices())
-    if lowered.choices.fusion or lowered.choices.schedules:
+    if lowered.choices.pinned:
         from tinyengine.pinned import warn
 
         _ = lowered.plan

@@ -35,6 +35,11 @@ def amount(value: float | None, unit: str) -> str:
     return {"s": seconds, "bytes": nbytes}.get(unit, count)(value)
 
 
+def change(value: float | None, unit: str = "s") -> str:
+    """A difference, with its sign."""
+    return MISSING if value is None else ("−" if value < 0 else "+") + amount(abs(value), unit)
+
+
 def _scaled(value: float | None, units: tuple[tuple[float, str], ...], space: str) -> str:
     if value is None or not math.isfinite(value):
         return MISSING

@@ -53,6 +53,8 @@ def _program(at: str, p: wire.Program, r: wire.Recording) -> None:
     for i, s in enumerate(p.slots):
         _ids(f"{at}.slots[{i}].first and last", [s.first, s.last], len(p.calls), none=True)
         _ids(f"{at}.slots[{i}].node", [s.node], nodes, none=True)
+    for i, x in enumerate(p.recomputed):
+        _ids(f"{at}.recomputed[{i}].slots", x.slots, len(p.slots))
     for name, layout in p.layouts.items():
         _layout(f"{at}.layouts[{name[:40]!r}]", layout, nodes)
     _launches(f"{at}.launches", p)

@@ -327,6 +327,8 @@ class Slot:
     first: int  # first call that touches it
     last: int
     node: int = -1  # the node whose value it holds
+    again: str = ""  # of an activation that the gradient reads: its name for being computed again instead of kept
+    kept: str = ""  # why it cannot be; ""
 
 
 @dataclass
@@ -430,6 +432,31 @@ class Bisection:
 
 
 @dataclass
+class Recomputed:
+    """Activations computed again for their gradient instead of kept, beside the program as it is."""
+
+    slots: list[int]
+    names: list[str]
+    refused: dict[str, str]  # name -> why it stays
+    kernels_before: int
+    kernels: int
+    flops_before: int
+    flops: int
+    peak_before: int  # bytes, predicted
+    peak: int
+    counted_before: int | None  # bytes, counted in a run; None: it would have taken long
+    counted: int | None
+    seconds_predicted_before: float
+    seconds_predicted: float
+    before: Spread  # of one run of the whole program
+    after: Spread
+    difference: Spread  # run by run
+    ulp: float | None  # largest difference of a result; None: a NaN on one side alone
+    result: str  # where it is
+    pins: list[str]  # the lines of Python that keep it
+
+
+@dataclass
 class Certificate:
     """What was known about the program before it ran."""
 
@@ -471,6 +498,7 @@ class Program:
     faults: list[Fault] = field(default_factory=list)
     traces: list[Trace] = field(default_factory=list)  # [] where nobody traced
     bisection: Bisection | None = None  # None where nobody asked
+    recomputed: list[Recomputed] = field(default_factory=list)  # what was asked for
     missing: list[str] = field(default_factory=list)  # sentences: what was not recorded, and why
 
 

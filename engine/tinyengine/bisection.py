@@ -24,6 +24,7 @@ from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import simplify
 from tinyengine.stages.loops import Nest
 from tinyengine.stages.primitives import apply_one, parse
+from tinyengine.trial import memory
 
 if TYPE_CHECKING:
     from tinyengine.pipeline import Lowered
@@ -76,14 +77,25 @@ def error(expected: Array, got: Array) -> float:
 
 
 def bisect(lowered: Lowered, tolerance: float | None = None) -> Bisection:
-    """Search the whole compilation of `lowered`. `tolerance`: by dtype where None. Changes nothing of the user's; the values of
-    its inputs must be there, else ValueError."""
-    for b in lowered.buffers:
-        if b.array is None:
-            raise ValueError(f"input {b.name} of this program has no value, so no result can be compared")
-    search = _Search(lowered, tolerance)
+    """Search the whole compilation of `lowered`. `tolerance`: by dtype where None. Changes nothing of the user's. An input
+    without a value, as a traced function has, gets one (see `trial.stand_in`): a wrong step is wrong on these too."""
+    search = _Search(valued(lowered), tolerance)
     found = search.firings() or search.kernels()
     return found or Bisection("", "", -1, None, None, 0.0, search.reported, search.checked)
+
+
+def valued(lowered: Lowered) -> Lowered:
+    """The same program on values: itself, or where an input has none a copy in which every input is memory of its own."""
+    if all(b.array is not None for b in lowered.buffers):
+        return lowered
+    given = memory(lowered)[: len(lowered.buffers)]
+    of = {id(old): new for old, new in zip(lowered.graph.key()[1], given, strict=True)}
+    new: dict[Node, Node] = {}
+    for n in lowered.graph.nodes:
+        arg = of[id(n.arg)] if n.op == "buffer" else n.arg
+        new[n] = n._replace(src=tuple(new[s] for s in n.src), arg=arg)
+    graph = Graph(new[r] for r in lowered.graph.roots)
+    return type(lowered)(graph, given, lowered.choices, lowered.machine, lowered.backend)
 
 
 class _Search:
@@ -108,7 +120,7 @@ class _Search:
         events = simplify.explain(graph, self.lowered.choices, machine)
 
         def off(firings: int) -> float:
-            got = self.values(simplify.partly(graph, firings, machine))
+            got = self.values(simplify.partly(graph, firings, machine, self.lowered.choices))
             return max([self.off(r.dtype, a, b) for r, a, b in zip(graph.roots, expected, got, strict=True)], default=0.0)
 
         good, bad = 0, len(events)

@@ -3,6 +3,7 @@
 What a choice is about is named by text whose last word counts and whose other words are for the reader:
   an edge of the graph   "exp->sum.0 3fa94c21"        (`stages.keys.edge_key`)
   a kernel               "softmax_8192x1024 7ab3c1d2" (`stages.keys.kernel_key`), or its name alone within one program
+  a value                "maximum 90c1fe3a77"         (`stages.recompute.key`)
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 VERDICTS = ("inline", "at loop", "whole")
+RECOMPUTE = "recompute"
+# the derivative of the origin of such a copy, and of a copy of what lies below it (see `stages.recompute`)
+AGAIN, ON_THE_WAY = "computed again", "computed again on the way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,14 @@ def primitives(schedule: str | Iterable[object]) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class Choices:
     """`fusion`: edge -> verdict; `schedules`: kernel -> list of primitives, in text form; `tuned`: key of a kernel -> what tuning
-    found for it; `vector_width`: lanes for new schedules (None: the machine's; 1: the readable scalar form)."""
+    found for it; `recompute`: values that are computed again for their gradient instead of being kept; `vector_width`: lanes for
+    new schedules (None: the machine's; 1: the readable scalar form)."""
 
     fusion: Mapping[str, str] = field(default_factory=dict)
     schedules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     vector_width: int | None = None
     tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    recompute: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, verdict in self.fusion.items():
@@ -60,6 +66,15 @@ class Choices:
         """The same choices, and this schedule for the kernel called `kernel`."""
         return replace(self, schedules={**self.schedules, kernel: primitives(schedule)})
 
+    def with_recompute(self, *values: str) -> Choices:
+        """The same choices, and these values are computed again for their gradient."""
+        return replace(self, recompute=tuple(dict.fromkeys((*self.recompute, *values))))
+
+    @property
+    def pinned(self) -> bool:
+        """Whether any of them is about something by name."""
+        return bool(self.fusion or self.schedules or self.recompute)
+
     @functools.cached_property
     def fusion_by_word(self) -> dict[str, str]:
         return {word(name): verdict for name, verdict in self.fusion.items()}
@@ -72,7 +87,7 @@ class Choices:
     def _key(self) -> str:
         chosen = sorted(self.fusion.items()), sorted((k, tuple(v)) for k, v in self.schedules.items())
         tuned = sorted((k, t.schedule) for k, t in self.tuned.items())
-        return repr((*chosen, self.vector_width, tuned))
+        return repr((*chosen, self.vector_width, tuned, sorted(self.recompute)))
 
     def key(self) -> str:
         """Text that is equal exactly when the choices are: a part of every cache key."""

@@ -1,4 +1,5 @@
-"""What would change if one decision were another: a fusion verdict (`what_if`), or the schedule of a kernel (`try_schedule`).
+"""What would change if one decision were another: a fusion verdict (`what_if`), an activation that is computed again instead of
+being kept (`recompute`), or the schedule of a kernel (`try_schedule`).
 
 Only the kernels that the edit touches are compiled; everything runs on copies, so parameters, buffers and random state of the
 user stay as they are. Both programs are measured in turn, run by run."""
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyengine import hooks, oracle, pinned, timing
-from tinyengine.choices import VERDICTS, word
+from tinyengine.choices import RECOMPUTE, VERDICTS, word
 from tinyengine.loopnest import Kernel
 from tinyengine.node import Node
 from tinyengine.stages.emit import fingerprint
@@ -163,6 +164,95 @@ def ulps(a: Array, b: Array, is_float: bool) -> float:
     return float(np.where(np.isnan(a), np.uint64(0), gap).max())
 
 
+# ---- recomputation
+
+
+@dataclass(frozen=True)
+class Recompute:
+    """Activations that are computed again for their gradient instead of being kept, beside the program as it is. `names`: of the
+    values, for pins; `subjects`: for people; `refused`: value -> why it stays. Bytes of peak memory are predicted by the
+    certificate, and `counted` in a run of the interpreter (None where that would take long). Seconds are of one run of the whole
+    program; `difference`: of `after` and `before`, run by run. `ulp`, `result`: as in `WhatIf`."""
+
+    names: tuple[str, ...]
+    subjects: tuple[str, ...]
+    refused: dict[str, str]
+    kernels_before: int
+    kernels: int
+    flops_before: int
+    flops: int
+    peak_before: int
+    peak: int
+    counted_before: int | None
+    counted: int | None
+    seconds_predicted_before: float
+    seconds_predicted: float
+    before: Timing
+    after: Timing
+    difference: Timing
+    ulp: float
+    result: str
+    lowered: Lowered
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The lines of Python that keep it."""
+        return tuple(pinned.line(name, RECOMPUTE) for name in self.names)
+
+    def text(self) -> str:
+        d, p = self.difference, self.seconds_predicted - self.seconds_predicted_before
+        counted = "" if self.counted is None else f"; counted {self.counted_before:,} -> {self.counted:,}"
+        out = [
+            f"what if {', '.join(self.subjects)} were computed again instead of kept?",
+            *(f"  {name} stays: {why}" for name, why in self.refused.items()),
+            f"  peak memory {self.peak_before:,} -> {self.peak:,} bytes predicted{counted}",
+            f"  kernels {self.kernels_before} -> {self.kernels}, FLOPs {self.flops_before:,} -> {self.flops:,}",
+            f"  predicted {_s(self.seconds_predicted_before)} -> {_s(self.seconds_predicted)} ({_s(p, True)})",
+            f"  measured {_s(self.before.seconds)} -> {_s(self.after.seconds)}"
+            f" ({_s(d.seconds, True)}, half of the runs {_s(d.low, True)} to {_s(d.high, True)})",
+            f"  results differ by at most {self.ulp:g} ulp" + (f" ({self.result})" if self.ulp else ""),
+        ]
+        return "\n".join([*out, "  to keep it: " + "; ".join(self.pins)])
+
+    __repr__ = text
+
+
+COUNTED = 50_000_000  # accesses that are counted for an answer: some seconds
+
+
+def recompute(lowered: Lowered, values: Any, limit: float = 0.2) -> Recompute:
+    """The program with some activations computed again for their gradient, beside the program as it is.
+
+    `values`: numbers of the simplified graph or names as pins have them, or one of these; of values of the forward pass that are
+    stored and that the gradient reads. `limit`: seconds for measuring. Raises ValueError where there is no such value."""
+    from tinyengine.stages import recompute as stage
+
+    possible = stage.candidates(lowered.fusion)
+    known, numbers = stage.names(possible), lowered.simplified.number
+    by_name = {word(name): n for n, name in known.items()}
+    found: list[Node] = []
+    for v in values if isinstance(values, (list, tuple)) else (values,):
+        n = lowered.simplified.nodes[v] if isinstance(v, int) and 0 <= v < len(numbers) else by_name.get(word(str(v)))
+        if n is None or n not in possible:
+            example = next((f"%{numbers[n]} or {known[n]!r}" for n in possible), "there is none")
+            raise ValueError(f"recompute: {v!r} is no stored value that the gradient reads, such as {example}")
+        found.append(n)
+    other = lowered.with_recompute(*(known[n] for n in found))
+    a, b = Whole(lowered), Whole(other)
+    mine, yours = duel(a.seconds, b.seconds, limit)
+    gaps = Timing.of([y - x for x, y in zip(mine.samples, yours.samples, strict=True)])
+    ulp, result = furthest(a, b)
+    was, now = lowered.certificate, other.certificate
+    issued = sum(x.elements for c in (was, now) for k in c.kernels for x in k.addresses)
+    counts = [low.count().peak_bytes for low in (lowered, other)] if issued <= COUNTED else [None, None]
+    return Recompute(
+        tuple(known[n] for n in found), tuple(f"%{numbers[n]} {n.op}" for n in found),
+        {known[n]: possible[n] for n in found if possible[n]}, len(lowered.plan.calls), len(other.plan.calls), was.flops,
+        now.flops, was.peak_bytes, now.peak_bytes, counts[0], counts[1], was.seconds, now.seconds, mine, yours, gaps, ulp, result,
+        other,
+    )  # fmt: skip
+
+
 # ---- schedules
 
 
@@ -234,4 +324,4 @@ def _s(seconds: float, sign: bool = False) -> str:
     return f"{mark}{x * 1e6:.3g} µs" if x < 1e-3 else f"{mark}{x * 1e3:.3g} ms"
 
 
-__all__ = ["ScheduleTrial", "WhatIf", "find", "furthest", "try_schedule", "ulps", "what_if"]
+__all__ = ["Recompute", "ScheduleTrial", "WhatIf", "find", "furthest", "recompute", "try_schedule", "ulps", "what_if"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tinyengine import realize
-from tinyengine.choices import VERDICTS, Choices, primitives
+from tinyengine.choices import RECOMPUTE, VERDICTS, Choices, primitives
 from tinyengine.stages.primitives import parse
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def pin(name: str | Choices, choice: str | Iterable[object] | None = None) -> No
 
     `pin("exp->sum.0 3fa94c21de", "whole")`: the value of that edge is kept inline, at loop or whole; a what-if prints the name.
     `pin("softmax_8192x1024 7ab3c1d2ef", "vectorize(j, 16); parallel(i)")`: that kernel gets this schedule; b0, b1... stand for
-    its buffers. The last word of a name counts. `pin(Choices(...))` replaces all choices at once.
+    its buffers. `pin("maximum 90c1fe3a77.1", "recompute")`: that activation is computed again for its gradient instead of being
+    kept (the second of equal form; without the ".1" all of them). The last word of a name counts. `pin(Choices(...))` replaces
+    all choices at once.
     Raises TypeError for another kind of argument, ValueError for a name without words, ScheduleError for a text that is neither a
     verdict nor a schedule. A pin that matches nothing in a program warns (PinWarning)."""
     if isinstance(name, Choices):
@@ -43,6 +45,8 @@ def pin(name: str | Choices, choice: str | Iterable[object] | None = None) -> No
     now = realize.chosen()
     if isinstance(choice, str) and choice in VERDICTS:
         realize.pin(now.with_fusion(name, choice))
+    elif choice == RECOMPUTE:
+        realize.pin(now.with_recompute(name))
     else:
         lines = primitives(choice)
         parse(lines)
@@ -50,9 +54,10 @@ def pin(name: str | Choices, choice: str | Iterable[object] | None = None) -> No
 
 
 def pins() -> dict[str, str]:
-    """Every pin: name -> verdict or schedule."""
+    """Every pin: name -> verdict, "recompute" or schedule."""
     now = realize.chosen()
-    return {**now.fusion, **{name: "; ".join(lines) for name, lines in now.schedules.items()}}
+    again = dict.fromkeys(now.recompute, RECOMPUTE)
+    return {**now.fusion, **again, **{name: "; ".join(lines) for name, lines in now.schedules.items()}}
 
 
 def unpin(name: str | None = None) -> None:
@@ -60,12 +65,13 @@ def unpin(name: str | None = None) -> None:
     now = realize.chosen()
     if name is None:
         _matched.clear()
-        realize.pin(replace(now, fusion={}, schedules={}))
+        realize.pin(replace(now, fusion={}, schedules={}, recompute=()))
         return
-    if name not in now.fusion and name not in now.schedules:
+    if name not in pins():
         raise KeyError(f"nothing is pinned as {name!r}; pinned: {', '.join(pins()) or 'nothing'}")
     fusion = {k: v for k, v in now.fusion.items() if k != name}
-    realize.pin(replace(now, fusion=fusion, schedules={k: v for k, v in now.schedules.items() if k != name}))
+    schedules = {k: v for k, v in now.schedules.items() if k != name}
+    realize.pin(replace(now, fusion=fusion, schedules=schedules, recompute=tuple(v for v in now.recompute if v != name)))
 
 
 def line(name: str, choice: str | Iterable[str]) -> str:

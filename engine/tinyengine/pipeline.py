@@ -221,9 +221,10 @@ class Lowered:
         return [base(r).op == "assign" for r in self.simplified.roots]
 
     def with_choices(self, choices: Choices) -> Lowered:
-        """The same graph under other choices. What simplify did is taken over: no choice is about it."""
+        """The same graph under other choices. What simplify did is taken over where they recompute the same values: no other
+        choice is about it."""
         other = Lowered(self.graph, self.buffers, choices, self.machine, self.backend)
-        if "simplified" in self.__dict__:
+        if "simplified" in self.__dict__ and set(choices.recompute) == set(self.choices.recompute):
             other.__dict__["simplified"] = self.simplified
             other._decided["simplify"] = self._decided["simplify"]
             other.seconds["simplify"] = self.seconds["simplify"]
@@ -232,6 +233,10 @@ class Lowered:
     def with_fusion(self, edge: str, verdict: str) -> Lowered:
         """Continue from another fusion verdict for that edge (see `stages.keys.edge_key`)."""
         return self.with_choices(self.choices.with_fusion(edge, verdict))
+
+    def with_recompute(self, *values: str) -> Lowered:
+        """Continue with these values computed again for their gradient (see `stages.recompute.key`)."""
+        return self.with_choices(self.choices.with_recompute(*values))
 
     def with_backend(self, name: str) -> Lowered:
         return Lowered(self.graph, self.buffers, self.choices, self.machine, name)
@@ -276,6 +281,13 @@ class Lowered:
         from tinyengine.edits import what_if
 
         return what_if(self, edge, verdict, limit)
+
+    def recompute(self, values: Any, limit: float = 0.2) -> Any:
+        """This program with activations computed again for their gradient instead of kept, beside it as it is: see
+        `edits.recompute`. `lowered.recompute(14)`: a number of the simplified graph, or the name of a pin, or several."""
+        from tinyengine.edits import recompute
+
+        return recompute(self, values, limit)
 
     def try_schedule(self, kernel: int, lines: Any, limit: float = 0.1) -> Any:
         """Kernel number `kernel` under another schedule, beside its own: see `edits.try_schedule`."""

@@ -109,7 +109,7 @@ def compiled(graph: Graph) -> tuple[Lowered, list[Buffer]]:
     # what is kept here must not keep the memory of those who asked first
     kept = graph.detached(lambda b: Placeholder(b.size, b.dtype, b.name))
     places = kept.key()[1]
-    pinned = now.fusion or now.schedules
+    pinned = now.pinned
     if not hooks.watching and not pinned:  # else the stages are done now: to be seen, to say which pin matches nothing
         found = stored.load(full, kept, places, now, m, backends.current())
         if found is not None:

@@ -69,10 +69,11 @@ def rewrite(
 
 def rewrite_map(
     graph: Graph, rules: Sequence[Rule], stage: str, observe: Observe | None = None, first: int = 0, most: int | None = None
-) -> tuple[Graph, dict[Node, Node]]:
-    """`rewrite`, and what became of each node of `graph`: input node -> output node; nodes of which nothing is left are
-    missing."""
-    return _Driver(graph, rules, stage, True, 64, observe, first, most).run(graph)
+) -> tuple[Graph, dict[Node, Node], int]:
+    """`rewrite` with what became of each node of `graph` in the middle: input node -> output node; nodes of which nothing is left
+    are missing."""
+    driver = _Driver(graph, rules, stage, True, 64, observe, first, most)
+    return *driver.run(graph), driver.fired - first
 
 
 class _Driver:

@@ -273,6 +273,8 @@ export interface Slot {
   first: number;  // first call that touches it
   last: number;
   node: number;  // the node whose value it holds
+  again: string;  // of an activation that the gradient reads: its name for being computed again instead of kept
+  kept: string;  // why it cannot be; ""
 }
 
 /** One launch in each run of a program. */
@@ -359,6 +361,29 @@ export interface Bisection {
   sentence: string;
 }
 
+/** Activations computed again for their gradient instead of kept, beside the program as it is. */
+export interface Recomputed {
+  slots: number[];
+  names: string[];
+  refused: Record<string, string>;  // name -> why it stays
+  kernels_before: number;
+  kernels: number;
+  flops_before: number;
+  flops: number;
+  peak_before: number;  // bytes, predicted
+  peak: number;
+  counted_before: number | null;  // bytes, counted in a run; None: it would have taken long
+  counted: number | null;
+  seconds_predicted_before: number;
+  seconds_predicted: number;
+  before: Spread;  // of one run of the whole program
+  after: Spread;
+  difference: Spread;  // run by run
+  ulp: number | null;  // largest difference of a result; None: a NaN on one side alone
+  result: string;  // where it is
+  pins: string[];  // the lines of Python that keep it
+}
+
 /** What was known about the program before it ran. */
 export interface Certificate {
   kernels: number | null;
@@ -397,6 +422,7 @@ export interface Program {
   faults: Fault[];
   traces: Trace[];  // [] where nobody traced
   bisection: Bisection | null;  // None where nobody asked
+  recomputed: Recomputed[];  // what was asked for
   missing: string[];  // sentences: what was not recorded, and why
 }
 

@@ -163,7 +163,7 @@ def test_rewrite_map_tells_what_became_of_each_node() -> None:
     dead = g.num(1.0, 3)
     e = g.ew("exp", g.ew("mul", x, dead))
     graph = Graph([e])
-    out, became = rules.rewrite_map(graph, simplify.RULES, "simplify")
+    out, became, _ = rules.rewrite_map(graph, simplify.RULES, "simplify")
     assert became[e] is out.roots[0] and became[e.src[0]] is out.roots[0].src[0] and dead not in became
 
 

@@ -112,6 +112,13 @@ def test_a_sound_compilation_has_nothing_to_find() -> None:
     assert "bisection: no step changes a value beyond" in shown.text
 
 
+def test_a_recorded_step_is_bisected_on_the_values_that_it_ran_on() -> None:
+    rec = network()
+    rec.bisect()
+    b = rec.programs[0].bisection
+    assert b is not None and b.stage == "" and b.checked > 20
+
+
 def test_the_first_wrong_firing_is_found_and_shown() -> None:
     """A rule that is a lie: x + x becomes x * 3."""
 
@@ -131,3 +138,76 @@ def test_the_first_wrong_firing_is_found_and_shown() -> None:
     frames = rec.programs[0].stages[2].frames
     assert rec.data.rules.name[frames.rule[b.firing]] == "three-for-two", "the firing of the recording is the engine's"
     assert "bisection: simplify: firing" in shown.text and "three-for-two" in shown.svg
+
+
+# ---- computed again instead of kept
+
+
+def deep() -> tv.Recording:
+    """Four layers, whose activations are most of the memory."""
+    from tinyengine import jit, manual_seed, nn, optim
+
+    manual_seed(0)
+    layers = [nn.Linear(16 if i == 0 else 48, 48) for i in range(4)]
+    optimizer = optim.SGD([p for layer in layers for p in layer.parameters()], lr=0.1)
+
+    @jit
+    def step(x):  # type: ignore[no-untyped-def]
+        optimizer.zero_grad()
+        for layer in layers:
+            x = layer(x).relu()
+        loss = (x * x).mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = tv.Tensor(rng.standard_normal((256, 16)).astype(np.float32))
+    with tv.watch() as rec:
+        step(x)
+        step(x)
+    return rec
+
+
+def test_what_can_be_computed_again_is_offered_and_its_effect_shown(tmp_path: Path) -> None:
+    rec = deep()
+    offered = [s for s in rec.programs[0].slots if s.again]
+    assert len(offered) >= 3 and all(s.role == "temporary" and not s.kept for s in offered)
+    assert f"rec.recompute('{offered[0].name}') says" in rec.view("memory").text
+    shown = rec.recompute(offered[0].name)
+    (x,) = rec.programs[0].recomputed
+    assert x.peak_before - x.peak == offered[0].nbytes == 256 * 48 * 4
+    assert (x.counted_before, x.counted, x.ulp) == (x.peak_before, x.peak, 0) and x.kernels == x.kernels_before + 1
+    assert x.pins == [f'tv.pin("{offered[0].again}", "recompute")']
+    for said in ("peak memory, counted", "−48 KiB", "half of", "bit by bit", x.pins[0]):
+        assert said in shown.text
+    assert f"{offered[0].name} computed again instead of kept" in shown.svg
+    rec.recompute(offered[0].name)
+    rec.recompute(offered[0].name, offered[1].name)
+    assert [len(r.slots) for r in rec.programs[0].recomputed] == [1, 2], "asked again, the answer is replaced"
+    again = tv.load(rec.save(tmp_path / "a.tvz"))
+    assert codec.to_json(again.programs[0].recomputed) == codec.to_json(rec.programs[0].recomputed)
+    with pytest.raises(ValueError, match="there is no buffer 'nonsense'; those that can be computed again: t"):
+        rec.recompute("nonsense")
+    with pytest.raises(ValueError, match="holds no activation that the gradient reads"):
+        rec.recompute(0)
+    with pytest.raises(TypeError, match="with one at least"):
+        rec.recompute()
+
+
+def test_the_line_of_python_does_what_the_view_said() -> None:
+    rec = deep()
+    rec.recompute(next(s.name for s in rec.programs[0].slots if s.again))
+    x = rec.programs[0].recomputed[0]
+    try:
+        exec(x.pins[0], {"tv": tv})
+        p = deep().programs[0]
+        assert (p.certificate.peak_bytes, len(p.kernels)) == (x.peak, x.kernels)
+        assert "compute-again" in [r for r in deep().data.rules.name]
+    finally:
+        tv.unpin()
+
+
+def test_a_program_without_gradients_offers_nothing() -> None:
+    rec = tv.lower(tv.Tensor(rng.standard_normal((8, 12)).astype(np.float32)).softmax(1)).recording
+    assert not any(s.again for s in rec.programs[0].slots)
+    assert "there is no stored activation that the gradient reads" in rec.view("memory").text

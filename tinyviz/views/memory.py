@@ -9,7 +9,7 @@ from tinyviz.svg import LINE, Svg, css, cut
 from tinyviz.viewdata import Buffer, Holder, MemoryData
 from tinyviz.views import base, choose
 from tinyviz.views.lines import where
-from tinyviz.wire import PHASES, Program, Recording, Selection, Slot
+from tinyviz.wire import PHASES, Program, Recomputed, Recording, Selection, Slot
 
 NAME = "memory"
 HOWTO = (
@@ -96,7 +96,7 @@ def _holder(r: Recording, p: Program, b: Buffer, by: str) -> tuple[str, int]:
 def figures(d: MemoryData) -> list[tuple[str, int | None]]:
     gaps = None if d.arena_bytes is None or d.arena_live is None else d.arena_bytes - d.arena_live
     return [
-        ("peak, predicted", d.peak_bytes), ("peak, measured", d.peak_measured), ("given", d.given_bytes),
+        ("peak, predicted", d.peak_bytes), ("peak, counted", d.peak_measured), ("given", d.given_bytes),
         ("arena", d.arena_bytes), ("of it alive at the peak", d.arena_live), ("of it gaps at the peak", gaps),
     ]  # fmt: skip
 
@@ -126,10 +126,50 @@ def text(r: Recording, d: MemoryData) -> str:
         rows.append([s.role, s.name, shape, units.nbytes(s.nbytes), offset, calls, peak, line, b.module or units.MISSING])
     head = ["role", "buffer", "type", "bytes", "offset", "calls", "at peak", "line", "module"]
     out.append("buffers\n" + texts.table(head, rows, (3, 4, 5)))
+    out.append(again_text(p))
     for by in ("role", "kernel", "line", "module"):
         rows = [[h.name, str(h.buffers), units.nbytes(h.nbytes), units.percent(h.share)] for h in d.holders if h.by == by]
         out.append(f"alive at the peak, by {by}\n" + texts.table([by, "buffers", "bytes", "share"], rows, (1, 2, 3)))
     return "\n\n".join(out)
+
+
+def again_text(p: Program) -> str:
+    """Which activations could be computed again instead of being kept, and what that would change, where somebody asked."""
+    offered = [s for s in p.slots if s.again]
+    if not offered:
+        return f"computed again instead of kept: {units.MISSING} there is no stored activation that the gradient reads"
+    rows = [[s.name, units.nbytes(s.nbytes), s.kept or f"rec.recompute({s.name!r}) says what it would change"] for s in offered]
+    table = texts.table(["buffer", "bytes", "computed again instead of kept?"], rows, (1,))
+    out = ["activations that the gradient reads\n" + table]
+    for x in p.recomputed:
+        out.append(f"{', '.join(p.slots[i].name for i in x.slots)} computed again instead of kept\n" + outcome_text(x))
+    return "\n\n".join(out)
+
+
+def outcome(x: Recomputed) -> list[tuple[str, str, str, str]]:
+    """(what, as it is, computed again, remark) in words."""
+    counted = (units.nbytes(x.counted_before), units.nbytes(x.counted))
+    d = x.difference
+    noise = ": inside the noise" if d.low <= 0 <= d.high else ""
+    half = f"half of {d.runs} runs {units.change(d.low)} to {units.change(d.high)}{noise}"
+    ulp = "a NaN on one side" if x.ulp is None else f"{x.ulp:g} ulp"
+    saved = units.change(x.peak - x.peak_before, "bytes")
+    return [
+        ("peak memory, predicted", units.nbytes(x.peak_before), units.nbytes(x.peak), saved),
+        ("peak memory, counted", *counted, "" if x.counted is not None else "counting would take long"),
+        ("time, predicted", units.seconds(x.seconds_predicted_before), units.seconds(x.seconds_predicted),
+         units.change(x.seconds_predicted - x.seconds_predicted_before)),
+        ("time, measured", units.seconds(x.before.seconds), units.seconds(x.after.seconds), f"{units.change(d.seconds)}, {half}"),
+        ("kernels", str(x.kernels_before), str(x.kernels), ""),
+        ("FLOPs", units.count(x.flops_before), units.count(x.flops), ""),
+        ("largest difference", "", ulp, f"of {x.result}" if x.result else "the results are equal, bit by bit"),
+        *(("stays", name, "", why) for name, why in x.refused.items()),
+    ]  # fmt: skip
+
+
+def outcome_text(x: Recomputed) -> str:
+    table = texts.table(["", "as it is", "computed again", ""], outcome(x), (1, 2))
+    return "\n".join([table, *(f"to keep it: {pin}" for pin in x.pins)])
 
 
 LEFT, WIDE, STEPS, ARENA = 84.0, 880.0, 64.0, 240.0
@@ -153,6 +193,15 @@ def svg(r: Recording, d: MemoryData) -> str:
         out.y += LINE
     out.y += 14
     _holders(out, d)
+    for x in p.recomputed:
+        out.y = out.height + LINE
+        out.text(12, out.y, cut(f"{', '.join(p.slots[i].name for i in x.slots)} computed again instead of kept", 120), "bold")
+        for name, was, now, remark in outcome(x):
+            out.y += LINE
+            out.text(12, out.y, name, "faint")
+            out.text(300, out.y, was, "mono end")
+            out.text(420, out.y, now, "mono end")
+            out.text(434, out.y, cut(remark, 90), "faint")
     return str(out)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinyengine import hooks
-from tinyengine.choices import DEFAULT, VERDICTS, Choices, word
+from tinyengine.choices import AGAIN, DEFAULT, VERDICTS, Choices, word
 from tinyengine.loopnest import Expr
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node
@@ -59,6 +59,8 @@ class Fuser(Uses):
                 self.forced.setdefault(base(n.src[0]), "its reader's addresses depend on data")
             if n.op == "assign":
                 self.forced.pop(n.src[0], None)
+            if _again(n):
+                self.forced.setdefault(n, "it is computed again, as a whole, because that was chosen")
         self._link_readers()
         self._find_choices()
         for n in reversed(self.graph.nodes):
@@ -169,7 +171,7 @@ class Fuser(Uses):
             numbers |= self._saved(n, groups, verdict)
         place = ""
         if verdict == "whole":
-            self._keep_whole(n, groups, joined, apart=chosen == "whole")
+            self._keep_whole(n, groups, joined, apart=chosen == "whole" or _again(n))
         elif verdict == "at loop":
             g = groups[0]
             axes = self.at_loop(n, g)[0]
@@ -355,6 +357,11 @@ class Fuser(Uses):
             g.outputs.sort(key=number_of.__getitem__)
             g.at = dict(sorted(g.at.items(), key=lambda kv: number_of[kv[0]]))
         return out
+
+
+def _again(n: Node) -> bool:
+    """Whether it is a value that is computed again for its gradient (see `stages.recompute`)."""
+    return bool(n.origin) and n.origin[0].derivative == AGAIN
 
 
 def run(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = None) -> tuple[Fusion, tuple[hooks.Decision, ...]]:

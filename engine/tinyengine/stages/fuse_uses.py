@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tinyengine import index
+from tinyengine.choices import AGAIN, ON_THE_WAY
 from tinyengine.loopnest import Expr, var
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node, Shape
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from tinyengine.stages.fuse_cost import Costs
 
 Use = tuple[Scope, tuple[Expr, ...]]
+
+
+def _repeats(g: Group) -> bool:
+    """Whether it holds a value that is computed again for its gradient (see `stages.recompute`)."""
+    return any(v.origin and v.origin[0].derivative in (AGAIN, ON_THE_WAY) for v in g.values)
 
 
 class Uses:
@@ -76,6 +82,8 @@ class Uses:
         """Empty when a and b may become one kernel, else why not."""
         if a.space != b.space:
             return "their iteration spaces differ"
+        if _repeats(a) != _repeats(b) and not all(v.phase != "forward" for g in (a, b) for v in g.outputs):
+            return "one computes again what the other need not keep"
         if a.writes_by_data or b.writes_by_data:
             return "one of them writes to addresses that depend on data"
         if self.reaches(a, b) or self.reaches(b, a):

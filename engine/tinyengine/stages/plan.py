@@ -9,7 +9,7 @@ still needed, a copy is made, and a Decision says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from tinyengine.program import Call, Program, Slot
 from tinyengine.stages import schedule
 from tinyengine.stages.loops import Nest
 from tinyengine.stages.plan_spec import ALIGN
+from tinyengine.stages.recompute import again
 from tinyengine.stages.values import base
 
 
@@ -33,6 +34,91 @@ class _Step:
     kernel: Kernel
     values: list[Any]  # Node, or a key of a temporary made here
     writes: set[Any] = field(default_factory=set)
+
+
+class _Order:
+    """List scheduling of the steps as far as nothing waits in a circle; `done`: those that it could place."""
+
+    def __init__(self, steps: Sequence[_Step], updated: Mapping[Node, Node], slot_key: Callable[[Any], Any]) -> None:
+        self.steps, self.slot_key = list(steps), slot_key
+        self.done: set[_Step] = set()
+        maker: dict[Any, _Step] = {}
+        readers: dict[Any, list[_Step]] = {}  # of the old content
+        for s in steps:
+            for v in s.writes:
+                maker[v] = s
+                if v in updated:  # an update in place also makes the assign node as a value
+                    maker[updated[v]] = s
+            for v in s.values:
+                if v not in s.writes:
+                    readers.setdefault(v, []).append(s)
+        self.after: dict[_Step, set[_Step]] = {}  # step -> those that must have run
+        for s in steps:
+            before = {maker[v] for v in s.values if v in maker and not _is_memory(v)}
+            for v in s.writes:
+                if _is_memory(v):  # a buffer may be overwritten only when nobody waits for its old content
+                    before.update(readers.get(v, ()))
+            self.after[s] = before - {s}
+        self.open: dict[Any, set[_Step]] = {}  # temporary -> steps that still touch it
+        for s in steps:
+            for key in self._temporaries(s):
+                self.open.setdefault(key, set()).add(s)
+        self.alive: set[Any] = set()
+
+    def run(self) -> list[_Step]:
+        out: list[_Step] = []
+        while (s := self._next()) is not None:
+            self.done.add(s)
+            out.append(s)
+            for key in self._temporaries(s):
+                self.alive.add(key)
+                self.open[key].discard(s)
+        return out
+
+    def _next(self) -> _Step | None:
+        waiting = [s for s in self.steps if s not in self.done]
+        ready = [s for s in waiting if self.after[s] <= self.done]
+        late = {s for s in waiting if s.writes and all(isinstance(v, Node) and again(v) for v in s.writes)}
+        for s in ready:
+            if s not in late and self._grows(s) <= 0:
+                return s
+        for s in waiting:
+            if s in late:
+                continue
+            if s in ready:
+                return s
+            below = self._below(s) if late else set()
+            if below and below <= late:
+                return next(o for o in ready if o in below)
+        return ready[0] if ready else None
+
+    def _below(self, s: _Step) -> set[_Step]:
+        """The steps that `s` still waits for, directly or not."""
+        found: set[_Step] = set()
+        stack = [s]
+        while stack:
+            more = self.after[stack.pop()] - self.done - found
+            found |= more
+            stack += more
+        return found
+
+    def _temporaries(self, s: _Step) -> set[Any]:
+        return {k for v in s.values if not _is_memory(k := self.slot_key(v))}
+
+    def _grows(self, s: _Step) -> int:
+        """Bytes of temporaries that are alive after the step and were not before it, less those that nobody needs after it."""
+        keys = self._temporaries(s)
+        born = sum(_nbytes(k) for k in keys - self.alive)
+        return born - sum(_nbytes(k) for k in keys if self.open[k] == {s})
+
+
+def _is_memory(v: Any) -> bool:
+    return isinstance(v, Node) and v.op == "buffer"
+
+
+def _nbytes(k: Any) -> int:
+    """Of a value, or of a temporary made here."""
+    return (k if isinstance(k, Node) else k[1]).nbytes
 
 
 def copy_kernel(name: str, dtype: Any, size: int) -> Kernel:
@@ -90,43 +176,17 @@ class _Planner:
     # -- order
 
     def _order(self) -> list[_Step]:
-        """Kahn's algorithm over reads after writes and writes after reads, in the given order where free."""
+        """Reads after writes and writes after reads; where that leaves a choice, what frees as much memory as it takes goes
+        first, then the given order. What is computed again waits until a reader needs nothing else."""
         waiting = list(self.steps)
-        produced: set[Any] = set()
-        needs = {v for s in waiting for v in s.writes}
-        in_place_writer = {self._target(n): n for n in self.in_place}
         done: list[_Step] = []
         while waiting:
-            for s in waiting:
-                if self._ready(s, waiting, produced, needs):
-                    break
-            else:
+            order = _Order(waiting, {self._target(n): n for n in self.in_place}, self._slot_key)
+            done += order.run()
+            waiting = [s for s in waiting if s not in order.done]
+            if waiting:
                 self._break_cycle(waiting, done)
-                continue
-            waiting.remove(s)
-            done.append(s)
-            produced |= s.writes
-            # an update in place also produces the assign node as a value
-            for v in s.writes:
-                if v in in_place_writer:
-                    produced.add(in_place_writer[v])
         return done
-
-    def _ready(self, s: _Step, waiting: list[_Step], produced: set[Any], needs: set[Any]) -> bool:
-        for v in s.values:
-            if isinstance(v, Node) and v.op == "assign" and v not in s.writes and v not in produced:
-                return False
-            if v in needs and v not in s.writes and v not in produced and not (isinstance(v, Node) and v.op == "buffer"):
-                return False
-        # a buffer may be overwritten only when nobody waits for its old content
-        for v in s.writes:
-            if (
-                isinstance(v, Node)
-                and v.op == "buffer"
-                and any(v in o.values for o in waiting if o is not s and v not in o.writes)
-            ):
-                return False
-        return True
 
     def _break_cycle(self, waiting: list[_Step], done: list[_Step]) -> None:
         """Save the old content of a buffer whose readers wait for its writer."""
@@ -181,8 +241,8 @@ class _Planner:
                     spans.setdefault(k, [i, i])[1] = i
         arena = 0
         taken: list[tuple[int, int, int, int]] = []  # offset, end, first, last
-        for k, (first, last) in sorted(spans.items(), key=lambda kv: (-self._nbytes(kv[0]), kv[1])):
-            nbytes = -(-self._nbytes(k) // ALIGN) * ALIGN
+        for k, (first, last) in sorted(spans.items(), key=lambda kv: (-_nbytes(kv[0]), kv[1])):
+            nbytes = -(-_nbytes(k) // ALIGN) * ALIGN
             offset = 0
             for o, end, f, la in sorted(taken):
                 if f <= last and first <= la and o < offset + nbytes and offset < end:
@@ -194,13 +254,9 @@ class _Planner:
             place[k] = len(slots)
             slots.append(Slot(label, n.dtype, n.shape, "temporary", offset))
             if hooks.watching:
-                hooks.publish(hooks.BufferPlanned(label, self._nbytes(k), offset, first, last))
+                hooks.publish(hooks.BufferPlanned(label, _nbytes(k), offset, first, last))
         calls = tuple(Call(s.kernel, tuple(place[self._slot_key(v)] for v in s.values)) for s in steps)
         return Program(self.name, tuple(slots), calls, arena)
-
-    @staticmethod
-    def _nbytes(k: Any) -> int:
-        return (k if isinstance(k, Node) else k[1]).nbytes
 
 
 def run(

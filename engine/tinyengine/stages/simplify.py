@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tinyengine import hooks, rules, spec
 from tinyengine import machine as machines
-from tinyengine import rules, spec
 from tinyengine.choices import DEFAULT, Choices
 from tinyengine.hooks import Decision, RuleApplied
 from tinyengine.machine import Machine
@@ -37,10 +37,10 @@ def run(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = None
     spec."""
     machine = machine or machines.current()
     try:
-        out, decisions = _apply(graph, machine, None)
+        out, decisions = _apply(graph, choices, machine, hooks.publish if hooks.watching else None)
         spec.check(STAGE, SPEC, out)
     except Exception:
-        _diagnose(graph, machine)
+        _diagnose(graph, choices, machine)
         raise
     return out, decisions
 
@@ -48,26 +48,41 @@ def run(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = None
 def explain(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = None) -> tuple[RuleApplied, ...]:
     """Every firing of `run`, in order: derived again by replaying the stage, which is deterministic; nothing is published."""
     events: list[RuleApplied] = []
-    _apply(graph, machine or machines.current(), events.append)
+    _apply(graph, choices, machine or machines.current(), events.append)
     return tuple(events)
 
 
-def partly(graph: Graph, firings: int, machine: Machine | None = None) -> Graph:
+def partly(graph: Graph, firings: int, machine: Machine | None = None, choices: Choices = DEFAULT) -> Graph:
     """The graph after the first so many firings of `run`."""
-    return _apply(graph, machine or machines.current(), lambda event: None, firings)[0]
+    return _apply(graph, choices, machine or machines.current(), lambda event: None, firings)[0]
 
 
 def _apply(
-    graph: Graph, machine: Machine, observe: rules.Observe | None, most: int | None = None
+    graph: Graph, choices: Choices, machine: Machine, observe: rules.Observe | None, most: int | None = None
 ) -> tuple[Graph, tuple[Decision, ...]]:
     before, fired = rules.rewrite(graph, RULES, STAGE, observe=observe, most=most)
     if fired == most:
         return before, ()
     split, decisions = simplify_reduce.split_rule(before, machine)
-    if split is None:
-        return before, tuple(decisions.values())
-    out, became = rules.rewrite_map(before, (split,), STAGE, observe=observe, first=fired, most=most)
-    return out, tuple(replace(d, subject=(_number(out, became[before.nodes[i]]),)) for i, d in decisions.items())
+    out, made = before, tuple(decisions.values())
+    if split is not None:
+        out, became, more = rules.rewrite_map(before, (split,), STAGE, observe=observe, first=fired, most=most)
+        made = tuple(replace(d, subject=(_number(out, became[before.nodes[i]]),)) for i, d in decisions.items())
+        fired += more
+    if not choices.recompute or fired == most:
+        return out, made
+    from tinyengine.stages import recompute  # it asks `fuse` what is stored
+
+    again, asked = recompute.run(out, choices, machine, observe, fired, most)
+    return again, tuple(_renumbered(d, out, again) for d in (*made, *asked))
+
+
+def _renumbered(d: Decision, old: Graph, new: Graph) -> Decision:
+    """A decision about a node of `old`, by its number in `new`; about none where it is gone."""
+    if not d.subject or not isinstance(d.subject[0], int):
+        return d
+    n = old.nodes[d.subject[0]]
+    return replace(d, subject=(new.number[n],) if n in new.number else ())
 
 
 def _number(graph: Graph, n: Node) -> int:
@@ -75,7 +90,7 @@ def _number(graph: Graph, n: Node) -> int:
     return graph.number[n if n.is_reduce else n.src[0]]
 
 
-def _diagnose(graph: Graph, machine: Machine) -> None:
+def _diagnose(graph: Graph, choices: Choices, machine: Machine) -> None:
     """Replays the stage and raises SpecError at the first thing that breaks the spec: the input, or a rule's result, by name."""
     spec.check(STAGE, SPEC, graph)
-    _apply(graph, machine, lambda event: spec.check(STAGE, SPEC, Graph([event.after]), event.rule))
+    _apply(graph, choices, machine, lambda event: spec.check(STAGE, SPEC, Graph([event.after]), event.rule))

@@ -4,6 +4,7 @@ import { button, cut, h, s, taken } from "../dom";
 import { dtypeName, kernelName, lineName, shapeName } from "../names";
 import { bar } from "../parts/controls";
 import { colorVariable, head, swatch, table, twin } from "../parts/head";
+import { recompute, type Recompute } from "../parts/recompute";
 import { bytes, MISSING, percent } from "../units";
 import type { Buffer, Holder, MemoryData, Program } from "../wire";
 import { together, type Cleanup, type Context, type Part } from "./view";
@@ -25,7 +26,8 @@ export const memory: Part<MemoryData> = (el, data, context) => {
   }
   const card = h("div.tv-cardplace.tv-short", { role: "status" });
   const drawn = picture(el, data, program, context, slot => context.selection.set(key(slot)));
-  el.append(card, holders(data, context));
+  const again = recompute(context, data.program, program);
+  el.append(card, holders(data, context), again.element);
   el.append(twin(`buffers (${data.buffers.length})`, [
     { name: "role", text: b => program.slots[b.slot]!.role },
     { name: "buffer", text: b => program.slots[b.slot]!.name },
@@ -46,7 +48,7 @@ export const memory: Part<MemoryData> = (el, data, context) => {
   const light = context.onSelect(lit => {
     const own = lit.selection?.kind === "slot" ? data.buffers.find(b => lit.is("slot", `${data.program}.${b.slot}`)) : undefined;
     const related = data.buffers.filter(b => lit.has("slot", `${data.program}.${b.slot}`));
-    if (own) card.replaceChildren(about(context, program, own));
+    if (own) card.replaceChildren(about(context, program, own, again));
     else if (related.length > 0) card.replaceChildren(h("p.tv-missing", {}, `${related.length} of the buffers belong to what is selected: ${cut(related.map(b => program.slots[b.slot]!.name).join(", "), 200)}`));
     else card.replaceChildren(h("p.tv-missing", {}, lit.selection ? "No buffer belongs to what is selected." : "Select a buffer: what it holds, who makes it, and when."));
   });
@@ -56,7 +58,7 @@ export const memory: Part<MemoryData> = (el, data, context) => {
 function figures(data: MemoryData): HTMLElement {
   const { arena_bytes: arena, arena_live: live } = data;
   const all: [string, number | null][] = [
-    ["peak, predicted", data.peak_bytes], ["peak, measured", data.peak_measured], ["given", data.given_bytes], ["arena", arena],
+    ["peak, predicted", data.peak_bytes], ["peak, counted", data.peak_measured], ["given", data.given_bytes], ["arena", arena],
     ["of it alive at the peak", live], ["of it gaps at the peak", arena === null || live === null ? null : arena - live],
   ];
   return h("dl.tv-figures", {}, ...all.map(([name, value]) => h("div", {}, h("dt.tv-figurename", {}, name), h("dd.tv-figurevalue", {}, bytes(value)))));
@@ -76,7 +78,7 @@ function makerName(program: Program, b: Buffer): string {
   return b.kernel >= 0 ? kernelName(program, b.kernel) : "given";
 }
 
-function about(context: Context, program: Program, b: Buffer): HTMLElement {
+function about(context: Context, program: Program, b: Buffer, again: Recompute): HTMLElement {
   const slot = program.slots[b.slot]!;
   const row = (name: string, ...what: (Node | string)[]) => h("div.tv-cardpart", {}, h("span.tv-faint", {}, name), h("span", {}, ...what));
   const link = (text: string, kind: string, id: string) => button(text, () => context.selection.set({ kind, id }), { class: "tv-link" });
@@ -87,7 +89,7 @@ function about(context: Context, program: Program, b: Buffer): HTMLElement {
   return h("div.tv-card", {},
     h("div.tv-cardhead", {}, swatch(context.category(b.category)), h("strong", {}, slot.name), h("code", {}, typeName(program, b)), h("span", {}, bytes(slot.nbytes)), b.at_peak ? h("span.tv-chip", {}, "alive at the peak") : null),
     row("where", place), row("calls", callsName(program, b)), row("made by", made),
-    row("line", line, b.line >= 0 ? h("code", {}, `  ${context.recording.lines.text[b.line] ?? ""}`) : "", b.module ? `  in ${b.module}` : ""));
+    row("line", line, b.line >= 0 ? h("code", {}, `  ${context.recording.lines.text[b.line] ?? ""}`) : "", b.module ? `  in ${b.module}` : ""), again.toggle(b.slot));
 }
 
 /** Who holds the peak, in one of four ways. */
