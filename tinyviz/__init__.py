@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tinyengine import (
         Tensor,
         TinyJit,
+        Variable,
         cat,
         data,
         dtypes,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ENGINE = (
-    "Tensor", "TinyJit", "cat", "data", "dtypes", "hooks", "jit", "manual_seed", "nn", "no_grad", "onnx", "optim",
+    "Tensor", "TinyJit", "Variable", "cat", "data", "dtypes", "hooks", "jit", "manual_seed", "nn", "no_grad", "onnx", "optim",
     "pin", "pins", "stack", "state", "unpin", "where",
 )  # fmt: skip
 _OWN = {
@@ -47,8 +48,8 @@ _OWN = {
 }  # fmt: skip
 
 __all__ = [
-    "Recording", "Tensor", "TinyJit", "addresses", "cat", "compare", "data", "dtypes", "hooks", "jit", "load", "lower",
-    "manual_seed", "nn", "no_grad", "onnx", "optim", "pin", "pins", "stack", "state", "tune", "unpin", "watch", "where",
+    "Recording", "Tensor", "TinyJit", "Variable", "addresses", "cat", "compare", "data", "dtypes", "hooks", "jit", "load",
+    "lower", "manual_seed", "nn", "no_grad", "onnx", "optim", "pin", "pins", "stack", "state", "tune", "unpin", "watch", "where",
 ]  # fmt: skip
 
 # Frames of this package are never the user's.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tinyengine.device import Context, Device
     from tinyengine.jit import jit
     from tinyengine.pinned import pin, pins, unpin
+    from tinyengine.size import Variable
     from tinyengine.tensor import Function, Tensor, cat, enable_grad, manual_seed, no_grad, stack, where
     from tinyengine.tune import tune
 
@@ -26,6 +27,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     **{n: (f"tinyengine.{n}", None) for n in ("autograd", "data", "dtypes", "hooks", "nn", "onnx", "optim", "state")},
     **{n: ("tinyengine.pinned", n) for n in ("pin", "pins", "unpin")},
     **{n: ("tinyengine.device", n) for n in ("Context", "Device")},
+    "Variable": ("tinyengine.size", "Variable"),
     "jit": ("tinyengine.jit", "jit"),
     "tune": ("tinyengine.tune", "tune"),
     "TinyJit": ("tinyengine.jit", "jit"),
@@ -37,6 +39,7 @@ __all__ = [
     "Function",
     "Tensor",
     "TinyJit",
+    "Variable",
     "autograd",
     "cat",
     "data",

@@ -17,10 +17,12 @@ from tinyengine import backends
 from tinyengine.backends.graph_eval import Evaluator
 from tinyengine.backends.reference import Interpreter
 from tinyengine.dtypes import DType
+from tinyengine.extent import valued as cut
 from tinyengine.loopnest import Kernel
 from tinyengine.node import Graph, Node
 from tinyengine.program import Call, Program, Slot
 from tinyengine.runtime.buffer import Buffer
+from tinyengine.size import Symbol
 from tinyengine.stages import simplify
 from tinyengine.stages.loops import Nest
 from tinyengine.stages.primitives import apply_one, parse
@@ -139,13 +141,13 @@ class _Search:
 
     def values(self, graph: Graph) -> list[Array]:
         self.checked += 1
-        return Evaluator(graph).run()
+        return Evaluator(graph, sizes=self.lowered.values).run()
 
     # -- kernels
 
     def kernels(self) -> Bisection | None:
         graph = self.lowered.simplified
-        oracle = Evaluator(graph)
+        oracle = Evaluator(graph, sizes=self.lowered.values)
         oracle.run()
         self.checked += 1
         for nest, scheduled in zip(self.lowered.nests, self.lowered.scheduled, strict=True):
@@ -176,14 +178,21 @@ class _Search:
         for p, v, a in zip(nest.kernel.params, nest.values, arrays, strict=True):
             if p.name in nest.kernel.outputs:
                 of = targets.get(p.name, v)
-                worst = max(worst, self.off(of.dtype, values[of], a[: of.size]))
+                assert isinstance(of, Node)
+                got = cut(a[: of.size].reshape(of.shape), of.shape, self.lowered.values)
+                worst = max(worst, self.off(of.dtype, values[of], got))
         return worst
 
-    def memory(self, value: Node, assigned: Node | None, values: dict[Node, Array]) -> Array:
+    def memory(self, value: Node | Symbol, assigned: Node | None, values: dict[Node, Array]) -> Array:
         """What a parameter points to before the kernel runs: an update's target holds its old content."""
+        if isinstance(value, Symbol):
+            return np.array([self.lowered.values[value.name]], np.int64)
         if assigned is not None:
             value = assigned.src[0]
-        return np.array(values[value]).reshape(-1) if value in values else np.zeros(value.size, value.dtype.numpy)
+        out = np.zeros(value.shape, value.dtype.numpy if value not in values else values[value].dtype)
+        if value in values:
+            cut(out, value.shape, self.lowered.values)[...] = values[value]
+        return out.reshape(-1)
 
     def compiled(self, kernel: Kernel, arrays: list[Array]) -> None:
         slots = tuple(Slot(p.name, p.dtype, (p.size,), "state" if p.name in kernel.outputs else "input") for p in kernel.params)

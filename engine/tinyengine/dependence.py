@@ -91,7 +91,7 @@ def _parts(e: Expr, v: str, inner: set[str]) -> tuple[int, frozenset[tuple[Expr,
         names = {x.arg[0] if x.op == "var" else x.arg for x in subexprs(atom) if x.op in ("var", "name")}
         if v in names:
             return None
-        if any(x.op == "load" for x in subexprs(atom)):
+        if any(x.op == "load" and x.arg.within is None for x in subexprs(atom)):
             return None
         if names & inner:
             a, b = bounds(atom)

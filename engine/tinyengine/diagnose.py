@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyengine.extent import plain, symbolic
 from tinyengine.node import Graph, Node, toposort
+from tinyengine.runtime.buffer import SizeBuffer
 
 
 def bad_index(graph: Graph, memory: Mapping[int, Any]) -> str:
@@ -15,12 +17,14 @@ def bad_index(graph: Graph, memory: Mapping[int, Any]) -> str:
     `memory`: id of a buffer in the graph -> the Buffer that the program was given in its place."""
     from tinyengine.backends.graph_eval import evaluate
 
+    now = {b.symbol.name: int(b.array[0]) for b in memory.values() if isinstance(b, SizeBuffer)}
     for n in graph.nodes:
         if n.op not in ("gather", "scatter_add"):
             continue
         extent = (n.src[0] if n.op == "gather" else n).shape[n.arg]
+        extent = plain(extent).at(now) if symbolic((extent,)) else extent
         with np.errstate(all="ignore"):
-            (values,) = evaluate(Graph([_given(n.src[1], memory)]))
+            (values,) = evaluate(Graph([_given(n.src[1], memory)]), sizes=now)
         wrong = np.argwhere((values < 0) | (values >= extent))
         if len(wrong):
             at = tuple(int(i) for i in wrong[0])

@@ -12,8 +12,10 @@ import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from tinyengine.loopnest import INDEX, Expr, apply, const, index, load_mask, map_expr, ramp, splat, subexprs, var
+from tinyengine.extent import Extent
+from tinyengine.loopnest import INDEX, Expr, apply, const, index, load_mask, map_expr, ramp, size, splat, subexprs, var
 from tinyengine.node import Node, Shape
+from tinyengine.size import Size
 
 Terms = tuple[tuple[Expr, int], ...]
 UNBOUNDED = 1 << 62
@@ -53,6 +55,13 @@ def bounds(e: Expr) -> tuple[int, int]:
         if op == "floordiv":
             return a // c, b // c
         return (a % c, b % c) if a // c == b // c else (0, c - 1)
+    if op == "load" and e.arg.within is not None:
+        low, high = e.arg.within
+        return low, high
+    if op in ("floordiv", "mod"):
+        (a, b), (c, d) = bounds(e.args[0]), bounds(e.args[1])
+        if a >= 0 and c > 0:
+            return (a // d, b // c) if op == "floordiv" else (0, min(b, d - 1))
     if op in ("minimum", "maximum"):
         (a, b), (c, d) = bounds(e.args[0]), bounds(e.args[1])
         f = min if op == "minimum" else max
@@ -118,7 +127,7 @@ def _join(ts: dict[Expr, int], constant: int) -> tuple[dict[Expr, int], int]:
     while changed:
         changed = False
         for t, k in list(ts.items()):
-            if t.op != "mod":
+            if t.op != "mod" or t.args[1].op != "const":
                 continue
             x, c = t.args[0], t.args[1].arg
             quotient, q_const = terms(floordiv(x, c))
@@ -179,6 +188,31 @@ def over_lanes(pairs: Sequence[tuple[Expr, int]], constant: int = 0) -> Expr:
     return out
 
 
+def times(a: Expr, b: Expr) -> Expr:
+    """The canonical product, of which neither factor need be a number: products of atoms are atoms."""
+    (ta, ca), (tb, cb) = terms(a), terms(b)
+    out = [(x, n * cb) for x, n in ta] + [(y, n * ca) for y, n in tb]
+    for x, n in ta:
+        for y, m in tb:
+            first, second = sorted((x, y), key=str)
+            out.append((Expr("mul", INDEX, 1, (first, second)), n * m))
+    return total(out, ca * cb)
+
+
+def value(n: int | Size) -> Expr:
+    """A number, or what a size is when the kernel runs."""
+    of = n.size if isinstance(n, Extent) else n
+    if not isinstance(of, Size):
+        return index(of)
+    parts = []
+    for factors, c in of.terms:
+        e = index(c)
+        for s in factors:
+            e = times(e, size(s))
+        parts.append(e)
+    return add(*parts)
+
+
 def _split(e: Expr, c: int) -> tuple[list[tuple[Expr, int]], int, list[tuple[Expr, int]], int]:
     """e = c * (quotient terms + q) + (rest terms + r), 0 <= r < c."""
     ts, k = terms(e)
@@ -214,7 +248,7 @@ def floordiv(e: Expr, c: int) -> Expr:
     if coarse is not None:
         g, whole, _ = coarse
         return add(total(quotient, q), floordiv(whole, c // g))
-    if len(rest) == 1 and rest[0][1] == 1 and r == 0 and rest[0][0].op == "floordiv":
+    if len(rest) == 1 and rest[0][1] == 1 and r == 0 and rest[0][0].op == "floordiv" and rest[0][0].args[1].op == "const":
         x, d = rest[0][0].args
         return add(total(quotient, q), floordiv(x, d.arg * c))
     return total([*quotient, (Expr("floordiv", INDEX, 1, (inner, index(c))), 1)], q)
@@ -236,9 +270,15 @@ def mod(e: Expr, c: int) -> Expr:
     if coarse is not None:
         g, whole, fine = coarse
         return add(mul(mod(whole, c // g), g), fine)
-    if len(rest) == 1 and rest[0][1] == 1 and r == 0 and rest[0][0].op == "mod" and rest[0][0].args[1].arg % c == 0:
+    if len(rest) == 1 and rest[0][1] == 1 and r == 0 and rest[0][0].op == "mod" and _multiple(rest[0][0], c):
         return mod(rest[0][0].args[0], c)
     return Expr("mod", INDEX, 1, (inner, index(c)))
+
+
+def _multiple(e: Expr, c: int) -> bool:
+    """Whether the divisor of a remainder is a multiple of `c`."""
+    d = e.args[1]
+    return bool(d.op == "const" and d.arg % c == 0)
 
 
 def _rebuild(e: Expr) -> Expr | None:
@@ -274,12 +314,15 @@ def variables(e: Expr) -> set[Expr]:
 
 
 def within(e: Expr, extent: int) -> list[Expr]:
-    """The conditions, beyond what intervals prove, under which 0 <= e < extent."""
+    """The conditions, beyond what intervals prove, under which 0 <= e < extent (the value of now, of a symbolic extent)."""
     low, high = bounds(e)
     out = []
     if low < 0:
         out.append(apply("lt", (index(-1), e)))
-    if high >= extent:
+    if isinstance(extent, Extent):
+        if bounds(sub(e, value(extent)))[1] >= 0:
+            out.append(apply("lt", (e, value(extent))))
+    elif high >= extent:
         out.append(apply("lt", (e, index(extent))))
     return out
 
@@ -330,7 +373,16 @@ def _most(ts: Iterable[tuple[Expr, int]], facts: dict[Form, int]) -> int:
                 low, high = (low, min(high, known)) if sign == 1 else (max(low, -known), high)
         whole += k * (high if k > 0 else low)
     form, g = _primitive(ts)
-    return min(whole, g * facts.get(form, UNBOUNDED))
+    whole = min(whole, g * facts.get(form, UNBOUNDED))
+    for form, known in facts.items():
+        if len(form) > 1:  # what is left beside a fact, by intervals: i < n says that i is less than the largest n
+            rest = dict(ts)
+            for t, k in form:
+                rest[t] = rest.get(t, 0) - k
+            if sum(k != 0 for k in rest.values()) <= 2:
+                ends = [(k, bounds(t)) for t, k in rest.items() if k]
+                whole = min(whole, known + sum(k * (b[1] if k > 0 else b[0]) for k, b in ends))
+    return whole
 
 
 Grid = Mapping[str, tuple[int, int]]  # a loop variable -> (its first value, its step)
@@ -367,7 +419,7 @@ def proven(at: Sequence[Expr], shape: Shape, mask: Expr | None) -> bool:
     facts = _facts(mask) if mask is not None else {}
     for e, extent in zip(at, shape, strict=True):
         ts, constant = terms(e)
-        if constant + _most(ts, facts) >= extent or constant - _most([(t, -k) for t, k in ts], facts) < 0:
+        if constant + _most(ts, facts) >= int(extent) or constant - _most([(t, -k) for t, k in ts], facts) < 0:
             return False
     return True
 
@@ -398,6 +450,8 @@ def unflatten(flat: Expr, shape: Shape) -> tuple[Expr, ...]:
 
 def _reshape(at: Sequence[Expr], shape: Shape, to: Shape) -> tuple[Expr, ...]:
     """`at` in `shape` -> the index of the same element in `to`; axes are grouped so that unrelated ones stay apart."""
+    if any([isinstance(d, Extent) for d in (*shape, *to)]):
+        return _symbolic_reshape(at, shape, to)
     out: list[Expr] = []
     i = j = 0
     while i < len(shape) or j < len(to):
@@ -421,6 +475,36 @@ def _reshape(at: Sequence[Expr], shape: Shape, to: Shape) -> tuple[Expr, ...]:
     return tuple(out)
 
 
+def _symbolic_reshape(at: Sequence[Expr], shape: Shape, to: Shape) -> tuple[Expr, ...]:
+    """`_reshape` where an extent is symbolic: equal axes at both ends stay, and what is between goes through its position in
+    row-major order, with strides that are known when the kernel runs."""
+    first = last = 0
+    while first < min(len(shape), len(to)) and shape[first] == to[first]:
+        first += 1
+    while last < min(len(shape), len(to)) - first and shape[-1 - last] == to[-1 - last]:
+        last += 1
+    old, new = shape[first : len(shape) - last], to[first : len(to) - last]
+    flat, step = index(0), index(1)
+    for e, d in zip(reversed(at[first : len(shape) - last]), reversed(old), strict=True):
+        flat, step = add(flat, times(e, step)), times(step, value(d))
+    middle: list[Expr] = []
+    lead = next((k for k, d in enumerate(new) if d != 1), len(new))
+    for k in range(len(new) - 1, -1, -1):
+        if new[k] == 1:
+            middle.append(index(0))
+            continue
+        by = value(new[k])
+        if k == lead:
+            middle.append(flat if bounds(flat)[1] < int(new[k]) else apply("minimum", (flat, index(int(new[k]) - 1))))
+        elif by.op == "const":
+            middle.append(mod(flat, by.arg))
+            flat = floordiv(flat, by.arg)
+        else:
+            middle.append(Expr("mod", INDEX, 1, (flat, by)))
+            flat = Expr("floordiv", INDEX, 1, (flat, by))
+    return (*at[:first], *reversed(middle), *at[len(shape) - last :])
+
+
 def pull(node: Node, at: Sequence[Expr]) -> tuple[tuple[Expr, ...], list[Expr]]:
     """For movement `node` read at index `at`: the index into its operand, and the conditions outside which the value is 0."""
     src = node.src[0]
@@ -437,16 +521,16 @@ def pull(node: Node, at: Sequence[Expr]) -> tuple[tuple[Expr, ...], list[Expr]]:
     if op == "expand":
         return tuple(index(0) if s == 1 else e for e, s in zip(at, src.shape, strict=True)), []
     if op == "slice":
-        return tuple(add(mul(e, step), index(start)) for e, (start, step) in zip(at, arg, strict=True)), []
+        return tuple(add(mul(e, step), value(start)) for e, (start, step) in zip(at, arg, strict=True)), []
     if op == "flip":
         return tuple(
-            add(mul(e, -1), index(n - 1)) if d in arg else e for d, (e, n) in enumerate(zip(at, src.shape, strict=True))
+            add(mul(e, -1), value(n), index(-1)) if d in arg else e for d, (e, n) in enumerate(zip(at, src.shape, strict=True))
         ), []
     conditions: list[Expr] = []
     if op == "pad":
         moved: list[Expr] = []
         for e, (low, _, interior), n in zip(at, arg, src.shape, strict=True):
-            moved.append(_inverse(add(e, index(-low)), interior + 1, n, conditions))
+            moved.append(_inverse(sub(e, value(low)), interior + 1, n, conditions))
         return tuple(moved), conditions
     axis, kaxis, stride, dilation = arg
     out = list(at)

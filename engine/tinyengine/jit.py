@@ -21,16 +21,17 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Generic, TypeVar
 
-from tinyengine import dtypes, hooks, origin
+from tinyengine import dtypes, hooks, origin, size
 from tinyengine import realize as engine
 from tinyengine.node import Graph, Node, reading, toposort
 from tinyengine.pipeline import Lowered
 from tinyengine.replay import Entry, flatten
 from tinyengine.runtime.buffer import Placeholder
-from tinyengine.signature import JitError, changed, paths, signature, substitute
+from tinyengine.signature import JitError, changed, paths, signature, substitute, values
+from tinyengine.size import Size
 from tinyengine.tensor import core, force
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -147,11 +148,11 @@ class jit(Generic[F]):
                     break
             else:
                 return last[0].replay(args)
-        entry, leaves = self._entry(args, kwargs)
+        entry, leaves, now = self._entry(args, kwargs)
         tensor = core.tensor_class()
-        if not kwargs and all([type(t) is tensor for t in args]):
+        if not now and not kwargs and all([type(t) is tensor for t in args]):
             self._last = (entry, [(t.node.shape, t.node.dtype) for t in args])
-        return entry.replay(leaves)
+        return entry.replay(leaves, now)
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """The program for these arguments, traced and not run (as in JAX). Running it later works on copies; the random state and
@@ -162,8 +163,8 @@ class jit(Generic[F]):
         grads = [t.grad for t in params]
         try:
             with random.kept():
-                entry, leaves = self._entry(args, kwargs)
-                return entry.lowered.rebind(entry.lowered.graph, entry.memory(leaves))
+                entry, leaves, now = self._entry(args, kwargs)
+                return entry.lowered.rebind(entry.lowered.graph, entry.memory(leaves, now))
         finally:
             for t, grad in zip(params, grads, strict=True):
                 t.grad = grad
@@ -179,22 +180,31 @@ class jit(Generic[F]):
         now = engine.current_choices()
         for key, e in self.entries.items():
             lowered = e.lowered.with_choices(now)
-            self.entries[key] = Entry(lowered, e.buffers, e.inputs, e.draws, e.roots, e.updates, e.tree, e.results, e.names)
+            self.entries[key] = Entry(
+                lowered, e.buffers, e.inputs, e.draws, e.roots, e.updates, e.tree, e.results, e.names, e.guards
+            )
         self._last = None
 
-    def _entry(self, args: Any, kwargs: Any) -> tuple[Entry, list[Any]]:
-        """The compiled signature of these arguments, traced when it is new; and their tensors."""
+    def _entry(self, args: Any, kwargs: Any) -> tuple[Entry, list[Any], dict[str, int]]:
+        """The compiled signature of these arguments, traced when it is new; their tensors, and the values of their variables."""
         tensor = core.tensor_class()
         leaves: list[Any] = []
-        key = (signature(args, leaves, tensor), signature(kwargs, leaves, tensor) if kwargs else ())
+        sizes: list[Size] = []
+        key: Any = (signature(args, leaves, tensor, sizes), signature(kwargs, leaves, tensor, sizes) if kwargs else ())
+        now = values(sizes) if sizes else {}
         lazy = [t for t in leaves if t.node.op != "buffer"]
         if lazy:
             force.realize(lazy, "jit argument")
-        entry = self.entries.get(key)
+        entry, broken = self.entries.get(key), None
+        while entry is not None and (failed := next((g for g in entry.guards if not g.holds(now)), None)) is not None:
+            key, broken = (*key, failed), failed  # another program, for the other answer
+            entry = self.entries.get(key)
         if entry is None:
             if hooks.watching:
                 old = next(reversed(self.entries), None)
                 guard, a, b = ("first call", None, None) if old is None else changed(old, key)
+                if broken is not None:
+                    guard, a, b = f"{broken}, asked on {broken.line}", broken.answer, not broken.answer
                 hooks.publish(hooks.CacheMiss("jit", getattr(self.f, "__qualname__", "function"), guard, a, b))
             try:
                 entry = self._trace(args, kwargs, leaves, tensor)
@@ -204,7 +214,7 @@ class jit(Generic[F]):
             self.entries[key] = entry
         elif hooks.watching:
             hooks.publish(hooks.CacheHit("jit", getattr(self.f, "__qualname__", "function")))
-        return entry, leaves
+        return entry, leaves, now
 
     @property
     def lowered(self) -> list[Lowered]:
@@ -215,12 +225,13 @@ class jit(Generic[F]):
         names: list[str] = []
         for name, value in inspect.signature(self.f).bind(*args, **kwargs).arguments.items():
             paths(value, name, names, tensor)
-        slots = [Placeholder(t.node.size, t.dtype, name) for t, name in zip(leaves, names, strict=True)]
+        slots = [Placeholder(t.node.arg.size, t.dtype, name) for t, name in zip(leaves, names, strict=True)]
         inner = [_inner(t, b) for t, b in zip(leaves, slots, strict=True)]
         inside = iter(inner)
         trace = core.state.trace = _Trace()
         memory = {id(b) for b in slots}
         results: list[Any] = []
+        size.state.guards = []
         try:
             tree = flatten(self.f(*substitute(args, inside, tensor), **substitute(kwargs, inside, tensor)), results, tensor)
             assigned = [t for r in trace.assigned if (t := r()) is not None and t.node.op == "assign"]
@@ -233,11 +244,12 @@ class jit(Generic[F]):
             _unread(trace, roots)
             lowered, buffers = engine.compiled(Graph(roots))
         except BaseException:
-            core.state.trace = None
+            core.state.trace = size.state.guards = None
             trace.undo()
             _seal(memory | {id(b) for b, _ in trace.draws}, ())
             raise
-        core.state.trace = None
+        guards = list(dict.fromkeys(size.state.guards))
+        core.state.trace = size.state.guards = None
         # parameters and state, under all of their names, keep their own memory
         after = {t.node: r.src[0] for t, r in zip(updates, roots[len(results) :], strict=True) if r.op == "assign"}
         for t in core.alive():
@@ -248,7 +260,20 @@ class jit(Generic[F]):
         inputs = {slot_of[id(b)]: i for i, b in enumerate(slots) if id(b) in slot_of}
         draws = {slot_of[id(b)]: n for b, n in trace.draws if id(b) in slot_of}
         roots = [r._replace(origin=engine.untied(r.origin)) for r in roots]
-        return Entry(lowered, buffers, inputs, draws, roots, updates, tree, len(results), names)
+        guards += _captured(lowered.graph, inputs)
+        return Entry(lowered, buffers, inputs, draws, roots, updates, tree, len(results), names, guards)
+
+
+def _captured(graph: Graph, inputs: Container[int]) -> list[size.Guard]:
+    """What the program takes for granted of the sizes of captured tensors: that they are what they were."""
+    place = {id(b): i for i, b in enumerate(graph.key()[1])}
+    out = []
+    for n in graph.nodes:
+        if n.op == "buffer" and place[id(n.arg)] not in inputs:
+            for d in n.shape:
+                if isinstance(d, size.Size) and d.value is not None:
+                    out.append(size.Guard(d, "==", d.value, True, f"{n.origin[0]}" if n.origin else "an unknown line"))
+    return out
 
 
 def _inner(t: Any, memory: Placeholder) -> Any:

@@ -37,12 +37,13 @@ SPACES = ("global", "local", "register")
 @dataclass(frozen=True, slots=True)
 class Buf:
     """Memory that a kernel touches: row-major, contiguous. `register`: small, and every index is a constant once loops are
-    unrolled."""
+    unrolled. `within`: the range of its numbers, where it is known: such memory holds the value of a symbolic size."""
 
     name: str
     dtype: DType
     shape: tuple[int, ...]
     space: str = "global"
+    within: tuple[int, int] | None = None
 
     @property
     def size(self) -> int:
@@ -120,6 +121,16 @@ def load(buf: Buf, at: tuple[Expr, ...], mask: Expr | None = None) -> Expr:
     return Expr("load", buf.dtype, lanes, at if mask is None else (*at, mask), buf)
 
 
+def size(symbol: Any) -> Expr:
+    """The value of a symbolic size (size.Symbol: name, min, max): a number in memory, whose range is known."""
+    return load(Buf(symbol.name, INDEX, (1,), "global", (symbol.min, symbol.max)), (index(0),))
+
+
+def is_size(e: Expr) -> bool:
+    """Whether `e` reads the value of a symbolic size."""
+    return e.op == "load" and e.arg.within is not None
+
+
 def load_mask(e: Expr) -> Expr | None:
     return e.args[-1] if len(e.args) > len(e.arg.shape) else None
 
@@ -168,6 +179,7 @@ class Loop:
     kind: str = "serial"
     reduce: bool = False  # iterations combine into an accumulator: they may be reordered only as a reduction
     nodes: tuple[int, ...] = ()
+    limit: Expr | None = None  # iterations from here on are not run, but for the first, and unless the loop is unrolled
 
     @property
     def name(self) -> str:
@@ -270,7 +282,7 @@ def _gather(body: tuple[Stmt, ...], out: list[Stmt]) -> None:
 
 
 def stmt_exprs(s: Stmt) -> tuple[Expr, ...]:
-    """The expressions that stand directly in a statement."""
+    """The expressions that stand directly in a statement; a loop's limit is none, as it only saves work."""
     if isinstance(s, Let):
         return (s.value,)
     if isinstance(s, (Store, Accumulate)):
@@ -342,6 +354,8 @@ def expr_text(e: Expr) -> str:
     if e.op == "name":
         return str(e.arg)
     if e.op == "load":
+        if e.arg.within is not None:
+            return str(e.arg.name)
         n = len(e.arg.shape)
         at = f"{e.arg.name}[{', '.join(a[:n])}]"
         return at if len(a) == n else f"({at} if {a[n]} else 0)"
@@ -408,7 +422,8 @@ def stmt_lines(s: Stmt, depth: int = 0) -> list[tuple[str, Stmt]]:
     if isinstance(s, Loop):
         word = {"serial": "for", "parallel": "parallel", "unroll": "unroll"}[s.kind] + (" reduce" if s.reduce else "")
         step = f" step {s.step}" if s.step != 1 else ""
-        out: list[tuple[str, Stmt]] = [(f"{pad}{word} {s.name} in {s.start}..{s.stop}{step}:", s)]
+        until = f"{s.stop}" if s.limit is None else f"min({s.stop}, {expr_text(s.limit)})"
+        out: list[tuple[str, Stmt]] = [(f"{pad}{word} {s.name} in {s.start}..{until}{step}:", s)]
         for b in s.body:
             out += stmt_lines(b, depth + 1)
         return out

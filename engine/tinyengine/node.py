@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import namedtuple
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from tinyengine import dtypes
 from tinyengine.dtypes import DType
+from tinyengine.extent import extents, plain, values_of
 from tinyengine.ops import MOVEMENT, OPS, REDUCE
 from tinyengine.origin import Origin
+from tinyengine.size import Size
 
-Shape = tuple[int, ...]
+Shape = tuple[Any, ...]  # ints; where an axis is symbolic, a Size, and in the stages an Extent
 
 
 class Node(namedtuple("Node", "op dtype shape src arg origin")):
@@ -57,6 +59,20 @@ class Node(namedtuple("Node", "op dtype shape src arg origin")):
     @property
     def phase(self) -> str:
         return self.origin[0].phase if self.origin else "forward"
+
+
+def at(n: Node, values: Mapping[str, int]) -> Node:
+    """A node where the variables have these values: every extent and position a number. Its operands stay as they are."""
+
+    def number(x: Any) -> Any:
+        size = plain(x)
+        return size.at(values) if isinstance(size, Size) else size
+
+    shape = tuple([number(d) for d in n.shape])
+    if n.op == "size":
+        return const(number(n.arg), n.dtype, shape, n.origin)
+    arg = tuple([tuple(map(number, part)) for part in n.arg]) if n.op in ("slice", "pad") else n.arg
+    return n._replace(shape=shape, arg=arg)
 
 
 def toposort(roots: Iterable[Node]) -> list[Node]:
@@ -111,8 +127,13 @@ class Graph:
                 out[s].append(n)
         return out
 
+    def sizes(self) -> dict[Any, int | None]:
+        """The variables in shapes and positions (size.Symbol), in order, each with its value. SizeError where one has two."""
+        return values_of(self.nodes)
+
     def key(self) -> tuple[str, list[Any]]:
-        """(content hash, buffers in order of first use): equal for graphs that differ only in buffers and origins."""
+        """(content hash, buffers in order of first use, then the memory of each variable): equal for graphs that differ only in
+        buffers, values of variables, and origins."""
         slots: dict[int, int] = {}
         buffers: list[Any] = []
         parts: list[str] = []
@@ -126,7 +147,28 @@ class Graph:
                 arg = slots[id(arg)]
             parts.append(f"{n.op}|{n.dtype.name}|{n.shape}|{[number[s] for s in n.src]}|{arg!r}")
         parts.append(repr([number[r] for r in self.roots]))
+        sizes = self.sizes()
+        if sizes:
+            from tinyengine.runtime.buffer import size_memory
+
+            parts.append(repr([tuple(s) for s in sizes]))
+            buffers += [size_memory(s, v) for s, v in sizes.items()]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest(), buffers
+
+    def widened(self) -> Graph:
+        """This graph as the stages have it: extents are ints, those of a symbolic axis the largest (`size.Extent`)."""
+        if not self.sizes():
+            return self
+        new: dict[Node, Node] = {}
+        for n in self.nodes:
+            src = tuple([new[s] for s in n.src])
+            shape = extents(n.shape)
+            new[n] = (
+                n
+                if shape is n.shape and all([a is b for a, b in zip(src, n.src, strict=True)])
+                else n._replace(shape=shape, src=src)
+            )
+        return Graph(new[r] for r in self.roots)
 
     def detached(self, stand_in: Callable[[Any], Any]) -> Graph:
         """This graph without the memory and the origins that it keeps alive; `stand_in` gives what replaces a buffer."""

@@ -2,7 +2,7 @@
 
 Families:
   source       a leaf: `const` (arg = the number, any shape), `buffer` (arg = a runtime Buffer), `iota` (arg = axis; the position
-               along it)
+               along it), `size` (arg = a Size; its value, everywhere)
   unary/binary/ternary   elementwise on equal shapes (broadcasting is an explicit `expand`)
   movement     no arithmetic: output element = one input element, or 0 outside; arg describes the index map
   reduce       arg = tuple of axes, which stay in the shape with extent 1
@@ -120,6 +120,7 @@ THREEFRY_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 _TABLE = [
     Op("const", "source", 0), Op("buffer", "source", 0), Op("iota", "source", 0),
+    Op("size", "source", 0),
     Op("cast", "unary", 1), Op("bitcast", "unary", 1),
     Op("neg", "unary", 1, 1, np.negative), Op("exp", "unary", 1, 1, _quiet(np.exp)), Op("log", "unary", 1, 1, _quiet(np.log)),
     Op("sin", "unary", 1, 1, _quiet(np.sin)), Op("tanh", "unary", 1, 1, np.tanh), Op("erf", "unary", 1, 1, erf),

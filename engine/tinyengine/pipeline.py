@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyengine import backends, hooks, spec, stages
 from tinyengine.choices import DEFAULT, Choices
+from tinyengine.extent import valued
 from tinyengine.loopnest import Kernel
 from tinyengine.machine import Machine
 from tinyengine.machine import current as current_machine
 from tinyengine.node import Graph
 from tinyengine.origin import user_line
 from tinyengine.program import Program, Slot
-from tinyengine.runtime.buffer import Buffer
+from tinyengine.runtime.buffer import Buffer, SizeBuffer
 
 if TYPE_CHECKING:
     from tinyengine.stages.fuse import Fusion
@@ -199,6 +200,11 @@ class Lowered:
         return not self.plan.calls
 
     @property
+    def values(self) -> dict[str, int]:
+        """The values of the variables, in the memory that the program is given."""
+        return {b.symbol.name: int(b.array[0]) for b in self.buffers if isinstance(b, SizeBuffer)}
+
+    @property
     def outputs(self) -> tuple[Slot, ...]:
         """The slots that a run gets fresh memory for."""
         return self.slots[len(self.buffers) :]
@@ -260,7 +266,7 @@ class Lowered:
         times = self.executable.run(memory, clocks)
         values = []
         for r, at in zip(self.simplified.roots, self.root_slots, strict=True):
-            values.append(np.array(memory[at].values).reshape(r.shape))
+            values.append(valued(np.array(memory[at].values).reshape(r.shape), r.shape, self.values))
         return (values, times) if clocks else values
 
     def bisect(self, tolerance: float | None = None) -> Any:

@@ -79,7 +79,7 @@ def replay(lowered: Lowered, memory: Sequence[Buffer]) -> tuple[Fault | None, se
     and all nodes whose values are not. Constants of the program that are infinite (masks) are meant and are no fault."""
     given = {id(b): m for b, m in zip(lowered.buffers, memory, strict=False)}
     new = without_updates(lowered.graph.roots, given)
-    evaluator = Evaluator(Graph([new[r] for r in lowered.graph.roots]))
+    evaluator = Evaluator(Graph([new[r] for r in lowered.graph.roots]), sizes=lowered.values)
     evaluator.run()
     bad: set[Node] = set()
     meant: set[Node] = set()

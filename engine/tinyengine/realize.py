@@ -18,7 +18,8 @@ from tinyengine import backends, choices, hooks, machine, origin, stored, tune_s
 from tinyengine.choices import Choices
 from tinyengine.node import Graph, Node, reading, toposort
 from tinyengine.pipeline import Lowered
-from tinyengine.runtime.buffer import Buffer, Placeholder
+from tinyengine.runtime.buffer import Buffer, Placeholder, SizePlaceholder
+from tinyengine.size import SizeError
 
 programs: dict[tuple[Any, ...], Lowered] = {}
 _forms: dict[str, tuple[Graph, tuple[Any, ...]]] = {}  # ops of a graph, without shapes -> the last graph of that form
@@ -210,6 +211,10 @@ def realize(tensors: Sequence[Any], cause: str) -> list[tuple[Any, Node]]:
         if extra:
             hooks.publish(hooks.Realized("its memory is about to be overwritten", origin.capture(2), graph.roots[len(pending) :]))
     lowered, buffers = compiled(graph)
+    last: Any = buffers[-1] if buffers else None
+    if isinstance(last, SizePlaceholder):
+        name = last.symbol.name
+        raise SizeError(f"a tensor has no values while {name} has none; expected {name}.bind(...)\n  at {origin.user_line()}")
     for n in graph.nodes:
         if n.op == "assign":
             n.src[0].arg.unshare()

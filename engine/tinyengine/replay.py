@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,14 @@ from tinyengine import realize as engine
 from tinyengine.node import Node
 from tinyengine.origin import user_line
 from tinyengine.pipeline import Lowered
-from tinyengine.runtime.buffer import Buffer, memory
+from tinyengine.runtime.buffer import Buffer, memory, size_memory
 from tinyengine.signature import JitError
+from tinyengine.size import Guard, with_values
 from tinyengine.tensor import core, force, random
 from tinyengine.tensor.views import refresh, watched
 
 _nothing = contextlib.nullcontext()
+_NONE: Mapping[str, int] = {}
 _make_node = tuple.__new__
 
 
@@ -28,16 +30,18 @@ class Entry:
     `buffers`: what the program takes; inputs and counters are replaced at every replay. `inputs`: slot -> position of the tensor
     argument; `draws`: slot of a random counter -> how many numbers are drawn. `roots`: the first `results` are tensors of the
     result; the others give the tensors of `updates` new content. `tree`: the result, with tensors as positions; `names`: those of
-    the tensor arguments."""
+    the tensor arguments. `guards`: what must hold of the values of variables. `sizes`: slot -> variable."""
 
     def __init__(
         self, lowered: Lowered, buffers: list[Buffer], inputs: dict[int, int], draws: dict[int, int], roots: list[Node],
-        updates: list[Any], tree: Any, results: int, names: list[str],
+        updates: list[Any], tree: Any, results: int, names: list[str], guards: Sequence[Guard] = (),
     ) -> None:  # fmt: skip
         self.lowered, self.buffers, self.inputs, self.draws = lowered, buffers, inputs, draws
         self.roots, self.updates, self.tree, self.results, self.names = roots, updates, tree, results, names
+        self.guards = tuple(guards)
+        self.sizes = {i: s for i, b in enumerate(buffers) if (s := getattr(b, "symbol", None)) is not None}
         targets = {id(r.src[0].arg) for r in roots if r.op == "assign"}
-        outer = [b for i, b in enumerate(buffers) if i not in inputs and i not in draws]
+        outer = [b for i, b in enumerate(buffers) if i not in inputs and i not in draws and i not in self.sizes]
         self.captured = frozenset(map(id, outer))
         self.written = [b for b in outer if id(b) in targets]  # captured memory that the program updates in place
         self.given = [leaf for slot, leaf in inputs.items() if id(buffers[slot]) in targets]  # arguments that it updates
@@ -48,38 +52,41 @@ class Entry:
         # each result is an output of its own, and nothing else gets new memory: the usual case
         own = len(set(slots)) == len(slots) == results and all(s >= len(buffers) for s in slots)
         self._own = own and not lowered.empty
-        self._plain = self._own and not draws and not self.written
+        self._plain = self._own and not draws and not self.written and not self.sizes
         self._run: Any = lowered.executable.run if self._own else None
         self._inputs = list(inputs.items())
         self._results = [(roots[i].dtype, roots[i].shape, slots[i], roots[i].origin) for i in range(results if self._own else 0)]
         self._one = self._results[0] if self._results and tree == ("tensor", 0) else None
 
-    def memory(self, leaves: Sequence[Any]) -> list[Buffer]:
-        """The memory that the program is given this time."""
+    def memory(self, leaves: Sequence[Any], now: Mapping[str, int] = _NONE) -> list[Buffer]:
+        """The memory that the program is given this time; `now`: the values of the variables."""
         out = self.buffers.copy()
         for slot, leaf in self._inputs:
             out[slot] = leaves[leaf].node.arg
         for slot, count in self.draws.items():
             out[slot] = Buffer.of(np.array(random.take(count), np.uint32), dtypes.uint32)
+        for slot, symbol in self.sizes.items():
+            if symbol.name in now:
+                out[slot] = size_memory(symbol, now[symbol.name])
         return out
 
-    def replay(self, leaves: Sequence[Any]) -> Any:
-        """Run the program on these tensors; the result of the function. JitError when an argument shares memory with what the
-        program updates."""
+    def replay(self, leaves: Sequence[Any], now: Mapping[str, int] = _NONE) -> Any:
+        """Run the program on these tensors, for these values of the variables; the result of the function. JitError when an
+        argument shares memory with what the program updates."""
         if force.updated and (late := force.late(self.captured)):
             force.realize(late, "jit: updates that came before")
         if self.given or self.written:
-            return self._updating(leaves)
-        return self._run_on(leaves)
+            return self._updating(leaves, now)
+        return self._run_on(leaves, now)
 
-    def _updating(self, leaves: Sequence[Any]) -> Any:
+    def _updating(self, leaves: Sequence[Any], now: Mapping[str, int]) -> Any:
         """As `replay`, where memory is updated in place: whatever else reads it is told."""
         written = [*self.written, *[leaves[i].node.arg for i in self.given]]
         owners = [*self.updates, *[leaves[i] for i in self.given]]
         if self.inputs:
             self._distinct(leaves, written)
         force.overwriting(written, watched(owners))
-        out = self._run_on(leaves)
+        out = self._run_on(leaves, now)
         for t in owners:
             if t.viewed is not None:
                 refresh(t)
@@ -102,15 +109,15 @@ class Entry:
                     f" a clone(), or use one name for both inside. Called on {user_line()}"
                 )
 
-    def _run_on(self, leaves: Sequence[Any]) -> Any:
+    def _run_on(self, leaves: Sequence[Any], now: Mapping[str, int]) -> Any:
         if self._plain:
             given = self.buffers.copy()
             for slot, leaf in self._inputs:
                 given[slot] = leaves[leaf].node.arg
         else:
-            given = self.memory(leaves)
+            given = self.memory(leaves, now)
             if not self._own:
-                return self._replay(given)
+                return self._replay(given, now)
         for size, dtype, shelf in self._outputs:
             given.append(Buffer(size, dtype, "", shelf))
         # Ctrl-C stops the program before its first update in place, or comes when all of them are done
@@ -123,17 +130,22 @@ class Entry:
                 raise engine.bad_index(self.lowered, given, e) from None
         if self._one is not None:
             dtype, shape, slot, origin = self._one
+            if now:
+                shape = with_values(shape, now)
             return core.computed(_make_node(Node, ("buffer", dtype, shape, (), given[slot], origin)))
         out = []
         for dtype, shape, slot, origin in self._results:
+            if now:
+                shape = with_values(shape, now)
             out.append(core.computed(_make_node(Node, ("buffer", dtype, shape, (), given[slot], origin))))
         return unflatten(self.tree, out)
 
-    def _replay(self, given: list[Buffer]) -> Any:
+    def _replay(self, given: list[Buffer], now: Mapping[str, int]) -> Any:
         """Where a result is an argument, or another result, or an update has no memory of its own."""
         with engine.uninterrupted() if self.written or self.given or self.updates else _nothing:
             slots = self.lowered.root_slots
-            nodes = engine.run_roots(self.lowered, self.roots, given, self.fresh)
+            roots = [r._replace(shape=with_values(r.shape, now)) for r in self.roots] if now else self.roots
+            nodes = engine.run_roots(self.lowered, roots, given, self.fresh)
             results = []
             for i, n in zip(self.fresh, nodes, strict=True):
                 if i < self.results:

@@ -39,7 +39,7 @@ MERGE = Rule("merge-equal", "Two nodes with the same op, operands and argument h
 # What two tensors asked for separately they must get separately: each `contiguous` owns its memory.
 _NEVER_MERGED = frozenset({"contiguous"})
 _COMMUTES = frozenset({"add", "mul", "maximum", "minimum", "eq", "and", "or", "xor"})
-_SOURCES = frozenset({"const", "buffer", "iota"})
+_SOURCES = frozenset({"const", "buffer", "iota", "size"})
 
 
 class RewriteError(RuntimeError):

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tinyengine import origin
+from tinyengine.size import Size, SizeError
 
 
 class JitError(RuntimeError):
     """The traced function did what a compiled program cannot do; the message says what, and on which line."""
 
 
-def signature(x: Any, leaves: list[Any], tensor: type) -> Any:
-    """A hashable form of an argument; its tensors go to `leaves` in order."""
+def signature(x: Any, leaves: list[Any], tensor: type, sizes: list[Size]) -> Any:
+    """A hashable form of an argument; its tensors go to `leaves` in order, its symbolic sizes, of which only the variables count,
+    to `sizes`."""
     if isinstance(x, tensor):
         leaves.append(x)
+        sizes += [d for d in x.shape if type(d) is not int]  # type: ignore[attr-defined]
         return ("tensor", x.shape, x.dtype.name)  # type: ignore[attr-defined]
     if isinstance(x, (tuple, list)):
-        return (type(x).__name__, *(signature(i, leaves, tensor) for i in x))
+        return (type(x).__name__, *(signature(i, leaves, tensor, sizes) for i in x))
     if isinstance(x, dict):
-        return ("dict", *((k, signature(v, leaves, tensor)) for k, v in x.items()))
+        return ("dict", *((k, signature(v, leaves, tensor, sizes)) for k, v in x.items()))
+    if isinstance(x, Size):
+        sizes.append(x)
+        return ("size", x)
     try:
         hash(x)
     except TypeError:
@@ -65,4 +71,20 @@ def substitute(x: Any, placeholders: Iterator[Any], tensor: type) -> Any:
     return x
 
 
-__all__ = ["JitError", "changed", "paths", "signature", "substitute"]
+def values(sizes: Iterable[Size]) -> dict[str, int]:
+    """The values of the variables in the arguments of a call. SizeError where one has none, or two."""
+    out: dict[str, int] = {}
+    for size in sizes:
+        bound = size.bound
+        for s in size.symbols:
+            v = bound.get(s.name)
+            if v is None:
+                raise SizeError(f"{s.name} has no value in this call; expected {s.name}.bind(...), on {origin.user_line()}")
+            if out.setdefault(s.name, v) != v:
+                raise SizeError(
+                    f"{s.name} is {out[s.name]} in one argument and {v} in another; expected one value, on {origin.user_line()}"
+                )
+    return out
+
+
+__all__ = ["JitError", "changed", "paths", "signature", "substitute", "values"]

@@ -16,7 +16,7 @@ import numpy as np
 from tinyengine import backends
 from tinyengine.loopnest import Accumulate, Kernel, stmt_exprs, subexprs, walk
 from tinyengine.program import Call, Program
-from tinyengine.runtime.buffer import Buffer
+from tinyengine.runtime.buffer import Buffer, SizeBuffer, SizePlaceholder, size_memory
 
 if TYPE_CHECKING:
     from tinyengine.pipeline import Lowered
@@ -52,6 +52,8 @@ def memory(lowered: Lowered) -> list[Buffer]:
         array = getattr(b, "array", None)
         if b is None:
             out.append(Buffer(slot.size, slot.dtype, slot.name))
+        elif isinstance(b, (SizeBuffer, SizePlaceholder)):  # a variable without a value has its largest
+            out.append(b if isinstance(b, SizeBuffer) else size_memory(b.symbol, b.symbol.max))
         else:
             out.append(stand_in(b.size, b.dtype, b.name) if array is None else Buffer.of(array, b.dtype, b.name))
     return out

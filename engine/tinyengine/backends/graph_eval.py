@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tinyengine.dtypes import DType
+from tinyengine.extent import valued
 from tinyengine.node import Graph, Node
+from tinyengine.node import at as node_at
 from tinyengine.ops import OPS, REDUCE
+from tinyengine.size import most
 
 Array = np.ndarray[Any, Any]
 
 
 class Evaluator:
     """`wide`: every float is computed as float64, whatever its dtype says (the oracle against which rounding is measured).
-    `values` holds the array of each node after `run`."""
+    `values` holds the array of each node after `run`; `sizes`: the values of variables, by default those that they are bound
+    to."""
 
-    def __init__(self, graph: Graph, wide: bool = False) -> None:
+    def __init__(self, graph: Graph, wide: bool = False, sizes: Mapping[str, int] | None = None) -> None:
         self.graph, self.wide = graph, wide
         self.values: dict[Node, Array] = {}
+        self.sizes = {s.name: v for s, v in graph.sizes().items() if v is not None} | dict(sizes or {})
 
     def dtype(self, d: DType) -> np.dtype[Any]:
         return np.dtype(np.float64) if self.wide and d.is_float else d.values
@@ -32,8 +37,12 @@ class Evaluator:
     def run(self) -> list[Array]:
         """The values of the roots. IndexError, with the line of the gather, when an index is out of range."""
         for n in self.graph.nodes:
-            out = self.compute(n, [self.values[s] for s in n.src])
-            self.values[n] = np.ascontiguousarray(out, self.dtype(n.dtype)).reshape(n.shape)
+            m = node_at(n, self.sizes) if self.sizes else n
+            if n.op == "buffer" and m.shape != n.shape:
+                out = valued(n.arg.values.reshape(tuple(map(most, n.shape))), n.shape, self.sizes)
+            else:
+                out = self.compute(m, [self.values[s] for s in n.src])
+            self.values[n] = np.ascontiguousarray(out, self.dtype(n.dtype)).reshape(m.shape)
         return [self.values[r] for r in self.graph.roots]
 
     def compute(self, n: Node, x: list[Array]) -> Array:
@@ -151,7 +160,7 @@ SPECIAL: dict[str, Callable[[Evaluator, Node, list[Array]], Array]] = {
 }  # fmt: skip
 
 
-def evaluate(graph: Graph, wide: bool = False) -> list[Array]:
+def evaluate(graph: Graph, wide: bool = False, sizes: Mapping[str, int] | None = None) -> list[Array]:
     """One array for each root of `graph`, of its shape and dtype (float64 for floats when `wide`). Writes nothing: an `assign` is
     its value. Raises IndexError for a gather or scatter_add out of range."""
-    return Evaluator(graph, wide).run()
+    return Evaluator(graph, wide, sizes).run()

@@ -292,9 +292,10 @@ class Writer:
 
     def _here(self, s: Stmt) -> Stmt:
         """The statement with the unrolled loops' variables replaced and with machine-level expressions."""
-        if self.env:
-            return map_stmt(s, lambda e: self.lower(af.substitute(e, self.env, self.env_memo)))
-        return map_stmt(s, self.lower)
+        return map_stmt(s, self._machine)
+
+    def _machine(self, e: Expr) -> Expr:
+        return self.lower(af.substitute(e, self.env, self.env_memo)) if self.env else self.lower(e)
 
     def _let(self, s: Let) -> None:
         operand = self.value(s.value)
@@ -351,7 +352,18 @@ class Writer:
         if s.kind == "unroll" or s.trips == 1:
             self._unrolled(s)
         else:
-            self.counted(s, str(s.start), str(s.stop))
+            self.counted(s, str(s.start), self.end(s, str(s.start), str(s.stop)))
+
+    def end(self, s: Loop, start: str, stop: str) -> str:
+        """The operand at which a loop from `start` ends: `stop`, or its limit, but not before the first iteration."""
+        if s.limit is None:
+            return stop
+        limit = self.value(self._machine(s.limit))
+        line = self.at(self.depth)
+        for f in ("smin", "smax"):
+            self.declare(f"declare i64 @llvm.{f}.i64(i64, i64)")
+        first = str(int(start) + 1) if start.lstrip("-").isdigit() else line(f"add i64 {start}, 1")
+        return line(f"call i64 @llvm.smin.i64(i64 {stop}, i64 {line(f'call i64 @llvm.smax.i64(i64 {limit}, i64 {first})')})")
 
     def _unrolled(self, s: Loop) -> None:
         outer_env, outer_memo, outer_columns, written = self.env, self.env_memo, self.columns, self.written(s.body)

@@ -188,7 +188,15 @@ def _try_body(
         start = line(f"add i64 {first}, {loop.start}")
         last = line(f"mul i64 %end, {loop.step}")
         stop = line(f"add i64 {last}, {loop.start}")
+        if loop.limit is not None:  # a piece beyond the limit does nothing
+            work = line(f"icmp slt i64 {start}, {w.value(loop.limit)}")
+            w.put(f"br i1 {work}, label %within, label %beyond")
+            w.begin_block("within")
+            stop = w.end(loop, start, stop)
         w.counted(loop, start, stop)
+        if loop.limit is not None:
+            w.put("br label %beyond")
+            w.begin_block("beyond")
     else:
         w.block(body)
     signature = []
@@ -219,7 +227,7 @@ def accesses(body: Iterable[Stmt]) -> Iterator[tuple[Buf, int]]:
     for s in walk(tuple(body)):
         if isinstance(s, (Store, Accumulate)):
             yield s.buf, max([i.lanes for i in s.index] + [1])
-        for root in stmt_exprs(s):
+        for root in (s.limit,) if isinstance(s, Loop) and s.limit is not None else stmt_exprs(s):
             for e in af.order(root, seen):
                 seen.add(e)
                 if e.op == "load":

@@ -19,7 +19,7 @@ from tinyengine.backends import opencl_ops as ops
 from tinyengine.backends.opencl_ops import Helpers
 from tinyengine.backends.opencl_source import Writer
 from tinyengine.backends.opencl_values import Line, NotRegister, identifier
-from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Stmt, Store, load_index, stmt_exprs, walk
+from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Loop, Stmt, Store, load_index, stmt_exprs, walk
 from tinyengine.stages import affine as af
 from tinyengine.stages.emit import Code, Part, line_numbers, scratch_bytes
 from tinyengine.stages.expand import Expander
@@ -177,7 +177,7 @@ def accesses(part: Part) -> Iterable[tuple[Buf, int]]:
     for s in walk(part.body):
         if isinstance(s, (Store, Accumulate)):
             yield s.buf, max([i.lanes for i in s.index] + [1])
-        for root in stmt_exprs(s):
+        for root in (s.limit,) if isinstance(s, Loop) and s.limit is not None else stmt_exprs(s):
             for e in af.order(root, seen):
                 seen.add(e)
                 if e.op == "load":

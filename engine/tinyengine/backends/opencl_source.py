@@ -39,7 +39,7 @@ class Writer(Values):
                 self.alloc(s)
             else:
                 product = isinstance(s, (Let, Accumulate)) and s.value.op == "mul"  # as written, not by expansion
-                s = map_stmt(s, (lambda e: self.lower(af.substitute(e, self.env, self.env_memo))) if self.env else self.lower)
+                s = map_stmt(s, self.machine)
                 if isinstance(s, Let):
                     self.let(s, product)
                 elif isinstance(s, Store):
@@ -50,6 +50,10 @@ class Writer(Values):
                     self.check(s)
                 elif isinstance(s, Prefetch):
                     self.prefetch(s)
+
+    def machine(self, e: Expr) -> Expr:
+        """With the unrolled loops' variables replaced, in operations that the device has."""
+        return self.lower(af.substitute(e, self.env, self.env_memo)) if self.env else self.lower(e)
 
     def let(self, s: Let, product: bool) -> None:
         v = s.value
@@ -285,11 +289,16 @@ class Writer(Values):
 
     def counted(self, s: Loop, start: str, step: str) -> None:
         self.open()
+        end = str(s.stop)
+        if s.limit is not None:
+            limit = self.machine(s.limit)
+            self.evaluate([limit])
+            end = self.declare("long", f"min((long){s.stop}, {bare(self.values[limit][0].full)})")
         name = self.fresh(s.name)
         self.blocks[-1].names[s.name] = [Operand(name, name)]
         self.grain[s.name] = gcd(s.start, s.step)
         bump = f"++{name}" if step == "1" else f"{name} += {step}"
-        self.put(f"for (long {name} = {start}; {name} < {s.stop}; {bump}) {{")
+        self.put(f"for (long {name} = {start}; {name} < {end}; {bump}) {{")
         self.indent += 1
         number, held = self.number, self.scratch_at
         self.block(s.body)

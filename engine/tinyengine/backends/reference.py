@@ -123,6 +123,10 @@ class Interpreter:
     def loop(self, s: Loop, axes: tuple[int, ...]) -> None:
         values = np.arange(s.start, s.stop, s.step, dtype=np.int64)
         depth = len(axes)
+        if s.limit is not None and s.kind != "unroll":
+            self.axes, self.memo = axes, {}
+            last = int(self.eval(s.limit).max())  # iterations that not all of the outer ones need are run, as nobody reads them
+            values = values[: max(1, int(np.count_nonzero(values < last)))]
         if not self.batches(s):
             for v in values:
                 self.values[s.name] = (np.full((1,) * (depth + 1), v), depth)

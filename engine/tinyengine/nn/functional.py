@@ -38,7 +38,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     rows = weight.take(input.flatten(), 0).reshape((*input.shape, *weight.shape[1:]))
     if padding_idx is None or not rows.requires_grad:
         return rows
-    stopped = (input == padding_idx % weight.shape[0]).unsqueeze(-1)
+    stopped: Tensor = (input == padding_idx % weight.shape[0]).unsqueeze(-1)
     return stopped.where(rows.detach(), rows)
 
 

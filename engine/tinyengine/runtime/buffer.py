@@ -10,6 +10,7 @@ is about to overwrite the Buffer in place moves it to other memory first (`unsha
 
 from __future__ import annotations
 
+import functools
 import mmap
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyengine.dtypes import DType
+from tinyengine.dtypes import DType, int64
 
 ALIGN = 64
 KEEP_FROM = 32 << 10  # bytes; of smaller sizes less is kept
@@ -185,6 +186,24 @@ class Buffer:
         return f"Buffer({self.name or 'unnamed'}, {self.dtype}[{self.size}])"
 
 
+class SizeBuffer(Buffer):
+    """The value of a variable (`symbol`, a size.Symbol), where a program reads it."""
+
+    __slots__ = ("symbol",)
+    symbol: Any
+
+
+@functools.lru_cache(maxsize=10_000)
+def size_memory(symbol: Any, value: int | None) -> Any:
+    """Memory that holds the value of a variable; without a value, a Placeholder."""
+    if value is None:
+        return SizePlaceholder(symbol)
+    b = SizeBuffer(1, int64, symbol.name)
+    b.symbol = symbol
+    b.array[0] = value
+    return b
+
+
 class Placeholder:
     """Stands for a buffer that a program will be given: it has a size and a dtype, and no content."""
 
@@ -196,3 +215,13 @@ class Placeholder:
 
     def __repr__(self) -> str:
         return f"Placeholder({self.name or 'unnamed'}, {self.dtype}[{self.size}])"
+
+
+class SizePlaceholder(Placeholder):
+    """Stands for the value of a variable that has none yet."""
+
+    __slots__ = ("symbol",)
+
+    def __init__(self, symbol: Any) -> None:
+        super().__init__(1, int64, symbol.name)
+        self.symbol = symbol

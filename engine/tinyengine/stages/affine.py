@@ -109,6 +109,9 @@ def _find_interval(e: Expr) -> tuple[int, int] | None:
         return (int(e.arg), int(e.arg)) if not e.dtype.is_float else None
     if e.op == "var":
         return e.arg[1], e.arg[2]
+    if e.op == "load" and e.arg.within is not None:
+        low, high = e.arg.within
+        return low, high
     if e.op == "splat":
         return interval(e.args[0])
     if e.op == "ramp":

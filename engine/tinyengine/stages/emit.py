@@ -167,7 +167,7 @@ def fingerprint(kernel: Kernel, aliases: Mapping[str, str]) -> str:
     def expr(root: Expr) -> int:
         for e in order(root, numbers):
             if e.op == "load":
-                arg = f"b{buffer(e.arg.name)}:{len(e.arg.shape)}"
+                arg = f"b{buffer(e.arg.name)}:{len(e.arg.shape)}" + (f":{e.arg.within}" if e.arg.within is not None else "")
             elif e.op == "var":
                 arg = f"v{name(e.arg[0])}:{e.arg[1]}:{e.arg[2]}"
             elif e.op == "name":
@@ -181,7 +181,8 @@ def fingerprint(kernel: Kernel, aliases: Mapping[str, str]) -> str:
     def block(body: Iterable[Stmt]) -> None:
         for s in body:
             if isinstance(s, Loop):
-                out.append(f"loop v{name(s.name)}:{s.var.arg[1]}:{s.var.arg[2]} {s.start} {s.stop} {s.step} {s.kind}")
+                limit = "" if s.limit is None else f" {expr(s.limit)}"
+                out.append(f"loop v{name(s.name)}:{s.var.arg[1]}:{s.var.arg[2]} {s.start} {s.stop} {s.step} {s.kind}{limit}")
                 block(s.body)
                 out.append("end")
                 continue

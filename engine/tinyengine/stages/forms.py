@@ -93,7 +93,7 @@ def _renamed(kernel: Kernel, name: Callable[[str], str], node: Callable[[int], i
     def buf(b: Buf) -> Buf:
         found = bufs.get(b)
         if found is None:
-            found = bufs[b] = Buf(name(b.name), b.dtype, b.shape, b.space)
+            found = bufs[b] = replace(b, name=name(b.name))
         return found
 
     def leaf(e: Expr) -> Expr | None:
@@ -114,7 +114,8 @@ def _renamed(kernel: Kernel, name: Callable[[str], str], node: Callable[[int], i
     def stmt(s: Stmt) -> Stmt:
         at = tuple([node(n) for n in s.nodes]) if s.nodes else ()
         if isinstance(s, Loop):
-            return Loop(expr(s.var), s.start, s.stop, s.step, tuple([stmt(b) for b in s.body]), s.kind, s.reduce, at)
+            limit = expr(s.limit) if s.limit is not None else None
+            return Loop(expr(s.var), s.start, s.stop, s.step, tuple([stmt(b) for b in s.body]), s.kind, s.reduce, at, limit)
         if isinstance(s, Let):
             return Let(name(s.name), expr(s.value), at)
         if isinstance(s, Alloc):

@@ -97,7 +97,7 @@ class Costs:
             for s in n.src:
                 if s.op in ("buffer", "gather") or s.is_reduce:
                     out[s] = s.nbytes
-                elif s.op not in ("const", "iota"):
+                elif s.op not in ("const", "iota", "size"):
                     for leaf, size in self.leaves(s).items():
                         out[leaf] = size
                 if len(out) > BRANCH_LIMIT:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tinyengine import dtypes
+from tinyengine.extent import plain
 from tinyengine.node import Graph, Node
 from tinyengine.ops import OPS, REDUCE
 from tinyengine.origin import PHASES
+from tinyengine.size import bounds, most
 from tinyengine.spec import Sentence
 
 _FLOAT_ONLY = frozenset({"exp", "log", "sin", "tanh", "erf", "sqrt", "reciprocal", "div"})
@@ -95,7 +97,7 @@ def _const(n: Node) -> str:
 
 def _buffer(n: Node) -> str:
     b = n.arg
-    return "" if b.size == n.size and b.dtype is n.dtype else f"the memory holds {b.dtype}[{b.size}]"
+    return "" if b.size == most(n.size) and b.dtype is n.dtype else f"the memory holds {b.dtype}[{b.size}]"
 
 
 def _iota(n: Node) -> str:
@@ -113,11 +115,12 @@ def _movement(n: Node) -> str:
 
 
 def _reshape(x: tuple[int, ...], out: tuple[int, ...], arg: Any) -> Any:
-    a = b = 1
+    a: Any = 1
+    b: Any = 1
     for d in x:
-        a *= d
+        a = a * plain(d)
     for d in out:
-        b *= d
+        b = b * plain(d)
     return a == b and arg is None
 
 
@@ -132,13 +135,17 @@ def _expand(x: tuple[int, ...], out: tuple[int, ...], arg: Any) -> Any:
 def _slice(x: tuple[int, ...], out: tuple[int, ...], arg: Any) -> Any:
     if not len(arg) == len(x) == len(out):
         return False
-    return all([t >= 1 and s >= 0 and (e == 0 or s + t * (e - 1) < d) for (s, t), d, e in zip(arg, x, out, strict=True)])
+    return all([
+        t >= 1 and bounds(s)[0] >= 0 and (e == 0 or bounds(s + t * (plain(e) - 1) - plain(d))[0] < 0)
+        for (s, t), d, e in zip(arg, x, out, strict=True)
+    ])  # fmt: skip
 
 
 def _pad(x: tuple[int, ...], out: tuple[int, ...], arg: Any) -> Any:
-    if len(arg) != len(x) or any([v < 0 for triple in arg for v in triple]):
+    if len(arg) != len(x) or any([bounds(v)[1] < 0 for triple in arg for v in triple]):
         return False
-    return tuple([lo + hi + d + i * max(0, d - 1) for (lo, hi, i), d in zip(arg, x, strict=True)])
+    made = tuple([lo + hi + plain(d) + i * max(0, plain(d) - 1) for (lo, hi, i), d in zip(arg, x, strict=True)])
+    return made == tuple(map(plain, out)) or made
 
 
 def _flip(x: tuple[int, ...], out: tuple[int, ...], arg: Any) -> Any:

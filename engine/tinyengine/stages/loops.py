@@ -11,14 +11,16 @@ is refused with a SpecError.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from tinyengine import dtypes, index
 from tinyengine import loopnest as ir
+from tinyengine.extent import Extent
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Stmt, Store
 from tinyengine.node import Node
 from tinyengine.ops import ELEMENTWISE, REDUCE
+from tinyengine.size import Symbol
 from tinyengine.spec import Sentence, SpecError
 from tinyengine.stages.fuse import Fusion, Group
 from tinyengine.stages.loops_merge import merge, sink
@@ -29,11 +31,12 @@ from tinyengine.stages.values import base, is_contraction
 
 @dataclass(frozen=True)
 class Nest:
-    """`values[i]` is the value behind `kernel.params[i]`: a buffer node, or a value that some kernel stores.
+    """`values[i]` is the value behind `kernel.params[i]`: a buffer node, a value that some kernel stores, or the variable
+    (size.Symbol) whose value it holds.
     `in_place`: assign node -> name of the parameter that is its target's own memory."""
 
     kernel: Kernel
-    values: tuple[Node, ...]
+    values: tuple[Node | Symbol, ...]
     in_place: dict[Node, str]
 
     def text(self) -> str:
@@ -69,7 +72,8 @@ class _Builder:
         self.outside: dict[Expr, frozenset[Expr]] = {}
         self.touched: set[Expr] = set()  # values that come from a masked load: where the mask is false, from 0
         self.wild: set[Expr] = set()  # of these, those that may be infinite or NaN there
-        self.used: dict[str, int] = {}
+        self.sizes = fusion.graph.sizes()
+        self.used: dict[str, int] = {s.name: 1 for s in self.sizes}
         self.space = tuple(
             ir.var(self.unique(SPACE_NAMES[d] if d < len(SPACE_NAMES) else f"i{d}"), 0, max(n - 1, 0))
             for d, n in enumerate(group.space)
@@ -95,7 +99,20 @@ class _Builder:
         b = self.blocks.pop()
         assert b.loop is not None
         v, extent, reduce = b.loop
-        self.blocks[-1].stmts.append(Loop(v, 0, extent, 1, tuple(b.stmts), "serial", reduce, nodes))
+        limit = index.value(extent) if isinstance(extent, Extent) else None
+        self.blocks[-1].stmts.append(Loop(v, 0, int(extent), 1, tuple(b.stmts), "serial", reduce, nodes, limit))
+
+    def inside(self, conditions: Sequence[Expr] = ()) -> Expr | None:
+        """Whether the open loops are all within their symbolic extents (and `conditions` hold); None where they always are.
+        Values beyond are computed now and then, as nobody reads them; what has an effect must be left out there."""
+        out: Expr | None = None
+        for b in self.blocks:
+            if b.loop is not None and isinstance(b.loop[1], Extent):
+                for c in index.within(b.loop[0], b.loop[1]):
+                    out = index.both(out, c)
+        for c in conditions:
+            out = index.both(out, c)
+        return out
 
     def fresh(self, letter: str, extent: int) -> Expr:
         return ir.var(self.unique(letter), 0, max(extent - 1, 0))
@@ -128,10 +145,15 @@ class _Builder:
             name = getattr(n.arg, "name", "") if n.op == "buffer" else ""
             word = re.sub(r"\W+", "_", name).strip("_")  # schedules name buffers: identifiers only
             word = f"p{word}" if word[:1].isdigit() else word
-            self.bufs[n] = Buf(self.unique(word or f"t{self.number[n]}"), n.dtype, n.shape)
+            self.bufs[n] = Buf(self.unique(word or f"t{self.number[n]}"), n.dtype, tuple(map(int, n.shape)))
         return self.bufs[n]
 
     def read(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> Expr:
+        if self.sizes and not index.proven(at, n.shape, mask):
+            # where a size puts it outside nobody reads the value; memory outside is not touched all the same
+            for e, extent in zip(at, n.shape, strict=True):
+                for c in index.within(e, int(extent)):
+                    mask = index.both(mask, c)
         if not index.proven(at, n.shape, mask):
             raise SpecError(
                 "loops", "every access is in bounds, masked or checked", f"%{self.number[n]} {n!r} at [{', '.join(map(str, at))}]"
@@ -162,9 +184,15 @@ class _Builder:
             if isinstance(kept, Expr):
                 return kept, self.depth[kept]
             row = tuple(at[d] for d in self.group.rows[n])
+            if self.sizes and not index.proven(row, kept.shape, mask):
+                for e, extent in zip(row, kept.shape, strict=True):
+                    for c in index.within(e, extent):
+                        mask = index.both(mask, c)
             return self.masked(self.let(n, ir.load(kept, row, mask)), mask)
         if n.op == "iota":
             return self.let(n, Expr("cast", n.dtype, 1, (at[n.arg],)))
+        if n.op == "size":
+            return self.let(n, Expr("cast", n.dtype, 1, (index.value(n.arg),)))
         if n.is_movement:
             below, conditions = index.pull(n, at)
             inner = mask
@@ -247,7 +275,11 @@ class _Builder:
                 loops += 1
                 inner[a] = v
         value = self.ev(src, tuple(inner), mask)
-        self.blocks[-1].stmts.append(Accumulate(acc, (), REDUCE[n.op], value, None, num))
+        beyond = [c for a in n.arg if isinstance(src.shape[a], Extent) for c in index.within(inner[a], src.shape[a])]
+        counts: Expr | None = None
+        for c in beyond:
+            counts = index.both(counts, c)
+        self.blocks[-1].stmts.append(Accumulate(acc, (), REDUCE[n.op], value, counts, num))
         for _ in range(loops):
             self.close(num)
         result, depth = self.derived(n, (value,), self.let(n, ir.load(acc, ()), here=True))
@@ -259,7 +291,8 @@ class _Builder:
     def _guarded(self, n: Node, idx: Expr, extent: int, mask: Expr | None) -> Expr:
         """A data-dependent position: checked, counted from the end when negative, and clamped so that memory stays safe."""
         e, low = Expr("cast", ir.INDEX, 1, (idx,)), ir.index(0)
-        ok = ir.apply("and", (ir.apply("lt", (ir.index(-1), e)), ir.apply("lt", (e, ir.index(extent)))))
+        ok = ir.apply("and", (ir.apply("lt", (ir.index(-1), e)), ir.apply("lt", (e, index.value(extent)))))
+        mask = index.both(mask, self.inside())
         if mask is not None:
             ok = ir.apply("or", (ok, ir.apply("eq", (mask, ir.const(False, dtypes.bool_)))))
         where = n.origin[0] if n.origin else "an unknown line"
@@ -267,7 +300,7 @@ class _Builder:
         message = f"index out of range in {n.op}: expected 0 <= index < {extent}{text}"
         block = self.blocks[self.home(ok)]
         block.stmts.append(Check(ok, message, (self.number[n],)))
-        return ir.apply("maximum", (low, ir.apply("minimum", (e, ir.index(extent - 1)))))
+        return ir.apply("maximum", (low, ir.apply("minimum", (e, ir.index(int(extent) - 1)))))
 
     def _gather(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> tuple[Expr, int]:
         table, idx = n.src
@@ -320,7 +353,7 @@ class _Builder:
                 if n in g.also_stored:
                     self.blocks[-1].stmts.append(Store(self.buffer(n), at, e, None, "", (self.number[n],)))
                 continue
-            local = Buf(self.unique(f"row{self.number[n]}"), n.dtype, tuple(n.shape[d] for d in rows), "local")
+            local = Buf(self.unique(f"row{self.number[n]}"), n.dtype, tuple(int(n.shape[d]) for d in rows), "local")
             self.blocks[-1].stmts.append(Alloc(local, None, (self.number[n],)))
             self.depth[local.name] = len(self.blocks) - 1
             inner = list(at)
@@ -354,7 +387,8 @@ class _Builder:
             self.open(v, d)
         position = self._guarded(n, self.ev(idx, at), n.shape[n.arg], None)
         target = tuple(position if d == n.arg else e for d, e in enumerate(at))
-        self.blocks[-1].stmts.append(Accumulate(out, target, "add", self.ev(values, at), None, (self.number[n],)))
+        value = self.ev(values, at)
+        self.blocks[-1].stmts.append(Accumulate(out, target, "add", value, self.inside(), (self.number[n],)))
         for _ in opened:
             self.close()
 
@@ -394,7 +428,7 @@ def _flat_views(body: tuple[Stmt, ...], bufs: dict[Node, Buf]) -> tuple[tuple[St
 
     def rebuild(s: Stmt) -> Stmt:
         if isinstance(s, Loop):
-            return Loop(s.var, s.start, s.stop, s.step, tuple(map(rebuild, s.body)), s.kind, s.reduce, s.nodes)
+            return replace(s, body=tuple(map(rebuild, s.body)))
         s = ir.map_stmt(s, lambda e: ir.map_expr(e, view, memo))
         if isinstance(s, Store) and s.buf in flat:
             return Store(flat[s.buf], (index.flatten(s.index, s.buf.shape),), s.value, s.mask, s.hint, s.nodes)
@@ -442,8 +476,22 @@ def build(fusion: Fusion, group: Group, name: str) -> Nest:
     body, bufs = _flat_views(sink(merge(body)), b.bufs)
     stored = {bufs[n.src[0]].name if n in in_place else bufs[n].name for n in outputs}
     ordered = sorted(bufs, key=lambda n: (bufs[n].name in stored, b.number[n]))
-    kernel = Kernel(name, tuple(bufs[n] for n in ordered), body, tuple(bufs[n].name for n in ordered if bufs[n].name in stored))
-    return Nest(kernel, tuple(ordered), in_place)
+    sizes = _sizes(body, b.sizes)
+    params = (*sizes, *(bufs[n] for n in ordered))
+    kernel = Kernel(name, params, body, tuple(bufs[n].name for n in ordered if bufs[n].name in stored))
+    return Nest(kernel, (*sizes.values(), *ordered), in_place)
+
+
+def _sizes(body: tuple[Stmt, ...], known: Iterable[Symbol]) -> dict[Buf, Symbol]:
+    """The memory of the variables that a body reads."""
+    if not known:
+        return {}
+    read = {x.arg for s in ir.walk(body) for e in _all_exprs(s) for x in ir.subexprs(e) if ir.is_size(x)}
+    return {b: s for s in known for b in (ir.size(s).arg,) if b in read}
+
+
+def _all_exprs(s: Stmt) -> tuple[Expr, ...]:
+    return ir.stmt_exprs(s) if not isinstance(s, Loop) or s.limit is None else (s.limit,)
 
 
 def _reads_elsewhere(body: tuple[Stmt, ...], buf: Buf | None, at: tuple[Expr, ...]) -> bool:
@@ -461,7 +509,7 @@ def _reads_elsewhere(body: tuple[Stmt, ...], buf: Buf | None, at: tuple[Expr, ..
 def _rename_output(body: tuple[Stmt, ...], old: Buf, new: Buf) -> tuple[Stmt, ...]:
     def visit(s: Stmt) -> Stmt:
         if isinstance(s, Loop):
-            return Loop(s.var, s.start, s.stop, s.step, tuple(map(visit, s.body)), s.kind, s.reduce, s.nodes)
+            return replace(s, body=tuple(map(visit, s.body)))
         if isinstance(s, Store) and s.buf == old:
             return Store(new, s.index, s.value, s.mask, s.hint, s.nodes)
         return s

@@ -29,12 +29,7 @@ def merge(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
                     i += len(before)
                     continue
         i += 1
-    return _share(
-        [
-            Loop(s.var, s.start, s.stop, s.step, merge(s.body), s.kind, s.reduce, s.nodes) if isinstance(s, Loop) else s
-            for s in stmts
-        ]
-    )
+    return _share([replace(s, body=merge(s.body)) if isinstance(s, Loop) else s for s in stmts])
 
 
 def sink(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
@@ -66,7 +61,7 @@ def _loads(s: Let) -> set[str]:
 def _join(a: Loop, between: list[Stmt], b: Stmt) -> tuple[list[Stmt], Loop, list[Stmt]] | None:
     """(statements that move before, the merged loop, statements that move after), or None."""
     assert isinstance(b, Loop)
-    if (a.start, a.stop, a.step) != (b.start, b.stop, b.step):
+    if (a.start, a.stop, a.step, a.limit) != (b.start, b.stop, b.step, b.limit):
         return None
     body = _rename(b.body, {b.var: a.var})
     if not all(isinstance(s, (Let, Alloc)) for s in between):
@@ -103,7 +98,7 @@ def _join(a: Loop, between: list[Stmt], b: Stmt) -> tuple[list[Stmt], Loop, list
     reduce = a.reduce or b.reduce
     return (
         ahead,
-        Loop(a.var, a.start, a.stop, a.step, a.body + body, a.kind, reduce, tuple(dict.fromkeys(a.nodes + b.nodes))),
+        replace(a, body=a.body + body, reduce=reduce, nodes=tuple(dict.fromkeys(a.nodes + b.nodes))),
         behind,
     )
 
@@ -127,7 +122,7 @@ def _rename(body: tuple[Stmt, ...], to: dict[Expr, Expr]) -> tuple[Stmt, ...]:
 
     def visit(s: Stmt) -> Stmt:
         if isinstance(s, Loop):
-            return Loop(s.var, s.start, s.stop, s.step, tuple(map(visit, s.body)), s.kind, s.reduce, s.nodes)
+            return replace(s, body=tuple(map(visit, s.body)))
         return ir.map_stmt(s, expr)
 
     return tuple(map(visit, body))

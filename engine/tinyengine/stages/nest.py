@@ -20,6 +20,7 @@ from tinyengine.loopnest import (
     Loop,
     Stmt,
     Store,
+    apply,
     const,
     load,
     map_stmt,
@@ -28,6 +29,7 @@ from tinyengine.loopnest import (
     subexprs,
     walk,
 )  # fmt: skip
+from tinyengine.loopnest import index as constant
 
 Body = tuple[Stmt, ...]
 Path = tuple[Loop, ...]
@@ -157,7 +159,7 @@ def rewrite(body: Iterable[Stmt], f: Rewrite) -> Body:
     out: list[Stmt] = []
     for s in body:
         if isinstance(s, Loop):
-            out.append(replace(s, body=rewrite(s.body, f)))
+            out.append(replace(s, body=rewrite(s.body, f), limit=f(s.limit) if s.limit is not None else None))
         else:
             s = map_stmt(s, f)
             if isinstance(s, (Store, Accumulate)) and s.mask is not None and s.mask.op == "const":
@@ -189,6 +191,48 @@ def rename_buffers(body: Body, new: dict[Buf, Buf]) -> Body:
         return replace(s, buf=new[s.buf]) if isinstance(s, (Store, Accumulate)) and s.buf in new else s
 
     return tuple(map(visit, body)) if new else body
+
+
+def limits(kernel: Kernel) -> Kernel:
+    """Without the limits that name a loop which a primitive has moved inside: they only save work."""
+
+    def visit(body: Body, around: frozenset[Expr]) -> Body:
+        out: list[Stmt] = []
+        for s in body:
+            if isinstance(s, Loop):
+                inner = visit(s.body, around | {s.var})
+                limit = s.limit if s.limit is None or {x for x in subexprs(s.limit) if x.op == "var"} <= around else None
+                out.append(s if inner is s.body and limit is s.limit else replace(s, body=inner, limit=limit))
+            else:
+                out.append(s)
+        return tuple(out) if any(a is not b for a, b in zip(out, body, strict=True)) else body
+
+    if not any(p.within is not None for p in kernel.params):
+        return kernel
+    return replace(kernel, body=visit(kernel.body, frozenset()))
+
+
+def settled(kernel: Kernel) -> Kernel:
+    """A loop that ends at its limit settles the condition that its variable is below it. For scheduled kernels: from here on the
+    limit counts."""
+
+    def visit(body: Body) -> Body:
+        out: list[Stmt] = []
+        for s in body:
+            if isinstance(s, Loop):
+                inner = visit(s.body)
+                if (
+                    s.limit is not None
+                    and s.kind != "unroll"
+                    and s.step == 1
+                    and bounds(index.sub(s.limit, constant(s.start)))[0] >= 1
+                ):
+                    inner = rewrite(inner, substitution({apply("lt", (s.var, s.limit)): const(True, bool_)}))
+                s = replace(s, body=inner)
+            out.append(s)
+        return tuple(out)
+
+    return replace(kernel, body=visit(kernel.body)) if any(p.within is not None for p in kernel.params) else kernel
 
 
 def lanes_of(e: Expr, lanes: int) -> Expr:

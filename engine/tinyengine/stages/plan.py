@@ -20,6 +20,7 @@ from tinyengine.loopnest import Buf, Kernel, Loop, Store
 from tinyengine.machine import Machine
 from tinyengine.node import Graph, Node
 from tinyengine.program import Call, Program, Slot
+from tinyengine.size import Symbol
 from tinyengine.stages import schedule
 from tinyengine.stages.loops import Nest
 from tinyengine.stages.plan_spec import ALIGN
@@ -113,7 +114,7 @@ class _Order:
 
 
 def _is_memory(v: Any) -> bool:
-    return isinstance(v, Node) and v.op == "buffer"
+    return isinstance(v, Symbol) or (isinstance(v, Node) and v.op == "buffer")
 
 
 def _nbytes(k: Any) -> int:
@@ -225,6 +226,10 @@ class _Planner:
         place: dict[Any, int] = {}
         for i, b in enumerate(self.buffers):
             n = self.node_of.get(id(b))
+            if (symbol := getattr(b, "symbol", None)) is not None:
+                place[symbol] = len(slots)
+                slots.append(Slot(symbol.name, b.dtype, (1,), "input"))
+                continue
             if n is None:  # simplified away: the slot stays, so that the caller's list fits
                 slots.append(Slot(f"unused{i}", b.dtype, (b.size,), "input"))
                 continue

@@ -40,6 +40,7 @@ from tinyengine.stages.nest import (
     ScheduleError,
     at,
     closure,
+    limits,
     listing,
     loops,
     rewrite,
@@ -80,8 +81,9 @@ def tile(kernel: Kernel, loop: str, size: int, inner: str = "i") -> Kernel:
             base = outer if count > 1 else constant(start)
             part = var(loop + inner, 0, n - 1)
             body = rewrite(s.body, substitution({s.var: index.add(base, index.mul(part, s.step))}))
-            below = Loop(part, 0, n, 1, body, "serial" if s.kind == "parallel" else s.kind, s.reduce, s.nodes)
-            out.append(Loop(outer, start, stop, span, (below,), s.kind, s.reduce, s.nodes))
+            rest = None if s.limit is None or s.step != 1 else index.sub(s.limit, base)
+            below = Loop(part, 0, n, 1, body, "serial" if s.kind == "parallel" else s.kind, s.reduce, s.nodes, rest)
+            out.append(Loop(outer, start, stop, span, (below,), s.kind, s.reduce, s.nodes, s.limit))
         return out
 
     return at(kernel, loop, change)
@@ -327,7 +329,7 @@ def _value(node: ast.expr, kind: str, line: str) -> Any:
 
 
 def apply_one(kernel: Kernel, p: Primitive) -> Kernel:
-    return TABLE[p.name][0](kernel, *p.args, **dict(p.options))
+    return limits(TABLE[p.name][0](kernel, *p.args, **dict(p.options)))
 
 
 def apply(kernel: Kernel, primitives: str | Iterable[str | Primitive]) -> Kernel:

@@ -13,6 +13,7 @@ from tinyengine import dtypes
 from tinyengine.dtypes import DType
 from tinyengine.node import Graph, Node, Shape
 from tinyengine.origin import Origin
+from tinyengine.size import most
 from tinyengine.spec import check
 from tinyengine.stages.graph_spec import SPEC
 
@@ -98,7 +99,9 @@ def slice_(x: Node, starts_steps: tuple[tuple[int, int], ...], shape: Shape, o: 
     if shape == x.shape and all(s == (0, 1) for s in starts_steps):
         return x
     # one spelling: the step of an axis of at most one element, and the start of an empty one, mean nothing
-    arg = tuple([(s if n else 0, step if n > 1 else 1) for (s, step), n in zip(starts_steps, shape, strict=True)])
+    arg = tuple(
+        [(s if most(n) else 0, step if step == 1 or n > 1 else 1) for (s, step), n in zip(starts_steps, shape, strict=True)]
+    )
     return _new(Node, ("slice", x.dtype, shape, (x,), arg, o))
 
 
@@ -109,7 +112,7 @@ def pad(x: Node, widths: tuple[tuple[int, int, int], ...], o: Where) -> Node:
 
 
 def flip(x: Node, axes: tuple[int, ...], o: Where) -> Node:
-    axes = tuple([a for a in axes if x.shape[a] > 1])
+    axes = tuple([a for a in axes if most(x.shape[a]) > 1])
     return _new(Node, ("flip", x.dtype, x.shape, (x,), axes, o)) if axes else x
 
 

@@ -283,7 +283,10 @@ def merge(kernel: Kernel, *names: str) -> Kernel:
         raise ScheduleError(f"{text}: a loop {flat.arg[0]} exists already")
     parts = index.unflatten(flat, tuple(c.trips for c in chain))
     body = rewrite(body, substitution({c.var: p for c, p in zip(chain, parts, strict=True)}))
-    merged = Loop(flat, 0, total, 1, body, "serial", chain[0].reduce, chain[0].nodes)
+    if any(c.limit is not None for c in chain[1:]):
+        raise ScheduleError(f"{text}: the rows of {chain[-1].name} have a symbolic length: together they are no row")
+    limit = chain[0].limit if chain[0].limit is None else index.mul(chain[0].limit, total // chain[0].trips)
+    merged = Loop(flat, 0, total, 1, body, "serial", chain[0].reduce, chain[0].nodes, limit)
 
     def visit(b: Body) -> Body:
         return tuple(merged if s is roots[0] else replace(s, body=visit(s.body)) if isinstance(s, Loop) else s for s in b)

@@ -18,7 +18,7 @@ from tinyengine.machine import Machine
 from tinyengine.stages import schedule_contraction, schedule_elementwise
 from tinyengine.stages.forms import form
 from tinyengine.stages.keys import kernel_key, localise
-from tinyengine.stages.nest import ScheduleError, loops, tidy
+from tinyengine.stages.nest import ScheduleError, loops, settled, tidy
 from tinyengine.stages.nest_spec import SCHEDULED as SPEC
 from tinyengine.stages.primitives import apply, apply_one, parse
 from tinyengine.stages.schedule_cost import body_cycles, plan
@@ -69,6 +69,11 @@ class Chooser:
 def run(kernel: Kernel, choices: Choices, machine: Machine) -> tuple[Kernel, tuple[Decision, ...]]:
     """The kernel under the schedule that `choices` names for it, or that tuning found for it, or under the engine's own; and the
     decisions."""
+    out, decisions = _run(kernel, choices, machine)
+    return settled(out), decisions
+
+
+def _run(kernel: Kernel, choices: Choices, machine: Machine) -> tuple[Kernel, tuple[Decision, ...]]:
     given = asked(kernel, choices)
     if given is not None:
         out = apply(kernel, given)

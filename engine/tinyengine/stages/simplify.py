@@ -60,7 +60,7 @@ def partly(graph: Graph, firings: int, machine: Machine | None = None, choices: 
 def _apply(
     graph: Graph, choices: Choices, machine: Machine, observe: rules.Observe | None, most: int | None = None
 ) -> tuple[Graph, tuple[Decision, ...]]:
-    before, fired = rules.rewrite(graph, RULES, STAGE, observe=observe, most=most)
+    before, fired = rules.rewrite(graph.widened(), RULES, STAGE, observe=observe, most=most)
     if fired == most:
         return before, ()
     split, decisions = simplify_reduce.split_rule(before, machine)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinyengine.extent import symbolic
 from tinyengine.node import Node, Shape, const
 from tinyengine.rules import Rule
 
@@ -86,10 +87,20 @@ def _slice_slice(n: Node) -> Node | None:
     return view("slice", x.src[0], n.shape, arg)
 
 
+def _unsettled(n: Node, p: Node) -> bool:
+    """Whether a symbolic size decides what a slice takes of a padded value."""
+    for part, widths, extent, inner in zip(n.arg, p.arg, n.shape, p.src[0].shape, strict=True):
+        if symbolic((*part, *widths)):
+            return True
+        if symbolic((extent, inner)) and (part != (0, 1) or widths[:1] != (0,) or widths[2] or extent != inner):
+            return True
+    return False
+
+
 def _slice_pad(n: Node) -> Node | None:
     """The part of a padded value that a slice takes lies inside the value, or all in the padding."""
     (p,) = n.src
-    if p.op != "pad" or n.size == 0:
+    if p.op != "pad" or n.size == 0 or _unsettled(n, p):
         return None
     x, arg = p.src[0], []
     for (start, step), (low, _, interior), extent, inner in zip(n.arg, p.arg, n.shape, x.shape, strict=True):

@@ -4,10 +4,12 @@ Float sums and products promise no order of their terms: rules may combine terms
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
+from tinyengine.extent import Extent, symbolic
 from tinyengine.hooks import Decision
 from tinyengine.machine import Machine
 from tinyengine.node import Graph, Node, Shape, const
@@ -68,15 +70,26 @@ def _past_reshape(n: Node) -> Node | None:
     return view("reshape", reduced(n.op, x, axes), n.shape)
 
 
-def _repeats(n: Node) -> tuple[int, Shape, tuple[int, ...]]:
+def _product(shape: Iterable[Any]) -> Any:
+    """An int, or a Size where an extent is symbolic."""
+    out: Any = 1
+    for d in shape:
+        out = out * (d.size if isinstance(d, Extent) else d)
+    return out
+
+
+def _many(count: Any, n: Node) -> Node:
+    """A number of terms, as a value beside `n`."""
+    return const(count, n.dtype, n.shape) if isinstance(count, int) else Node("size", n.dtype, n.shape, (), count, ())
+
+
+def _repeats(n: Node) -> tuple[Any, Shape, tuple[int, ...]]:
     """For a reduction of an expand: (how often each element is combined with itself, the expand's shape without that, the axes
     left)."""
     (e,) = n.src
     x = e.src[0]
     repeated = [a for a in n.arg if x.shape[a] == 1]
-    count = 1
-    for a in repeated:
-        count *= e.shape[a]
+    count = _product([e.shape[a] for a in repeated])
     shape = tuple([1 if a in repeated else d for a, d in enumerate(e.shape)])
     return count, shape, tuple([a for a in n.arg if a not in repeated])
 
@@ -90,7 +103,7 @@ def _sum_expand(n: Node) -> Node | None:
         return None
     x = e.src[0] if e.src[0].shape == shape else view("expand", e.src[0], shape)
     total = reduced("sum", x, axes)
-    return Node("mul", n.dtype, n.shape, (total, const(count, n.dtype, n.shape)), None, ())
+    return Node("mul", n.dtype, n.shape, (total, _many(count, n)), None, ())
 
 
 def _sum_neg(n: Node) -> Node | None:
@@ -117,6 +130,9 @@ def _constant(n: Node) -> Node | None:
         return const(x.arg, n.dtype, n.shape)
     if n.dtype.kind == "bool":
         return const(x.arg, n.dtype, n.shape)  # a sum of bools is their `or`
+    if symbolic(x.shape):
+        count = _product([x.shape[a] for a in n.arg])
+        return Node("mul", n.dtype, n.shape, (const(x.arg, n.dtype, n.shape), _many(count, n)), None, ())
     count = x.size // n.size
     with np.errstate(all="ignore"):
         if n.dtype.is_float:
@@ -184,6 +200,8 @@ def _parts(x: Node, n: Node, wanted: int) -> tuple[int, int]:
     least = -(-wanted // n.size)
     most = x.size // n.size // PART_SIZE
     for axis in n.arg:
+        if isinstance(x.shape[axis], Extent):
+            continue
         for parts in range(least, min(most, x.shape[axis], 64 * least) + 1):
             if x.shape[axis] % parts == 0:
                 return axis, parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from tinyengine.extent import same_memory
 from tinyengine.node import Node, Shape
 
 REACH = 12  # how far below a factor a single look goes
@@ -11,13 +12,13 @@ REACH = 12  # how far below a factor a single look goes
 
 def base(n: Node) -> Node:
     """The node whose memory holds `n`: reshapes and contiguous() of something computed share it."""
-    while n.op in ("reshape", "contiguous"):
+    while n.op == "contiguous" or (n.op == "reshape" and same_memory(n.src[0].shape, n.shape)):
         n = n.src[0]
     return n
 
 
 def is_leaf(n: Node) -> bool:
-    return n.op in ("buffer", "const", "iota")
+    return n.op in ("buffer", "const", "iota", "size")
 
 
 def squeeze(shape: Shape) -> Shape:

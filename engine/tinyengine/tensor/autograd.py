@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from tinyengine.tensor.decompose import Decomposition
 from tinyengine.tensor.elementwise import choose
 from tinyengine.tensor.functional import Functional
 from tinyengine.tensor.refused import Refused
+from tinyengine.tensor.symbolic import valued, whole
 from tinyengine.tensor.views import share, update
 
 if TYPE_CHECKING:
@@ -155,7 +157,7 @@ class Autograd(Functional, Decomposition, Refused):
         if self.dtype.layout is not None:
             raise TypeError(f"NumPy has no {self.dtype}: use x.float().numpy() or x.tolist()\n  at {user_line()}")
         self._values("numpy")
-        return self.node.arg.lend(self.shape)  # type: ignore[no-any-return]
+        return valued(self.node.arg.lend(whole(self.shape)), self.shape)
 
     def _values(self, cause: str) -> np.ndarray[Any, Any]:
         if self.node.op != "buffer":
@@ -166,7 +168,8 @@ class Autograd(Functional, Decomposition, Refused):
             )
         if core.state.trace is not None and id(self.node.arg) not in core.state.trace.made:
             core.state.trace.read.append((self.node.arg, user_line()))
-        return self.node.arg.values[: self.node.size].reshape(self.shape)  # type: ignore[no-any-return]
+        shape = whole(self.shape)
+        return valued(self.node.arg.values[: math.prod(shape)].reshape(shape), self.shape)
 
     def data(self) -> memoryview:
         """The values as a memoryview, read-only."""
@@ -215,7 +218,7 @@ class Autograd(Functional, Decomposition, Refused):
     def __len__(self) -> int:
         if not self.ndim:
             raise TypeError(f"len() of a tensor without axes\n  at {user_line()}")
-        return self.shape[0]
+        return int(self.shape[0])
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.ndim:

@@ -19,6 +19,7 @@ from tinyengine import dtypes
 from tinyengine.dtypes import DType
 from tinyengine.node import Node, Shape
 from tinyengine.origin import here, user_line
+from tinyengine.size import Size
 from tinyengine.stages import record
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Base:
 
     @property
     def shape(self) -> Shape:
-        """The extents, as a tuple of int."""
+        """The extents, as a tuple of int; where an axis is symbolic, a Size."""
         return self.node.shape
 
     @property
@@ -293,8 +294,11 @@ def shape_of(shape: tuple[Any, ...]) -> Shape:
     """From f(2, 3) or f((2, 3)). Raises TypeError for what is no int and RuntimeError for negative extents."""
     if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
         shape = tuple(shape[0])
-    out = []
+    out: list[Any] = []
     for s in shape:
+        if isinstance(s, Size):
+            out.append(s)
+            continue
         try:
             out.append(s.__index__())
         except (AttributeError, TypeError):

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinyengine import dtypes
 from tinyengine.origin import here, user_line
+from tinyengine.size import Size
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import make, shape_of
@@ -79,7 +80,7 @@ class Creation(Scan):
             raise RuntimeError(f"arange: the step is 0\n  at {user_line()}")
         if (stop - start) * step < 0:
             raise RuntimeError(f"arange from {start} to {stop} never arrives with step {step}\n  at {user_line()}")
-        whole = all(isinstance(v, int) for v in (start, stop, step))
+        whole = all(isinstance(v, (int, Size)) for v in (start, stop, step))
         d = core.dtype_of(dtype) if dtype is not None else dtypes.default_int if whole else dtypes.default_float
         n = -((start - stop) // step) if whole else math.ceil((stop - start) / step)
         o = here()

@@ -11,6 +11,7 @@ from tinyengine import dtypes
 from tinyengine.dtypes import DType
 from tinyengine.node import Node
 from tinyengine.origin import here, user_line
+from tinyengine.size import Size
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import Base, make
@@ -34,6 +35,8 @@ def tensor_of(x: Any, op: str) -> Base:
         return x
     if isinstance(x, np.ndarray):
         return core._cls(x)  # type: ignore[no-any-return]
+    if isinstance(x, Size):
+        return make(_node(Node, ("size", dtypes.default_int, (), (), x, here(3))), core.NO_FLOW)
     raise TypeError(f"{op} of a tensor takes a tensor, an array or a number, not {type(x).__name__}\n  at {user_line()}")
 
 

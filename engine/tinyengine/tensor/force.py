@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Container, Iterator, Sequence
 
 from tinyengine import dtypes
+from tinyengine.extent import same_memory
 from tinyengine.node import Node, reading
 from tinyengine.origin import here, user_line
 from tinyengine.runtime.buffer import Buffer
@@ -104,7 +105,7 @@ def overwrites() -> int:
 def _plain(n: Node) -> Node:
     """Memory as one buffer node of the right shape."""
     b = n
-    while b.op == "reshape":
+    while b.op == "reshape" and same_memory(b.src[0].shape, b.shape):
         b = b.src[0]
     return n if b is n or b.op != "buffer" else record.buffer(b.arg, n.shape, n.origin)
 

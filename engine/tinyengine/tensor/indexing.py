@@ -6,18 +6,22 @@ run. A bool mask has as many results as true elements, so it is computed at once
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyengine import dtypes
+from tinyengine.extent import symbolic
 from tinyengine.node import Node
 from tinyengine.origin import here, user_line
+from tinyengine.size import Size
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import axis_of, make
 from tinyengine.tensor.elementwise import choose, tensor_of
 from tinyengine.tensor.pooling import Pooling
+from tinyengine.tensor.symbolic import part, valued, whole
 from tinyengine.tensor.views import derive
 
 if TYPE_CHECKING:
@@ -85,12 +89,12 @@ def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
                 raise ValueError(f"the step of a slice is 0\n  at {user_line()}")
             out.append(i)
         elif hasattr(i, "__index__") and not isinstance(i, bool):
-            k = i.__index__()
+            k = i if isinstance(i, Size) else i.__index__()
             if not -shape[d] <= k < shape[d]:
                 raise IndexError(
                     f"index {k} is out of range for axis {d} of extent {shape[d]}, shape {list(shape)}\n  at {user_line()}"
                 )
-            out.append(k % shape[d])
+            out.append(k if k >= 0 else k + shape[d])
         else:
             error = TypeError if isinstance(i, str) else IndexError
             raise error(f"an index is an int, slice, None, Ellipsis, list or tensor, not {type(i).__name__}\n  at {user_line()}")
@@ -100,11 +104,17 @@ def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
 
 def _basic(n: Node, items: list[Any], o: record.Where) -> tuple[Node, list[Any]]:
     """Ints and slices done; returns the node (int axes gone, None axes in) and for each of its axes the array, or None."""
-    starts, extents, flips = [], [], []
+    starts: list[tuple[Any, int]] = []
+    extents: list[Any] = []
+    flips: list[int] = []
     for d, i in enumerate([i for i in items if i is not None]):
-        if isinstance(i, int):
+        if isinstance(i, (int, Size)):
             starts.append((i, 1))
             extents.append(1)
+        elif isinstance(i, slice) and symbolic((i.start, i.stop, n.shape[d])):
+            a, count = part(i, n.shape[d])
+            starts.append((a, 1))
+            extents.append(count)
         elif isinstance(i, slice):
             a, b, step = i.indices(n.shape[d])
             count = len(range(a, b, step))
@@ -125,7 +135,7 @@ def _basic(n: Node, items: list[Any], o: record.Where) -> tuple[Node, list[Any]]
             shape.append(1)
             arrays.append(None)
             continue
-        if not isinstance(i, int):
+        if not isinstance(i, (int, Size)):
             shape.append(n.shape[d])
             arrays.append(None if isinstance(i, slice) else i)
         d += 1
@@ -187,7 +197,7 @@ class Indexing(Pooling):
         # the indexed axes come first and become one, so that one gather serves all of them
         rest = [d for d in range(len(arrays)) if d not in axes]
         sizes = [n.shape[d] for d in axes]
-        flat = x.permute(axes + rest).reshape([int(np.prod(sizes)), *[n.shape[d] for d in rest]])
+        flat = x.permute(axes + rest).reshape([math.prod(sizes), *[n.shape[d] for d in rest]])
         linear: Any = at[0]
         for p, s in zip(at[1:], sizes[1:], strict=True):
             linear = linear * s + p
@@ -274,7 +284,7 @@ class Indexing(Pooling):
         if not self.dtype.is_int:
             raise RuntimeError(f"one_hot needs ints, not {self.dtype}\n  at {user_line()}")
         array = self.node.arg.array if self.node.op == "buffer" else None  # inside jit an argument has none
-        known = None if array is None else array[: self.numel()]
+        known = None if array is None else valued(array.reshape(whole(self.shape)), self.shape)
         if num_classes < 0 and not self.numel():
             raise RuntimeError(f"one_hot of nothing needs num_classes\n  at {user_line()}")
         if known is not None and known.size and not (known.min() >= 0 and (num_classes < 0 or known.max() < num_classes)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from tinyengine.origin import user_line
 from tinyengine.tensor import core
 from tinyengine.tensor.elementwise import choose
 from tinyengine.tensor.sorting import Sorting
+from tinyengine.tensor.symbolic import valued, whole
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -28,7 +28,7 @@ def reduced(loss: Tensor, reduction: str) -> Tensor:
 def _known(t: Any) -> np.ndarray[Any, Any] | None:
     """The values of a tensor that is computed already, else None (an input of a jitted function has none while it is traced)."""
     values = t.node.arg.values if t.node.op == "buffer" and t.node.arg.array is not None else None
-    return None if values is None else values.reshape(t.shape)
+    return None if values is None else valued(values.reshape(whole(t.shape)), t.shape)
 
 
 class Losses(Sorting):
@@ -123,14 +123,13 @@ class Losses(Sorting):
             if weight is not None:
                 terms = terms * weight.reshape([-1 if d == channel else 1 for d in range(self.ndim)])
             loss = terms.sum(channel).neg()
-            rows = self.numel() / self.shape[channel]
-            return loss.sum() * (1 / rows if rows else math.nan) if reduction == "mean" else reduced(loss, reduction)
+            return reduced(loss, reduction)
         loss = logp.nll_loss(target, weight, ignore_index, reduction)
         if not label_smoothing:
             return loss
         # the smooth part: the mean over all classes, weighted, of every label that counts
         terms = logp if weight is None else logp * weight.reshape([-1 if d == channel else 1 for d in range(self.ndim)])
-        smooth = terms.sum(channel).neg() * (1 / self.shape[channel])
+        smooth = terms.sum(channel).neg() * float(1 / self.shape[channel])
         if ignore_index is not None:
             smooth = choose(target != ignore_index, smooth, 0.0)
         if reduction == "mean" and (weight is not None or ignore_index is not None):

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinyengine import dtypes
+from tinyengine.extent import symbolic
 from tinyengine.node import Node, Shape
 from tinyengine.origin import here, user_line
+from tinyengine.size import Size
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.borders import extend
@@ -17,19 +19,20 @@ from tinyengine.tensor.casting import Casting
 from tinyengine.tensor.core import axes_of, axis_of, make
 from tinyengine.tensor.elementwise import choose
 from tinyengine.tensor.rearrange import rearrange
+from tinyengine.tensor.symbolic import measured, resized
 from tinyengine.tensor.views import derive
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
 
 
-def _ints(args: tuple[Any, ...]) -> tuple[int, ...]:
+def _ints(args: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(args) == 1 and isinstance(args[0], (tuple, list)):
         args = tuple(args[0])
     for a in args:
         if not hasattr(a, "__index__"):
             raise TypeError(f"expected ints, got {a!r}\n  at {user_line()}")
-    return tuple([a.__index__() for a in args])
+    return tuple([a if isinstance(a, Size) else a.__index__() for a in args])
 
 
 class Movement(Casting):
@@ -54,6 +57,10 @@ class Movement(Casting):
         """The same elements in row-major order in another shape; one extent may be -1."""
         flow, n = core.operand(self)
         new = _ints(shape)
+        if symbolic((*new, *n.shape)):
+            new, always = resized(n.shape, new)
+            if not always:
+                return measured(self, new)
         if -1 in new:
             rest = 1
             for s in new:

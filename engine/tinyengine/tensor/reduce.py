@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyengine import dtypes
 from tinyengine.origin import here, user_line
+from tinyengine.size import Size
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import axes_of, axis_of, make
-from tinyengine.tensor.elementwise import choose
+from tinyengine.tensor.elementwise import choose, tensor_of
 from tinyengine.tensor.movement import Movement
 
 if TYPE_CHECKING:
@@ -125,12 +126,18 @@ class Reduce(Movement):
         if not self.dtype.is_float:
             raise RuntimeError(f"mean of {self.dtype}: cast it to a float first, as in x.float().mean()\n  at {user_line()}")
         which = dim if axis is _UNSET else axis
-        return self.sum(which, keepdim) * self._share(which)
+        return self._share(self.sum(which, keepdim), which)
 
-    def _share(self, which: Dim, correction: float = 0) -> float:
-        """1 / (count - correction)."""
-        count = math.prod(self.shape[a] for a in axes_of(None if which == () else which, self.ndim))
-        return 1.0 / (count - correction) if count > correction else math.nan if correction == 0 or count <= 1 else math.inf
+    def _share(self, total: Tensor, which: Dim, correction: float = 0) -> Tensor:
+        """total / (count - correction)."""
+        count: Any = math.prod(self.shape[a] for a in axes_of(None if which == () else which, self.ndim))
+        if isinstance(count, Size):
+            number: Any = tensor_of(count, "mean")
+            mean: Tensor = (total * (1.0 / (number.cast(core.wide(self.dtype)) - correction))).cast(self.dtype)
+            return mean
+        return total * (
+            1.0 / (count - correction) if count > correction else math.nan if correction == 0 or count <= 1 else math.inf
+        )
 
     def var(
         self,
@@ -147,7 +154,7 @@ class Reduce(Movement):
         if not self.dtype.is_float:
             raise RuntimeError(f"var of {self.dtype}: cast it to a float first, as in x.float().var()\n  at {user_line()}")
         d = self - self.mean(which, keepdim=True)
-        return (d * d).sum(which, keepdim) * self._share(which, rest)
+        return self._share((d * d).sum(which, keepdim), which, rest)
 
     def std(
         self,
@@ -225,8 +232,8 @@ class Reduce(Movement):
             best = best | (x != x)
         # the first of equals is the one with most elements from it to the end
         left = make(record.iota(d, dtypes.int32, x.shape, here(2)), core.NO_FLOW)
-        out = n - choose(best, n - left, 0).amax(d, keepdim=keepdim)
-        return out.reshape(()) if not self.ndim else out
+        found: Tensor = n - choose(best, n - left, 0).amax(d, keepdim=keepdim)
+        return found.reshape(()) if not self.ndim else found
 
     def argmin(self, dim: int | None = None, keepdim: bool = False, *, axis: int | None = _UNSET) -> Tensor:
         """int32 position of the first smallest element."""
