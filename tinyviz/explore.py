@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 Before = tuple[wire.Recording, int | None]
 
 
+#: of all other programs together whose views a page carries too
+MORE_NODES = 6000
+
+
 @dataclass
 class Made:
     """One view, made: its data, its text and its SVG; `error` when it failed, then text and SVG say so."""
@@ -40,14 +44,15 @@ def make(
     program: int | None = None,
     selection: Selection | None = None,
     before: Before | None = None,
+    drawing: bool = True,
 ) -> Made:
-    """Make one view; `before`: what `compare` compares with. Never raises for what is in the recording; raises ValueError for
-    an unknown view."""
+    """Make one view; `before`: what `compare` compares with; without `drawing` its SVG is left out. Never raises for what is in
+    the recording; raises ValueError for an unknown view."""
     view: Any = views.get(name)
     try:
         data = view.data(r, program, selection, *(before or () if name == "compare" else ()))
         text = "\n".join(clean(line) for line in view.text(r, data).split("\n"))  # no control characters for a terminal
-        return Made(data, text, view.svg(r, data))
+        return Made(data, text, view.svg(r, data) if drawing else "")
     except Exception as e:
         error = f"{name}: {e}" if isinstance(e, ValueError) else f"the view {name!r} failed: {type(e).__name__}: {e}"
         return Made(viewdata.ViewData(name, name, [], [], -1, error), error, str(Svg(600, error, [], [])), error)
@@ -61,12 +66,29 @@ def page(
     selection: Selection | None = None,
     before: Before | None = None,
 ) -> Any:
-    """The wire form of a `viewdata.Page` with these views, as JSON values."""
-    made = {name: make(r, name, program, selection, before) for name in names}
-    data = to_json(viewdata.Page(shown, r, viewdata.Views(), {name: m.text for name, m in made.items()}, selection))
-    for name, m in made.items():
-        data["views"][name] = to_json(m.data)
-    return data
+    """The wire form of a `viewdata.Page` with these views, as JSON values: of one program, and of others that are not too large."""
+    texts, data = _views(r, names, program, selection, before)
+    out = to_json(viewdata.Page(shown, r, viewdata.Views(), texts, selection))
+    out["views"] |= data
+    shown_program = next((d["program"] for d in data.values()), -1)
+    left = MORE_NODES
+    for i in sorted(range(len(r.programs)), key=lambda i: views.weight(r.programs[i]), reverse=True):
+        left -= len(r.programs[i].nodes) if i != shown_program else 0
+        if i == shown_program or before is not None or left < 0:
+            continue
+        texts, data = _views(r, names, i, None, None)
+        more = to_json(viewdata.ProgramPage(i, viewdata.Views(), texts))
+        more["views"] |= data
+        out["more"].append(more)
+    return out
+
+
+def _views(
+    r: wire.Recording, names: tuple[str, ...], program: int | None, selection: Selection | None, before: Before | None
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """The texts and, as JSON values, the data of these views."""
+    made = {name: make(r, name, program, selection, before, drawing=False) for name in names}
+    return {name: m.text for name, m in made.items()}, {name: to_json(m.data) for name, m in made.items()}
 
 
 @dataclass

@@ -509,6 +509,15 @@ class CountAnswer:
 
 
 @dataclass
+class ProgramPage:
+    """The views of another program of the recording."""
+
+    program: int
+    views: Views
+    texts: dict[str, str]
+
+
+@dataclass
 class Page:
     """The data of a bundle (`tinyviz.widget.ViewWidget(view, data)`): one explorer."""
 
@@ -517,3 +526,4 @@ class Page:
     views: Views
     texts: dict[str, str] = field(default_factory=dict)  # the text twin of each view
     selection: Selection | None = None
+    more: list[ProgramPage] = field(default_factory=list)  # of other programs, most time first; not of all where they are large

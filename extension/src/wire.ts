@@ -904,6 +904,13 @@ export interface CountAnswer {
   ledger: LedgerRow[];  // with what was counted
 }
 
+/** The views of another program of the recording. */
+export interface ProgramPage {
+  program: number;
+  views: Views;
+  texts: Record<string, string>;
+}
+
 /** The data of a bundle (`tinyviz.widget.ViewWidget(view, data)`): one explorer. */
 export interface Page {
   view: string;  // shown first: a name of Views, or "explorer"
@@ -911,4 +918,5 @@ export interface Page {
   views: Views;
   texts: Record<string, string>;  // the text twin of each view
   selection: Selection | null;
+  more: ProgramPage[];  // of other programs, most time first; not of all where they are large
 }

@@ -264,3 +264,26 @@ def test_an_edge_opens_the_kernel_that_it_stands_in(show: Show, sample: dict[str
     page.locator(f".tv-fusion .tv-edgerow[data-id='0.{edge['decision']}']").click()
     for node in (edge["producer"], edge["consumer"]):
         expect(page.locator(f".tv-fusion .tv-box[data-id='0.{node}']").first).to_have_class(re.compile("tv-lit"))
+
+
+def test_another_program_of_the_recording_is_one_choice_away(show: Show, sample: dict[str, Any]) -> None:
+    data = copy.deepcopy(sample)
+    programs, views_ = data["recording"]["programs"], copy.deepcopy(data["views"])
+    programs += [copy.deepcopy(programs[0]), copy.deepcopy(programs[0])]
+    programs[1]["name"], programs[2]["name"] = "evaluation", "too large to be on the page"
+    programs[1]["kernels"][0]["name"] = "other_kernel"
+    for view in filter(None, views_.values()):
+        view["program"] = 1
+    data["more"] = [{"program": 1, "views": views_, "texts": data["texts"]}]
+    page = show(data)
+    expect(page.locator(".tv-crumbs")).to_contain_text("training step")
+    choice = page.get_by_role("combobox", name="program")
+    expect(choice.locator("option")).to_have_count(3)
+    expect(choice.locator("option").nth(2)).to_be_disabled()
+    page.get_by_role("tab", name="kernel", exact=True).click()
+    choice.select_option("1")
+    expect(page.get_by_role("tab", name="kernel", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(page.locator(".tv-kernel .tv-kernelrow").first).to_contain_text("other_kernel")
+    expect(page.locator(".tv-crumbs")).to_contain_text("evaluation")
+    page.locator(".tv-kernel .tv-kernelrow").first.click()
+    expect(page.locator(".tv-crumb")).to_contain_text("other_kernel")

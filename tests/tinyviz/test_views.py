@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tinyviz import analysis, palette, units, views, wire
+from tinyviz import analysis, explore, palette, units, views, wire
 from tinyviz.explore import make
 from tinyviz.recording import Recording
 from tinyviz.svg import Svg
@@ -166,6 +167,20 @@ def test_a_selected_kernel_is_shown(recording: Recording) -> None:
     made = recording.view("kernel", selection=("kernel", "0.2"))
     assert made.data.kernel == 2 and recording.kernels[2].name in made.text
     assert "there is no 99" in recording.view("kernel", selection=Selection("kernel", "0.99")).text
+
+
+def test_a_page_carries_other_programs_too_while_they_are_small(
+    sample: wire.Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = copy.deepcopy(sample.programs[0])
+    other.launches.count = 1
+    sample.programs.append(other)
+    data = explore.page(sample, ("overview", "lines"), "lines")
+    (more,) = data["more"]
+    assert more["program"] == 1 and more["views"]["lines"]["program"] == 1 and more["views"]["graph"] is None
+    assert data["views"]["lines"]["program"] == 0 and set(more["texts"]) == {"overview", "lines"}
+    monkeypatch.setattr(explore, "MORE_NODES", 10)
+    assert explore.page(sample, ("overview",), "overview")["more"] == []
 
 
 def test_without_a_widget_the_drawing_and_the_text_remain(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,13 @@ const VIEW: [Selectable, string, keyof Views][] = [
   ["kernel", "kernel", "kernel"], ["source", "source line", "kernel"], ["assembly", "instruction", "kernel"], ["call", "launch", "timeline"], ["slot", "buffer", "memory"],
 ];
 
-export function crumbs(context: Context): HTMLElement {
-  const { recording, page } = context;
+/** `refresh`: after another program came on show. */
+export function crumbs(context: Context): { element: HTMLElement; refresh: () => void } {
+  const { recording } = context;
   const bar = h("nav.tv-crumbs", { "aria-label": "selected, and related to it" });
   const show = (lit: Lit) => {
     const { selection } = lit;
+    const { page } = context;
     if (!selection) {
       const program = recording.programs[page.views.overview?.program ?? 0];
       const about = [recording.title, program?.name, program?.backend || recording.backend, recording.machine.name].filter(Boolean).join(" · ");
@@ -39,7 +41,7 @@ export function crumbs(context: Context): HTMLElement {
     bar.replaceChildren(...parts);
   };
   context.onSelect(show);
-  return bar;
+  return { element: bar, refresh: () => show(context.links.related(context.selection.value)) };
 }
 
 /** The module, line and kernel that a selected thing stands in. */

@@ -1,5 +1,6 @@
 /** The explorer: all views of one recording behind tabs, one selection, and the way from what is selected to what it belongs to. */
 
+import { seconds } from "../units";
 import { post, type LineNumbers, type Notice } from "../board";
 import { fresh, h, taken } from "../dom";
 import { Links, type Lit } from "../links";
@@ -27,7 +28,8 @@ const PARTS: { [Name in keyof Views]: Part<NonNullable<Views[Name]>> } = { overv
 const NAMES = Object.keys(PARTS) as (keyof Views)[];
 
 export const explorer: View<Page> = (el, page, selection, host) => {
-  const { recording, views } = checked(page);
+  const { recording } = checked(page);
+  let { views } = page;
   const links = new Links(recording);
   const hover = hoverOf(recording.id);
   const status = h("div.tv-status", { role: "status", "aria-live": "polite" });
@@ -62,14 +64,15 @@ export const explorer: View<Page> = (el, page, selection, host) => {
   });
   const rules = document.createElement("style");
   rules.textContent = colorRules(categories.values());
-  const top = h("div.tv-top", {}, there.length > 1 ? bar : null, crumbs(context));
+  const path = crumbs(context);
+  const top = h("div.tv-top", {}, h("div.tv-bar", {}, there.length > 1 ? bar : null, programs()), path.element);
   el.append(rules, top, panel, status);
 
   let current = "";
   let undo: Cleanup = () => undefined;
-  const show = (name: string, focus = false) => {
+  const show = (name: string, focus = false, again = false) => {
     const data = views[name as keyof Views];
-    if (!data || name === current) return;
+    if (!data || (name === current && !again)) return;
     current = name;
     for (const [other, tab] of tabs) {
       tab.setAttribute("aria-selected", String(other === name));
@@ -89,9 +92,31 @@ export const explorer: View<Page> = (el, page, selection, host) => {
       undo = (PARTS[name as keyof Views] as Part<ViewData>)(place, data, context);
     } catch (error) {
       console.error("tinyviz: a view failed", error);
-      fail(place, `The view “${name}” failed: ${message(error)}`, page.texts[name] ?? "");
+      fail(place, `The view “${name}” failed: ${message(error)}`, context.page.texts[name] ?? "");
     }
   };
+  /** Which of the recording's programs the views are of; null where there is one. */
+  function programs(): HTMLElement | null {
+    const shown = Math.max(...NAMES.map(name => views[name]?.program ?? -1));
+    if (recording.programs.length < 2 || shown < 0) return null;
+    const more = new Map((page.more ?? []).map(each => [each.program, each]));
+    const select = h("select.tv-input", { "aria-label": "program" }, ...recording.programs.map(({ name, launches }, i) => {
+      const time = launches.host_median === null ? "" : `, ${seconds(launches.host_median)} each`;
+      const absent = i !== shown && !more.has(i);
+      return h("option", { value: i, disabled: absent }, `${i}: ${name} · ${launches.count} run${launches.count === 1 ? "" : "s"}${time}${absent ? ` · not on this page: view(program=${i})` : ""}`);
+    }));
+    select.value = String(shown);
+    select.addEventListener("change", () => {
+      const other = more.get(Number(select.value));
+      context.page = other ? { ...page, views: other.views, texts: other.texts } : page;
+      views = context.page.views;
+      selection.set(null);
+      path.refresh();
+      show(views[current as keyof Views] ? current : there[0]!, false, true);
+    });
+    return h("label.tv-field.tv-program", {}, "program", select);
+  }
+
   if (there.length === 0) throw new Error(recording.missing.join("; ") || "this page carries no view");
 
   if (selection.value === null && page.selection) selection.set(page.selection);

@@ -127,7 +127,7 @@ function verdict({ agrees, predicted, measured }: LedgerRow): HTMLElement {
   if (agrees === null) return h("span.tv-faint", {}, `${MISSING} ${predicted === null ? "not predicted" : "not measured"}`);
   if (agrees) return h("span.tv-faint", {}, "✓ agrees");
   const factor = predicted && measured ? measured / predicted : null;
-  return h("strong.tv-differs", {}, `✗ differs${factor === null ? "" : `: ${factor >= 1 ? `${factor.toPrecision(2)} × slower` : `${(1 / factor).toPrecision(2)} × faster`}`}`);
+  return h("strong.tv-differs", {}, `✗ differs${factor === null ? "" : `: ${factor >= 1 ? `${Number(factor.toPrecision(2))} × slower` : `${Number((1 / factor).toPrecision(2))} × faster`}`}`);
 }
 
 /** Both ranges on a logarithmic scale. */
