@@ -35,8 +35,10 @@ PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <style>:root{{color-scheme:light dark}}
-body{{margin:12px;font-family:system-ui,sans-serif;background:Canvas;color:CanvasText}}</style>
+body{{margin:12px;font-family:system-ui,sans-serif;background:Canvas;color:CanvasText}}
+h1{{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}}</style>
 </head><body>
+<header><h1>{title}</h1></header>
 <main id="explorer"><noscript><pre>{text}</pre></noscript></main>
 <script type="application/json" id="text">{json}</script>
 <script type="text/plain" id="data">{data}</script>

@@ -169,9 +169,7 @@ def test_a_selected_kernel_is_shown(recording: Recording) -> None:
     assert "there is no 99" in recording.view("kernel", selection=Selection("kernel", "0.99")).text
 
 
-def test_a_page_carries_other_programs_too_while_they_are_small(
-    sample: wire.Recording, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_carries_other_programs_too_while_they_are_small(sample: wire.Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     other = copy.deepcopy(sample.programs[0])
     other.launches.count = 1
     sample.programs.append(other)

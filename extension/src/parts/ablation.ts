@@ -35,5 +35,5 @@ function outcome(a: Ablation): HTMLElement {
     { name: "middle half of the runs", text: row => `${seconds(row[2].low)} – ${seconds(row[2].high)}, ${row[2].runs} runs`, right: true },
   ], rows);
   made.querySelectorAll("tbody tr").forEach((line, i) => line.children[1]!.append(bar(rows[i]![2].seconds / most, seconds(rows[i]![2].seconds))));
-  return h("div", {}, h("p.tv-reason", { "data-bound": a.bound }, h("strong", {}, a.sentence), h("span.tv-faint", {}, ` · predicted: ${a.predicted}`)), h("div.tv-scroll", {}, made));
+  return h("div", {}, h("p.tv-reason", { "data-bound": a.bound }, h("strong", {}, a.sentence), h("span.tv-faint", {}, ` · predicted: ${a.predicted}`)), h("div.tv-scroll", { tabindex: 0 }, made));
 }

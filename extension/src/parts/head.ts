@@ -28,7 +28,7 @@ export function head({ title, howto, legend }: ViewData): HTMLElement {
     key.setAttribute("role", "listitem");
     keys!.append(key);
   }
-  const name = h("div.tv-title", { role: "heading", "aria-level": 3 }, title);
+  const name = h("div.tv-title", { role: "heading", "aria-level": 2 }, title);
   if (howto.length === 0) return h("div.tv-head", {}, h("div.tv-headrow", {}, name, keys));
   const text = h("ul.tv-howto", { id: fresh("howto") }, ...howto.map(line => h("li", {}, line)));
   text.hidden = true;
@@ -55,14 +55,14 @@ export function twin<Row>(caption: string, columns: Column<Row>[], rows: () => r
   details.addEventListener("toggle", () => {
     if (!details.open || details.childElementCount > 1) return;
     const all = rows();
-    details.append(h("div.tv-scroll", {}, table(columns, all.slice(0, MOST_ROWS), choose)));
+    details.append(h("div.tv-scroll", { tabindex: choose ? null : 0 }, table(columns, all.slice(0, MOST_ROWS), choose)));
     if (all.length > MOST_ROWS) details.append(h("p.tv-faint", {}, `… and ${all.length - MOST_ROWS} more rows: the search finds them`));
   });
   return details;
 }
 
 export function table<Row>(columns: Column<Row>[], rows: readonly Row[], choose?: (row: Row) => void): HTMLTableElement {
-  const headings = columns.map(({ name, right }) => h(right ? "th.tv-right" : "th", { scope: "col" }, name));
+  const headings = columns.map(({ name, right }) => (name ? h(right ? "th.tv-right" : "th", { scope: "col" }, name) : h("td")));
   const body = h("tbody");
   for (const row of rows) {
     const line = h("tr", {}, ...columns.map(({ text, right }) => h(right ? "td.tv-right" : "td", {}, text(row))));

@@ -59,9 +59,9 @@ export function stepper(el: HTMLElement, { at, stage, rules, counts }: Steps, co
     slider, button("▶", () => by(1), { "aria-label": "next step (right arrow, j)" }), button("▶|", () => to(steps.length - 1), { "aria-label": "last step" }), number,
     all.length > effective.length ? h("label.tv-field", {}, folded, `fold ${all.length - effective.length} without effect`) : null);
 
-  const list = h("div.tv-rules", { role: "list", "aria-label": "rules that fired" });
+  const list = h("div.tv-rules", { role: "group", "aria-label": "rules that fired" });
   const rows = rules.map((rule, i) => {
-    const row = h("button.tv-rule", { type: "button", role: "listitem", title: recording.rules.reason[rule] ?? "" }, h("span.tv-count", {}, `${counts[i]}×`),
+    const row = h("button.tv-rule", { type: "button", title: recording.rules.reason[rule] ?? "" }, h("span.tv-count", {}, `${counts[i]}×`),
       h("span.tv-name", {}, recording.rules.name[rule] ?? "?"), h("span.tv-why", {}, recording.rules.reason[rule] ?? ""));
     row.addEventListener("click", () => {
       // The next firing of this rule after the one on show, around the end.

@@ -51,6 +51,8 @@ export const VIEWS = `
 .tv-refused li { margin: 0 0 2px; }
 .tv-refused .tv-mark { vertical-align: -3px; }
 .tv-strip { display: flex; flex-wrap: wrap; align-items: stretch; gap: 4px; }
+.tinyviz .tv-stage + .tv-stage { position: relative; margin-left: 9px; }
+.tv-stage + .tv-stage::before { content: "›"; position: absolute; left: -11px; top: 50%; transform: translateY(-50%); color: var(--tv-faint); }
 .tv-then { align-self: center; color: var(--tv-faint); }
 .tinyviz button.tv-stage { flex: 1 1 104px; min-width: 0; display: grid; grid-template-rows: auto 1fr auto auto; gap: 1px; text-align: left; border: 1px solid var(--tv-line); border-radius: 5px; background: linear-gradient(to right, color-mix(in srgb, var(--tv-accent) 22%, transparent) var(--part), transparent 0) bottom / 100% 4px no-repeat var(--tv-back); padding: 5px 8px 8px; font-size: 12px; }
 .tv-question { font-size: 11px; color: var(--tv-faint); line-height: 1.25; }
@@ -122,6 +124,7 @@ export const VIEWS = `
 .tv-strip2 { border-bottom: 1px solid var(--tv-line); padding-bottom: 8px !important; grid-template-columns: repeat(auto-fit, minmax(104px, 1fr)) !important; }
 .tv-lineRow { display: grid; grid-template-columns: 30px minmax(0, 1fr) auto; gap: 0 6px; padding: 3px 8px 5px 2px; border-left: 3px solid transparent; border-bottom: 1px solid var(--tv-line); cursor: pointer; font-size: 12px; align-items: baseline; }
 .tv-lineRow.tv-context { cursor: default; color: var(--tv-faint); border-bottom: 0; }
+.tv-between::before { content: "⋯"; }
 .tv-between { padding: 0 8px 0 26px; color: var(--tv-faint); line-height: 1; border-bottom: 1px solid var(--tv-line); padding-bottom: 4px; }
 .tv-timecell { display: grid; grid-template-columns: minmax(100px, 1fr) 62px; gap: 8px; align-items: center; }
 .tv-timecell > :last-child { text-align: right; }
@@ -193,7 +196,7 @@ export const VIEWS = `
 .tv-tile { image-rendering: pixelated; border: 1px solid var(--tv-line); }
 .tv-traced { fill: var(--tv-ink); stroke: var(--tv-back); stroke-width: .6; }
 .tinyviz p.tv-verdict { margin: 2px 0; font-size: 13px; }
-.tv-section { margin-top: 10px; }
+.tv-part { margin-top: 10px; }
 .tinyviz .tv-unsure td { color: var(--tv-faint); }
 .tv-changes { height: clamp(260px, 54vh, 620px); }
 .tv-changes .tv-change { font: 12px var(--tv-code); overflow-wrap: anywhere; }
@@ -201,5 +204,5 @@ export const VIEWS = `
 .tv-change ins { text-decoration: underline; }
 @container (max-width: 1100px) { .tv-columns { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-columnbody { height: 320px; } }
 @container (max-width: 1000px) { .tv-panes { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-panes .tv-pane { height: 300px; } .tv-panes .tv-pane:first-child:nth-last-child(odd) { grid-column: 1 / -1; } }
-@container (max-width: 860px) { .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tv-compared { grid-template-columns: minmax(0, 1fr); } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tv-counts { margin-left: 0; } }
+@container (max-width: 860px) { .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tinyviz .tv-stage + .tv-stage { margin-left: 0; } .tv-stage + .tv-stage::before { display: none; } .tv-compared { grid-template-columns: minmax(0, 1fr); } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tv-counts { margin-left: 0; } }
 `;

@@ -36,7 +36,7 @@ export const addresses: Part<AddressesData> = (el, data, context) => {
     const rows = data.rows.filter(row => row.kernel === kernel);
     const traces = laid ? program.traces.filter(trace => trace.kernel === kernel) : [];
     place.replaceChildren(space ? iterationSpace(space, loops.text, traces, middle(space)) : h("p.tv-missing", {}, `${MISSING} its accesses were not recorded`),
-      h("div.tv-scroll", {}, table(columns(program.kernels), rows)));
+      h("div.tv-scroll", { tabindex: 0 }, table(columns(program.kernels), rows)));
   };
   const unselect = context.onSelect(({ selection }) => {
     const [at, of = -1] = (selection?.id ?? "").split(".").map(Number);

@@ -2,9 +2,11 @@
 
 import { h } from "../dom";
 import { Replay } from "../frames";
-import { flatScene, type Drawn } from "../parts/graphscene";
+import { flatScene, groupedScene, type Drawn } from "../parts/graphscene";
+import { drawnGraph, openSome, treeGroups } from "../parts/grouping";
 import { head, swatch, table, twin, type Column } from "../parts/head";
 import { Picture } from "../parts/picture";
+import type { Scene } from "../parts/scene";
 import { amount, count, MISSING } from "../units";
 import type { CompareData, Compared, Difference, KernelPair, LinePair, NodeChange, Selectable } from "../wire";
 import { together, type Cleanup, type Context, type Part } from "./view";
@@ -18,7 +20,7 @@ export const compare: Part<CompareData> = (el, data, context) => {
   el.append(head(data), sides(before, after));
   if (data.settings.length > 0) el.append(h("p.tv-settings", {}, `Settings that differ: ${data.settings.join("; ")}`));
 
-  el.append(section("The program"), h("div.tv-scroll", {}, table(numbers<Difference>("", row => row.name, row => row), figures)));
+  el.append(section("The program"), h("div.tv-scroll", { tabindex: 0 }, table(numbers<Difference>("figure", row => row.name, row => row), figures)));
   marked(el.lastElementChild!, figures);
 
   const undo: Cleanup[] = [];
@@ -41,7 +43,7 @@ export const compare: Part<CompareData> = (el, data, context) => {
 };
 
 function section(title: string): HTMLElement {
-  return h("div.tv-title.tv-section", { role: "heading", "aria-level": 4 }, title);
+  return h("div.tv-title.tv-part", { role: "heading", "aria-level": 3 }, title);
 }
 
 function sides(before: Compared, after: Compared): HTMLElement {
@@ -73,7 +75,7 @@ function numbers<Row>(name: string, text: (row: Row) => string, of: (row: Row) =
     { name, text },
     { name: "before", text: row => amount(of(row).before, of(row).unit), right: true },
     { name: "after", text: row => amount(of(row).after, of(row).unit), right: true },
-    { name: "", text: row => `${SIGNS[of(row).verdict] ?? MISSING} ${of(row).verdict}` },
+    { name: "verdict", text: row => `${SIGNS[of(row).verdict] ?? MISSING} ${of(row).verdict}` },
     { name: "ratio", text: row => ratio(of(row)), right: true },
     { name: "chance", text: row => chance(of(row)), right: true },
   ];
@@ -124,10 +126,14 @@ function graphOf(el: HTMLElement, data: CompareData, context: Context): Cleanup 
   list.addEventListener("pointerleave", () => context.hover.set(null));
   const place = h("div.tv-fusionpicture");
   el.append(h("div.tv-split.tv-splitwide", {}, list, place));
-  const picture = new Picture(place, context, { label: "what differs, in the graph after the change, with its neighbours", whole: true });
-  picture.show(flatScene(neighbourhood(data, context), { change: node => (nodes.some(each => each.after === node && each.kind === "added") ? "new" : "") }));
+  const { drawn, open, scene } = parts(data, context);
+  const picture = new Picture(place, context, { label: `what differs, in the graph after the change, with its neighbours: ${drawn} nodes`, whole: true, toggle: id => {
+    if (!open.delete(id)) open.add(id);
+    picture.show(scene(), id);
+  } });
+  picture.show(scene());
   el.append(twin("what differs", [
-    { name: "", text: change => change.kind },
+    { name: "what", text: change => change.kind },
     { name: "begins here", text: change => (change.first ? "yes" : "") },
     { name: "before", text: change => change.text_before },
     { name: "after", text: change => change.text_after },
@@ -140,6 +146,31 @@ function graphOf(el: HTMLElement, data: CompareData, context: Context): Cleanup 
     row.classList.toggle("tv-sel", mine !== null && lit.is("node", mine.id));
   }));
   return together(light, () => picture.destroy());
+}
+
+/** boxes that are to be seen at first */
+const SEEN_FIRST = 40;
+
+/** The graph around what differs; where the view “graph” says what its nodes are part of, in parts that open. */
+function parts(data: CompareData, context: Context): { drawn: number; open: Set<string>; scene: () => Scene } {
+  const kinds = new Map(data.nodes.map(change => [change.after, change.kind]));
+  const change = (node: number) => (kinds.get(node) === "added" ? "new" as const : "" as const);
+  const near = neighbourhood(data, context);
+  const graph = context.page.views.graph;
+  if (!graph || graph.error || graph.program !== data.program || graph.groups.length === 0) return { drawn: near.nodes.length, open: new Set(), scene: () => flatScene(near, { change }) };
+  const { groups, home } = treeGroups(context, graph);
+  const open = openSome({ groups, home }, near.nodes, SEEN_FIRST);
+  const scene = () => {
+    const made = groupedScene({ ...drawnGraph(context, graph), nodes: near.nodes }, groups, home, open, {
+      change,
+      detail: node => (kinds.has(node) && kinds.get(node) !== "added" ? kinds.get(node)! : null),
+      group: (_, nodes) => ({ bar: null, detail: `${nodes.filter(node => kinds.has(node)).length} of ${nodes.length} nodes differ` }),
+    });
+    // A closed part with something new in it is marked as new itself.
+    for (const item of made.items) if (item.group && item.nodes?.some(id => change(Number(id.split(".")[1])) === "new")) item.change = "new";
+    return made;
+  };
+  return { drawn: near.nodes.length, open, scene };
 }
 
 /** The nodes after that differ, with what they read and what reads them; where only something went, all of the graph. */

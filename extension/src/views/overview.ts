@@ -96,7 +96,7 @@ function code(el: HTMLElement, data: OverviewData, context: Context): Cleanup {
       const row = own.get(line);
       if (!row && (line < 1 || line > text.length || !text[line - 1]!.trim())) continue;
       if (last < 0 || line > last + AROUND + 1) indent = margin(text, [...shown], line);
-      if (last >= 0 && line > last + AROUND + 1) list.append(h("div.tv-between", { "aria-hidden": true }, "⋯"));
+      if (last >= 0 && line > last + AROUND + 1) list.append(h("div.tv-between"));
       last = line;
       if (row) put(row, indent);
       else list.append(h("div.tv-lineRow.tv-context", {}, h("span.tv-number", {}, String(line)), h("span.tv-text", {}, text[line - 1]!.slice(indent))));

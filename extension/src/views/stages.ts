@@ -22,7 +22,7 @@ export const stages: Part<StagesData> = (el, data, context) => {
     card.addEventListener("click", () => show(i));
     return card;
   });
-  cards.forEach((card, i) => strip.append(...(i > 0 ? [h("span.tv-then", { "aria-hidden": true }, "›")] : []), card));
+  strip.append(...cards);
   el.append(head(data), strip, bisection(data, context), body);
   if (data.rows.length === 0) body.append(h("p.tv-missing", {}, `${MISSING} no stage was recorded`));
 

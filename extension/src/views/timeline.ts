@@ -102,7 +102,7 @@ function ledger(data: TimelineData, context: Context): { element: HTMLElement; u
     return made;
   };
   draw();
-  const headings = ["", "predicted", "measured", "", ""].map((name, i) => h(i === 1 || i === 2 ? "th.tv-right" : i === 3 ? "th.tv-rangecell" : "th", { scope: "col" }, name));
+  const headings = ["figure", "predicted", "measured", "", "verdict"].map((name, i) => h(i === 1 || i === 2 ? "th.tv-right" : i === 3 ? "th.tv-rangecell" : "th", { scope: "col" }, name));
   headings[3]!.append(h("span.tv-key2", {}, h("span.tv-rangekey.tv-p"), "predicted ", h("span.tv-rangekey.tv-m"), "measured"));
   const count = asking<CountAnswer>(context, {
     label: program.peak_bytes === null ? "count FLOPs, bytes and peak memory" : "count again", title: "run the program once in the reference interpreter, on copies, and count what it does",
@@ -115,7 +115,7 @@ function ledger(data: TimelineData, context: Context): { element: HTMLElement; u
     },
   });
   const element = h("div.tv-ledger", {}, h("div.tv-title", {}, "Ledger: what was predicted before the run, what was measured after"), count,
-    h("div.tv-scroll", {}, h("table.tv-table", {}, h("thead", {}, h("tr", {}, ...headings)), body)));
+    h("div.tv-scroll", { tabindex: 0 }, h("table.tv-table", {}, h("thead", {}, h("tr", {}, ...headings)), body)));
   return { element, undo: () => undo() };
 }
 
