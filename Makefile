@@ -21,7 +21,7 @@ help:
 	@echo 'make lab      open JupyterLab on the first notebook'
 	@echo 'make demo     train a network on handwritten digits, without a browser'
 	@echo 'make test     run everything that is tested'
-	@echo 'make bench    measure, beside PyTorch and NumPy'
+	@echo 'make bench    measure, beside the limits of the machine and the peers that are installed'
 	@echo 'make clean    remove what the others built'
 
 lab: $(STAMPS)/lab $(STAMPS)/system

@@ -104,10 +104,8 @@ class Recorder:
             if not self.created:
                 self.began, self.created = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
             self.ended = None
-            before = (hooks.Launching,) if self.every or self.finite else ()
-            self._end = hooks.subscribe(
-                self._take, hooks.Realized, hooks.Launch, hooks.CacheHit, hooks.CacheMiss, hooks.HostWait, *before
-            )
+            kinds = [k for k in _HEARD if k is not hooks.Launching or self.every or self.finite]
+            self._end = hooks.subscribe(self._take, *kinds)
 
     def stop(self) -> None:
         if self._end is not None:
@@ -117,28 +115,32 @@ class Recorder:
 
     def _take(self, e: hooks.Event) -> None:
         now = time.perf_counter()
-        if isinstance(e, hooks.Launch):
-            runs = self._runs(e.program)
-            runs.add(e)
-            if self.finite and (found := runs.finite.after(e.program)) is not None:
-                warn(found)
-            if self._waiting:
-                at = list(self.programs).index(id(e.program.executable))
-                for r in self._waiting:
-                    r.program = at if r.program < 0 else r.program
-                self._waiting.clear()
-        elif isinstance(e, hooks.Launching):
-            self._before(e)
-        elif isinstance(e, hooks.Realized):
-            frames = e.origin.frames
-            self._waiting.append(self._fold(self.realized, (e.cause, frames[0] if frames else None), e, now))
-        elif isinstance(e, hooks.HostWait):
-            self._fold(self.waits, e.reason, e, now).seconds += e.seconds
-        elif isinstance(e, hooks.CacheHit):
-            self._fold(self.caches, (e.cache, e.key), e, now)
-        elif isinstance(e, hooks.CacheMiss):
-            self._fold(self.caches, (e.cache, e.key, e.guard, str(e.old), str(e.new)), e, now)
+        _HEARD[type(e)](self, e, now)
         self.spent += time.perf_counter() - now
+
+    def _launch(self, e: hooks.Launch, now: float) -> None:
+        runs = self._runs(e.program)
+        runs.add(e)
+        if self.finite and (found := runs.finite.after(e.program)) is not None:
+            warn(found)
+        if self._waiting:
+            at = list(self.programs).index(id(e.program.executable))
+            for r in self._waiting:
+                r.program = at if r.program < 0 else r.program
+            self._waiting.clear()
+
+    def _realized(self, e: hooks.Realized, now: float) -> None:
+        frames = e.origin.frames
+        self._waiting.append(self._fold(self.realized, (e.cause, frames[0] if frames else None), e, now))
+
+    def _waited(self, e: hooks.HostWait, now: float) -> None:
+        self._fold(self.waits, e.reason, e, now).seconds += e.seconds
+
+    def _hit(self, e: hooks.CacheHit, now: float) -> None:
+        self._fold(self.caches, (e.cache, e.key), e, now)
+
+    def _missed(self, e: hooks.CacheMiss, now: float) -> None:
+        self._fold(self.caches, (e.cache, e.key, e.guard, str(e.old), str(e.new)), e, now)
 
     def _runs(self, program: Any) -> Runs:
         runs = self.programs.get(id(program.executable))
@@ -146,7 +148,7 @@ class Recorder:
             runs = self.programs[id(program.executable)] = Runs(program)
         return runs
 
-    def _before(self, e: hooks.Launching) -> None:
+    def _before(self, e: hooks.Launching, now: float) -> None:
         runs = self._runs(e.program)
         if self.finite:
             runs.finite.before(runs.count, e.program, e.memory)
@@ -162,6 +164,13 @@ class Recorder:
         else:
             found.count += 1
         return found
+
+
+# what is done with each kind of event; one look-up, because it happens in the user's step
+_HEARD: dict[type[hooks.Event], Callable[[Recorder, Any, float], None]] = {
+    hooks.Launch: Recorder._launch, hooks.CacheHit: Recorder._hit, hooks.CacheMiss: Recorder._missed,
+    hooks.Realized: Recorder._realized, hooks.HostWait: Recorder._waited, hooks.Launching: Recorder._before,
+}  # fmt: skip
 
 
 def build(r: Recorder, name_file: NameFile | None = None, kept: list[Any] | None = None) -> wire.Recording:

@@ -138,7 +138,7 @@ class jit(Generic[F]):
         if core.state.trace is not None:
             return self.f(*args, **kwargs)  # a jitted function inside another becomes a part of it
         last = self._last
-        if last is not None and not kwargs and len(args) == len(last[1]) and not hooks.watching:
+        if last is not None and not kwargs and len(args) == len(last[1]):
             # the same arguments as the last time, all of them computed tensors
             for t, (shape, dtype) in zip(args, last[1]):  # noqa: B905 (as long as each other; quicker without the question)
                 if type(t) is not core._cls:
@@ -147,6 +147,8 @@ class jit(Generic[F]):
                 if n.op != "buffer" or n.dtype is not dtype or n.shape != shape:
                     break
             else:
+                if hooks.watching:
+                    hooks.publish(hooks.CacheHit("jit", getattr(self.f, "__qualname__", "function")))
                 return last[0].replay(args)
         entry, leaves, now = self._entry(args, kwargs)
         tensor = core.tensor_class()

@@ -1,114 +1,220 @@
-"""What is measured: names, inputs, the exact result in float64, and the least work that any engine must do."""
+"""What is measured: names, inputs, the exact result in float64, the least work that any engine must do, and how close to it this
+engine wants to come."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tests.benchmarks import by_hand
+from tests.benchmarks.by_hand_networks import LETTERS, NETWORKS, PARAMETERS, TIME, initial
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
 
-BATCH = 128
-STEPS = ("mlp", "cnn")
+CHECKED_STEPS = 3  # of a training step: the losses of the later ones depend on the updates
+TOLERANCE = 1e-4  # of a function, relative to its largest element
+LOSS_TOLERANCE = 1e-3  # relative
+MOVED_TOLERANCE = 0.05  # of a parameter: the distance from the exact one, relative to how far that has moved (2-norms)
+MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Case:
-    """`flops`: of the matrix products alone, or 0; `nbytes`: inputs read once and results written once."""
+    """`work`: which function of a peer's module does it. `flops`: of the matrix products alone, or 0; `nbytes`: inputs read once
+    and results written once, of which `written` are results. `reach`: times the limit or, where `absolute`, seconds."""
 
     name: str
     title: str
+    work: str
     inputs: Callable[[], Arrays]
-    exact: Callable[[Arrays], list[Array]]
+    reach: float
     flops: int = 0
     nbytes: int = 0
-    tolerance: float = 1e-4  # relative to the largest element of each result
+    written: int = 0
+    absolute: bool = False
+
+    @property
+    def network(self) -> bool:
+        return self.work in NETWORKS
 
 
 def random(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+    """Uniform in [-2, 2)."""
+    return np.random.default_rng(seed).random(shape, np.float32) * np.float32(4) - np.float32(2)
+
+
+def moving(name: str, title: str, work: str, shape: tuple[int, ...], reach: float, absolute: bool = False) -> Case:
+    """A function of one array; only `sum` and does not return as much."""
+    size = int(np.prod(shape)) * 4
+    out = 0 if work == "sum" else size
+
+    def inputs() -> Arrays:
+        x = random(*shape)
+        return {"x": abs(x) if work == "sum" else x}  # a sum far from 0, so that its relative error means something
+
+    return Case(name, title, work, inputs, reach, 0, size + out, out, absolute)
+
+
+def matmul(name: str, title: str, a: tuple[int, ...], b: tuple[int, ...], reach: float) -> Case:
+    batch = int(np.prod(a[:-2]))
+    m, k, n = a[-2], a[-1], b[-1]
+    return Case(
+        name, title, "matmul", lambda: {"a": random(*a), "b": random(*b, seed=1)}, reach,
+        2 * batch * m * k * n, 4 * batch * (m * k + k * n + m * n), 4 * batch * m * n,
+    )  # fmt: skip
+
+
+def square(n: int, reach: float) -> Case:
+    return matmul(f"matmul_{n}", f"matrix product, {n} cubed", (n, n), (n, n), reach)
+
+
+def conv(name: str, batch: int, c: int, size: int, o: int, reach: float) -> Case:
+    """3×3, zeros around."""
+    title = f"convolution 3×3, {batch}×{c}×{size}² to {o} channels"
+    inputs = batch * c * size * size + o * c * 9
+    return Case(
+        name, title, "conv", lambda: {"x": random(batch, c, size, size), "w": random(o, c, 3, 3, seed=1)}, reach,
+        2 * batch * size * size * c * 9 * o, 4 * (inputs + batch * o * size * size), 4 * batch * o * size * size,
+    )  # fmt: skip
+
+
+def attention(name: str, shape: tuple[int, int, int, int], reach: float) -> Case:
+    n, h, t, d = shape
+    title = f"attention, {n}×{h}×{t}×{d} (batch, heads, time, width)"
+    size = 4 * n * h * t * d
+    return Case(
+        name, title, "attention", lambda: {k: random(*shape, seed=i) for i, k in enumerate("qkv")}, reach,
+        4 * n * h * t * t * d, 4 * size, size,
+    )  # fmt: skip
+
+
+def products(name: str) -> int:
+    """FLOPs of the matrix products of a training step, per sample: forward, weights and inputs; the first layer needs no
+    gradient of its inputs."""
+    if name == "mlp":
+        return 2 * (2 * 784 * 512 + 3 * 512 * 10)
+    if name == "cnn":
+        first, others = 24**2 * 25 * 32, 20**2 * 25 * 32 * 32 + 8**2 * 9 * 32 * 64 + 6**2 * 9 * 64 * 64 + 576 * 10
+        return 2 * (2 * first + 3 * others)
+    tables = ("letters.weight", "places.weight")
+    weights = sum(int(np.prod(s)) for k, s in PARAMETERS["gpt"].items() if len(s) == 2 and k not in tables)
+    return 3 * TIME * (2 * weights + 4 * 4 * TIME * 128)  # per layer: scores and their product with the values
+
+
+def batch_of(name: str, batch: int) -> Arrays:
+    """Inputs and labels of a training step."""
+    rng = np.random.default_rng(0)
+    if name == "gpt":
+        text = rng.integers(0, LETTERS, (batch, TIME + 1)).astype(np.int32)
+        return {"x": text[:, :-1].copy(), "y": text[:, 1:].reshape(-1).copy()}
+    shape = {"mlp": (784,), "cnn": (1, 28, 28)}[name]
+    return {"x": rng.standard_normal((batch, *shape), np.float32), "y": rng.integers(0, 10, batch).astype(np.int32)}
+
+
+STEPS = {
+    "mlp": ("MLP 784-512-10, batch 128, SGD", 128, 1.4), "cnn": ("MNIST CNN, batch 128, Adam", 128, 1.4),
+    "gpt": ("GPT of 4 layers, width 128, 64 positions, batch 16, Adam", 16, 2.0),
+}  # fmt: skip
+
+
+def step(name: str, batch: int | None = None) -> Case:
+    title, full, reach = STEPS[name]
+    size = batch or full
+    inputs: Callable[[], Arrays] = lambda: {**batch_of(name, size), **initial(name)}  # noqa: E731
+    return Case(name, f"training step, {title}", name, inputs, reach, size * products(name))
+
+
+FULL = [
+    moving("chain_64M", "gelu(x·a + b)·c + d, 64M floats", "chain", (64 * MIB,), 1.4),
+    moving("chain_1M", "gelu(x·a + b)·c + d, 1M floats", "chain", (MIB,), 2.5),
+    moving("chain_1k", "gelu(x·a + b)·c + d, 1k floats: one call", "chain", (1000,), 3e-6, absolute=True),
+    moving("sum_64M", "sum of 64M floats", "sum", (64 * MIB,), 1.02),
+    moving("softmax", "softmax of rows, 8192×1024", "softmax", (8192, 1024), 2.0),
+    moving("layernorm", "layer norm of rows, 8192×1024", "layernorm", (8192, 1024), 1.8),
+    square(512, 1.08), square(1024, 1.08), square(2048, 1.08),
+    matmul("matmul_small", "matrix product, (64×784)·(784×128)", (64, 784), (784, 128), 1.8),
+    matmul("matmul_batched", "64 matrix products, (128×64)·(64×128)", (64, 128, 64), (64, 64, 128), 1.4),
+    matmul("matvec", "matrix times vector, 4096", (4096, 4096), (4096, 1), 1.05),
+    conv("conv_3", 32, 3, 64, 32, 1.8), conv("conv_32", 32, 32, 32, 64, 1.2),
+    attention("attention", (4, 8, 256, 64), 1.8),
+    *map(step, STEPS),
+]  # fmt: skip
+QUICK = [
+    moving("chain_64M", "gelu(x·a + b)·c + d, 10k floats", "chain", (10_000,), 1.4),
+    moving("chain_1k", "gelu(x·a + b)·c + d, 1k floats: one call", "chain", (1000,), 3e-6, absolute=True),
+    moving("sum_64M", "sum of 10k floats", "sum", (10_000,), 1.02),
+    moving("softmax", "softmax of rows, 64×96", "softmax", (64, 96), 2.0),
+    moving("layernorm", "layer norm of rows, 64×96", "layernorm", (64, 96), 1.8),
+    square(64, 1.08), matmul("matmul_batched", "4 matrix products, (8×6)·(6×10)", (4, 8, 6), (4, 6, 10), 1.4),
+    matmul("matvec", "matrix times vector, 100", (100, 100), (100, 1), 1.05),
+    conv("conv_3", 2, 3, 8, 4, 1.8), attention("attention", (1, 2, 16, 8), 1.8),
+    step("mlp", 8), step("cnn", 4), step("gpt", 1),
+]  # fmt: skip
 
 
 def wide(inputs: Arrays) -> Arrays:
     return {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in inputs.items()}
 
 
-def matmul(n: int) -> Case:
-    return Case(
-        f"matmul_{n}", f"matrix product {n}×{n}×{n}", lambda: {"a": random(n, n), "b": random(n, n, seed=1)},
-        lambda x: [wide(x)["a"] @ wide(x)["b"]], flops=2 * n**3, nbytes=3 * n * n * 4,
-    )  # fmt: skip
+def exact(case: Case, inputs: Arrays) -> list[Array]:
+    """In float64. A function: its result. A training step: the losses of CHECKED_STEPS steps, then every parameter."""
+    if case.work == "chain":  # in pieces that fit a cache
+        pieces = np.array_split(inputs["x"], max(1, inputs["x"].size >> 16))
+        return [np.concatenate([by_hand.chain(p.astype(np.float64)) for p in pieces])]
+    if not case.network:
+        return [np.asarray(by_hand.FUNCTIONS[case.work](*wide(inputs).values()))]
+    network = NETWORKS[case.work](wide(inputs))
+    losses = [network.step() for _ in range(CHECKED_STEPS)]
+    return [np.array(losses), *network.parameters.values()]
 
 
-def chain(n: int) -> Case:
-    return Case(
-        "chain", f"gelu(x·a + b)·c + d, {n:,} elements", lambda: {"x": random(n)},
-        lambda x: [by_hand.chain(x["x"].astype(np.float64))], nbytes=2 * n * 4,
-    )  # fmt: skip
+def results(case: Case, call: Callable[[], object], read: Callable[[], Sequence[Any]]) -> list[Array]:
+    """What an engine gives, in the form of `exact`; its first calls."""
+    if not case.network:
+        call()
+        return [np.asarray(a) for a in read()]
+    losses = []
+    for _ in range(CHECKED_STEPS):
+        call()
+        losses.append(np.array(read()[0]))
+    return [np.array(losses), *map(np.asarray, read()[1:])]
 
 
-def rows(name: str, title: str, m: int, n: int) -> Case:
-    return Case(
-        name, f"{title}, {m}×{n}", lambda: {"x": random(m, n)}, lambda x: [getattr(by_hand, name)(x["x"].astype(np.float64))],
-        nbytes=2 * m * n * 4,
-    )  # fmt: skip
+def check(case: Case, inputs: Arrays, got: Sequence[Array], right: Sequence[Array]) -> float:
+    """The largest error, each relative to what it is compared with: see the tolerances. Raises ValueError when one is too
+    large."""
+    if len(got) != len(right):
+        raise ValueError(f"{case.name}: {len(got)} results, expected {len(right)}")
+    errors = [error(case.name, g, r) for g, r in zip(got[:1], right[:1], strict=True)]
+    allowed = LOSS_TOLERANCE if case.network else TOLERANCE
+    if not errors[0] <= allowed:
+        raise ValueError(f"{case.name}: relative error {errors[0]:.2g}, allowed {allowed:.2g}")
+    for (k, shape), g, r in zip(PARAMETERS.get(case.work, {}).items(), got[1:], right[1:], strict=True):
+        if g.shape != shape:
+            raise ValueError(f"{case.name}: {k} has shape {g.shape}, expected {shape}")
+        if k.endswith("qkv.bias"):  # that of the keys has no gradient but rounding errors, of which Adam makes whole steps
+            keep = np.r_[: shape[0] // 3, 2 * shape[0] // 3 : shape[0]]
+            g, r, start = g[keep], r[keep], inputs[k][keep]
+        else:
+            start = inputs[k]
+        off = float(np.linalg.norm(g - r) / np.linalg.norm(r - start))
+        if not off <= MOVED_TOLERANCE:
+            raise ValueError(f"{case.name}: {k} is off by {off:.2g} of what it should have moved, allowed {MOVED_TOLERANCE:.2g}")
+    return errors[0]
 
 
-def digits(name: str) -> Arrays:
-    """A batch of scikit-learn's digits and initial parameters: weights uniform in ±1/sqrt(fan in)."""
-    from tinyengine import data
-
-    x, y, _, _ = data.digits()
-    out = {"x": x[:BATCH].reshape(-1, *by_hand.INPUT[name]), "y": y[:BATCH]}
-    rng = np.random.default_rng(0)
-    for parameter, shape in by_hand.PARAMETERS[name].items():
-        fan_in = np.prod(by_hand.PARAMETERS[name][parameter.replace("bias", "weight")][1:])
-        out[parameter] = rng.uniform(-1, 1, shape).astype(np.float32) / np.sqrt(fan_in, dtype=np.float32)
-    return out
-
-
-def step(name: str, title: str) -> Case:
-    """One training step with Adam. Its result: the loss, then every parameter after the step."""
-
-    def exact(x: Arrays) -> list[Array]:
-        network = by_hand.NETWORKS[name](wide(x))
-        return [network.step(), *network.parameters]
-
-    # forward, weights, inputs; the first layer needs no gradient of its inputs
-    products = {"mlp": 2 * 64 * 256 + 3 * 256 * 10, "cnn": 2 * 64 * 9 * 16 + 3 * 16 * 9 * 16 * 32 + 3 * 128 * 10}
-    # Adam divides by the root of g²: where g is a rounding error, a step of the learning rate may go either way
-    return Case(name, title, lambda: digits(name), exact, flops=2 * BATCH * products[name], tolerance=5e-3)
-
-
-FULL = [
-    step("mlp", "training step, MLP 64-256-10, batch 128, Adam"),
-    step("cnn", "training step, CNN 2×(conv 3×3, ReLU, pool), batch 128, Adam"),
-    matmul(512), matmul(1024), chain(1_000_000),
-    rows("softmax", "softmax of rows", 8192, 1024), rows("layernorm", "layer norm of rows", 8192, 1024),
-]  # fmt: skip
-QUICK = [
-    FULL[0], FULL[1], matmul(64), chain(10_000),
-    rows("softmax", "softmax of rows", 64, 96), rows("layernorm", "layer norm of rows", 64, 96),
-]  # fmt: skip
-
-
-def check(case: Case, inputs: Arrays, got: list[Any]) -> float:
-    """The largest error of a result, relative to its largest element. Raises ValueError when it is too large."""
-    exact = case.exact(inputs)
-    if len(got) != len(exact):
-        raise ValueError(f"{case.name}: {len(got)} results, expected {len(exact)}")
-    worst = 0.0
-    for g, e in zip(got, exact, strict=True):
-        g = np.asarray(g, np.float64)
-        if g.shape != np.shape(e):
-            raise ValueError(f"{case.name}: shape {g.shape}, expected {np.shape(e)}")
-        error = float(np.max(np.abs(g - e), initial=0.0) / max(np.max(np.abs(e), initial=0.0), 1e-30))
-        if not error <= case.tolerance:
-            raise ValueError(f"{case.name}: relative error {error:.2g}, allowed {case.tolerance:.2g}")
-        worst = max(worst, error)
-    return worst
+def error(name: str, got: Array, right: Array) -> float:
+    """The largest, relative to the largest element; in pieces, because arrays may be large."""
+    if got.shape != np.shape(right):
+        raise ValueError(f"{name}: shape {got.shape}, expected {np.shape(right)}")
+    g, r, largest, worst = got.reshape(-1), np.reshape(right, -1), 1e-30, 0.0
+    for i in range(0, g.size, MIB):
+        piece = np.abs(g[i : i + MIB] - r[i : i + MIB])
+        if not np.isfinite(piece).all():
+            return float("inf")
+        worst, largest = max(worst, float(piece.max())), max(largest, float(np.abs(r[i : i + MIB]).max()))
+    return worst / largest

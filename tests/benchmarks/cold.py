@@ -1,19 +1,19 @@
-"""One training step, as the first thing that a process does: python -m tests.benchmarks.cold ENGINE CASE INPUTS.npz"""
+"""One training step, as the first thing that a process does: python -m tests.benchmarks.cold ENGINE NETWORK BATCH
+
+Prints the loss. Parameters are made here, by the engine's own initialisation; so is a batch of random data."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-import numpy as np
+from tests.benchmarks.cases import batch_of
+from tests.benchmarks.engines import ENGINES
 
-from tests.benchmarks.worker import ENGINES
 
-
-def main(engine: str, case: str, path: str) -> None:
-    with np.load(path) as f:
-        inputs = dict(f)
-    call, read = importlib.import_module(f"tests.benchmarks.{ENGINES[engine]}").make(case, inputs)
+def main(engine: str, network: str, batch: str) -> None:
+    peer = importlib.import_module(f"tests.benchmarks.{ENGINES[engine].module}")
+    call, read = peer.make(network, batch_of(network, int(batch)))
     call()
     print(float(read()[0]), flush=True)
 

@@ -1,67 +1,121 @@
-"""The same in PyTorch, eager."""
+"""The same in PyTorch, eager and compiled. Optimizers are its fused ones, its quickest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from tests.benchmarks.by_hand import EPS, LR, A, Array, B, C, D
+from tests.benchmarks.by_hand import A, Array, B, C, D
+from tests.benchmarks.by_hand_networks import EPS, LR, SGD_LR
 
 
-class MLP(torch.nn.Module):
+class MLP(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.fc1, self.fc2 = torch.nn.Linear(64, 256), torch.nn.Linear(256, 10)
+        self.fc1, self.fc2 = nn.Linear(784, 512), nn.Linear(512, 10)
 
     def forward(self, x: Any) -> Any:
         return self.fc2(F.relu(self.fc1(x)))
 
 
-class CNN(torch.nn.Module):
+class CNN(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.conv2 = torch.nn.Conv2d(1, 16, 3, padding=1), torch.nn.Conv2d(16, 32, 3, padding=1)
-        self.fc = torch.nn.Linear(128, 10)
+        self.conv1, self.conv2, self.norm1 = nn.Conv2d(1, 32, 5), nn.Conv2d(32, 32, 5), nn.BatchNorm2d(32)
+        self.conv3, self.conv4, self.norm2 = nn.Conv2d(32, 64, 3), nn.Conv2d(64, 64, 3), nn.BatchNorm2d(64)
+        self.fc = nn.Linear(576, 10)
 
     def forward(self, x: Any) -> Any:
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.max_pool2d(self.norm1(F.relu(self.conv2(F.relu(self.conv1(x))))), 2)
+        x = F.max_pool2d(self.norm2(F.relu(self.conv4(F.relu(self.conv3(x))))), 2)
         return self.fc(x.flatten(1))
 
 
-def make(name: str, inputs: Mapping[str, Array]) -> tuple[Any, Any]:
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Any) -> Any:
+        n, t, c = x.shape
+        q, k, v = self.qkv(self.norm1(x)).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.proj(y.transpose(1, 2).reshape(n, t, c))
+        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+
+
+class GPT(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.letters, self.places = nn.Embedding(65, 128), nn.Embedding(64, 128)
+        self.blocks = nn.ModuleList(Block(128, 4) for _ in range(4))
+        self.norm, self.head = nn.LayerNorm(128), nn.Linear(128, 65)
+
+    def forward(self, x: Any) -> Any:
+        h = self.letters(x) + self.places.weight
+        for b in self.blocks:
+            h = b(h)
+        return self.head(self.norm(h)).reshape(-1, 65)
+
+
+NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "cnn": CNN, "gpt": GPT}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "chain": lambda x: F.gelu(x * A + B, approximate="tanh") * C + D,
+    "sum": lambda x: x.sum(),
+    "softmax": lambda x: torch.softmax(x, -1),
+    "layernorm": lambda x: F.layer_norm(x, x.shape[-1:]),
+    "matmul": lambda a, b: a @ b,
+    "conv": lambda x, w: F.conv2d(x, w, padding=1),
+    "attention": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+}
+
+
+def make(work: str, inputs: Mapping[str, Array], compile: bool = False) -> tuple[Any, Any]:
     """(call, read), as in `by_hand`."""
     given = {k: torch.from_numpy(v.copy()) for k, v in inputs.items()}
     results: list[Any] = []
-    if name in ("mlp", "cnn"):
-        model = MLP() if name == "mlp" else CNN()
-        model.load_state_dict({k: v for k, v in given.items() if k not in "xy"})
-        optimizer = torch.optim.Adam(model.parameters(), lr=LR, eps=EPS)
-        x, y = given["x"], given["y"].long()
+    if work in FUNCTIONS:
+        f = torch.compile(FUNCTIONS[work], dynamic=False) if compile else FUNCTIONS[work]
+        arguments = list(given.values())
 
-        def step() -> None:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            results[:] = [loss]
+        @torch.no_grad()
+        def call() -> None:
+            results[:] = [f(*arguments)]
 
-        return step, lambda: [t.detach().numpy() for t in (*results, *model.parameters())]
-    fs: dict[str, Any] = {
-        "chain": lambda: F.gelu(given["x"] * A + B, approximate="tanh") * C + D,
-        "softmax": lambda: torch.softmax(given["x"], -1),
-        "layernorm": lambda: F.layer_norm(given["x"], given["x"].shape[-1:]),
-    }
-    f = fs.get(name, lambda: given["a"] @ given["b"])
+        return call, lambda: [t.numpy() for t in results]
+    model = NETWORKS[work]()
+    if len(inputs) > 2:
+        model.load_state_dict({k: v for k, v in given.items() if k not in "xy"}, strict=False)
+    parameters = dict(model.named_parameters())
+    sgd = work == "mlp"
+    optimizer: Any = (
+        torch.optim.SGD(model.parameters(), lr=SGD_LR, fused=True)
+        if sgd
+        else torch.optim.Adam(model.parameters(), lr=LR, eps=EPS, fused=True)
+    )
+    x, y = given["x"], given["y"].long()
 
-    @torch.no_grad()
-    def call() -> None:
-        results[:] = [f()]
+    def loss_of(x: Any, y: Any) -> Any:
+        return F.cross_entropy(model(x), y)
 
-    return call, lambda: [t.numpy() for t in results]
+    loss_function = torch.compile(loss_of, dynamic=False) if compile else loss_of
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = loss_function(x, y)
+        loss.backward()
+        optimizer.step()
+        results[:] = [loss]
+
+    names = [k for k in inputs if k not in "xy"]
+    return step, lambda: [t.detach().numpy() for t in (*results, *(parameters[k] for k in names))]
 
 
 def small_op() -> Any:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime
 import statistics
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from tests.benchmarks import cases
-from tests.benchmarks.run import Results
-from tests.benchmarks.waits import row_text
+from tests.benchmarks.bounds import BOUNDS
+from tests.benchmarks.engines import ENGINES, KEEPING, OURS, UNSET
+from tests.benchmarks.rows import Row, rows
+from tests.benchmarks.run import Plan, Results
 
 COMMAND = "make bench"
+FIGURES = ("mlp", "cnn", "gpt", "cold_mlp_empty", "cold_cnn_empty", "cold_gpt_empty")  # of the README
 
 
 def duration(seconds: float) -> str:
@@ -21,58 +22,54 @@ def duration(seconds: float) -> str:
     raise AssertionError
 
 
-def with_spread(values: Sequence[float]) -> str:
-    """Median, and half the distance between the quartiles in percent of it."""
-    middle = statistics.median(values)
+def spread(values: Sequence[float]) -> float:
+    """Half the distance between the quartiles, relative to the median."""
     if len(values) < 3:
-        return duration(middle)
+        return 0.0
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return f"{duration(middle)} ±{(high - low) / 2 / middle:.0%}".replace("%", " %")
+    return (high - low) / 2 / statistics.median(values)
 
 
-def ratio(a: Sequence[float], b: Sequence[float]) -> float:
-    """The median of the ratios of the rounds."""
-    return statistics.median(x / y for x, y in zip(a, b, strict=True))
+def with_spread(values: Iterable[float]) -> str:
+    """Median, and its spread."""
+    v = list(values)
+    return duration(statistics.median(v)) + (f" ±{100 * spread(v):.0f} %" if len(v) > 2 else "")
 
 
-def limit(case: cases.Case, machine: dict[str, Any]) -> float:
-    """The least seconds that this machine can do it in: the FLOPs of its matrix products at the measured FMA rate, or its bytes
-    at the bandwidth, all cores, of the cache level that holds them; from memory with streaming stores."""
-    size, read = case.nbytes, machine["read_all"]
-    if size <= machine["l2_bytes"] * machine["cores"]:
-        bandwidth = read["l2"]
-    elif size <= machine["l3_bytes"]:
-        bandwidth = read["l3"]
-    else:
-        bandwidth = min(read["l3"], max(machine["copy_all"], machine["stream_all"], read["dram"]))
-    return float(max(case.flops / machine["fma_flops_all"], size / bandwidth))
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(r) + " |" for r in rows])
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    every = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    return "\n".join(every + ["| " + " | ".join(r) + " |" for r in lines])
 
 
 def times(a: float) -> str:
     return f"{a:.2f}×" if a < 10 else f"{a:.0f}×"
 
 
-def compared(results: dict[str, list[float]], peers: Sequence[str]) -> list[str]:
-    ours = results["tinyviz"]
-    return [with_spread(ours), *(with_spread(results[p]) for p in peers), *(times(ratio(results[p], ours)) for p in peers)]
+def value(row: Row, a: float) -> str:
+    """Of a row: times its limit, or seconds; of a recording what it adds."""
+    if row.name.startswith("recording"):
+        return f"{100 * (a - 1):+.1f} %"
+    return times(a) if row.limit else duration(a)
 
 
-def peers_of(r: Results) -> list[str]:
-    return [p for p in ("PyTorch", "NumPy") if p in next(iter(r.steady.values()))]
+def line(row: Row) -> list[str]:
+    """A row of the first table."""
+    best = row.best
+    plain = bool(row.limit) and not row.name.startswith("recording")
+    ratios = row.times_limit(row.ours)
+    return [
+        row.title,
+        duration(statistics.median(row.limit.values())) if plain else "",
+        with_spread(row.ours.values()),
+        f"{value(row, row.reached)}" + (f" ±{100 * spread(ratios):.0f} %" if plain and len(ratios) > 2 else ""),
+        value(row, row.reach),
+        "yes" if row.met else "**no**",
+        f"{best}: {value(row, statistics.median(row.times_limit(row.peers[best])))}" if best else "",
+        times(row.ahead(best)) if best else "",
+    ]
 
 
-def first_figures(r: Results) -> str:
-    """The short table of the README: steps and cold starts."""
-    peers = peers_of(r)
-    titles = {c.name: c.title.replace("training step, ", "") for c in cases.FULL}
-    rows = [[f"training step, {titles[n]}", *compared(r.steady[n], peers)] for n in cases.STEPS]
-    rows += [[f"cold start, {titles[n]}", *compared(r.cold[n], peers)] for n in cases.STEPS]
-    return table(["", "tinyviz", *peers, *(f"{p} ÷ tinyviz" for p in peers)], rows)
+HEAD = ["work", "limit", "tinyviz", "reached", "to reach", "met", "best peer", "best peer ÷ tinyviz"]
 
 
 def put_figures(readme: str, figures: str) -> str:
@@ -84,54 +81,89 @@ def put_figures(readme: str, figures: str) -> str:
     return f"{readme[:start]}\n{figures}\n{readme[end:]}"
 
 
-def markdown(r: Results, chosen: Sequence[cases.Case]) -> str:
-    peers = peers_of(r)
-    columns = ["tinyviz", *peers, *(f"{p} ÷ tinyviz" for p in peers)]
-    m = r.machine
-    steady = []
-    for c in chosen:
-        least = limit(c, m)
-        against = [duration(least), times(statistics.median(r.steady[c.name]["tinyviz"]) / least)]
-        steady.append([c.title, *compared(r.steady[c.name], peers), *against])
-    titles = {c.name: c.title for c in chosen}
-    cold = [[titles[name].replace("training step, ", ""), *compared(r.cold[name], peers)] for name in r.cold]
-    ops = [[name, with_spread(v)] for name, v in r.small_op.items()]
-    waited = [[row, row_text(row, statistics.median(v))] for row, v in r.waits.items()]
-    gb = 1e9
-    worst = {p: max(e[p] for e in r.errors.values()) for p in next(iter(r.errors.values()))}
+def first_figures(r: Results, plan: Plan) -> str:
+    """The short table of the README: steps and cold starts."""
+    return table(HEAD, [line(row) for row in rows(r, plan) if row.name in FIGURES])
+
+
+def peers_table(chosen: Sequence[Row]) -> str:
+    """Every engine in every row: times the limit, or seconds where there is none."""
+    engines = [e for e in ENGINES if any(e in row.peers for row in chosen)]
+    lines = []
+    for row in chosen:
+        each = [value(row, statistics.median(row.times_limit(row.peers[e]))) if e in row.peers else "" for e in engines]
+        lines.append([row.title, value(row, row.reached), *each])
+    return table(["work", OURS, *engines], lines)
+
+
+def misses(chosen: Sequence[Row], bounds: Mapping[str, str] = BOUNDS) -> str:
+    """What bounds each row that misses."""
+    lines = []
+    for row in chosen:
+        best = row.best
+        why = [] if row.met else [f"reached {value(row, row.reached)} of {value(row, row.reach)}"]
+        if best and row.ahead(best) < 1:
+            why.append(f"{best} is {times(1 / row.ahead(best))} quicker")
+        if why:
+            lines.append(f"- {row.title}: {'; '.join(why)}. {bounds.get(row.name, 'Not analysed yet.')}")
+    return "\n".join(lines) or "None."
+
+
+def missing(row: Row) -> bool:
+    """Whether a row misses what it should reach, or a peer is quicker."""
+    best = row.best
+    return not row.met or (best is not None and row.ahead(best) < 1)
+
+
+def stale(chosen: Sequence[Row], bounds: Mapping[str, str] = BOUNDS) -> list[str]:
+    """Rows of `bounds` that miss nothing in this run."""
+    return [row.name for row in chosen if row.name in bounds and not missing(row)]
+
+
+def markdown(r: Results, plan: Plan) -> str:
+    chosen = rows(r, plan)
+    m, gb = r.machine, 1e9
+    met = sum(row.met for row in chosen)
+    errors = {e: [found[e] for found in r.errors.values() if e in found] for e in ENGINES}
+    worst = {e: max(v) for e, v in errors.items() if v}
+    fma = [f"{v / gb:.0f}" for v in (min(r.probes["fma"]), max(r.probes["fma"]))] if r.probes.get("fma") else ["", ""]
     facts = [
-        f"Machine: {m['name']}, {m['cores']} cores, {m['threads']} threads, vectors of {m['vector_bytes']} bytes; load average"
-        f" {r.load:.1f} when the run began",
-        f"Peaks, measured in this run: {m['fma_flops_all'] / gb:.0f} GFLOP/s float32; read L2 {m['read_all']['l2'] / gb:.0f},"
-        f" L3 {m['read_all']['l3'] / gb:.0f}, memory {m['read_all']['dram'] / gb:.0f} GB/s; copy {m['copy_all'] / gb:.0f},"
-        f" with streaming stores {m['stream_all'] / gb:.0f} GB/s",
+        f"Machine: {m['name']}, {m['cores']} cores, {m['threads']} threads, vectors of {m['vector_bytes']} bytes, L2"
+        f" {m['l2_bytes'] >> 10} KiB per core, L3 {m['l3_bytes'] >> 20} MiB; load average {r.load:.1f} when the run began",
+        f"Peaks, measured when it began: {m['fma_flops_all'] / gb:.0f} GFLOP/s float32 (in the rounds {fma[0]} to {fma[1]}); read"
+        f" L2 {m['read_all']['l2'] / gb:.0f}, L3 {m['read_all']['l3'] / gb:.0f}, memory {m['read_all']['dram'] / gb:.0f} GB/s;"
+        f" copy {m['copy_all'] / gb:.0f}, with streaming stores {m['stream_all'] / gb:.0f} GB/s",
         "Versions: " + ", ".join(f"{k} {v}" for k, v in r.versions.items()),
-        "All in float32, from the same inputs. Every result was compared with float64 NumPy before it was timed; largest relative"
-        " errors: " + ", ".join(f"{k} {v:.1g}" for k, v in worst.items()),
-        *r.missing,
-    ]
+        f"Unset for every process: {', '.join(UNSET)} (they slow NumPy down, or make Python compile its files at every start)."
+        f" *Keeping malloc*: {', '.join(f'{k}={v}' for k, v in KEEPING.items())}, so that large results do not come from fresh"
+        " pages",
+        "All in float32, from the same inputs, on all cores. Every result was compared with float64 NumPy before it was timed,"
+        " training steps by three losses and every parameter; largest relative errors: "
+        + ", ".join(f"{k} {v:.1g}" for k, v in worst.items()),
+        *r.missing, *r.failed,
+    ]  # fmt: skip
     parts = [
         "# Benchmarks",
         f"Written by `{COMMAND}` on {datetime.date.today().isoformat()}, from one interleaved run of {r.seconds:.0f} s."
+        f" {met} of {len(chosen)} rows reach what they should."
         " A round takes the fastest of the calls that fit in a slice of time; times are medians of the rounds, ± is half the"
-        " distance between the quartiles. A ratio is the median of the rounds' ratios: above 1 the other is slower. On a shared"
-        " machine, read the ratios and not the times.",
+        " distance between the quartiles. On a shared machine, read the ratios and not the times.",
         "\n".join(f"- {f}" for f in facts),
-        "## Steady state",
-        "tinyviz: a jitted function, results in fresh memory. PyTorch: eager. NumPy: by hand, gradients written out. *limit*: the"
-        " least time that the measured peaks allow (matrix products at the FMA rate, or each byte moved once).",
-        table(["work", *columns, "limit", "tinyviz ÷ limit"], steady),
-        "## Cold start",
-        "From the start of the process to the end of its first training step: imports, model, compilation, step. No compiled"
-        " kernel is in the cache.",
-        table(["network", *columns], cold),
-        "## One operation on 8 floats",
-        "tinyviz records it and computes nothing; PyTorch executes it.",
-        table(["engine", "time"], ops),
-        "## The wait",
-        "tinyviz alone. The first step: from the start of the process, with an empty cache and with the one that the last"
-        " process left. MLP 784-512-10 (SGD) and a CNN for MNIST (two blocks of two convolutions, Adam), batch 128; GPT with 4"
-        " layers of width 128, 64 positions, batch 16 (Adam).",
-        table(["", "time"], waited),
+        "## What was to be reached",
+        "*limit*: the least time that the machine allowed in the same round: matrix products at the rate of fused multiply-adds,"
+        " or bytes at the rate of copying (results, and as much of what is read) and reading (what is read beyond) arrays of that"
+        " size."
+        " *reached*: times that limit; a row without a limit has its time. *best peer ÷ tinyviz*: above 1 the peer is slower.",
+        table(HEAD, [line(row) for row in chosen]),
+        "tinyviz: a jitted function, its results in memory that the engine keeps. Cold start: from the start of the process to"
+        " the end of its first training step, with an empty cache and with the one that such a process left; imports, model,"
+        " initialisation, compilation and step; PyTorch and NumPy keep nothing on disk. One operation: tinyviz records it with"
+        " the user's line and computes nothing, as tinygrad; PyTorch executes it; JAX dispatches it. Recording: what"
+        " `tv.watch()` adds to a jitted step; without it nothing is added, which the tests count.",
+        "## Every engine",
+        "Times the limit; seconds where there is none.",
+        peers_table([row for row in chosen if not row.name.startswith("recording")]),
+        "## What misses, and what bounds it",
+        misses(chosen),
     ]
     return "\n\n".join(parts) + "\n"

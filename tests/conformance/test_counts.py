@@ -24,6 +24,8 @@ KERNELS = {
     "softmax": 1, "layernorm": 1, "softmax_gradient": 1, "layernorm_gradient": 1, "matmul_relu_sum": 2, "argmax": 1, "dropout": 1,
 }  # fmt: skip
 STEP_KERNELS = {MLP: 11, CNN: 21, Transformer: 49}
+# of a training step, at most: rule firings, megabytes that its kernels move, megabytes of temporaries
+STEP_BOUNDS = {MLP: (30, 1.7, 0.3), CNN: (45, 9.0, 2.2), Transformer: (170, 19.0, 3.6)}
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +65,17 @@ def test_kernels_of_small_programs(name: str) -> None:
 def test_kernels_of_a_training_step(network: type) -> None:
     """Forward, backward and Adam: one program."""
     assert len(step_of(network).plan.calls) == STEP_KERNELS[network]
+
+
+@pytest.mark.parametrize("network", STEP_BOUNDS)
+def test_firings_bytes_and_memory_of_a_training_step(network: type) -> None:
+    c = step_of(network)
+    certificate = c.certificate
+    firings = len(simplify.explain(c.graph, machine=FIXTURE))
+    moved = (certificate.bytes_read + certificate.bytes_written) / 1e6
+    measured = (firings, moved, certificate.arena_bytes / 1e6)
+    for what, bound in zip(measured, STEP_BOUNDS[network], strict=True):
+        assert 0.5 * bound < what <= bound, measured
 
 
 def test_the_mlp_step_predicted_is_counted() -> None:

@@ -117,11 +117,14 @@ def test_a_steady_training_step_faults_no_page_and_takes_no_fresh_memory() -> No
     x = Tensor(np.ones((256, 256), np.float32))
     for _ in range(10):
         y = step(x)
-    fresh, faults = memory.fresh, resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    fresh, faults = memory.fresh, []
     for _ in range(50):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         y = step(x)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     assert memory.fresh == fresh
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults < 640  # a tenth of the pages of its results alone
+    assert sum(n == 0 for n in faults) >= 45  # a worker that wakes for the first time touches its stack
+    assert sum(faults) < 640  # a tenth of the pages of its results alone
     assert y.numpy().any()
 
 

@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from tests.conformance import unwatched
 from tests.tinyviz import training
 from tinyengine import Tensor, backends, hooks, machine
 from tinyengine.stages import simplify
@@ -276,3 +277,16 @@ def test_wire_data_is_plain() -> None:
             else []
         )
     assert isinstance(rec.data, wire.Recording)
+
+
+def test_what_recording_adds_to_a_steady_step() -> None:
+    """Calls of functions, Python's and C's: they are what a step of some hundred microseconds feels."""
+    with backends.use("llvm"):
+        _, step = training.network()
+        x, y = batch()
+        plain = unwatched.measure(lambda: step(x, y)).calls
+        with watch():
+            watched = unwatched.measure(lambda: step(x, y)).calls
+    added = watched - plain
+    assert added["hooks.py:publish"] == 2 and added["record.py:Runs.add"] == 1  # one hit, one launch
+    assert added.total() <= 40, added
