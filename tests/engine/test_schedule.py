@@ -99,7 +99,7 @@ def test_a_matrix_product_gets_the_register_tile() -> None:
     assert tile.numbers["registers"] == 29 and tile.numbers["mr"] == 6 and tile.numbers["nv"] == 4
     out, _ = schedule.run(forms.matmul(480, 512, 256), DEFAULT, AVX2)
     acc = [s.buf for s in walk(out.body) if isinstance(s, Alloc) and s.buf.space == "register"]
-    assert [b.shape for b in acc] == [(2, 32)]  # 2 * 4 + 4 + 1 <= 16
+    assert [b.shape for b in acc] == [(6, 16)]  # 6 * 2 + 2 + 1 <= 16
 
 
 def test_operands_are_copied_where_it_pays() -> None:

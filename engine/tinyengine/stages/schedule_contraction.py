@@ -8,6 +8,7 @@ not contiguous, is padded, or is too large for the cache. The tile fits when mr 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from tinyengine.loopnest import Loop
 from tinyengine.stages import schedule_depth, schedule_outer_sum, schedule_tile
 from tinyengine.stages.contraction import Contraction, axis_of, depends, find
 from tinyengine.stages.schedule_cost import NEAR, stride
-from tinyengine.stages.schedule_tile import EVEN, TAPS, Tile, even, factor
+from tinyengine.stages.schedule_tile import EVEN, TAPS, Tile, even, factor, panels_outside
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -27,17 +28,22 @@ SUM_VECTORS = 16  # of a panel that only sums: nothing is reused, long pieces of
 FMAS = 2  # per cycle
 FMA_LATENCY = 4.0  # cycles until a sum may be added to again
 VECTOR_CYCLES = 2.6  # per vector of the panel, where it does not come from a line of the first cache
-MOST_ROWS = 12  # of a register tile: more only lengthen the code
+TILE_CYCLES = 0.25  # of the loop around a tile, per term
+PANEL_COST = 0.03  # more of the rows' operand is read for narrow panels
+PIECE_COST = 0.03  # panels that do not come out even are copied by every thread
+ACROSS_LINES, MASKED = 0.1, 0.05  # cycles per vector of a window: it crosses lines; and of a padded one: it is copied
+KEPT = 6  # registers for elements of a row that the taps of a window share
+MOST_ROWS = 14  # of a register tile: more only lengthen the code
 TRANSPOSE_ROWS = 8  # fewer rows than this do not pay for a transposed copy
-MOST_CODE = 680  # statements, unrolled, of a tile with its tails (about 20 ms of code generation): compile time counts too
+MOST_CODE = 640  # statements, unrolled, of a tile with its tails (about 20 ms of code generation): compile time counts too
 
 
 @dataclass(frozen=True)
 class Option:
-    """One choice of `v`: cycles per vector of products beside the products themselves, and the loop for rows."""
+    """One choice of `v`: its register tile, and the cycles per vector of products, in those of full tiles."""
 
     v: Loop
-    m: Loop | None
+    tile: Tile
     cost: float
 
 
@@ -51,7 +57,7 @@ def run(c: Chooser, around: list[Loop]) -> bool:
     best = min((o for o in (option(c, k, v) for v in k.space) if o is not None), key=lambda o: o.cost, default=None)
     if best is None or along_sum(c, k, best):
         return False
-    start, count, sizes = c.kernel, len(c.decisions), tile(c, k, best)
+    start, count, sizes = c.kernel, len(c.decisions), best.tile
     for form in (schedule_depth, schedule_tile):
         if form.run(c, k, sizes):
             return True
@@ -75,7 +81,8 @@ def option(c: Chooser, k: Contraction, v: Loop) -> Option | None:
     rows = [m for m in k.space if m is not v and m.trips > 1 and not any(depends(a, m) for a in vector)]
     m = nearest(rows, [a for a in k.reads if a not in vector])
     panel = {r.name: r.trips for r in k.reduce} | {v.name: min(v.trips, c.lanes)}
-    cost = -(-v.trips // c.lanes) * c.lanes / v.trips  # lanes that idle
+    t, cost = tile(c, k, v, m)
+    cost += ACROSS_LINES * any(k.window(a, v) for a in vector) + MASKED * any(a.buf.name in k.masked for a in vector)
     for a in vector:
         step = stride(a.buf, a.at, v.name)
         if step == 1:
@@ -83,14 +90,15 @@ def option(c: Chooser, k: Contraction, v: Loop) -> Option | None:
         if step is not None and 1 < step <= NEAR:
             cost += step / (min(m.trips, VECTORS) if m is not None else 1)  # loaded once for several rows
             continue
-        copied = m is not None and m.trips >= TRANSPOSE_ROWS and axis_of(a, v) is not None and a.buf.space == "global"
+        uses = prod(x.trips for x in k.space if not depends(a, x)) if m is not None else 1
+        copied = uses >= TRANSPOSE_ROWS and axis_of(a, v) is not None and a.buf.space == "global"
         if copied and k.footprint(a, panel) <= c.machine.l2_bytes // 2:
-            cost += 0.05 + 16.0 / prod(x.trips for x in k.space if not depends(a, x))  # the transposing copy
+            cost += 0.05 + 16.0 / uses  # the transposing copy
         else:
             cost += c.lanes
     depth = prod(s.trips for s in k.reduce)
-    cost += sum(2.0 * c.lanes / depth + 0.2 for a in k.stores if stride(a.buf, a.at, v.name) != 1)
-    return Option(v, m, cost)
+    cost += sum(2.0 * c.lanes / depth + 0.05 for a in k.stores if stride(a.buf, a.at, v.name) != 1)
+    return Option(v, t, cost)
 
 
 def nearest(candidates: list[Loop], others: list[Access]) -> Loop | None:
@@ -119,9 +127,8 @@ def along_sum(c: Chooser, k: Contraction, o: Option) -> bool:
     return False
 
 
-def tile(c: Chooser, k: Contraction, o: Option) -> Tile:
-    """The sizes of the register tile."""
-    v, m = o.v, o.m
+def tile(c: Chooser, k: Contraction, v: Loop, m: Loop | None) -> tuple[Tile, float]:
+    """The register tile for `v` in lanes and rows along `m`, and its cycles, in those of as many products in full tiles."""
     vector = [a for a in k.reads if depends(a, v)]
     others = [a for a in k.reads if not depends(a, v)]
     panels = -(-v.trips // (c.lanes * VECTORS))
@@ -140,29 +147,53 @@ def tile(c: Chooser, k: Contraction, o: Option) -> Tile:
             if m is None:
                 nv = min(2, -(-v.trips // c.lanes))
             lr = factor(l.trips, max(1, VECTORS // (nv if m is not None else 1)))
-    whole = nv * lr
-    mr = 1
-    if m is not None:
-        most = min(MOST_ROWS, (c.machine.vector_registers - 1 - whole) // whole)
-        mr = rows(m.trips, most, whole)
+    rest = tuple(s for s in k.space if s not in (v, m, l))
+    if m is None:
+        return Tile(v, m, l, rest, nv, 1, lr), -(-v.trips // c.lanes) * c.lanes / v.trips
+    return sizes(c, k, Tile(v, m, l, rest, nv, 1, lr), (nv,) if l else range(1, VECTORS + 1))
+
+
+def sizes(c: Chooser, k: Contraction, t: Tile, vectors: Iterable[int]) -> tuple[Tile, float]:
+    """The tile with the rows, and the number of `vectors`, for which all tiles, the last ones too, take the fewest cycles per
+    term of the sum; and these, in the cycles of full tiles. A tile of few rows waits for its vectors, which come from the second
+    cache or lie across two lines."""
+    assert t.m is not None
+    v, m, lanes, lr = t.v.trips, t.m.trips, c.lanes, t.lr
+    shared = taps(k) > 1 and any(k.window(a, t.m) for a in k.reads if not depends(a, t.v))
+    registers = c.machine.vector_registers - (KEPT if shared else 0)
+
+    outside = panels_outside(c, k, t.v, t.m, t.batch)
+    apart = outside or (not t.batch and t.l is None)  # panels are what the threads share
+
+    def cycles(rows: int, nv: int) -> float:
+        return max(rows * nv * lr / FMAS, nv * lr * VECTOR_CYCLES, FMA_LATENCY) + TILE_CYCLES if rows and nv else 0.0
+
+    def panel(mr: int, nv: int) -> float:
+        return m // mr * cycles(mr, nv) + cycles(m % mr, nv)
+
+    def cost(o: Tile) -> float:
+        full, rest = divmod(v, o.nv * lanes)
+        total = full * panel(o.mr, o.nv) + panel(o.mr, -(-rest // lanes))
+        share = even(v, o.nv, lanes, c.machine.threads) if apart else 1.0
+        total *= 1 / share if outside else 1.0 if share >= EVEN else 1 + PIECE_COST
+        return total * (1 + PANEL_COST * (VECTORS - o.nv)) / (v * m * lr / lanes / FMAS)
+
+    def short(o: Tile) -> bool:
         # pieces of the rows, where the panels do not come out even, have a last one of its own
-        twice = 1 if len(k.space) > 2 or even(v.trips, nv, c.lanes, c.machine.threads) >= EVEN else 2
-        while mr > 2 and twice * code(k, c.lanes, Tile(v, m, l, (), nv, mr, lr)) > MOST_CODE:
-            mr = rows(m.trips, mr - 1, whole)
-    return Tile(v, m, l, tuple(s for s in k.space if s not in (v, m, l)), nv, mr, lr)
+        twice = 1 if not apart or even(v, o.nv, lanes, c.machine.threads) >= EVEN else 2
+        return o.mr <= 2 or twice * code(k, lanes, o) <= MOST_CODE
+
+    options = [
+        replace(t, nv=nv, mr=mr) for nv in vectors for mr in range(1, min(MOST_ROWS, m, (registers - 1) // (nv * lr) - 1) + 1)
+    ]
+    best = min(filter(short, options), key=lambda o: (cost(o), m % o.mr > 0, -o.nv, -o.mr), default=t)
+    return best, cost(best)
 
 
-def rows(trips: int, most: int, whole: int) -> int:
-    """Rows of the register tile: those for which all tiles, the last one too, take the fewest cycles per term of the sum. A tile
-    of few rows waits for its `whole` vectors, which come from the second cache or across two lines."""
-
-    def cycles(n: int) -> float:
-        return max(n * whole / FMAS, whole * VECTOR_CYCLES, FMA_LATENCY) if n else 0.0
-
-    def whole_loop(n: int) -> tuple[float, bool, int]:
-        return trips // n * cycles(n) + cycles(trips % n), trips % n > 0, -n
-
-    return min(range(1, max(1, min(most, trips)) + 1), key=whole_loop)
+def taps(k: Contraction) -> int:
+    """How often the last loop of the sum is unrolled: a few taps of a window share what they read."""
+    window = any(k.window(a, s) for a in k.reads for s in k.space)
+    return k.reduce[-1].trips if window and k.reduce[-1].trips <= TAPS else 1
 
 
 def code(k: Contraction, lanes: int, t: Tile) -> int:
@@ -171,7 +202,7 @@ def code(k: Contraction, lanes: int, t: Tile) -> int:
     def copies(s: Loop | None, size: int) -> int:
         return 1 if s is None else size + s.trips % size if s.trips > size else s.trips
 
-    width, tap = t.nv * lanes, k.reduce[-1]
+    width = t.nv * lanes
     vectors = t.nv + (-(-(t.v.trips % width) // lanes) if t.v.trips > width else 0)
-    terms = len(tap.body) * (tap.trips if t.l is not None and tap.trips <= TAPS else 1)
+    terms = len(k.reduce[-1].body) * taps(k)
     return copies(t.m, t.mr) * copies(t.l, t.lr) * vectors * (terms + k.after - 2)

@@ -121,7 +121,7 @@ def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[str,
             out[a.buf.name] = Copy(a, natural, "padding becomes zeros in the copy: no masks in the loop")
         elif step == 0:
             far = any(abs(stride(a.buf, a.at, r.name) or 0) * a.buf.dtype.itemsize >= PAGE for r in k.reduce)
-            if far and stride(a.buf, a.at, t.m.name) == 1 and a.buf.nbytes > half:
+            if far and stride(a.buf, a.at, t.m.name) == 1 and k.footprint(a, each) > half:
                 out[a.buf.name] = Copy(a, natural, "a piece of the rows: its columns are pages apart")
         elif step is not None and 1 <= step <= NEAR:
             far = any(abs(stride(a.buf, a.at, r.name) or 0) * a.buf.dtype.itemsize >= PAGE for r in k.reduce)
@@ -131,6 +131,23 @@ def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[str,
         elif axis is not None:
             out[a.buf.name] = Copy(a, last(a, axis), "the copy is contiguous along the vectors")
     return out
+
+
+def panels_outside(c: Chooser, k: Contraction, v: Loop, m: Loop | None, batch: tuple[Loop, ...]) -> bool:
+    """Whether the copy of an operand that all images share is too large to be made for each of them: panels go outside then."""
+    whole = {s.name: s.trips for s in (*k.space, *k.reduce)}
+    return (
+        m is not None
+        and bool(batch)
+        and any(
+            depends(a, v)
+            and stride(a.buf, a.at, v.name) != 1
+            and axis_of(a, v) is not None
+            and not any(depends(a, s) for s in batch)
+            and k.footprint(a, whole) > c.machine.l2_bytes // 2
+            for a in k.reads
+        )
+    )
 
 
 def run(c: Chooser, k: Contraction, t: Tile) -> bool:
@@ -150,12 +167,14 @@ class _Applier:
         self.copies = copies(c, k, t, self.dots)
         self.width = t.nv * c.lanes
         self.sizes = {"mr": t.mr, "nv": t.nv * t.lr, "lanes": c.lanes, "registers": t.mr * t.nv * t.lr + t.nv * t.lr + 1}
+        self.window = any(k.window(a, s) for a in k.reads for s in k.space)
         self.v, self.m, self.l = t.v.name, t.m.name if t.m else "", t.l.name if t.l else ""
         self.batch = [s.name for s in t.batch]
         self.order = [s.name for s in k.space]
         self.rows = self.m  # the loop that the register tile splits
         self.chunk = 0  # rows per ticket, where rows are what the threads share
         self.threaded = ""
+        self.outside = t.l is None and panels_outside(c, k, t.v, t.m, t.batch)
         self.work = prod(s.trips for s in (*k.space, *k.reduce)) / c.lanes
 
     def do(self, text: str, kind: str, reason: str) -> bool:
@@ -172,7 +191,7 @@ class _Applier:
         self._threads()
         if not self._share_weights():
             return False
-        done = self._window() if self.l else self._panels()
+        done = self._image() if self.l else self._panels()
         if not done:
             return False
         inner = [*([self.rows + "i"] if self.m else []), *([self.l + "i"] if self.l else []), self.v + "i"]
@@ -187,7 +206,7 @@ class _Applier:
         if not self.do(f"vectorize({self.v}i, {lanes})", "vectorize", "the operand, or its copy, is contiguous along it"):
             return False
         for tap in self.k.reduce[-1:] if self.m else self.k.reduce[-2:]:
-            if self.l and tap.trips <= TAPS:
+            if self.window and tap.trips <= TAPS:
                 self.do(f"unroll({tap.name})", "unroll", "a few taps: their addresses become constants")
         for name in packed:
             copy_loops(self.c, name, self.copies[name].axes, self.copies[name].transposed)
@@ -202,6 +221,8 @@ class _Applier:
         tall = any(not depends(x.a, t.v) and x.a.buf.name not in self.k.masked for x in self.copies.values())
         if self.work < PARALLEL_CYCLES or threads < 2:
             pass
+        elif self.outside:
+            self.threaded = self.v + "o"
         elif self.batch and (t.batch[0].trips >= threads or (t.batch[0].trips > 1 and not self.l)):
             self.threaded = self.batch[0]
         elif self.l:
@@ -220,7 +241,7 @@ class _Applier:
         """Several images per ticket, where a copy serves them all."""
         t = self.t
         shared = any(not any(depends(x.a, b) for b in t.batch) for x in self.copies.values())
-        if not (shared and self.batch and self.threaded == self.batch[0] and t.batch[0] is self.k.space[0]):
+        if not (shared and self.batch and self.threaded == self.batch[0]):
             return True
         most = t.batch[0].trips // (self.c.machine.threads * 4)
         images = next((n for n in range(most, 1, -1) if t.batch[0].trips % n == 0), 1)
@@ -231,10 +252,11 @@ class _Applier:
         first = self.batch[0]
         self.threaded = first + "o"
         self.batch = [first + "o", first + "i", *self.batch[1:]]
-        self.order = [first + "o", first + "i", *self.order[1:]]
+        at = self.order.index(first)
+        self.order[at : at + 1] = [first + "o", first + "i"]
         return True
 
-    def _window(self) -> bool:
+    def _image(self) -> bool:
         """batch, rows of the image, rows of the tile, vectors."""
         l, m, v = self.l, self.m, self.v
         li = l + "i"
@@ -260,11 +282,13 @@ class _Applier:
                 and self.do(f"reorder({v}, {self.rows})", "reorder", outside)
             )
         else:
-            ready = self.arrange([*self.batch, v, *([m] if m else [])], outside)
+            first = [v, *self.batch] if self.outside else [*self.batch, v]
+            ready = self.arrange([*first, *([m] if m else [])], outside)
+        inner = [*self.batch, self.rows] if self.outside else [self.rows]
         return (
             ready
             and self.do(f"tile({v}, {self.width})", "tile", "a panel: vectors of the register tile")
-            and (not m or self.do(f"reorder({self.rows}, {v}i)", "reorder", "rows outside the panel's vectors"))
+            and (not m or self.do(f"reorder({', '.join(inner)}, {v}i)", "reorder", "rows outside the panel's vectors"))
             and (not m or self.do(f"tile({self.rows}, {self.t.mr})", "tile", "mr * nv + nv + 1 registers"))
         )
 
@@ -334,14 +358,15 @@ def copy_loops(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool) -
     for s in loops(c.kernel.body):
         if s.name.startswith(f"{name}_"):
             trips[s.name] = max(trips.get(s.name, 0), s.trips)
-    target = f"{name}_{axes[-1]}"
-    if target not in trips:
+    last_axis = next((x for x in reversed(axes) if f"{name}_{x}" in trips), None)
+    if last_axis is None:
         return
+    target = f"{name}_{last_axis}"
     numbers = {"iterations": trips[target]}
     if not transposed:
         c.do(f"vectorize({target}, {vector_lanes(trips[target], c.lanes)})", "vectorize", "a contiguous copy", numbers)
         return
-    after = [f"{name}_{x}" for x in range(axes[-1] + 1, len(axes)) if f"{name}_{x}" in trips]
+    after = [f"{name}_{x}" for x in range(last_axis + 1, len(axes)) if f"{name}_{x}" in trips]
     if trips[target] > c.lanes:
         if not c.do(f"tile({target}, {c.lanes})", "tile", "a line of the copy", numbers):
             return
