@@ -66,7 +66,7 @@ def page(
     selection: Selection | None = None,
     before: Before | None = None,
 ) -> Any:
-    """The wire form of a `viewdata.Page` with these views, as JSON values: of one program, and of others that are not too large."""
+    """The wire form of a `viewdata.Page` with these views, as JSON values: of one program, and of others that are small."""
     texts, data = _views(r, names, program, selection, before)
     out = to_json(viewdata.Page(shown, r, viewdata.Views(), texts, selection))
     out["views"] |= data

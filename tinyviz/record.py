@@ -19,6 +19,9 @@ from tinyviz.tvz import identified
 
 KEPT_RUNS = 8  # first and last runs kept in full, each
 SAMPLES = 512  # runs that the folded figures rest on: every n-th one, n doubling as they fill up
+# So a program of k kernels keeps at most SAMPLES + 2 * KEPT_RUNS runs, about 100 bytes per kernel each, however many there are.
+MOST_PROGRAMS = 64  # kept in full; the runs of further ones are counted
+MOST_EVENTS = 512  # different ones of a kind; further ones are counted together
 
 
 class Runs:
@@ -28,36 +31,44 @@ class Runs:
         self.lowered = lowered
         self.seconds = dict(lowered.seconds)  # of stages that ran by then; later ones are done for looking only
         self.count = 0
-        self.first: list[hooks.Launch] = []
-        self.last: list[hooks.Launch] = []
+        self.first: list[tuple[hooks.Launch, float | None]] = []
+        self.last: list[tuple[hooks.Launch, float | None]] = []
         self.samples: list[hooks.Launch] = []
+        self.gaps: list[float] = []  # before each sample: seconds since the run before, of whatever program; -1: none
         self.stride = 1
+        self.gap_total = 0.0
         self.total: list[float] = []
         self.host_total = 0.0
         self.values: Values | None = None
         self.finite = Finite()
 
-    def add(self, e: hooks.Launch) -> None:
+    def add(self, e: hooks.Launch, gap: float | None = None) -> None:
+        """`gap`: seconds since the end of the run before, of whatever program; None for the first of all."""
         self.host_total += e.host_seconds
+        self.gap_total += gap or 0.0
         if e.seconds:
             self.total = [a + b for a, b in zip(self.total, e.seconds, strict=True)] if self.total else list(e.seconds)
         if self.count < KEPT_RUNS:
-            self.first.append(e)
+            self.first.append((e, gap))
         else:
-            self.last.append(e)
+            self.last.append((e, gap))
             if len(self.last) > KEPT_RUNS:
                 del self.last[0]
         if self.count % self.stride == 0:
             self.samples.append(e)
+            self.gaps.append(-1.0 if gap is None else gap)
             if len(self.samples) == SAMPLES:
-                del self.samples[1::2]
+                del self.samples[1::2], self.gaps[1::2]
                 self.stride *= 2
         self.count += 1
 
     def wire(self, zero: float) -> wire.Launches:
-        out = wire.Launches(self.count, total=self.total, host_total=self.host_total)
-        for e in [*self.first, *self.last]:
-            out.runs.append(wire.Run(e.began - zero, e.host_seconds, list(e.starts), list(e.seconds)))
+        out = wire.Launches(self.count, total=self.total, host_total=self.host_total, gap_total=self.gap_total)
+        gaps = [g for g in self.gaps[1:] if g >= 0]  # before the first run it was compiled
+        if gaps:
+            out.gap_low, out.gap_median, out.gap_high = fold(gaps)
+        for e, gap in [*self.first, *self.last]:
+            out.runs.append(wire.Run(e.began - zero, e.host_seconds, list(e.starts), list(e.seconds), gap))
         # the first run pays for cold caches: where there are others it is shown, but not folded in
         samples = self.samples[1:] if len(self.samples) > 1 else self.samples
         if samples:
@@ -96,6 +107,8 @@ class Recorder:
     caches: dict[Any, _Folded] = field(default_factory=dict)
     waits: dict[Any, _Folded] = field(default_factory=dict)
     _waiting: list[_Folded] = field(default_factory=list)  # realised, and not launched yet
+    _last: float | None = None  # when the last run ended
+    _more: Runs | None = None  # of programs beyond MOST_PROGRAMS, counted only
     _end: Callable[[], None] | None = None
 
     def start(self) -> None:
@@ -120,11 +133,15 @@ class Recorder:
 
     def _launch(self, e: hooks.Launch, now: float) -> None:
         runs = self._runs(e.program)
-        runs.add(e)
+        if runs is self._more:
+            runs.count, runs.host_total = runs.count + 1, runs.host_total + e.host_seconds
+        else:
+            runs.add(e, None if self._last is None else max(e.began - self._last, 0.0))
+        self._last = e.began + e.host_seconds
         if self.finite and (found := runs.finite.after(e.program)) is not None:
             warn(found)
         if self._waiting:
-            at = list(self.programs).index(id(e.program.executable))
+            at = next((i for i, key in enumerate(self.programs) if key == id(e.program.executable)), -1)
             for r in self._waiting:
                 r.program = at if r.program < 0 else r.program
             self._waiting.clear()
@@ -137,14 +154,17 @@ class Recorder:
         self._fold(self.waits, e.reason, e, now).seconds += e.seconds
 
     def _hit(self, e: hooks.CacheHit, now: float) -> None:
-        self._fold(self.caches, (e.cache, e.key), e, now)
+        self._fold(self.caches, (e.cache, "" if e.cache == "kernel" else e.key), e, now)
 
     def _missed(self, e: hooks.CacheMiss, now: float) -> None:
-        self._fold(self.caches, (e.cache, e.key, e.guard, str(e.old), str(e.new)), e, now)
+        key = "" if e.cache == "kernel" else e.key
+        self._fold(self.caches, (e.cache, key, e.guard, str(e.old), str(e.new)), e, now)
 
     def _runs(self, program: Any) -> Runs:
         runs = self.programs.get(id(program.executable))
-        if runs is None:
+        if runs is None and len(self.programs) >= MOST_PROGRAMS:
+            self._more = runs = self._more or Runs(program)
+        elif runs is None:
             runs = self.programs[id(program.executable)] = Runs(program)
         return runs
 
@@ -159,6 +179,9 @@ class Recorder:
 
     def _fold(self, into: dict[Any, _Folded], key: Any, e: Any, now: float) -> _Folded:
         found = into.get(key)
+        if found is None and len(into) >= MOST_EVENTS:
+            key = "more"
+            found = into.get(key)
         if found is None:
             found = into[key] = _Folded(e, now - self.began)
         else:
@@ -207,7 +230,12 @@ def build(r: Recorder, name_file: NameFile | None = None, kept: list[Any] | None
     for f in r.caches.values():
         e, hit = f.event, isinstance(f.event, hooks.CacheHit)
         old, new = ("", "") if hit else (_text(e.old), _text(e.new))
-        caches.append(wire.CacheEvent(e.cache, hit, e.key[:16], f.count, "" if hit else e.guard, old, new))
+        caches.append(wire.CacheEvent(e.cache, hit, e.key[:16], f.count, "" if hit else e.guard, old, new, f.began))
+    if r._more is not None:
+        missing.append(f"{r._more.count} runs of further programs: only the first {len(r.programs)} programs are kept")
+    for kind, events in (("computations that were forced", r.realized), ("cache look-ups", r.caches), ("waits", r.waits)):
+        if "more" in events:
+            missing.append(f"{events['more'].count} more {kind}, of other kinds than the first {MOST_EVENTS}: counted as one")
     name_programs(programs, realized)
     out = wire.Recording(
         wire.VERSION, "", r.title or "recording", r.created, engine_version(), backend or "", machine_of(machine), tables.files,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,6 +18,11 @@ from tinyviz.validate import validate
 FORMAT = "tinyviz recording"
 MAX_BYTES = 512 << 20  # uncompressed, all pieces together
 MAX_PIECES = 10_000
+# what zipfile raises for bytes that are no zip, beside BadZipFile; a seek to a place before the file is an OSError
+DAMAGED = (
+    ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, MemoryError, OSError, struct.error,
+    OverflowError, LookupError,
+)  # fmt: skip
 _DATE = (1980, 1, 1, 0, 0, 0)  # equal recordings give equal files
 
 
@@ -56,13 +62,12 @@ def save(r: wire.Recording, path: str | os.PathLike[str]) -> Path:
 def load(path: str | os.PathLike[str]) -> wire.Recording:
     """Read a recording. Raises FileNotFoundError, or ValueError that names the file and what is wrong with it."""
     path = Path(path)
-    try:
-        with zipfile.ZipFile(path) as z:
-            return _read(z)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, RecursionError, MemoryError) as e:
-        raise ValueError(f"{path.name} is no recording, or is damaged: {e or type(e).__name__}") from e
-    except ValueError as e:
-        raise ValueError(f"{path.name} is no recording, or is damaged: {e}") from e
+    with open(path, "rb") as f:
+        try:
+            with zipfile.ZipFile(f) as z:
+                return _read(z)
+        except DAMAGED as e:
+            raise ValueError(f"{path.name} is no recording, or is damaged: {str(e) or type(e).__name__}") from e
 
 
 def _read(z: zipfile.ZipFile) -> wire.Recording:

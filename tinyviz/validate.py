@@ -37,10 +37,15 @@ def _program(at: str, p: wire.Program, r: wire.Recording) -> None:
         if any(not 0 <= d < 1 << 48 for d in shape) or len(shape) > 64:
             raise ValueError(f"{at}.nodes.shape[{n}]: {str(shape)[:60]} is no shape")
     _ids(f"{at}.nodes.forward", p.nodes.forward, nodes, none=True)
+    _phases(f"{at}.nodes.phase", p.nodes.phase)
+    _phases(f"{at}.origins.phase", p.origins.phase)
     _ids(f"{at}.origins.lines", (i for row in p.origins.lines for i in row), lines)
     for name in ("recorded", "simplified", "roots"):
         _ids(f"{at}.{name}", getattr(p, name), nodes)
     _stages(at, p, r)
+    by = {old: new for s in p.stages for old, new in zip(s.frames.replaced, s.frames.by, strict=True) if old != new}
+    _closed(f"{at}.recorded", p.recorded, p, {})
+    _closed(f"{at}.simplified", p.simplified, p, by)
     for i, d in enumerate(p.decisions):
         _ids(f"{at}.decisions[{i}].nodes", d.nodes, nodes)
         _ids(f"{at}.decisions[{i}].kernel", [d.kernel], len(p.kernels), none=True)
@@ -55,9 +60,32 @@ def _program(at: str, p: wire.Program, r: wire.Recording) -> None:
         _ids(f"{at}.slots[{i}].node", [s.node], nodes, none=True)
     for i, x in enumerate(p.recomputed):
         _ids(f"{at}.recomputed[{i}].slots", x.slots, len(p.slots))
+    for name in ("recorded", *(("simplified",) if p.simplified else ())):
+        if name not in p.layouts and p.recorded:
+            raise ValueError(f"{at}.layouts: there is no layout {name!r}")
     for name, layout in p.layouts.items():
         _layout(f"{at}.layouts[{name[:40]!r}]", layout, nodes)
     _launches(f"{at}.launches", p)
+
+
+def _phases(at: str, values: list[str]) -> None:
+    for i, v in enumerate(values):
+        if v not in wire.PHASES:
+            raise ValueError(f"{at}[{i}]: {v[:40]!r} is no phase; phases: {', '.join(wire.PHASES)}")
+
+
+def _closed(at: str, drawn: list[int], p: wire.Program, by: dict[int, int]) -> None:
+    """A graph: each node once, its operands before it. `by`: what stands in the place of a node."""
+    seen: set[int] = set()
+    for n in drawn:
+        for s in p.nodes.src[n]:
+            while s in by:
+                s = by[s]
+            if s not in seen:
+                raise ValueError(f"{at}: node {n} reads node {s}, which does not stand before it")
+        if n in seen:
+            raise ValueError(f"{at}: node {n} stands there twice")
+        seen.add(n)
 
 
 def _stages(at: str, p: wire.Program, r: wire.Recording) -> None:
@@ -91,6 +119,7 @@ def _kernel(at: str, k: wire.Kernel, nodes: int, lines: int) -> None:
         _ids(f"{at}.{name}.nodes", (n for row in code.nodes for n in row), nodes)
         _ids(f"{at}.{name}.link", code.link, len(k.scheduled.text), none=True)
     _ids(f"{at}.shares.line", k.shares.line, lines, none=True)
+    _phases(f"{at}.shares.phase", k.shares.phase)
     if len(k.weights) not in (0, len(k.nodes)):
         raise ValueError(f"{at}.weights: {len(k.weights)} for {len(k.nodes)} nodes")
     if k.space is not None:

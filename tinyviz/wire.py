@@ -347,6 +347,7 @@ class Run:
     host_seconds: float  # around the native call
     starts: list[float]  # by call, seconds from the launch; [] where there were no clocks
     seconds: list[float]  # by call
+    gap: float | None = None  # seconds on the host since the end of the run before, of whatever program; None: the first of all
 
 
 @dataclass
@@ -363,6 +364,10 @@ class Launches:
     host_median: float | None = None
     host_low: float | None = None
     host_high: float | None = None
+    gap_median: float | None = None  # seconds on the host between the end of the run before, of any program, and this one's begin
+    gap_low: float | None = None
+    gap_high: float | None = None
+    gap_total: float = 0.0
 
 
 @dataclass
@@ -522,6 +527,7 @@ class CacheEvent:
     guard: str = ""  # of a miss: which guard failed
     old: str = ""
     new: str = ""
+    began: float | None = None  # the first, seconds since the recording began
 
 
 @dataclass

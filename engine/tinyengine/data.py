@@ -7,12 +7,13 @@ import importlib.util
 import io
 import os
 import tarfile
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from tinyengine import download
+from tinyengine import download, hooks
 from tinyengine.origin import user_line
 
 Array = np.ndarray[Any, Any]
@@ -140,5 +141,9 @@ def batches(
 
         order = (random.host() if seed is None else np.random.Generator(np.random.Philox(key=seed))).permutation(n)
     for start in range(0, n - size + 1 if drop_last else n, size):
+        began = time.perf_counter() if hooks.watching else 0.0
         rows = order[start : start + size]
-        yield tuple([a[rows] for a in arrays])
+        batch = tuple([a[rows] for a in arrays])
+        if hooks.watching:
+            hooks.publish(hooks.HostWait("data.batches", time.perf_counter() - began))
+        yield batch

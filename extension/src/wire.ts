@@ -289,6 +289,7 @@ export interface Run {
   host_seconds: number;  // around the native call
   starts: number[];  // by call, seconds from the launch; [] where there were no clocks
   seconds: number[];  // by call
+  gap: number | null;  // seconds on the host since the end of the run before, of whatever program; None: the first of all
 }
 
 /** All runs of a program: some in full, all of them folded. */
@@ -303,6 +304,10 @@ export interface Launches {
   host_median: number | null;
   host_low: number | null;
   host_high: number | null;
+  gap_median: number | null;  // seconds on the host between the end of the run before, of any program, and this one's begin
+  gap_low: number | null;
+  gap_high: number | null;
+  gap_total: number;
 }
 
 /** One entry per row in each column. Figures of one value, sampled run by run; low to norm are of its finite elements, None where there is none. */
@@ -443,6 +448,7 @@ export interface CacheEvent {
   guard: string;  // of a miss: which guard failed
   old: string;
   new: string;
+  began: number | null;  // the first, seconds since the recording began
 }
 
 /** Time in which the host did nothing but wait. */

@@ -111,6 +111,18 @@ def test_host_bound(sample: wire.Recording) -> None:
     assert "host-bound" not in codes(planted(sample, healthy).diagnoses)
 
 
+def test_starved(sample: wire.Recording) -> None:
+    def plant(p: wire.Program, low: float = 3e-3) -> None:
+        n = p.launches
+        n.count, n.host_median, n.gap_median, n.gap_low, n.gap_high = 50, 4.2e-4, 4e-3, low, 5e-3
+        sample.waits = [wire.Wait("data.batches", 0.15, 0.0, 50)]
+
+    found = only(planted(sample, plant), "starved")
+    assert "median of 50 runs 420 µs, between them 4 ms; data.batches took 3 ms for each batch" in found.evidence
+    assert found.gain == 4e-3
+    assert "starved" not in codes(planted(sample, lambda p: plant(p, 1e-4)).diagnoses), "some gaps are shorter than the run"
+
+
 def test_compile_bound(sample: wire.Recording) -> None:
     def plant(p: wire.Program, total: float = 0.01) -> None:
         p.stages[0].seconds, p.launches.count, p.launches.host_total = 0.5, 10, total

@@ -130,6 +130,106 @@ def test_many_runs_are_folded_in_bounded_memory() -> None:
     assert [r.began for r in out.runs] == [*range(8), *range(9992, 10_000)]
 
 
+class Step:
+    """A program of 30 kernels, as the recorder sees it."""
+
+    seconds: dict[str, float] = {}
+
+    def __init__(self) -> None:
+        self.executable = object()
+
+
+def events(steps: int, programs: int = 1) -> record.Recorder:
+    """A recorder after that many steps, each with all events that a step can have, some of them new each time."""
+    made = [Step() for _ in range(programs)]
+    r = record.Recorder()
+    origin = mock.Mock(frames=())
+    for i in range(steps):
+        p: Any = made[i % programs]
+        r._take(hooks.CacheMiss("jit", "step", "shape of x", (i,), (i + 1,)))
+        r._take(hooks.CacheHit("kernel", f"symbol{i}"))
+        r._take(hooks.HostWait("data.batches", 1e-4))
+        r._take(hooks.Realized("item" if i % 2 else "print", origin, ()))
+        r._take(hooks.Launch(p, tuple(1e-6 * k for k in range(30)), (1e-6,) * 30, 4e-5, i * 1e-3))
+    return r
+
+
+def size(value: Any, seen: set[int]) -> int:
+    """Bytes of everything below a value."""
+    import sys
+
+    if id(value) in seen or isinstance(value, (Step, mock.Mock)):
+        return 0
+    seen.add(id(value))
+    inner: Any = ()
+    if isinstance(value, dict):
+        inner = [*value.keys(), *value.values()]
+    elif isinstance(value, (list, tuple, set)):
+        inner = value
+    elif hasattr(value, "__dict__"):
+        inner = vars(value).values()
+    elif hasattr(type(value), "__slots__"):
+        inner = [getattr(value, name) for name in type(value).__slots__ if hasattr(value, name)]
+    return sys.getsizeof(value) + sum(size(v, seen) for v in inner)
+
+
+def test_ten_thousand_steps_stay_within_the_stated_bound() -> None:
+    """SAMPLES + 2 * KEPT_RUNS runs, about 100 bytes for each of the 30 kernels, and MOST_EVENTS events of a kind."""
+    short, long = events(1_000), events(10_000)
+    assert size(long, set()) < 1.1 * size(short, set()), "ten times the steps take no more memory"
+    runs = (record.SAMPLES + 2 * record.KEPT_RUNS) * 30 * 100
+    assert size(long, set()) < runs + 3 * record.MOST_EVENTS * 1_000
+    assert next(iter(long.programs.values())).count == 10_000
+    misses = [f for f in long.caches.values() if isinstance(f.event, hooks.CacheMiss)]
+    assert sum(f.count for f in misses) + long.caches["more"].count >= 10_000
+    assert next(f.count for f in long.caches.values() if isinstance(f.event, hooks.CacheHit)) > 0
+
+
+def test_a_program_for_every_step_is_bounded_too() -> None:
+    r = events(1_000, programs=200)
+    assert len(r.programs) == record.MOST_PROGRAMS and r._more is not None
+    assert r._more.count + sum(p.count for p in r.programs.values()) == 1_000
+
+
+def test_what_was_left_out_is_said() -> None:
+    with mock.patch.object(record, "MOST_PROGRAMS", 2), watch() as rec:
+        for n in range(2, 7):
+            (Tensor(np.ones(n, np.float32)) * 3.5).numpy()
+    assert len(rec.programs) == 2
+    assert "3 runs of further programs: only the first 2 programs are kept" in rec.data.missing
+
+
+def test_the_time_between_runs_is_kept_and_folded() -> None:
+    r = events(50)
+    out = next(iter(r.programs.values())).wire(0.0)
+    assert out.runs[0].gap is None and out.runs[1].gap == pytest.approx(1e-3 - 4e-5)
+    assert out.gap_median == pytest.approx(9.6e-4) and out.gap_total == pytest.approx(49 * 9.6e-4)
+
+
+def test_data_loading_is_a_wait_of_the_host() -> None:
+    from tinyengine.data import batches
+
+    x = np.ones((64, 16), np.float32)
+    with watch() as rec:
+        for (b,) in batches(x, size=16):
+            (Tensor(b) * 2).sum().item()
+    (w,) = rec.data.waits
+    assert (w.reason, w.count) == ("data.batches", 4) and w.seconds > 0
+    text = rec.view("timeline").text
+    assert "data.batches" in text and "what the host waited for" in text and "host between the runs" in text
+    lanes = set(rec.view("timeline").data.recording.lane)
+    assert {"host", "cache misses", "waits", "between runs", "runs"} <= lanes
+
+
+def test_a_cache_miss_stands_in_the_time_line_with_its_guard() -> None:
+    with watch() as rec:
+        for n in (3, 5):
+            (Tensor(np.ones(n, np.float32)) * 4.5).numpy()
+    d = rec.view("timeline").data.recording
+    said = [d.label[i] for i in range(len(d)) if d.lane[i] == "cache misses"]
+    assert any("shape of" in x and "(3,) → (5,)" in x for x in said), said
+
+
 def test_equal_events_are_folded() -> None:
     x = Tensor(np.ones(4, np.float32))
     with watch() as rec:
@@ -187,6 +287,7 @@ def test_the_recorder_says_what_it_cost() -> None:
     r = rec.data
     assert r.observer_seconds is not None and r.seconds is not None
     assert 0 < r.observer_seconds < r.seconds
+    assert "cost of recording: " in rec.view("timeline").text and " watched, " in rec.view("timeline").text
 
 
 def test_one_program_that_cannot_be_shown_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ KERNEL: tuple[Callable[[Recording, Program, RoofPoint, float], Diagnosis | None]
 
 #: about a program and its runs
 PROGRAM: tuple[Callable[[Recording, Program], Iterator[Diagnosis]], ...] = (
-    program.host_bound, program.compile_bound, program.compiled_again, program.in_pieces, program.stored_once, program.one_buffer,
+    program.host_bound, program.starved, program.compile_bound, program.compiled_again, program.in_pieces, program.stored_once,
+    program.one_buffer,
 )  # fmt: skip
 
 

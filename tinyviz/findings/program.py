@@ -24,6 +24,19 @@ def host_bound(r: Recording, p: Program) -> Iterator[Diagnosis]:
     yield Diagnosis("host-bound", -1, why, evidence, host, -1)
 
 
+def starved(r: Recording, p: Program) -> Iterator[Diagnosis]:
+    """Between its runs more time passes than in them: the program waits for the next batch."""
+    n = p.launches
+    if n.gap_median is None or n.gap_low is None or n.host_median is None or n.count < OFTEN or n.gap_low <= n.host_median:
+        return
+    why = "It waits for Python between its runs longer than it runs: prepare batches ahead of time, or do more in the step."
+    evidence = f"median of {n.count} runs {units.seconds(n.host_median)}, between them {units.seconds(n.gap_median)}"
+    loading = next((w for w in r.waits if w.reason == "data.batches"), None)
+    if loading is not None:
+        evidence += f"; data.batches took {units.seconds(loading.seconds / max(loading.count, 1))} for each batch"
+    yield Diagnosis("starved", -1, why, evidence, n.gap_median, -1)
+
+
 def compile_bound(r: Recording, p: Program) -> Iterator[Diagnosis]:
     spent = sum(s.seconds or 0.0 for s in p.stages)
     if p.launches.count < 2 or spent <= p.launches.host_total:

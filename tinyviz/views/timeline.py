@@ -7,7 +7,7 @@ from tinyviz.svg import LINE, Svg, css, cut
 from tinyviz.viewdata import LedgerRow, Segment, TimelineData
 from tinyviz.views import base, choose
 from tinyviz.views.lines import where
-from tinyviz.wire import PHASES, Program, Recording, Selection
+from tinyviz.wire import PHASES, CacheEvent, Program, Recording, Selection
 
 NAME = "timeline"
 HOWTO = (
@@ -47,16 +47,32 @@ def run(p: Program) -> Segment:
 
 
 def whole(r: Recording) -> Segment:
-    """The recording from its beginning: what forced computations, and the runs that were kept in full."""
+    """The recording from its beginning: what the host did (what forced computations, cache misses with the guard that failed,
+    waits, and the time between runs), and the runs that were kept in full."""
     out = Segment()
     for x in r.realized:
         add(out, "host", f"{x.cause}" + (f" ×{x.count}" if x.count > 1 else ""), x.began, 0.0, "host", line=x.line)
+    for c in r.caches:
+        if not c.hit and c.began is not None:
+            times = f" ×{c.count}" if c.count > 1 else ""
+            add(out, "cache misses", f"{c.cache}: {guard_text(c)}{times}", c.began, 0.0, "host")
     for w in r.waits:
-        add(out, "host", f"wait: {w.reason}", w.began, w.seconds, "host")
+        times = f", ×{w.count} in all {units.seconds(w.seconds)}" if w.count > 1 else ""
+        add(out, "waits", f"{w.reason}{times}", w.began, w.seconds / max(w.count, 1), "host")
+    for p in r.programs:
+        for each in p.launches.runs:
+            if each.gap:
+                add(out, "between runs", "host: Python and data loading", each.began - each.gap, each.gap, "host")
     for p in r.programs:
         for each in p.launches.runs:
             add(out, "runs", p.name, each.began, each.host_seconds, "host")
     return out
+
+
+def guard_text(c: CacheEvent) -> str:
+    """'shape of %3 mul: (3,) → (5,)'."""
+    change = f"{c.old} → {c.new}" if c.old else c.new
+    return c.guard + (f": {change}" if change else "")
 
 
 def compiling(p: Program) -> Segment:
@@ -78,14 +94,14 @@ def ledger(p: Program) -> list[LedgerRow]:
     measured by counting (see `Recording.count`); a predicted count that is an upper bound has an error bar down to 0."""
     c, ran = p.certificate, p.launches.count > 0
     counted = [k.counted for k in p.kernels]
-    exact = all(k.exact for k in p.kernels)
     rows = [
         _row("kernels", "", -1, _just(c.kernels), _just(len(p.kernels) if ran else None)),
         _row("launches", "", -1, _just(c.launches), _just(len(p.calls) if ran else None)),
     ]
     for name, unit, column in COUNTS:
         sums = analysis.total(getattr(k, column) if k is not None else None for k in counted) if counted else None
-        rows.append(_row(name, unit, -1, _upto(getattr(c, column), exact), _just(sums)))
+        sure = None if all(k.exact for k in p.kernels) else sum(getattr(k, column) or 0 for k in p.kernels if k.exact)
+        rows.append(_row(name, unit, -1, _upto(getattr(c, column), sure), _just(sums)))
     rows.append(_row("peak memory", "bytes", -1, _just(c.peak_bytes), _just(p.peak_bytes)))
     ran_for = (p.launches.host_median, p.launches.host_low, p.launches.host_high)
     rows.append(_row("time of one run", "s", -1, (c.seconds, c.seconds_low, c.seconds_high), ran_for))
@@ -97,7 +113,7 @@ def ledger(p: Program) -> list[LedgerRow]:
         for name, unit, column in COUNTS:
             said = analysis.whole(getattr(kernel, column), n)
             seen = analysis.whole(getattr(kernel.counted, column) if kernel.counted is not None else None, n)
-            rows.append(_row(f"{name} of {kernel.name}", unit, k.kernel, _upto(said, kernel.exact), _just(seen)))
+            rows.append(_row(f"{name} of {kernel.name}", unit, k.kernel, _upto(said, None if kernel.exact else 0), _just(seen)))
     return rows
 
 
@@ -108,9 +124,9 @@ def _just(value: float | None) -> Three:
     return value, value, value
 
 
-def _upto(value: float | None, exact: bool) -> Three:
-    """A count, or where it is an upper bound, anything up to it."""
-    return value, value if exact or value is None else 0.0, value
+def _upto(value: float | None, sure: float | None) -> Three:
+    """A count; where it is an upper bound, anything from what is `sure` up to it."""
+    return value, value if sure is None or value is None else sure, value
 
 
 def _row(name: str, unit: str, kernel: int, a: Three, b: Three) -> LedgerRow:
@@ -159,14 +175,24 @@ def counts_text(p: Program) -> str:
 def text(r: Recording, d: TimelineData) -> str:
     p = r.programs[d.program]
     out = [texts.heading(d.title, d.howto) + f"{d.runs} runs" + ("" if d.runs else ": nothing was measured")]
+    n = p.launches
+    if n.gap_median is not None:
+        spread = f"{units.seconds(n.gap_low)} to {units.seconds(n.gap_high)}"
+        out[0] += f"\nhost between the runs (Python, data loading): median {units.seconds(n.gap_median)}, half of them {spread}"
+    out[0] += "\n" + cost_text(r)
     kernels = [i for i in range(len(d.run)) if d.run.lane[i] == "kernels"]
     if kernels:
         end = max(d.run.start[i] + d.run.seconds[i] for i in range(len(d.run)))
         rows = []
         for i in kernels:
             bar = texts.bar(d.run.seconds[i] / end, 30) if end else ""
-            rows.append([str(d.run.call[i]), d.run.label[i], units.seconds(d.run.start[i]), units.seconds(d.run.seconds[i]), bar])
-        out.append("one run\n" + texts.table(["#", "kernel", "start", "time", ""], rows, (0, 2, 3)))
+            c = d.run.call[i]
+            half = f"{units.seconds(n.low[c])} to {units.seconds(n.high[c])}" if n.median else units.MISSING
+            middle = units.seconds(n.median[c] if n.median else None)
+            times = [units.seconds(d.run.start[i]), units.seconds(d.run.seconds[i]), middle, half]
+            rows.append([str(c), d.run.label[i], *times, bar])
+        head = ["#", "kernel", "start", "time", f"median of {n.count}", "quartiles", ""]
+        out.append("one run, the nearest to the median, beside all of them\n" + texts.table(head, rows, (0, 2, 3, 4)))
     out.append("ledger\n" + ledger_text(d))
     if p.kernels:
         note = "" if p.peak_bytes is not None else ": not counted yet; rec.count() does, in the interpreter"
@@ -177,6 +203,9 @@ def text(r: Recording, d: TimelineData) -> str:
     if r.realized:
         rows = [[x.cause, str(x.count), where(r, x.line) if x.line >= 0 else units.MISSING] for x in r.realized]
         out.append("what forced a computation\n" + texts.table(["cause", "times", "line"], rows, (1,)))
+    if r.waits:
+        rows = [[w.reason, str(w.count), units.seconds(w.seconds), units.seconds(w.seconds / max(w.count, 1))] for w in r.waits]
+        out.append("what the host waited for\n" + texts.table(["", "times", "in all", "each"], rows, (1, 2, 3)))
     if r.caches:
         rows = [
             [c.cache, "hit" if c.hit else "miss", str(c.count), c.guard, f"{c.old} → {c.new}" if c.guard and c.old else c.new]
@@ -186,6 +215,14 @@ def text(r: Recording, d: TimelineData) -> str:
     if p.missing:
         out.append("missing: " + "; ".join(p.missing))
     return "\n\n".join(out)
+
+
+def cost_text(r: Recording) -> str:
+    """What watching cost, as far as the recorder's own clock knows."""
+    if not r.seconds or r.observer_seconds is None:
+        return f"cost of recording: {units.MISSING} not measured"
+    share = units.percent(r.observer_seconds / r.seconds)
+    return f"cost of recording: {units.seconds(r.observer_seconds)} of {units.seconds(r.seconds)} watched, {share}"
 
 
 def svg(r: Recording, d: TimelineData) -> str:

@@ -150,7 +150,10 @@ class OpenCLExecutable:
             if self._guarded and not self.device.shared:
                 c.enqueue_copy(queue, self._status.array, self._status_memory, is_blocking=False)
         finally:  # whatever interrupts, nothing runs on after this call
+            began = time.perf_counter() if hooks.watching else 0.0
             self._memory.after(queue, buffers)
+            if hooks.watching:
+                hooks.publish(hooks.HostWait("the OpenCL device", time.perf_counter() - began))
         if self._guarded and self._status.array[0]:
             raise IndexError(self.messages[int(self._status.array[0]) - 1])
         return self._times(events) if clocks else None

@@ -9,7 +9,7 @@ import type { Segment } from "../wire";
 import { colorVariable } from "./head";
 import { gaps, lanes, span, ticks, type Bar, type Lane } from "./lanes";
 
-const LABEL = 76;
+const LABEL = 92;
 const ROW = 24;
 const AXIS = 22;
 
@@ -24,7 +24,7 @@ export class Track {
   private pinned: Lit = DARK;
   private readonly undo: Cleanup[] = [];
 
-  constructor(el: HTMLElement, private readonly context: Context, private segment: Segment, private readonly key: (at: number) => Selection | null, private empty: string) {
+  constructor(el: HTMLElement, private readonly context: Context, private segment: Segment, private readonly key: (at: number) => Selection | null, private empty: string, private readonly spread: (at: number) => [low: number, middle: number, high: number] | null = () => null) {
     const keys = "W and S zoom, A and D pan, F shows the selected or all, comma and period go to the bar before and after";
     this.element = h("div.tv-lanes", { tabindex: 0, role: "application", "aria-label": `launches over time: ${keys}` }, this.drawing);
     el.append(this.element);
@@ -191,13 +191,19 @@ export class Track {
         const [x0, x1] = [Math.max(this.x(bar.start), LABEL), Math.min(this.x(bar.end), width - 8)];
         if (x1 < LABEL || x0 > width) continue;
         const label = segment.label[bar.at] ?? "";
-        const mark = s("g.tv-launch", { "data-call": segment.call[bar.at] ?? null }, s("title", {}, `${label}: ${seconds(segment.seconds[bar.at])}`));
+        const among = this.spread(bar.at);
+        const beside = among ? `; of all runs: median ${seconds(among[1])}, middle half ${seconds(among[0])} – ${seconds(among[2])}` : "";
+        const mark = s("g.tv-launch", { "data-call": segment.call[bar.at] ?? null }, s("title", {}, `${label}: ${seconds(segment.seconds[bar.at])}${beside}`));
         mark.style.setProperty("--c", `var(${colorVariable(segment.category[bar.at] ?? "host")})`);
         const top = y + bar.row * ROW + 2;
         if (bar.end === bar.start) mark.append(s("path", { d: `M${x0} ${top + 2}l5 ${ROW / 2 - 4}l-5 ${ROW / 2 - 4}l-5 -${ROW / 2 - 4}z` }));
         else mark.append(s("rect", { x: x0, y: top, width: Math.max(x1 - x0, 1), height: ROW - 4, rx: Math.min(2, (x1 - x0) / 4) }));
         const letter = this.context.category(segment.category[bar.at] ?? "").mark;
         if (x1 - x0 > 16) mark.append(s("text", { x: x0 + 4, y: top + 14 }, cut(x1 - x0 > 44 ? `${letter} ${label}` : letter, Math.floor((x1 - x0 - 8) / 7))));
+        if (among && x1 - x0 > 6) {
+          const [low, high] = [this.x(bar.start + among[0]), this.x(bar.start + among[2])].map(x => Math.min(Math.max(x, LABEL), width - 8)) as [number, number];
+          mark.append(s("path.tv-whisker", { d: `M${low} ${top + ROW - 6}v4m0 -2H${high}m0 -2v4` }));
+        }
         this.bars.set(mark, bar);
         parts.push(mark);
       }

@@ -1,6 +1,5 @@
 /** The explorer: all views of one recording behind tabs, one selection, and the way from what is selected to what it belongs to. */
 
-import { seconds } from "../units";
 import { post, type LineNumbers, type Notice } from "../board";
 import { fresh, h, taken } from "../dom";
 import { Links, type Lit } from "../links";
@@ -9,6 +8,7 @@ import { colorRules } from "../parts/head";
 import { crumbs } from "../parts/crumbs";
 import { hoverOf, type SelectionStore } from "../selection";
 import { followTheme } from "../theme";
+import { percent, seconds } from "../units";
 import { WIRE_VERSION, type Category, type LineRow, type Page, type Recording, type ViewData, type Views } from "../wire";
 import { addresses } from "./addresses";
 import { compare } from "./compare";
@@ -66,7 +66,7 @@ export const explorer: View<Page> = (el, page, selection, host) => {
   rules.textContent = colorRules(categories.values());
   const path = crumbs(context);
   const top = h("div.tv-top", {}, h("div.tv-bar", {}, there.length > 1 ? bar : null, programs()), path.element);
-  el.append(rules, top, panel, status);
+  el.append(rules, top, panel, cost(recording), status);
 
   let current = "";
   let undo: Cleanup = () => undefined;
@@ -131,6 +131,13 @@ export const explorer: View<Page> = (el, page, selection, host) => {
   el.addEventListener("keydown", keys);
   return together(untheme, unpost, () => undo(), () => post(owner, null), () => el.removeEventListener("keydown", keys), () => hover.set(null));
 };
+
+/** What watching cost, by the recorder's own clock. */
+function cost({ seconds: watched, observer_seconds: own }: Recording): HTMLElement | string {
+  if (!watched || own === null) return "";
+  return h("div.tv-cost", { title: "time inside the recorder, of the time that was watched; the clocks in the kernels come on top: some tens of nanoseconds for each launch" },
+    `recording cost ${seconds(own)} of ${seconds(watched)} watched: ${percent(own / watched)}`);
+}
 
 /** The few things without which nothing can be shown; what a view needs beyond them, it misses in its own place. */
 function checked(page: Page): Page {

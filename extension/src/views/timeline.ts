@@ -33,14 +33,28 @@ export const timeline: Part<TimelineData> = (el, data, context) => {
   press();
   const runs = data.runs === 0 ? `${MISSING} nothing was measured` : `median of ${data.runs} run${data.runs === 1 ? "" : "s"}`;
   el.append(head(data), h("div.tv-tools", {}, ...buttons, h("span.tv-faint", {}, `${runs} · W S zoom · A D pan · F focus · , . previous, next`)));
-  const track = new Track(el, context, choices[shown]![1], key, choices[shown]![2]);
+  const { launches } = program;
+  if (launches.gap_median !== null) {
+    el.append(h("div.tv-faint", {}, `host between the runs (Python, data loading): median ${seconds(launches.gap_median)}, half of them ${seconds(launches.gap_low)} – ${seconds(launches.gap_high)}`));
+  }
+  // The launch on show beside all of them: the middle half of the runs.
+  const spread = (at: number): [number, number, number] | null => {
+    const call = shown === 0 && data.run === choices[0]![1] ? (data.run.call[at] ?? -1) : -1;
+    const [low, middle, high] = [launches.low[call], launches.median[call], launches.high[call]];
+    return low === undefined || middle === undefined || high === undefined ? null : [low, middle, high];
+  };
+  const track = new Track(el, context, choices[shown]![1], key, choices[shown]![2], spread);
   const table = ledger(data, context);
   el.append(table.element);
+  const ofAll = (at: number, column: readonly number[]) => seconds(column[data.run.call[at] ?? -1]);
   el.append(twin("launches", [
     { name: "lane", text: at => data.run.lane[at]! },
     { name: "what", text: at => data.run.label[at]! },
     { name: "start", text: at => seconds(data.run.start[at]), right: true },
     { name: "time", text: at => seconds(data.run.seconds[at]), right: true },
+    { name: `median of ${data.runs} runs`, text: at => ofAll(at, launches.median), right: true },
+    { name: "first quartile", text: at => ofAll(at, launches.low), right: true },
+    { name: "third quartile", text: at => ofAll(at, launches.high), right: true },
   ], () => data.run.lane.map((_, at) => at), at => {
     const call = data.run.call[at] ?? -1;
     if (call >= 0) context.selection.set({ kind: "call", id: `${data.program}.${call}` });
@@ -52,6 +66,14 @@ export const timeline: Part<TimelineData> = (el, data, context) => {
       { name: "times", text: each => String(each.count), right: true },
       { name: "line", text: each => (each.line < 0 ? MISSING : `${lineName(recording, each.line)}  ${recording.lines.text[each.line]}`) },
     ], () => forced, each => each.line >= 0 && context.selection.set({ kind: "line", id: String(each.line) })));
+  }
+  if (recording.waits.length > 0) {
+    el.append(twin(`what the host waited for (${recording.waits.length})`, [
+      { name: "", text: each => each.reason },
+      { name: "times", text: each => String(each.count), right: true },
+      { name: "in all", text: each => seconds(each.seconds), right: true },
+      { name: "each", text: each => seconds(each.seconds / Math.max(each.count, 1)), right: true },
+    ], () => recording.waits));
   }
   if (recording.caches.length > 0) {
     el.append(twin(`caches (${recording.caches.length})`, [
