@@ -129,7 +129,7 @@ class jit(Generic[F]):
         self.f = f
         self.entries: dict[Any, Entry] = {}
         self._last: tuple[Entry, list[tuple[Any, Any]]] | None = None  # of the newest call: shapes and dtypes of its arguments
-        functools.update_wrapper(self, f)
+        functools.update_wrapper(self, f, updated=())  # what a callable object holds is not ours
 
     def __get__(self, obj: Any, kind: Any = None) -> Any:
         return functools.partial(self, obj) if obj is not None else self

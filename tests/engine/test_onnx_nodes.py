@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.engine import onnx_cases as cases
 from tests.engine.onnx_failing import FAILING
-from tinyengine import manual_seed, onnx
+from tinyengine import backends, manual_seed, onnx
 from tinyengine.backends.graph_eval import evaluate
 from tinyengine.onnx import registry
 from tinyengine.stages import record
@@ -45,6 +48,60 @@ def test_every_case_but_those_on_the_list() -> None:
     assert passed >= 0.85 * total
 
 
+def passing() -> list[Any]:
+    listed = {name for names in FAILING.values() for name in names.split()}
+    return [c for c in cases.counted() if c.name not in listed]
+
+
+def covering() -> list[Any]:
+    """Cases that pass, each with an operator that none before it has."""
+    seen: set[str] = set()
+    out = []
+    for c in passing():
+        operators = {n.op_type for n in cases.nodes(c.model.graph.node)}
+        if operators - seen:
+            out.append(c)
+            seen |= operators
+    return out
+
+
+def compiled(chosen: list[Any], name: str) -> None:
+    """Many models in one program, because compiling is what takes time: each result is what its case says."""
+    try:
+        backends.get(name)
+    except backends.BackendError as e:
+        pytest.skip(str(e))
+    wrong = []
+    with backends.use(name):
+        for k in range(0, len(chosen), 64):
+            results = []
+            for c in chosen[k : k + 64]:
+                manual_seed(0)
+                model = onnx.load(c.model)
+                for inputs, expected in cases.data_sets(c):
+                    results += [(c, g, w) for g, w in zip(model.run(*inputs).values(), expected, strict=True)]
+            first, *others = [t for _, g, _ in results for t in cases.tensors(g)]
+            first.realize(*others)
+            wrong += [f"{c.name}: {s}" for c, g, w in results if (s := cases.differs(g, w, c, _content))]
+    assert not wrong, f"{len(wrong)} differ on {name}:\n" + "\n".join(wrong)
+
+
+def _content(t: Any) -> Any:
+    return (t if t.dtype.layout is None else t.float()).numpy()
+
+
+@pytest.mark.parametrize("name", ["llvm", "reference", pytest.param("opencl", marks=pytest.mark.slow)])
+def test_every_operator_compiled(name: str) -> None:
+    compiled(covering(), name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+def test_every_case_compiled(part: int) -> None:
+    chosen = passing()
+    compiled(chosen[part * len(chosen) // 4 : (part + 1) * len(chosen) // 4], "llvm")
+
+
 def test_what_counts_is_decided_by_the_model() -> None:
     domains = {
         n.domain
@@ -71,3 +128,14 @@ def test_every_operator_is_there_or_refused_with_a_reason() -> None:
     for name in registry.BY_FUNCTION:
         s: Any = defs.get_schema(name)
         assert s.has_function or s.has_context_dependent_function, name
+
+
+def test_the_page_says_what_does_not_pass() -> None:
+    """docs/onnx.md: how many cases there are, how many pass, and why others do not."""
+    page = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text()
+    assert f"Of {len(cases.counted())} cases {len(passing())} pass" in page
+    for why, names in FAILING.items():
+        assert f"| {len(names.split())} | {why} |" in page
+    for name, why in registry.REFUSED.items():
+        assert f"| {name} | {why} |" in page
+    assert f"Operator sets 7 to {registry.NEWEST} of the default domain" in page

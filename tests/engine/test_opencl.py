@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyengine import backends, dtypes, hooks
+from tinyengine import Tensor, backends, dtypes, hooks, jit
 from tinyengine.backends import BackendError
 from tinyengine.backends import opencl_device as dev
 from tinyengine.backends.opencl import OpenCLBackend, OpenCLExecutable
@@ -44,6 +44,7 @@ from tinyengine.node import Graph
 from tinyengine.pipeline import lower
 from tinyengine.program import Call, Program, Slot
 from tinyengine.runtime.buffer import Buffer
+from tinyengine.runtime.buffer import memory as kept_memory
 
 from .test_backends import chain, graph_of, indexed, mlp, run_kernel, update
 
@@ -405,6 +406,25 @@ def test_products_are_added_in_one_operation_even_by_name(device: Device) -> Non
     assert "acc = muladd_float(" in source and " v = " not in source
     got = run_kernel(backends.get("opencl"), k, a=np.arange(8), b=np.arange(8))
     assert got["out"] == 140
+    if device.cpu:  # the product's last bits are kept there too where this CPU keeps them: no rounding between the two
+        x = np.array([-1 - 2.0**-11, 1 + 2.0**-12] + 6 * [0], np.float32)
+        y = np.array([1, 1 + 2.0**-12] + 6 * [0], np.float32)
+        (here, native) = (run_kernel(backends.get(b), k, a=x, b=y)["out"] for b in ("opencl", "llvm"))
+        assert here == native and native in (0, 2.0**-24)
+
+
+def test_a_steady_loop_takes_no_fresh_memory(device: Device) -> None:
+    """What the driver made of a memory serves the next result that lies there, and keeps nobody from using it again."""
+    with backends.use("opencl"):
+        f = jit(lambda x: (x * 2 + 1).relu())
+        x = Tensor(np.ones((512, 512), np.float32))
+        for _ in range(3):
+            y = f(x)
+        before = kept_memory.fresh
+        for _ in range(10):
+            y = f(x)
+        assert kept_memory.fresh == before
+        assert y.numpy()[0, 0] == 3
 
 
 def test_what_was_built_is_published(device: Device) -> None:

@@ -6,9 +6,9 @@ numbers. Drivers may list devices for which they cannot compile; those are passe
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import warnings
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -175,19 +175,17 @@ class Memory(Protocol):
         ...
 
 
-_views: weakref.WeakKeyDictionary[Buffer, dict[int, tuple[int, Any]]] = weakref.WeakKeyDictionary()
-
-
 def view(device: Device, b: Buffer) -> Any:
-    """The memory of `b` itself, as the device sees it; made once for each Buffer and address."""
+    """The memory of `b` itself, as the device sees it; made once for each memory and size, and kept with it."""
     if b.nbytes == 0:
         return cl().Buffer(device.context, cl().mem_flags.READ_WRITE, size=64)
-    known = _views.setdefault(b, {})
-    address, seen = known.get(id(device), (0, None))
-    if address != b.address:
+    key = (id(device), b.nbytes)
+    seen = b.views.get(key)
+    if seen is None:
         flags = cl().mem_flags.READ_WRITE | cl().mem_flags.USE_HOST_PTR
-        seen = cl().Buffer(device.context, flags, hostbuf=b.array)
-        known[id(device)] = (b.address, seen)
+        # by its address: an array of the Buffer would keep the memory from being used again
+        memory = (ctypes.c_byte * b.nbytes).from_address(b.address)
+        seen = b.views[key] = cl().Buffer(device.context, flags, hostbuf=memory)
     return seen
 
 

@@ -2,7 +2,7 @@
 
 Unrolled loops are repeated with constant indices; register buffers become variables. The driver's compiler moves invariant
 code. Float semantics are those of the IR; the one liberty is that `acc += a * b` is a fused multiply-add where the device has
-one (FP_FAST_FMA*).
+one (FP_FAST_FMA*, or what its compiler says of the machine).
 """
 
 from __future__ import annotations
@@ -329,7 +329,9 @@ def _muladd(h: ops.Helpers, d: DType, w: int, a: Operand, b: Operand, c: Operand
     """a * b + c, in one operation where the device is quick at it."""
     t = register(d, w)
     fast = "FP_FAST_FMA" if d is dtypes.float64 else "FP_FAST_FMAF"
-    body = f"#ifdef {fast}\n  return fma(a, b, c);\n#else\n  return a * b + c;\n#endif"
+    # a driver may leave the macro out where its compiler says by its own that the instruction exists (PoCL does)
+    there = f"defined({fast}) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)"
+    body = f"#if {there}\n  return fma(a, b, c);\n#else\n  return a * b + c;\n#endif"
     name = h.add(f"muladd_{t}", f"{t} muladd_{t}({t} a, {t} b, {t} c) {{\n{body}\n}}")
     return ops.rounded(h, f"{name}({bare(a.full)}, {bare(b.full)}, {bare(c.full)})", d, w)
 

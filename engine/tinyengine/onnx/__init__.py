@@ -22,5 +22,6 @@ from tinyengine.onnx import (  # noqa: F401  (they fill the registry)
 )
 from tinyengine.onnx.model import Model, Spec, load
 from tinyengine.onnx.registry import supported
+from tinyengine.onnx.values import Held
 
-__all__ = ["Model", "Spec", "load", "supported"]
+__all__ = ["Held", "Model", "Spec", "load", "supported"]

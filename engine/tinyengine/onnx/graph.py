@@ -157,6 +157,23 @@ class Graph:
                 origin.enter(around)
         return [env[o] if o else None for o in (self.outputs if outputs is None else outputs)]
 
+    def names(self) -> set[str]:
+        """Of every value that a node gives."""
+        return {o for step in self.steps for o in step.outputs}
+
+    def read_on_host(self) -> set[str]:
+        """Names of values that every node that takes them reads on the host: scales, bounds, shapes."""
+        uses: dict[str, bool] = {}
+        for step in self.steps:
+            row = registry.find(step.node.op_type, step.call.opset) if step.node.domain in MAIN else None
+            for k, i in enumerate(step.inputs):
+                uses[i] = uses.get(i, True) and row is not None and k in row.host
+        return {i for i, host in uses.items() if host} - set(self.outputs)
+
+    def statistics(self) -> set[str]:
+        """Names of the running means and variances of batch norms."""
+        return {i for step in self.steps if step.node.op_type == "BatchNormalization" for i in step.inputs[3:5]}
+
 
 def _operand(row: registry.Operator, k: int, x: Any) -> Any:
     """What an operator gets: see `registry`."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import keyword
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tinyengine import dtypes
-from tinyengine.nn.module import Module
+from tinyengine.nn.module import Module, entered
 from tinyengine.onnx import registry, values
-from tinyengine.onnx.graph import MAIN, Graph, Scope, initializers
+from tinyengine.onnx.graph import MAIN, Graph, Scope, initializers, tensor_value
 from tinyengine.origin import user_line
 from tinyengine.tensor import Tensor, core
 
@@ -33,11 +36,24 @@ class Spec(NamedTuple):
         return f"{self.name!r}: {self.dtype}{shape}"
 
 
+@dataclass(slots=True)
+class Plan:
+    """What a model is besides its parameters. (An object without a `__dict__`: what it holds is no state.)"""
+
+    inputs: tuple[Spec, ...]
+    defaults: tuple[Spec, ...]  # inputs that have a value in the file
+    outputs: tuple[Spec, ...]
+    opset: int | None
+    graph: Graph
+    constants: dict[str, Any]
+
+
 class Model(Module):
     """What `load` returns: `model(x)`, `model(image=x)` or `model({"image.1": x})` records the model's graph on these inputs and
     returns its output, a tuple when there are several; nothing is computed before a value is read. Its parameters have the names
-    that the file gives them (`state_dict`, `load_state_dict`, `parameters`). Nodes belong to the layers that the
-    exporter named, under the name that the caller's code has for the model: model.layer1.conv1."""
+    that the file gives them (`state_dict`, `load_state_dict`, `parameters`); they get gradients after `requires_grad_()`. Nodes
+    belong to the layers that the exporter named, under the name that the caller's code has for the model: model.layer1.conv1.
+    TypeError for inputs that are missing, unknown or of another dtype, ValueError for another shape."""
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         opsets = {o.domain: o.version for o in proto.opset_import}
@@ -46,83 +62,101 @@ class Model(Module):
             raise NotImplementedError(
                 f"the model is of operator set {version}; there are {registry.OLDEST} to {registry.NEWEST}\n  at {user_line()}"
             )
-        functions = {(f.domain, f.name): f for f in proto.functions}
-        scope = Scope(opsets, functions, {}, [])
+        scope = Scope(opsets, {(f.domain, f.name): f for f in proto.functions}, {}, [])
         g = proto.graph
-        self._constants: Any = _Hidden()
-        held = dict(initializers(g))
-        self._inputs = tuple([_spec(v) for v in g.input if v.name not in held])
-        self._defaults = tuple([_spec(v) for v in g.input if v.name in held])
-        self._outputs = tuple([_spec(v) for v in g.output])
-        self._graph = Graph(g.node, [s.name for s in self._inputs], [s.name for s in self._outputs], scope)
+        held, nodes = dict(initializers(g)), []
+        for n in g.node:
+            value = constant_of(n)
+            if value is None:
+                nodes.append(n)
+            else:
+                held[n.output[0]] = value
+        inputs = tuple([spec_of(v) for v in g.input if v.name not in held])
+        outputs = tuple([spec_of(v) for v in g.output])
+        graph = Graph(nodes, [s.name for s in inputs], [s.name for s in outputs], scope)
         if scope.missing:
             raise NotImplementedError("this model cannot be loaded:\n  " + "\n  ".join(scope.missing) + f"\n  at {user_line()}")
-        self._opset = version
+        on_host = graph.read_on_host()
+        constants: dict[str, Any] = {}
         for name, value in held.items():
-            if is_parameter(value):
-                vars(self)[name] = t = values.as_tensor_parameter(value)
-                t.node.arg.name = name
-            else:
-                self._constants[name] = value
+            if name in on_host or not is_parameter(value):
+                constants[name] = value
+                continue
+            vars(self)[name] = t = value if isinstance(value, Tensor) else Tensor(value)
+            t.node.arg.name = name
+        defaults = tuple([spec_of(v) for v in g.input if v.name in held])
+        self._plan = Plan(inputs, defaults, outputs, version, graph, constants)
+        if inputs and all(s.name.isidentifier() and not keyword.iskeyword(s.name) for s in inputs):
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            self.__signature__ = inspect.Signature([inspect.Parameter(s.name, kind, default=None) for s in inputs])
 
     @property
     def inputs(self) -> tuple[Spec, ...]:
         """What the model takes, in order."""
-        return self._inputs
+        return self._plan.inputs
 
     @property
     def outputs(self) -> tuple[Spec, ...]:
         """What the model gives, in order."""
-        return self._outputs
+        return self._plan.outputs
 
     @property
     def opset(self) -> int | None:
-        """The version of the default operator set that the model is written in."""
-        return self._opset
+        """The version of the default operator set that the model is written in; None when it uses none."""
+        return self._plan.opset
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         out = list(self.run(*args, **kwargs).values())
         return out[0] if len(out) == 1 else tuple(out)
 
     def run(self, *args: Any, outputs: Sequence[str] | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Results by name: the model's outputs, or any values of the graph that `outputs` names."""
-        wanted = [s.name for s in self._outputs] if outputs is None else list(outputs)
-        env = {**self._constants, **{k: v for k, v in vars(self).items() if isinstance(v, Tensor)}, **self._bind(args, kwargs)}
-        try:
-            found = self._graph.run(env, wanted)
-        except KeyError as e:
-            if outputs is None or e.args[0] not in wanted:
-                raise
-            raise ValueError(f"the model has no value called {e.args[0]!r}\n  at {user_line()}") from None
-        return {k: _result(v) for k, v in zip(wanted, found, strict=True)}
+        """Results by name: the model's outputs, or any values of the graph that `outputs` names. ValueError for other names."""
+        wanted = [s.name for s in self.outputs] if outputs is None else list(outputs)
+        env = {**self._plan.constants, **{k: v for k, v in vars(self).items() if isinstance(v, Tensor)}}
+        env |= self._bind(args, kwargs)
+        unknown = [] if outputs is None else [k for k in wanted if k not in env and k not in self._plan.graph.names()]
+        if unknown:
+            raise ValueError(f"the model has no value called {', '.join(map(repr, unknown))}\n  at {user_line()}")
+        with entered(self):
+            return {k: _result(v) for k, v in zip(wanted, self._plan.graph.run(env, wanted), strict=True)}
+
+    def requires_grad_(self, requires_grad: bool = True) -> Model:
+        """Whether the parameters get gradients: all floats but the running statistics of batch norms. As
+        torch.nn.Module.requires_grad_."""
+        fixed = self._plan.graph.statistics()
+        for name, t in vars(self).items():
+            if isinstance(t, Tensor) and t.dtype.is_float and name not in fixed:
+                t.requires_grad_(requires_grad)
+        return self
 
     def _bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Name -> value of the inputs, checked."""
+        specs = {s.name: s for s in (*self.inputs, *self._plan.defaults)}
         if len(args) == 1 and isinstance(args[0], dict):
             kwargs, args = {**args[0], **kwargs}, []
-        takes = "the model takes " + ("nothing" if not self._inputs else ", ".join(map(str, self._inputs)))
-        if len(args) > len(self._inputs):
+        takes = "the model takes " + (", ".join(map(str, self.inputs)) or "nothing")
+        if len(args) > len(self.inputs):
             raise TypeError(f"{len(args)} inputs were given; {takes}\n  at {user_line()}")
-        given = dict(zip([s.name for s in self._inputs], args, strict=False))
+        given = dict(zip(specs, args, strict=False))
         for k, v in kwargs.items():
-            if k in given or k not in [s.name for s in (*self._inputs, *self._defaults)]:
+            if k in given or k not in specs:
                 raise TypeError(f"{'input twice' if k in given else 'no input'} {k!r}; {takes}\n  at {user_line()}")
             given[k] = v
-        missing = [s for s in self._inputs if s.name not in given]
+        missing = [repr(s.name) for s in self.inputs if s.name not in given]
         if missing:
-            raise TypeError(f"missing {', '.join(repr(s.name) for s in missing)}; {takes}\n  at {user_line()}")
-        specs = {s.name: s for s in (*self._inputs, *self._defaults)}
+            raise TypeError(f"missing {', '.join(missing)}; {takes}\n  at {user_line()}")
         return {k: _checked(v, specs[k]) for k, v in given.items()}
 
-    def extra_repr(self) -> str:
-        return f"{', '.join(map(str, self._inputs))} -> {', '.join(map(str, self._outputs))}, operator set {self._opset}"
-
     def __repr__(self) -> str:
-        return f"Model({self.extra_repr()})"
+        sides = " -> ".join(", ".join(map(str, side)) for side in (self.inputs, self.outputs))
+        return f"Model({sides}; operator set {self.opset})"
 
 
-class _Hidden(dict[str, Any]):
-    """Constants that are no part of the state."""
+def constant_of(node: Any) -> Any:
+    """The value of a Constant node that holds a tensor, None for other nodes."""
+    if node.op_type != "Constant" or node.domain not in MAIN or [a.name for a in node.attribute] != ["value"]:
+        return None
+    return tensor_value(node.attribute[0].t)
 
 
 def is_parameter(value: Any) -> bool:
@@ -133,7 +167,7 @@ def is_parameter(value: Any) -> bool:
     return isinstance(value, Tensor)
 
 
-def _spec(v: onnx.ValueInfoProto) -> Spec:
+def spec_of(v: onnx.ValueInfoProto) -> Spec:
     kind = v.type.WhichOneof("value")
     if kind != "tensor_type":
         return Spec(v.name, (kind or "anything").removesuffix("_type"), None)

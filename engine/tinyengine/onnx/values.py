@@ -6,6 +6,7 @@ A dtype that the engine does not have (4-bit ints, some 8-bit floats) is `Held`:
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,11 @@ import numpy as np
 from tinyengine import dtypes
 from tinyengine.backends.graph_eval import evaluate
 from tinyengine.dtypes import DType
+from tinyengine.origin import here
+from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import record
 from tinyengine.state.elements import as_tensor
-from tinyengine.tensor import Tensor
+from tinyengine.tensor import Tensor, core
 
 Array = np.ndarray[Any, Any]
 
@@ -119,15 +122,36 @@ def from_array(a: Array) -> Any:
     return as_tensor(a.view(dtypes.by_name(a.dtype.name).numpy), a.dtype.name)
 
 
+class Taken(NamedTuple):
+    """What was made of an array: the one number that it holds, or memory."""
+
+    array: weakref.ref[Array]
+    number: Any
+    memory: Buffer | None
+
+
+_taken: dict[int, Taken] = {}  # by the id of the array: a model's constants are the same at every call
+
+
 def as_recorded(value: Any) -> Any:
     """A Tensor of a known array; one number everywhere is a constant of the graph, without memory. Other values stay."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
         return value
-    if value.size and (value.size == 1 or (value.reshape(-1)[0] == value).all()):
-        first = value.reshape(-1)[0]
-        if first != 0 or not np.signbit(value).any():
-            return Tensor.full(value.shape, first.item(), dtype=value.dtype)
-    return Tensor(value)
+    found = _taken.get(id(value))
+    if found is None or found.array() is not value:
+        found = _take(value)
+    if found.memory is None:
+        return Tensor.full(value.shape, found.number, dtype=value.dtype)
+    return core.make(record.buffer(found.memory, value.shape, here()), core.NO_FLOW, True)
+
+
+def _take(value: Array) -> Taken:
+    flat, key = value.reshape(-1), id(value)
+    one = value.size and (value.size == 1 or (flat[0] == value).all()) and (flat[0] != 0 or not np.signbit(value).any())
+    memory = None if one else Buffer.of(value, dtypes.as_dtype(value.dtype))
+    new = Taken(weakref.ref(value, lambda _: _taken.pop(key, None)), flat[0].item() if one else None, memory)
+    _taken[key] = new
+    return new
 
 
 def known(value: Any) -> bool:
@@ -154,8 +178,3 @@ def folded(value: Any) -> Any:
     if not isinstance(value, Tensor) or value.dtype.layout is not None or value.numel() > FOLDED:
         return value
     return np.asarray(evaluate(record.run([value.node]))[0])
-
-
-def as_tensor_parameter(value: Any) -> Tensor:
-    """An initializer as memory that can be updated."""
-    return value if isinstance(value, Tensor) else Tensor(value)

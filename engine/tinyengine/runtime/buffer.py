@@ -31,11 +31,12 @@ Raw = np.ndarray[Any, Any]
 
 
 class Region:
-    """At least `nbytes` bytes from `address` on, inside `raw`."""
+    """At least `nbytes` bytes from `address` on, inside `raw`. `views`: what drivers made of this memory, kept as long as it."""
 
-    __slots__ = ("address", "raw", "skip")
+    __slots__ = ("address", "raw", "skip", "views")
 
     def __init__(self, nbytes: int) -> None:
+        self.views: dict[Any, Any] = {}
         if nbytes < _HUGE:
             self.raw, align = np.empty(nbytes + ALIGN, np.uint8), ALIGN
         else:
@@ -146,6 +147,11 @@ class Buffer:
             skip = self._region.skip
             self._array = self._region.raw[skip : skip + self.nbytes].view(self.dtype.numpy)
         return self._array
+
+    @property
+    def views(self) -> dict[Any, Any]:
+        """What drivers made of the memory that this Buffer has now; the next Buffer that gets it finds them."""
+        return self._region.views
 
     @property
     def nbytes(self) -> int:
