@@ -87,7 +87,7 @@ def test_code_stays_small() -> None:
     ]
     for k in [*big, *LARGER.values()]:
         out, _ = schedule.run(k, DEFAULT, FIXTURE)
-        assert _unrolled(out.body) < 640, out.text()  # about 20 ms of code generation
+        assert _unrolled(out.body) < 700, out.text()  # about 20 ms of code generation
 
 
 def test_a_matrix_product_gets_the_register_tile() -> None:

@@ -46,6 +46,8 @@ LEGAL: list[tuple[str, str]] = [
     ("pool", "vectorize(j, 8); unroll(r)"),
     ("matmul transposed", "tile(i, 2); tile(j, 3); reorder(jo, ii, ji); reorder(k, ii, ji); vectorize(k, 8)"),
     ("matmul", "tile(i, 4); reorder(ii, j); unpack(out, at=io, axes=(1, 0))"),
+    ("matmul", "tile(i, 2); tile(j, 8); reorder(io, jo, ii, ji); reorder(k, ii, ji); vectorize(ji, 4); spill(acc, at=ii)"),
+    ("matmul", "tile(j, 8); reorder(k, ji); spill(acc, at=ji); parallel(i)"),
     ("bf16 matmul", "dot(k)"),
     (
         "bf16 matmul",
@@ -119,6 +121,9 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("matmul", "vectorize(j, 4); pack(w, at=i)", "pack before vectorize"),
     ("matmul", "merge(i, j)", "is not contiguous over all of i, j"),
     ("matmul", "unpack(x, at=i)", "no output is called 'x'"),
+    ("matmul", "spill(acc, at=j)", "no loop j reads the finished acc"),
+    ("matmul", "spill(nothing, at=j)", "keeps no 'nothing' in registers"),
+    ("matmul", "tile(i, 2); reorder(k, ii, j); spill(acc, at=k)", "no loop k reads the finished acc"),
     ("matmul", "partial(nothing, at=k)", "matmul allocates no 'nothing'"),
     ("matmul", "partial(acc, at=j)", "nothing inside j accumulates into acc"),
     ("matmul", "reorder(k, i, j, memory=disk)", "memory=disk is neither register nor local"),

@@ -72,6 +72,7 @@ def _primitive(draw: st.DrawFn, k: Kernel) -> str:
                 f"pack({buf}, at={loop})",
                 f"unpack({buf}, at={loop})",
                 f"partial(acc, at={loop})",
+                f"spill(acc, at={loop})",
                 f"reorder({', '.join(some)}, memory=local)",
                 f"streaming({buf})",
                 f"prefetch({buf}, {names[0]}, at={loop})",

@@ -71,6 +71,16 @@ def last(a: Access, axis: int) -> tuple[int, ...]:
     return (*(x for x in range(len(a.buf.shape)) if x != axis), axis)
 
 
+def chain(s: Loop) -> list[Loop]:
+    """The loops from `s` inward that stand alone (values beside them) in the one around them, while they are no reductions."""
+    out = [s]
+    while True:
+        rest = [b for b in out[-1].body if not isinstance(b, Let)]
+        if len(rest) != 1 or not isinstance(rest[0], Loop) or rest[0].reduce:
+            return out
+        out.append(rest[0])
+
+
 def find(around: list[Loop]) -> Contraction | None:
     """The contraction that this nest is, or None."""
     inner = [b for b in around[-1].body if isinstance(b, Loop)]

@@ -9,6 +9,7 @@
     pack(w, at=jo)          a contiguous local copy of what the loop touches; pack(w, at=jo, axes=(1, 0)) transposes
     unpack(out, at=mo)      the counterpart: results into a local tile first, then to their places
     partial(acc, at=k)      sum up in registers inside a loop, add to the accumulator once
+    spill(acc, at=i)        finished sums leave the registers, so that what follows is a loop and not written out for each
     accumulate(k, 4)        independent accumulators
     dot(k)                  pairs of bfloat16 products by the machine's dot product
     merge(i, j)             one loop over a flattened view
@@ -53,6 +54,7 @@ from tinyengine.stages.nest import (
 from tinyengine.stages.pack import pack
 from tinyengine.stages.partial import partial
 from tinyengine.stages.reorder import merge, reorder
+from tinyengine.stages.spill import spill
 from tinyengine.stages.unpack import unpack
 from tinyengine.stages.vectorize import accumulate, vectorize
 
@@ -265,6 +267,7 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
     "streaming": (streaming, ("name",), 1, {}),
     "pack": (lambda k, b, at, axes=None: pack(k, b, at, axes), ("name",), 1, {"at": "name", "axes": "axes"}),
     "partial": (lambda k, b, at: partial(k, b, at), ("name",), 1, {"at": "name"}),
+    "spill": (lambda k, b, at: spill(k, b, at), ("name",), 1, {"at": "name"}),
     "unpack": (lambda k, b, at, axes=None: unpack(k, b, at, axes), ("name",), 1, {"at": "name", "axes": "axes"}),
     "prefetch": (lambda k, b, i, at: prefetch(k, b, i, at), ("name", "name"), 2, {"at": "name"}),
 }

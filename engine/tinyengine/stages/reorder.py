@@ -327,10 +327,10 @@ def _views(body: Body) -> dict[Buf, list[list[int]]]:
         groups: list[list[int]] = []
         for axis in range(len(buf.shape)):
             groups.append([axis])
-            while len(groups) > 1 and _join(buf, all_at, groups[-2] + groups[-1]):
+            while len(groups) > 1 and _join(buf, all_at, groups[-2:]):
                 groups[-2:] = [groups[-2] + groups[-1]]
         # axes that only join as a whole (a product of three loops)
-        if len(groups) > 1 and _join(buf, all_at, list(range(len(buf.shape)))):
+        if len(groups) > 1 and _join(buf, all_at, groups):
             groups = [list(range(len(buf.shape)))]
         if len(groups) < len(buf.shape):
             out[buf] = groups
@@ -341,9 +341,10 @@ def _flat(buf: Buf, at: tuple[Expr, ...], axes: list[int]) -> Expr:
     return index.flatten([at[a] for a in axes], tuple(buf.shape[a] for a in axes))
 
 
-def _join(buf: Buf, all_at: set[tuple[Expr, ...]], axes: list[int]) -> bool:
-    """Whether one axis for these takes divisions away from some accesses and adds none to the others."""
-    change = [index.divisions(_flat(buf, at, axes)) - sum(index.divisions(at[a]) for a in axes) for at in all_at]
+def _join(buf: Buf, all_at: set[tuple[Expr, ...]], groups: list[list[int]]) -> bool:
+    """Whether one axis for these groups takes divisions away from some accesses and adds none to the others."""
+    axes = [a for g in groups for a in g]
+    change = [index.divisions(_flat(buf, at, axes)) - sum(index.divisions(_flat(buf, at, g)) for g in groups) for at in all_at]
     return max(change) <= 0 and min(change) < 0
 
 

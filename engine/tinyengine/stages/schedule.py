@@ -16,6 +16,7 @@ from tinyengine.hooks import Decision
 from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store
 from tinyengine.machine import Machine
 from tinyengine.stages import schedule_contraction, schedule_elementwise
+from tinyengine.stages.contraction import chain
 from tinyengine.stages.forms import form
 from tinyengine.stages.keys import kernel_key, localise
 from tinyengine.stages.nest import ScheduleError, loops, settled, tidy
@@ -152,18 +153,9 @@ def widest(kernel: Kernel) -> int:
     return max([4, *sizes])
 
 
-def chain(s: Loop) -> list[Loop]:
-    """The loops from `s` inward that stand alone (values beside them) in the one around them, while they are no reductions."""
-    out = [s]
-    while True:
-        rest = [b for b in out[-1].body if not isinstance(b, Let)]
-        if len(rest) != 1 or not isinstance(rest[0], Loop) or rest[0].reduce:
-            return out
-        out.append(rest[0])
-
-
 def nest(c: Chooser, s: Loop) -> None:
     """Schedule one loop of the outermost level with everything in it."""
+    s = schedule_contraction.joined(c, s) if c.lanes > 1 else s
     around = chain(s)
     inner = [b for b in around[-1].body if isinstance(b, Loop)]
     if c.lanes > 1 and schedule_contraction.run(c, around):

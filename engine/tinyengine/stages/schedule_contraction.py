@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from tinyengine.dependence import Access
 from tinyengine.loopnest import Loop
 from tinyengine.stages import schedule_depth, schedule_outer_sum, schedule_tile
-from tinyengine.stages.contraction import Contraction, axis_of, depends, find
+from tinyengine.stages.contraction import Contraction, axis_of, chain, depends, find
 from tinyengine.stages.schedule_cost import NEAR, stride
-from tinyengine.stages.schedule_tile import EVEN, TAPS, Tile, even, factor, panels_outside
+from tinyengine.stages.schedule_tile import EVEN, LONG_AFTER, TAPS, Tile, even, factor, panels_outside
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -32,10 +32,11 @@ TILE_CYCLES = 0.25  # of the loop around a tile, per term
 PANEL_COST = 0.03  # more of the rows' operand is read for narrow panels
 PIECE_COST = 0.03  # panels that do not come out even are copied by every thread
 ACROSS_LINES, MASKED = 0.1, 0.05  # cycles per vector of a window: it crosses lines; and of a padded one: it is copied
+FAR_ROWS = 0.1  # the rows' operand does not stay in the cache: its elements are waited for
 KEPT = 6  # registers for elements of a row that the taps of a window share
 MOST_ROWS = 14  # of a register tile: more only lengthen the code
 TRANSPOSE_ROWS = 8  # fewer rows than this do not pay for a transposed copy
-MOST_CODE = 640  # statements, unrolled, of a tile with its tails (about 20 ms of code generation): compile time counts too
+MOST_CODE = 600  # statements, unrolled, of a tile with its tails (about 20 ms of code generation): compile time counts too
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,27 @@ class Option:
     v: Loop
     tile: Tile
     cost: float
+
+
+def joined(c: Chooser, s: Loop) -> Loop:
+    """The contraction `s`, if it is one, with neighbouring loops of the result as one, and those of the sum, where every access
+    is contiguous over them."""
+    k = find(chain(s))
+    if k is None:
+        return s
+    first = s.name
+    for group in (k.space, k.reduce):
+        names = [x.name for x in group]
+        i = 0
+        while i + 1 < len(names):
+            text = f"merge({names[i]}, {names[i + 1]})"
+            if c.try_all(text) is None:
+                i += 1
+                continue
+            c.do(text, "merge", "every access is contiguous over these loops: the tile has no short rows")
+            names[i : i + 2] = [names[i] + names[i + 1]]
+        first = names[0] if group is k.space else first
+    return next(x for x in c.top() if x.name == first)
 
 
 def run(c: Chooser, around: list[Loop]) -> bool:
@@ -83,6 +105,8 @@ def option(c: Chooser, k: Contraction, v: Loop) -> Option | None:
     panel = {r.name: r.trips for r in k.reduce} | {v.name: min(v.trips, c.lanes)}
     t, cost = tile(c, k, v, m)
     cost += ACROSS_LINES * any(k.window(a, v) for a in vector) + MASKED * any(a.buf.name in k.masked for a in vector)
+    whole = {s.name: s.trips for s in (*k.space, *k.reduce) if s not in t.batch}
+    cost += FAR_ROWS * any(k.footprint(a, whole) > c.machine.l2_bytes // 2 for a in k.reads if a not in vector)
     for a in vector:
         step = stride(a.buf, a.at, v.name)
         if step == 1:
@@ -204,5 +228,6 @@ def code(k: Contraction, lanes: int, t: Tile) -> int:
 
     width = t.nv * lanes
     vectors = t.nv + (-(-(t.v.trips % width) // lanes) if t.v.trips > width else 0)
-    terms = len(k.reduce[-1].body) * taps(k)
-    return copies(t.m, t.mr) * copies(t.l, t.lr) * vectors * (terms + k.after - 2)
+    terms, rows = len(k.reduce[-1].body) * taps(k), copies(t.m, t.mr) * copies(t.l, t.lr)
+    after = k.after - 2
+    return vectors * (rows * (terms + 1) + after if after > LONG_AFTER else rows * (terms + after))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PACK_ROWS = 32  # fewer rows than this do not pay for a copy of a contiguous operand that is larger than the cache
 PACK_ROWS_NEAR = 128  # the same where it is not, but its rows are far apart: they compete for a few sets of the first cache
 DOT_ROWS = 6  # fewer rows than this do not pay for a copy in pairs
+LONG_AFTER = 8  # statements after a sum: more are not written out for every register
 EVEN = 0.9  # the share of the threads' time from which on panels are what they share
 PACK_COST = 4  # a copy of a panel takes about as long as the products of this many rows with it
 PAGE = 2048  # bytes between the elements of a column from which on each costs a page translation
@@ -208,6 +209,10 @@ class _Applier:
         for tap in self.k.reduce[-1:] if self.m else self.k.reduce[-2:]:
             if self.window and tap.trips <= TAPS:
                 self.do(f"unroll({tap.name})", "unroll", "a few taps: their addresses become constants")
+        if self.m and self.k.after - 2 > LONG_AFTER:
+            why = "what follows the sum is long: its code is written once for each row"
+            for acc in self.k.accumulators:
+                self.do(f"spill({acc}, at={inner[0]})", "spill", why)
         for name in packed:
             copy_loops(self.c, name, self.copies[name].axes, self.copies[name].transposed)
         for a in scattered:
@@ -352,6 +357,22 @@ def parallel(c: Chooser, loop: str, otherwise: str, work: float) -> None:
         )
 
 
+def _turned(c: Chooser, target: str, after: list[str], numbers: dict[str, int]) -> bool:
+    """A transposing copy in square blocks: rows are read as they lie, and turned in registers."""
+    row, lanes = after[-1], c.lanes
+    order = f"reorder({', '.join([*after[:-1], row + 'o', row + 'i', target + 'i'])})"
+    steps = [
+        (f"tile({target}, {lanes})", "tile", "a block"),
+        (f"tile({row}, {lanes})", "tile", "a block"),
+        (order, "reorder", "blocks along the rows of the source"),
+        (f"vectorize({target}i, {lanes})", "vectorize", "lines of the copy"),
+        (f"unroll({row}i)", "unroll", "the lines of a block share what is loaded: it is turned in registers"),
+    ]
+    if c.try_all(*(text for text, _, _ in steps)) is None:
+        return False
+    return all([c.do(text, kind, reason, numbers) for text, kind, reason in steps])
+
+
 def copy_loops(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool) -> None:
     """Vectors for the loops of a copy; a transposing one takes as many rows of the source at once as a line of the copy holds."""
     trips: dict[str, int] = {}
@@ -367,6 +388,8 @@ def copy_loops(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool) -
         c.do(f"vectorize({target}, {vector_lanes(trips[target], c.lanes)})", "vectorize", "a contiguous copy", numbers)
         return
     after = [f"{name}_{x}" for x in range(last_axis + 1, len(axes)) if f"{name}_{x}" in trips]
+    if after and min(trips[target], trips[after[-1]]) >= c.lanes and _turned(c, target, after, numbers):
+        return
     if trips[target] > c.lanes:
         if not c.do(f"tile({target}, {c.lanes})", "tile", "a line of the copy", numbers):
             return

@@ -8,7 +8,7 @@ import type { Code, ScheduleAnswer } from "../wire";
 import { pinLine } from "./pinline";
 import { strip } from "./strip";
 
-const PRIMITIVES = ["tile(i, 32)", "reorder(j, i)", "merge(i, j)", "vectorize(j, 16)", "unroll(k)", "unroll(k, 4)", "parallel(i)", "accumulate(k, 4)", "pack(w, at=jo)", "unpack(out, at=mo)", "partial(acc, at=k)", "streaming(out)", "prefetch(x, i, at=j)"];
+const PRIMITIVES = ["tile(i, 32)", "reorder(j, i)", "merge(i, j)", "vectorize(j, 16)", "unroll(k)", "unroll(k, 4)", "parallel(i)", "accumulate(k, 4)", "pack(w, at=jo)", "unpack(out, at=mo)", "partial(acc, at=k)", "spill(acc, at=i)", "streaming(out)", "prefetch(x, i, at=j)"];
 
 export interface Shown {
   schedule: readonly string[];
