@@ -327,6 +327,14 @@ def within(e: Expr, extent: int) -> list[Expr]:
     return out
 
 
+def truth(c: Expr) -> bool | None:
+    """Whether a comparison of indices always holds, or never; None where intervals do not tell."""
+    (a, b), (x, y) = bounds(c.args[0]), bounds(c.args[1])
+    if c.op == "lt":
+        return True if b < x else False if a >= y else None
+    return True if a == b == x == y else False if b < x or y < a else None
+
+
 def both(a: Expr | None, b: Expr | None) -> Expr | None:
     """The conjunction of two conditions; None is 'always'."""
     if a is None or a is b:
@@ -362,26 +370,23 @@ def _facts(mask: Expr | None) -> dict[Form, int]:
     return facts
 
 
-def _most(ts: Iterable[tuple[Expr, int]], facts: dict[Form, int]) -> int:
-    """The largest value of a sum of terms, by intervals and facts."""
+def _most(ts: Iterable[tuple[Expr, int]], facts: dict[Form, int], limit: int, depth: int = 3) -> int:
+    """A bound for a sum of terms, by intervals and, where these stay above `limit`, by facts: what a fact says of some of its
+    terms and what the others can reach beyond."""
+    ts = tuple(ts)
     whole = 0
     for t, k in ts:
         low, high = bounds(t)
-        for sign in (1, -1):
-            known = facts.get(frozenset({(t, sign)}))
-            if known is not None:
-                low, high = (low, min(high, known)) if sign == 1 else (max(low, -known), high)
         whole += k * (high if k > 0 else low)
-    form, g = _primitive(ts)
-    whole = min(whole, g * facts.get(form, UNBOUNDED))
-    for form, known in facts.items():
-        if len(form) > 1:  # what is left beside a fact, by intervals: i < n says that i is less than the largest n
-            rest = dict(ts)
-            for t, k in form:
-                rest[t] = rest.get(t, 0) - k
-            if sum(k != 0 for k in rest.values()) <= 2:
-                ends = [(k, bounds(t)) for t, k in rest.items() if k]
-                whole = min(whole, known + sum(k * (b[1] if k > 0 else b[0]) for k, b in ends))
+    if whole <= limit or not depth:
+        return whole
+    have = dict(ts)
+    for form, value in facts.items():
+        for c in {have[t] // k for t, k in form if t in have and have[t] * k > 0 and have[t] % k == 0}:
+            rest = _collect([*ts, *((t, -c * k) for t, k in form)])
+            whole = min(whole, c * value + _most(rest, facts, limit - c * value, depth - 1))
+            if whole <= limit:
+                return whole
     return whole
 
 
@@ -419,7 +424,8 @@ def proven(at: Sequence[Expr], shape: Shape, mask: Expr | None) -> bool:
     facts = _facts(mask) if mask is not None else {}
     for e, extent in zip(at, shape, strict=True):
         ts, constant = terms(e)
-        if constant + _most(ts, facts) >= int(extent) or constant - _most([(t, -k) for t, k in ts], facts) < 0:
+        top, bottom = int(extent) - 1 - constant, constant
+        if _most(ts, facts, top) > top or _most([(t, -k) for t, k in ts], facts, bottom) > bottom:
             return False
     return True
 

@@ -238,16 +238,15 @@ class Fuser(Uses):
         return (axes, row) if axes and row * n.dtype.itemsize <= self.costs.row_limit else None
 
     def _row_is_contiguous(self, n: Node, g: Group, axes: frozenset[int], row: int) -> bool:
-        """Whether what g computes of `n` in one go is contiguous in memory; and n is not rather the epilogue of a product."""
-        if self.costs.is_contraction(n):
-            return False
-        if row == 1:
-            return True
+        """Whether g computes all of `n`, what it does in one go is contiguous in memory; and n is not rather the epilogue of a
+        product."""
         outer = 1
         for a in axes:
             outer *= g.space[a]
+        if self.costs.is_contraction(n) or outer * row != n.size:
+            return False
         lead, fixed = list(squeeze(n.shape)), sorted(axes)
-        return not self.costs.products_below(n) and outer * row == n.size and lead[: len(fixed)] == [g.space[a] for a in fixed]
+        return row == 1 or (not self.costs.products_below(n) and lead[: len(fixed)] == [g.space[a] for a in fixed])
 
     def _keep_whole(self, n: Node, groups: list[Group], notes: list[tuple[str, bool]], apart: bool) -> None:
         """Store `n` from a kernel that computes it anyway, or from one of its own; always the latter when it is to stand
@@ -310,7 +309,7 @@ class Fuser(Uses):
             v = next(iter(seen))
             if extent == 1:
                 at.append(number(0))
-            elif len(seen) == 1 and v in axis_of and axis_of[v] in axes and v not in used:
+            elif len(seen) == 1 and v in axis_of and axis_of[v] in axes and v not in used and g.space[axis_of[v]] <= extent:
                 at.append(v)
                 used.add(v)
             else:

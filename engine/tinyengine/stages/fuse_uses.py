@@ -194,8 +194,9 @@ class Uses:
             if extent == 1:
                 continue
             seen = {at[d] for s, at in self.uses[n] if of is None or self.find(s.group) is of}
-            if len(seen) == 1 and next(iter(seen)) in axis_of and axis_of[next(iter(seen))] not in fixed:
-                fixed.add(axis_of[next(iter(seen))])
+            axis = axis_of.get(next(iter(seen))) if len(seen) == 1 else None
+            if axis is not None and axis not in fixed and g.space[axis] <= extent:  # more iterations than elements: padding
+                fixed.add(axis)
             else:
                 row *= extent
         axes = frozenset(fixed)

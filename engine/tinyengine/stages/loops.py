@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from tinyengine import dtypes, index
+from tinyengine import dtypes, index, spec
 from tinyengine import loopnest as ir
 from tinyengine.extent import Extent
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Stmt, Store
@@ -57,6 +57,11 @@ SPEC: tuple[Sentence, ...] = tuple((sentence, lambda nest, f=f: f(nest.kernel)) 
 SPACE_NAMES = "ijklmnpq"
 ZERO_PRESERVING = ("mul", "add", "sub", "neg", "cast")  # 0 for operands that are 0; a product for any one of them
 WILD = frozenset(("div", "reciprocal", "log", "exp", "sqrt", "mod", "floordiv"))  # not finite for some finite operands
+
+
+def _between(e: Expr, extent: int) -> Expr:
+    """An index, or the nearest that there is."""
+    return ir.apply("maximum", (ir.index(0), ir.apply("minimum", (e, ir.index(extent - 1)))))
 
 
 class _Builder:
@@ -155,9 +160,11 @@ class _Builder:
                 for c in index.within(e, int(extent)):
                     mask = index.both(mask, c)
         if not index.proven(at, n.shape, mask):
-            raise SpecError(
-                "loops", "every access is in bounds, masked or checked", f"%{self.number[n]} {n!r} at [{', '.join(map(str, at))}]"
-            )
+            if mask is None or spec.enabled:
+                sentence = "every access is in bounds, masked or checked"
+                raise SpecError("loops", sentence, f"%{self.number[n]} {n!r} at [{', '.join(map(str, at))}]")
+            # the mask holds what keeps it in bounds, in a form that `proven` does not see through
+            at = tuple([_between(e, int(extent)) for e, extent in zip(at, n.shape, strict=True)])
         return ir.load(self.buffer(n), at, mask)
 
     # -- values
@@ -198,6 +205,8 @@ class _Builder:
             inner = mask
             own: Expr | None = None
             for c in conditions:
+                if index.truth(c) is False:  # only padding is read
+                    return ir.const(0, n.dtype), 0
                 own = index.both(own, c)
                 inner = index.both(inner, c)
             value = self.ev(n.src[0], below, inner)
@@ -290,7 +299,7 @@ class _Builder:
 
     def _guarded(self, n: Node, idx: Expr, extent: int, mask: Expr | None) -> Expr:
         """A data-dependent position: checked, counted from the end when negative, and clamped so that memory stays safe."""
-        e, low = Expr("cast", ir.INDEX, 1, (idx,)), ir.index(0)
+        e = Expr("cast", ir.INDEX, 1, (idx,))
         ok = ir.apply("and", (ir.apply("lt", (ir.index(-1), e)), ir.apply("lt", (e, index.value(extent)))))
         mask = index.both(mask, self.inside())
         if mask is not None:
@@ -300,7 +309,7 @@ class _Builder:
         message = f"index out of range in {n.op}: expected 0 <= index < {extent}{text}"
         block = self.blocks[self.home(ok)]
         block.stmts.append(Check(ok, message, (self.number[n],)))
-        return ir.apply("maximum", (low, ir.apply("minimum", (e, ir.index(int(extent) - 1)))))
+        return _between(e, int(extent))
 
     def _gather(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> tuple[Expr, int]:
         table, idx = n.src

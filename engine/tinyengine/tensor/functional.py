@@ -52,7 +52,9 @@ class Functional(Losses):
         """x / max(norm, eps). RuntimeError for ints."""
         if not self.dtype.is_float:
             raise RuntimeError(f"normalize of {self.dtype}: cast it to a float first\n  at {user_line()}")
-        norm = (self * self).sum(dim, keepdim=True).sqrt() if p == 2 else (self.abs() ** p).sum(dim, keepdim=True) ** (1 / p)
+        total: Any = (self * self if p == 2 else self.abs() ** p).sum(dim, keepdim=True)
+        some = total > 0  # the slope of a root at 0 is infinite, and taken as 0
+        norm = choose(some, choose(some, total, 1.0) ** (1 / p), total.detach())
         return self / norm.maximum(eps)
 
     def scaled_dot_product_attention(

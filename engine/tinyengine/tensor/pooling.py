@@ -11,6 +11,8 @@ from tinyengine.origin import here, user_line
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import make
+from tinyengine.tensor.elementwise import choose
+from tinyengine.tensor.function import Function
 from tinyengine.tensor.linalg import Linalg, couple, steps_and_padding
 from tinyengine.tensor.resize import interpolate
 
@@ -27,6 +29,25 @@ def _high(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
     if (count - 1) * s >= n + p:
         count -= 1
     return max(p, (count - 1) * s + span - n - p)
+
+
+class MaxPool(Function):
+    """The maximum of each window (the last two axes, which stay with extent 1); the first of equal ones takes the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, windows: Any) -> Any:
+        best = windows.amax((-2, -1), keepdim=True)
+        ctx.save_for_backward(windows, best)
+        return best
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        windows, best = ctx.saved_tensors
+        shape, o = windows.shape, here()
+        row, col = (make(record.iota(windows.ndim - 2 + i, dtypes.int32, shape, o), core.NO_FLOW) for i in range(2))
+        left = shape[-2] * shape[-1] - (row * shape[-1] + col)  # from here to the end of the window
+        found = choose(windows == best, left, 0)
+        return choose(found == found.amax((-2, -1), keepdim=True), g, 0)
 
 
 class Pooling(Linalg):
@@ -54,12 +75,12 @@ class Pooling(Linalg):
         self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Any:  # fmt: skip
-        """The maximum of each window: (..., H, W) -> (..., OH, OW). Equal largest elements share the gradient (PyTorch: the first
-        takes it). `return_indices`: (maxima, int32 positions h * W + w of the first of them), for `max_unpool2d`."""
+        """The maximum of each window: (..., H, W) -> (..., OH, OW). Of equal largest elements the first takes the gradient.
+        `return_indices`: (maxima, int32 positions h * W + w of the first of them), for `max_unpool2d`."""
         k, s, p, d, pads = self._pool(kernel_size, stride, padding, dilation, ceil_mode)
         x = self.pad(pads, value=self.dtype.min) if any(map(any, pads[-2:])) else self
         windows = x._windows(k, s, d)
-        best = windows.amax((-2, -1))
+        best = MaxPool.apply(windows).squeeze((-2, -1)) if windows.flow else windows.amax((-2, -1))
         if not return_indices:
             return best
         at = windows.detach().flatten(-2).argmax(-1)
