@@ -26,13 +26,19 @@ LIMIT, TOTAL = 60_000, 600_000  # bytes
 
 
 def digits() -> Explorer:
-    with tv.watch("digits", values=3) as rec:
+    with tv.watch("digits") as rec:
         cnn.train()
     return rec.view()
 
 
 def text() -> Explorer:
-    with tv.watch("a small transformer", values=3) as rec:
+    with tv.watch("a small transformer") as rec:
+        transformer.train()
+    return rec.view()
+
+
+def learning() -> Explorer:
+    with tv.watch("a small transformer, values of every third step", values=3) as rec:
         transformer.train()
     return rec.view()
 
@@ -118,7 +124,7 @@ PICTURES: dict[str, tuple[Callable[[], Explorer], Callable[[Page, Locator], None
     "lines": (text, nothing, "light"),
     "memory": (digits, memory, "light"),
     "roofline": (slowly, nothing, "light"),
-    "values": (text, values, "light"),
+    "values": (learning, values, "light"),
     "addresses": (gathered, nothing, "light"),
     "compare": (changed, nothing, "light"),
 }
