@@ -71,6 +71,19 @@ def bf16_matmul(m: int, width: int, depth: int, transposed: bool = False) -> Ker
     )),), ("out",))  # fmt: skip
 
 
+def two_sums(m: int, width: int, depth: int) -> Kernel:
+    """out = (x @ w) * (x^2 @ w): two accumulators of one loop, and arithmetic that reads both."""
+    x, w, out = Buf("x", F, (m, depth)), Buf("w", F, (depth, width)), Buf("out", F, (m, width))
+    acc, other = Buf("acc", F, (), "register"), Buf("other", F, (), "register")
+    i, j, k = v("i", m), v("j", width), v("k", depth)
+    return Kernel("two_sums", (x, w, out), (loop(i, loop(j,
+        Alloc(acc, 0), Alloc(other, 0),
+        loop(k, Let("v1", op("mul", load(x, (i, k)), load(w, (k, j)))), Accumulate(acc, (), "add", n("v1")),
+             Accumulate(other, (), "add", op("mul", load(x, (i, k)), n("v1"))), reduce=True),
+        Store(out, (i, j), op("mul", load(acc, ()), load(other, ()))),
+    )),), ("out",))  # fmt: skip
+
+
 def softmax(rows: int, width: int) -> Kernel:
     x, out, e = Buf("x", F, (rows, width)), Buf("out", F, (rows, width)), Buf("e", F, (width,), "local")
     m, s = Buf("m", F, (), "register"), Buf("s", F, (), "register")
@@ -220,7 +233,7 @@ FORMS: dict[str, Kernel] = {
     "cat": cat(3, 5, 4), "turned": turned(19, 23), "pool": pool(3, 21, 2),
     "matmul": matmul(13, 21, 19), "matmul transposed": matmul(9, 35, 20, True), "softmax": softmax(5, 37),
     "bf16 matmul": bf16_matmul(13, 21, 18), "bf16 matmul transposed": bf16_matmul(9, 35, 20, True),
-    "elementwise": elementwise(7, 40),
+    "elementwise": elementwise(7, 40), "two sums": two_sums(5, 21, 9),
     "bias": elementwise(7, 21, True), "outer sum": outer_sum(23, 19), "full sum": full_sum(9, 17), "conv": conv(2, 3, 5, 9),
     "weights": weight_gradient(3, 2, 5, 6, 2),
     "update": update(53), "gather": gather(6, 18, 5), "scatter": scatter(30, 7),

@@ -212,3 +212,37 @@ def test_a_gather_does_not_stand_between_the_loops_of_a_product() -> None:
     t, i, a, b = rand(9, 4), rng.integers(0, 9, (6, 4)).astype(np.int32), rand(6, 7), rand(7, 4)
     want = a @ b + np.take_along_axis(t, i, 0)
     np.testing.assert_allclose(run_nests(f, table=t, idx=i, x=a, w=b)[y], want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_value_beside_padding_is_not_kept_in_loops_that_go_beyond_it() -> None:
+    """Joined with others, a value has fewer rows than the kernel that joins them: computed or stored there at every row, it would
+    be read and written outside of its memory."""
+    a, b = buf("a", 6, 8), buf("b", 8, 5)
+    y = ew("exp", ew("mul", matmul(a, b), num(0.1, 6, 5)))
+    c = ew("mul", buf("c", 6, 5), num(3, 6, 5))
+    upper, lower = (op("pad", (12, 5), x, arg=(w, (0, 0, 0))) for x, w in ((ew("exp", y), (0, 6, 0)), (c, (6, 0, 0))))
+    z = ew("maximum", ew("add", upper, lower), num(0, 12, 5))
+    f = fused(z, red("sum", y, 1))
+    v, w, u = rand(6, 8), rand(8, 5), rand(6, 5)
+    got = run_nests(f, a=v, b=w, c=u)
+    want = np.exp(v @ w * 0.1)
+    np.testing.assert_allclose(got[z], np.maximum(np.concatenate([np.exp(want), 3 * u]), 0), rtol=1e-5)
+    np.testing.assert_allclose(got[f.graph.roots[1]].ravel(), want.sum(1), rtol=1e-5)
+
+
+def test_a_value_is_not_stored_by_a_kernel_that_goes_through_a_part_of_it() -> None:
+    """Two rows at their own index, all rows in a product: what is stored has all rows."""
+    y = buf("x", 40, 50)
+    for _ in range(8):  # so dear that it is stored
+        y = ew("exp", ew("mul", y, num(0.1, 40, 50)))
+    part = ew("mul", op("slice", (20, 50), y, arg=((0, 1), (0, 1))), num(2, 20, 50))
+    product = matmul(buf("w", 3, 40), y)
+    f = fused(part, product)
+    assert y in f.stored
+    want = v = rand(40, 50)
+    for _ in range(8):
+        want = np.exp(want * np.float32(0.1))
+    w = rand(3, 40)
+    got = run_nests(f, x=v, w=w)
+    np.testing.assert_allclose(got[part], 2 * want[:20], rtol=1e-5)
+    np.testing.assert_allclose(got[product.src[0]].reshape(3, 50), w @ want, rtol=1e-4)

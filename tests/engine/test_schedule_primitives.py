@@ -48,6 +48,7 @@ LEGAL: list[tuple[str, str]] = [
     ("matmul", "tile(i, 4); reorder(ii, j); unpack(out, at=io, axes=(1, 0))"),
     ("matmul", "tile(i, 2); tile(j, 8); reorder(io, jo, ii, ji); reorder(k, ii, ji); vectorize(ji, 4); spill(acc, at=ii)"),
     ("matmul", "tile(j, 8); reorder(k, ji); spill(acc, at=ji); parallel(i)"),
+    ("two sums", "tile(j, 8); reorder(k, ji); spill(acc, at=ji); spill(other, at=ji)"),
     ("bf16 matmul", "dot(k)"),
     (
         "bf16 matmul",

@@ -67,7 +67,8 @@ def _map(s: Loop, f: object) -> Loop:
 
 
 def _copies(s: Loop, source: Buf, tile: Buf) -> Loop:
-    """The loops of `s` with nothing in them but a copy of what they read of `source`."""
+    """The loops of `s` with nothing in them but a copy of what they read of `source`; unrolled, as registers have no addresses (those
+    of another accumulator may have been spilled before, by the same loops)."""
     out: list[Stmt] = []
     for x in s.body:
         if isinstance(x, Loop):
@@ -77,4 +78,4 @@ def _copies(s: Loop, source: Buf, tile: Buf) -> Loop:
         for e in dict.fromkeys(e for root in stmt_exprs(x) for e in subexprs(root) if e.op == "load" and e.arg == source):
             copy = Store(tile, load_index(e), e, load_mask(e), "", x.nodes)
             out += [copy] if copy not in out else []
-    return replace(s, body=tuple(out))
+    return replace(s, body=tuple(out), kind="unroll")
