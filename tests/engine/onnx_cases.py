@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,3 +103,52 @@ def differs(got: Any, want: Any, case: Any, array: Any) -> str:
 def _first(a: Any, want: Any, wrong: Any) -> str:
     at = tuple(np.argwhere(np.asarray(wrong))[0])
     return f"{a[at]} at {list(map(int, at))}, expected {want[at]} ({np.sum(wrong)} of {want.size})"
+
+
+# Models that come with onnx as files: single layers and operators that PyTorch's exporter wrote for operator set 6, sequences,
+# and whole networks with weights that are constants.
+FOLDERS = ("simple", "pytorch-converted", "pytorch-operator")
+NETWORKS = ("densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet", "zfnet512")
+
+
+def files() -> list[Any]:
+    """Cases whose model and data lie in a folder, in the default domain; as `counted` gives those of nodes."""
+    from onnx.backend.test.loader import load_model_tests
+
+    out = []
+    for kind in FOLDERS:
+        for c in load_model_tests(kind=kind):
+            model = c.model if c.model is not None else onnx.load(str(Path(c.model_dir) / "model.onnx"))
+            if in_default_domain(model):
+                folders = sorted(Path(c.model_dir).glob("test_*")) if c.data_sets is None else []
+                sets = c.data_sets or [_folder(p, model) for p in folders]
+                out.append(dataclasses.replace(c, model=model, data_sets=sets))
+    return out
+
+
+def _folder(path: Path, model: Any) -> tuple[list[Any], list[Any]]:
+    """(inputs, outputs) of one set of data."""
+    sides = []
+    for side, infos in (("input", model.graph.input), ("output", model.graph.output)):
+        sides.append([_content(path / f"{side}_{k}.pb", v) for k, v in enumerate(infos) if (path / f"{side}_{k}.pb").exists()])
+    return sides[0], sides[1]
+
+
+def _content(path: Path, info: Any) -> Any:
+    raw = path.read_bytes()
+    if info.type.HasField("sequence_type"):
+        return onnx.numpy_helper.to_list(onnx.SequenceProto.FromString(raw))
+    return onnx.numpy_helper.to_array(onnx.TensorProto.FromString(raw))
+
+
+def network(name: str) -> tuple[Any, dict[str, Any], Any]:
+    """(model, inputs by name, expected output) of one of NETWORKS."""
+    data = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    model = onnx.load(str(data / f"light_{name}.onnx"))
+    held = {t.name for t in model.graph.initializer}
+    inputs = {}
+    for v in model.graph.input:
+        if v.name not in held:
+            shape = [d.dim_value for d in v.type.tensor_type.shape.dim]
+            inputs[v.name] = (np.arange(np.prod(shape)).reshape(shape) / np.prod(shape)).astype(np.float32)
+    return model, inputs, _content(data / f"light_{name}_output_0.pb", model.graph.output[0])

@@ -8,6 +8,7 @@ from tinyengine.onnx import (  # noqa: F401  (they fill the registry)
     control,
     draw,
     elementwise,
+    legacy,
     losses,
     movement,
     network,

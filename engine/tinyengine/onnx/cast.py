@@ -115,7 +115,7 @@ def _folded(x: Any, y: Any) -> Any:
     return values.folded(y) if values.known(x) else y
 
 
-@op("Cast", raw=True)
+@op("Cast", 6, raw=True)
 def cast_op(x: Any, *, to: int, saturate: int = 1, round_mode: str = "up") -> Any:
     return _folded(x, cast(x, to, saturate, round_mode))
 

@@ -147,12 +147,11 @@ def concat_from_sequence(s: list[Any], *, axis: int, new_axis: int = 0) -> Any:
 def split_to_sequence(x: Any, split: Any = None, *, axis: int = 0, keepdims: int = 1) -> Any:
     x = values.as_recorded(x)
     axis %= x.ndim
-    n = x.shape[axis]
     if split is None:
         parts = x.split(1, dim=axis)
         return [p if keepdims else p.squeeze(axis) for p in parts]
     given = np.asarray(values.on_host(split))
-    return list(x.split(ints(given) if given.ndim else int(given), dim=axis)) if n else [x]
+    return list(x.split(ints(given) if given.ndim else int(given), dim=axis))
 
 
 # Optionals: a value, or None.

@@ -45,10 +45,10 @@ def _pair(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 for _name, _m in _METHODS.items():
     op(_name)(_method(_m))
 for _name, _f in _PAIRS.items():
-    op(_name)(_pair(_f))
+    op(_name, 7)(_pair(_f))
 
 
-@op("Equal", raw=True)
+@op("Equal", 7, raw=True)
 def equal(a: Any, b: Any) -> Any:
     from tinyengine.onnx.values import as_recorded, folded, known
 
@@ -57,7 +57,7 @@ def equal(a: Any, b: Any) -> Any:
     return as_recorded(a) == as_recorded(b)
 
 
-@op("Div")
+@op("Div", 7)
 def div(a: Any, b: Any) -> Any:
     return a / b if a.dtype.is_float else a.div(b, rounding_mode="trunc")
 
@@ -67,7 +67,7 @@ def mod(a: Any, b: Any, *, fmod: int = 0) -> Any:
     return a.fmod(b) if fmod else a.mod(b)
 
 
-@op("Pow")
+@op("Pow", 7)
 def power(a: Any, b: Any) -> Any:
     return (a**b).cast(a.dtype)
 
@@ -145,7 +145,7 @@ def leaky_relu(x: Any, *, alpha: float = 0.01) -> Any:
     return x.leaky_relu(alpha)
 
 
-@op("PRelu")
+@op("PRelu", 7)
 def prelu(x: Any, slope: Any) -> Any:
     return (x < 0).where(x * slope, x)
 

@@ -66,7 +66,7 @@ class Step:
         self.node = node = _concrete(node, scope)
         self.path, self.label = module_path(node), node_label(node)
         self.inputs, self.outputs = list(node.input), list(node.output)
-        self.attributes = {a.name: _attribute(a, scope) for a in node.attribute}
+        self.attributes = {a.name: _attribute(a, scope) for a in node.attribute if a.name != "consumed_inputs"}  # a hint of set 1
         self.call = Call(node, sum(bool(o) for o in self.outputs), scope.opset(node.domain))
         self.run = self._resolve(scope)
 

@@ -42,7 +42,7 @@ def size(x: Any) -> Any:
 
 
 @op("Reshape", 5, host=(1,), moves=True)
-def reshape(x: Any, to: Array, *, allowzero: int = 0) -> Any:
+def reshape(x: Any, to: Any, *, allowzero: int = 0) -> Any:
     new = ints(to)
     return x.reshape([x.shape[k] if s == 0 and not allowzero else s for k, s in enumerate(new)])
 
@@ -91,7 +91,7 @@ def expand(x: Any, to: Array) -> Any:
 
 
 @op("Tile", 6, host=(1,), moves=True)
-def tile(x: Any, repeats: Array) -> Any:
+def tile(x: Any, repeats: Any) -> Any:
     return x.repeat(*ints(repeats)) if x.ndim else x
 
 

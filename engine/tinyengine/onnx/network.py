@@ -23,7 +23,7 @@ def matmul(a: Any, b: Any) -> Any:
     return a.matmul(b)
 
 
-@op("Gemm")
+@op("Gemm", 7)
 def gemm(a: Any, b: Any, c: Any = None, *, alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0) -> Any:
     y = (a.T if transA else a).matmul(b.T if transB else b)
     y = y if alpha == 1 else (y * alpha).cast(a.dtype)

@@ -67,8 +67,8 @@ def _map(s: Loop, f: object) -> Loop:
 
 
 def _copies(s: Loop, source: Buf, tile: Buf) -> Loop:
-    """The loops of `s` with nothing in them but a copy of what they read of `source`; unrolled, as registers have no addresses (those
-    of another accumulator may have been spilled before, by the same loops)."""
+    """The loops of `s` with nothing in them but a copy of what they read of `source`; unrolled, as registers have no addresses
+    (another accumulator may have left its own before, and these loops with it)."""
     out: list[Stmt] = []
     for x in s.body:
         if isinstance(x, Loop):
