@@ -57,16 +57,19 @@ def from_json(kind: Any, value: Any, path: str = "recording") -> Any:
     elif typing.get_origin(kind) is list:
         if isinstance(value, list):
             (item,) = typing.get_args(kind)
-            if item in (int, str) and all([v.__class__ is item for v in value]):
+            plain = (int, str) if item == int | str else (item,) if item in (int, str) else ()
+            if plain and all([v.__class__ in plain for v in value]):
                 return value
             return [from_json(item, v, f"{path}[{i}]") for i, v in enumerate(value)]
     elif typing.get_origin(kind) is dict:
         if isinstance(value, dict):
             return {k: from_json(typing.get_args(kind)[1], v, f"{path}[{k[:40]!r}]") for k, v in value.items()}
     elif typing.get_origin(kind) in (Union, types.UnionType):
-        if value is None:
+        kinds = typing.get_args(kind)
+        if value is None and type(None) in kinds:
             return None
-        return from_json(next(k for k in typing.get_args(kind) if k is not type(None)), value, path)
+        fits = [k for k in kinds if value.__class__ is k]
+        return from_json(fits[0] if fits else next(k for k in kinds if k is not type(None)), value, path)
     raise ValueError(f"{path}: expected {type_name(kind)}, found {_short(value)}")
 
 

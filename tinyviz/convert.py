@@ -119,7 +119,7 @@ def _nodes(ids: Identities, origins: _Origins) -> wire.Nodes:
         where = list(dict.fromkeys(origins.id(o) for o in n.origin))
         out.op.append(n.op)
         out.dtype.append(n.dtype.name)
-        out.shape.append(list(n.shape))
+        out.shape.append(extents(n.shape))
         out.src.append(ids.src[i])
         out.arg.append(arg_text(n))
         out.phase.append(n.phase)
@@ -130,6 +130,11 @@ def _nodes(ids: Identities, origins: _Origins) -> wire.Nodes:
         out.forward.append(-1 if first is None or first.forward not in ids else ids.id(first.forward))
         out.derivative.append(first.derivative if first else "")
     return out
+
+
+def extents(shape: Iterable[Any]) -> list[int | str]:
+    """A shape as it is kept: a symbolic extent is text, with its largest value."""
+    return [d if type(d) is int else f"{d}≤{getattr(d, 'max', None) or int(d)}" for d in shape]
 
 
 def arg_text(n: Any) -> str:
@@ -225,7 +230,7 @@ def _given(nest: Any, number: dict[Any, int]) -> set[int]:
     """Numbers of the values that a kernel reads ready-made from another kernel."""
     outputs = set(nest.kernel.outputs)
     pairs = zip(nest.kernel.params, nest.values, strict=True)
-    return {number[v] for p, v in pairs if p.name not in outputs and v.op != "buffer" and v in number}
+    return {number[v] for p, v in pairs if p.name not in outputs and getattr(v, "op", "buffer") != "buffer" and v in number}
 
 
 def loops_code(k: Any, simplified: list[int]) -> wire.Code:
@@ -263,6 +268,8 @@ def _certificate(parts: Parts) -> wire.Certificate:
             out.seconds, out.seconds_low, out.seconds_high = c.seconds, c.seconds * (1 - c.error), c.seconds * (1 + c.error)
         found = {(k.name, a.buffer, a.reason) for k in c.kernels for a in k.addresses if a.verdict != "static"}
         out.data_dependent = [f"{kernel}: {buffer}, because {reason}" for kernel, buffer, reason in sorted(found)]
+        if c.range is not None:
+            out.formulas = c.range.notes()
         if not c.exact:
             out.data_dependent.append("some counts are upper bounds")
     return out
@@ -321,7 +328,7 @@ def _slots(parts: Parts, simplified: list[int]) -> list[wire.Slot]:
         first, last = min(calls, default=-1), max(calls, default=-1)
         node = holds.get(i, -1)
         name, kept = again.get(node, ("", "")) if s.role == "temporary" else ("", "")
-        out.append(wire.Slot(s.name, s.dtype.name, list(s.shape), s.nbytes, s.role, offset, first, last, node, name, kept))
+        out.append(wire.Slot(s.name, s.dtype.name, extents(s.shape), s.nbytes, s.role, offset, first, last, node, name, kept))
     return out
 
 

@@ -30,7 +30,7 @@ class Side:
             n: (self.p.nodes.module[n], self.p.nodes.phase[n], tuple(texts[i] for i in self.p.nodes.lines[n])) for n in self.nodes
         }
 
-    def form(self, n: int) -> tuple[str, str, tuple[int, ...], str]:
+    def form(self, n: int) -> tuple[str, str, tuple[int | str, ...], str]:
         """What the node is by itself."""
         nodes = self.p.nodes
         return nodes.op[n], nodes.dtype[n], tuple(nodes.shape[n]), nodes.arg[n]

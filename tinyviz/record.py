@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tinyengine import hooks
+from tinyengine.size import most
 from tinyviz import wire
 from tinyviz.convert import Parts, fold, program
 from tinyviz.frames import became
@@ -276,7 +277,8 @@ def sampled(p: wire.Program, runs: Runs, parts: Parts, tables: Tables) -> None:
         columns = wire.Samples(*([getattr(x, f.name) for x in s.samples] for f in fields(wire.Samples)))
         picture = None if s.picture is None else wire.Tiles(**vars(s.picture))
         w = s.watched
-        p.values.append(wire.Series(w.name, w.kind, w.module, number.get(w.node, -1), list(w.node.shape), columns, picture))
+        shape = [most(d) for d in w.node.shape]
+        p.values.append(wire.Series(w.name, w.kind, w.module, number.get(w.node, -1), shape, columns, picture))
     found = runs.finite.found
     if found is not None:
         p.faults.append(fault(p, found, number, tables))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 MISSING = "–"  # not computed or not measured; never 0
 
@@ -53,3 +54,16 @@ def _three(value: float) -> str:
         return str(int(value))
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:.{min(digits, 3)}f}"
+
+
+def shape(extents: Sequence[int | str]) -> str:
+    """The extents of a tensor, as in [n≤1024, 8]."""
+    return f"[{', '.join(map(str, extents))}]"
+
+
+def most(extent: int | str) -> int:
+    """The largest value of an extent; -1 for text that names none."""
+    if isinstance(extent, int):
+        return extent
+    digits = extent.rpartition("≤")[2]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 16 else -1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tinyviz import wire
+from tinyviz import units, wire
 
 MAX_NODES = 2_000_000
 MAX_EXTENT = 1 << 48
@@ -34,7 +34,7 @@ def _program(at: str, p: wire.Program, r: wire.Recording) -> None:
     for name, rows, size in (("lines", p.nodes.lines, lines), ("origins", p.nodes.origins, len(p.origins))):
         _ids(f"{at}.nodes.{name}", (i for row in rows for i in row), size)
     for n, shape in enumerate(p.nodes.shape):
-        if any(not 0 <= d < 1 << 48 for d in shape) or len(shape) > 64:
+        if any(not 0 <= units.most(d) < 1 << 48 for d in shape) or len(shape) > 64:
             raise ValueError(f"{at}.nodes.shape[{n}]: {str(shape)[:60]} is no shape")
     _ids(f"{at}.nodes.forward", p.nodes.forward, nodes, none=True)
     _phases(f"{at}.nodes.phase", p.nodes.phase)

@@ -99,7 +99,7 @@ class Nodes(Columns):
 
     op: list[str] = field(default_factory=list)
     dtype: list[str] = field(default_factory=list)
-    shape: list[list[int]] = field(default_factory=list)
+    shape: list[list[int | str]] = field(default_factory=list)  # a symbolic extent is text, with its largest value: "n≤1024"
     src: list[list[int]] = field(default_factory=list)  # operands when the node was made, in order
     arg: list[str] = field(default_factory=list)  # for a buffer its name; "" when the op has none
     phase: list[str] = field(default_factory=list)  # of the first origin
@@ -320,7 +320,7 @@ class Slot:
 
     name: str
     dtype: str
-    shape: list[int]
+    shape: list[int | str]  # as of a node
     nbytes: int
     role: str  # input, state, output, temporary
     offset: int | None  # bytes in the arena; None outside of it
@@ -475,6 +475,7 @@ class Certificate:
     seconds_low: float | None = None
     seconds_high: float | None = None
     data_dependent: list[str] = field(default_factory=list)  # accesses whose addresses depend on data
+    formulas: dict[str, str] = field(default_factory=dict)  # name of a number above -> what it is for other sizes
 
 
 @dataclass

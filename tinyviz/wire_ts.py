@@ -83,7 +83,7 @@ def ts(kind: Any) -> str:
     if origin is dict:
         return f"Record<string, {ts(args[1])}>"
     if origin in (Union, types.UnionType):
-        return " | ".join([ts(a) for a in args if a is not type(None)] + ["null"])
+        return " | ".join([ts(a) for a in args if a is not type(None)] + ["null"] * (type(None) in args))
     raise TypeError(f"no TypeScript form for {kind}")
 
 

@@ -88,10 +88,11 @@ def bisect(lowered: Lowered, tolerance: float | None = None) -> Bisection:
 
 def valued(lowered: Lowered) -> Lowered:
     """The same program on values: itself, or where an input has none a copy in which every input is memory of its own."""
-    if all(b.array is not None for b in lowered.buffers):
+    own = lowered.graph.key()[1]
+    if all(b.array is not None for b in own):
         return lowered
     given = memory(lowered)[: len(lowered.buffers)]
-    of = {id(old): new for old, new in zip(lowered.graph.key()[1], given, strict=True)}
+    of = {id(old): new for old, new in zip(own, given, strict=True)}
     new: dict[Node, Node] = {}
     for n in lowered.graph.nodes:
         arg = of[id(n.arg)] if n.op == "buffer" else n.arg

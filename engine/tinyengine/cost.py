@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyengine import timing
 from tinyengine.footprint import Access, accesses, box, issued, statements
@@ -21,6 +21,9 @@ from tinyengine.ops import OPS
 from tinyengine.origin import Origin
 from tinyengine.positions import Count, distinct
 from tinyengine.program import Program
+
+if TYPE_CHECKING:
+    from tinyengine.ranges import Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ class KernelCost:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A program. `kernels`: one per call, in order. `given_bytes`: inputs, state and outputs; `arena_bytes`: temporaries."""
+    """A program. `kernels`: one per call, in order. `given_bytes`: inputs, state and outputs; `arena_bytes`: temporaries.
+    `range`: where sizes are symbolic, the formulas and the certificates at the ends of their range (see `ranges`)."""
 
     program: str
     machine: Machine
@@ -78,6 +82,7 @@ class Certificate:
     peak_bytes: int
     seconds: float
     error: float
+    range: Range | None = None
 
     @property
     def launches(self) -> int:
@@ -114,6 +119,7 @@ class Certificate:
         out = [
             f"program {self.program}: {self.launches} kernels, {_si(self.flops)}FLOP, reads {_bytes(self.bytes_read)},"
             f" writes {_bytes(self.bytes_written)}, peak memory {_bytes(self.peak_bytes)}{upto}",
+            *([self.range.text()] if self.range is not None else []),
             f"predicted {_seconds(self.seconds)} ± {self.error:.0%} on {self.machine.name} ({self.machine.source} peaks)",
             f"{'kernel':<24}{'FLOP':>10}{'read':>12}{'written':>12}{'issued':>12}{'time':>11}  bound by",
         ]
@@ -198,15 +204,20 @@ def _flops_of_expansion(op: str, like: Expr) -> int:
 
 
 def kernel_cost(
-    kernel: Kernel, machine: Machine | None = None, asked: Kernel | None = None, program_bytes: int = 0
+    kernel: Kernel,
+    machine: Machine | None = None,
+    asked: Kernel | None = None,
+    program_bytes: int = 0,
+    lines: Mapping[int, int] | None = None,
 ) -> KernelCost:
     """The cost of one launch of `kernel`. `asked`: the same kernel before scheduling, whose FLOPs no padding has grown;
-    `program_bytes`: memory of the program around it (see `timing.predict`)."""
+    `program_bytes`: memory of the program around it (see `timing.predict`); `lines`: of the kernel's text by id of a statement,
+    where the text is another's."""
     machine = machine or current()
     found = [a for a in accesses(kernel) if a.buf.space == "global"]
     read, read_exact = _touched([a for a in found if not a.write])
     written, write_exact = _touched([a for a in found if a.write])
-    addresses = _addresses(kernel, found)
+    addresses = _addresses(kernel, found, lines)
     moved = sum(a.elements * b.dtype.itemsize for a, b in zip(addresses, (a.buf for a in found), strict=True))
     time = timing.predict(kernel, machine, program_bytes)
     issued_flops = flops(kernel)
@@ -215,6 +226,12 @@ def kernel_cost(
         read, written, moved, read_exact and write_exact and all(a.exact for a in addresses), addresses,
         time.seconds, time.error, time.bound, time.limits,
     )  # fmt: skip
+
+
+def moved(kernel: Kernel) -> tuple[int, int]:
+    """(distinct bytes read, distinct bytes written) of one launch."""
+    found = [a for a in accesses(kernel) if a.buf.space == "global"]
+    return _touched([a for a in found if not a.write])[0], _touched([a for a in found if a.write])[0]
 
 
 def _touched(found: Sequence[Access]) -> tuple[int, bool]:
@@ -235,8 +252,9 @@ def _touched(found: Sequence[Access]) -> tuple[int, bool]:
     return total, exact
 
 
-def _addresses(kernel: Kernel, found: Sequence[Access]) -> tuple[Address, ...]:
-    lines = {id(s): i for i, (_, s) in enumerate(kernel_lines(kernel)) if s is not None}
+def _addresses(kernel: Kernel, found: Sequence[Access], lines: Mapping[int, int] | None) -> tuple[Address, ...]:
+    if lines is None:
+        lines = {id(s): i for i, (_, s) in enumerate(kernel_lines(kernel)) if s is not None}
     out = []
     for a in found:
         n = issued(a)
@@ -245,16 +263,29 @@ def _addresses(kernel: Kernel, found: Sequence[Access]) -> tuple[Address, ...]:
     return tuple(out)
 
 
-def certify(program: Program, machine: Machine | None = None, asked: Mapping[str, Kernel] | None = None) -> Certificate:
-    """The certificate of `program` on `machine` (default: this one). `asked`: kernel name -> the kernel before scheduling."""
+def certify(
+    program: Program,
+    machine: Machine | None = None,
+    asked: Mapping[str, Kernel] | None = None,
+    static: Callable[[Kernel, dict[int, int]], Kernel] | None = None,
+) -> Certificate:
+    """The certificate of `program` on `machine` (default: this one). `asked`: kernel name -> the kernel before scheduling.
+    `static`: makes a kernel static whose sizes are symbolic, and notes the lines of its statements."""
     machine = machine or current()
     given = sum(s.nbytes for s in program.slots if s.role != "temporary")
     peak = given + program.arena_bytes
     known: dict[int, KernelCost] = {}
     for c in program.calls:
         k = c.kernel
-        if id(k) not in known:
-            known[id(k)] = kernel_cost(k, machine, (asked or {}).get(k.name), peak)
+        if id(k) in known:
+            continue
+        before, lines = (asked or {}).get(k.name), None
+        if static is None:
+            known[id(k)] = kernel_cost(k, machine, before, peak)
+        else:
+            lines = dict[int, int]()
+            made = static(k, lines)
+            known[id(k)] = kernel_cost(made, machine, static(before, {}) if before is not None else None, peak, lines)
     kernels = tuple(known[id(c.kernel)] for c in program.calls)
     seconds = machine.start_seconds + sum(k.seconds for k in kernels)
     error = sum(k.seconds * k.error for k in kernels) / seconds if kernels else machine.spread

@@ -150,9 +150,13 @@ class jit(Generic[F]):
                 if hooks.watching:
                     hooks.publish(hooks.CacheHit("jit", getattr(self.f, "__qualname__", "function")))
                 return last[0].replay(args)
+        return self._call(args, kwargs)
+
+    def _call(self, args: Any, kwargs: Any) -> Any:
+        """Whatever the arguments are."""
         entry, leaves, now = self._entry(args, kwargs)
         tensor = core.tensor_class()
-        if not now and not kwargs and all([type(t) is tensor for t in args]):
+        if not kwargs and not now and all([type(t) is tensor for t in args]):
             self._last = (entry, [(t.node.shape, t.node.dtype) for t in args])
         return entry.replay(leaves, now)
 

@@ -179,7 +179,7 @@ class Loop:
     kind: str = "serial"
     reduce: bool = False  # iterations combine into an accumulator: they may be reordered only as a reduction
     nodes: tuple[int, ...] = ()
-    limit: Expr | None = None  # iterations from here on are not run, but for the first, and unless the loop is unrolled
+    limit: Expr | None = None  # iterations from here on are not run, unless the loop is unrolled or has just one
 
     @property
     def name(self) -> str:

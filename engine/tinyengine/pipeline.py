@@ -162,9 +162,12 @@ class Lowered:
 
     @cached_property
     def certificate(self) -> Any:
-        """What the program will cost, known before it runs."""
-        from tinyengine import cost
+        """What the program will cost, known before it runs; with symbolic sizes for their values of now, with formulas and the
+        ends of the range beside it."""
+        from tinyengine import cost, ranges
 
+        if self.graph.sizes():
+            return ranges.certify(self)
         return cost.certify(self.plan, self.machine, {n.kernel.name: n.kernel for n in self.nests})
 
     @property

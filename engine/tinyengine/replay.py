@@ -52,7 +52,8 @@ class Entry:
         # each result is an output of its own, and nothing else gets new memory: the usual case
         own = len(set(slots)) == len(slots) == results and all(s >= len(buffers) for s in slots)
         self._own = own and not lowered.empty
-        self._plain = self._own and not draws and not self.written and not self.sizes
+        self._plain = self._own and not draws and not self.written
+        self._shapes: dict[tuple[int, ...], list[Any]] = {}  # values of variables -> the shapes of the results
         self._run: Any = lowered.executable.run if self._own else None
         self._inputs = list(inputs.items())
         self._results = [(roots[i].dtype, roots[i].shape, slots[i], roots[i].origin) for i in range(results if self._own else 0)]
@@ -114,6 +115,9 @@ class Entry:
             given = self.buffers.copy()
             for slot, leaf in self._inputs:
                 given[slot] = leaves[leaf].node.arg
+            for slot, symbol in self.sizes.items():
+                if symbol.name in now:
+                    given[slot] = size_memory(symbol, now[symbol.name])
         else:
             given = self.memory(leaves, now)
             if not self._own:
@@ -128,17 +132,29 @@ class Entry:
                 self._run(given)
             except IndexError as e:
                 raise engine.bad_index(self.lowered, given, e) from None
+        if now:
+            return self._sized(given, now)
         if self._one is not None:
             dtype, shape, slot, origin = self._one
-            if now:
-                shape = with_values(shape, now)
             return core.computed(_make_node(Node, ("buffer", dtype, shape, (), given[slot], origin)))
         out = []
         for dtype, shape, slot, origin in self._results:
-            if now:
-                shape = with_values(shape, now)
             out.append(core.computed(_make_node(Node, ("buffer", dtype, shape, (), given[slot], origin))))
         return unflatten(self.tree, out)
+
+    def _sized(self, given: list[Buffer], now: Mapping[str, int]) -> Any:
+        """The results, with the shapes that they have for these values of the variables."""
+        key = tuple(now.values())
+        shapes = self._shapes.get(key)
+        if shapes is None:
+            if len(self._shapes) > 10_000:
+                self._shapes.clear()
+            shapes = self._shapes[key] = [with_values(shape, now) for _, shape, _, _ in self._results]
+        out = [
+            core.computed(_make_node(Node, ("buffer", dtype, shape, (), given[slot], origin)))
+            for (dtype, _, slot, origin), shape in zip(self._results, shapes, strict=True)
+        ]
+        return out[0] if self._one is not None else unflatten(self.tree, out)
 
     def _replay(self, given: list[Buffer], now: Mapping[str, int]) -> Any:
         """Where a result is an argument, or another result, or an update has no memory of its own."""

@@ -75,14 +75,13 @@ def values(sizes: Iterable[Size]) -> dict[str, int]:
     """The values of the variables in the arguments of a call. SizeError where one has none, or two."""
     out: dict[str, int] = {}
     for size in sizes:
-        bound = size.bound
-        for s in size.symbols:
-            v = bound.get(s.name)
-            if v is None:
-                raise SizeError(f"{s.name} has no value in this call; expected {s.name}.bind(...), on {origin.user_line()}")
-            if out.setdefault(s.name, v) != v:
+        if len(size._bound) < len(size.symbols):
+            name = next(s.name for s in size.symbols if s.name not in size.bound)
+            raise SizeError(f"{name} has no value in this call; expected {name}.bind(...), on {origin.user_line()}")
+        for name, v in size._bound:
+            if out.setdefault(name, v) != v:
                 raise SizeError(
-                    f"{s.name} is {out[s.name]} in one argument and {v} in another; expected one value, on {origin.user_line()}"
+                    f"{name} is {out[name]} in one argument and {v} in another; expected one value, on {origin.user_line()}"
                 )
     return out
 

@@ -48,7 +48,7 @@ state = _State()
 class Size:
     """A polynomial in variables: an extent of a tensor, or a position. `value`: the number that it is bound to, or None."""
 
-    __slots__ = ("_bound", "_hash", "max", "min", "terms")
+    __slots__ = ("_bound", "_hash", "max", "min", "symbols", "terms")
 
     def __init__(self, terms: Terms, bound: tuple[tuple[str, int], ...]) -> None:
         self.terms, self._bound = terms, bound
@@ -60,6 +60,7 @@ class Size:
                 a, b = (a * s.min, b * s.max) if c > 0 else (a * s.max, b * s.min)
             low, high = low + a, high + b
         self.min, self.max = low, high
+        self.symbols = tuple(dict.fromkeys([s for factors, _ in terms for s in factors]))  # its variables in order
 
     # -- what it is
 
@@ -67,11 +68,6 @@ class Size:
     def bound(self) -> dict[str, int]:
         """The values of its variables, as far as they have one."""
         return dict(self._bound)
-
-    @property
-    def symbols(self) -> tuple[Symbol, ...]:
-        """Its variables in order."""
-        return tuple(dict.fromkeys(s for factors, _ in self.terms for s in factors))
 
     @property
     def value(self) -> int | None:

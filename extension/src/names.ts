@@ -10,7 +10,7 @@ export function lineName({ lines, files }: Recording, line: number): string {
   return line < 0 || !file ? "not attributed" : `${file.name}:${lines.line[line]}`;
 }
 
-export function shapeName(shape: readonly number[] = []): string {
+export function shapeName(shape: readonly (number | string)[] = []): string {
   return shape.length === 0 ? "scalar" : shape.join("×");
 }
 

@@ -76,7 +76,7 @@ export interface Origins {
 export interface Nodes {
   op: string[];
   dtype: string[];
-  shape: number[][];
+  shape: ((number | string)[])[];  // a symbolic extent is text, with its largest value: "n≤1024"
   src: number[][];  // operands when the node was made, in order
   arg: string[];  // for a buffer its name; "" when the op has none
   phase: string[];  // of the first origin
@@ -266,7 +266,7 @@ export interface Kernel {
 export interface Slot {
   name: string;
   dtype: string;
-  shape: number[];
+  shape: (number | string)[];  // as of a node
   nbytes: number;
   role: string;  // input, state, output, temporary
   offset: number | null;  // bytes in the arena; None outside of it
@@ -401,6 +401,7 @@ export interface Certificate {
   seconds_low: number | null;
   seconds_high: number | null;
   data_dependent: string[];  // accesses whose addresses depend on data
+  formulas: Record<string, string>;  // name of a number above -> what it is for other sizes
 }
 
 /** One compiled graph: a training step, a forward pass. */

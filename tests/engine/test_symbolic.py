@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyengine import Tensor, Variable, backends, hooks, jit, manual_seed, nn, no_grad, optim
+from tinyengine import Tensor, Variable, backends, cost, hooks, jit, manual_seed, nn, no_grad, optim
 from tinyengine.backends.graph_eval import evaluate
 from tinyengine.choices import DEFAULT, VERDICTS
+from tinyengine.counting import count
 from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
 from tinyengine.pipeline import lower
+from tinyengine.ranges import polynomial
 from tinyengine.size import Size, SizeError
 from tinyengine.stages.keys import edge_keys
 
@@ -441,3 +443,55 @@ def test_an_index_out_of_the_symbolic_range_is_an_error(backend: str) -> None:
                 program.run()
         else:
             np.testing.assert_array_equal(program.run()[0], data.numpy()[index])
+
+
+# ---- certificates
+
+
+def test_the_certificate_is_a_formula_and_its_values() -> None:
+    w = Tensor(numbers(12, 20)).realize()
+    data = Tensor(numbers(MOST, 12)).realize()
+
+    def f(x: Any) -> Any:
+        return ((x @ w).relu() * 2).sum(1)
+
+    program = lower(Graph([f(data[: n.bind(7)]).node]), DEFAULT, FIXTURE)
+    c = program.certificate
+    assert polynomial(c.range.formulas.flops) == f"{2 * 12 * 20 + 3 * 20}·n"
+    assert c.range.symbols[0].name == "n" and c.range.bound and dict(c.range.values) == {"n": 7}
+    text = c.text()
+    assert "for n = 7; one program for n from 1 to 70" in text and "FLOP: 540·n = 3,780; from 540 to 37,800" in text
+    for v in (1, 7, 16, MOST):
+        static = lower(Graph([f(Tensor(data.numpy()[:v]).realize()).node]), DEFAULT, FIXTURE)
+        symbolic = lower(Graph([f(data[: n.bind(v)]).node]), DEFAULT, FIXTURE).certificate
+        moved = [sum(x) for x in zip(*(cost.moved(k.kernel) for k in static.nests), strict=True)]
+        assert symbolic.flops == static.certificate.flops == c.range.formulas.flops.at({"n": v})
+        assert [symbolic.range.formulas.bytes_read.at({"n": v}), symbolic.range.formulas.bytes_written.at({"n": v})] == moved
+        assert symbolic.range.asked[0] == (static.certificate.flops, *moved)
+        assert symbolic.static and all(a.line for k in symbolic.kernels for a in k.addresses)
+    largest = lower(Graph([f(data[: n.bind(MOST)]).node]), DEFAULT, FIXTURE).certificate
+    assert c.peak_bytes == largest.peak_bytes  # memory is planned for it
+
+
+def test_formulas_of_higher_degree_and_of_two_variables() -> None:
+    m = Variable("m", 1, 20)
+    x, y = Tensor(numbers(MOST, 8))[: n.bind(5)], Tensor(numbers(20, 8))[: m.bind(3)]
+    program = lower(Graph([(x @ x.T).node, (x @ y.T).node]), DEFAULT, FIXTURE)
+    f = program.certificate.range.formulas
+    assert polynomial(f.flops) == "16·m·n + 16·n^2"
+    assert "4·n^2" in polynomial(f.bytes_written)
+
+
+def test_a_certificate_without_a_value_is_for_the_largest() -> None:
+    c = lower(Graph([(Tensor(numbers(MOST, 4))[:n] * 2).node]), DEFAULT, FIXTURE).certificate
+    assert dict(c.range.values) == {"n": MOST} and "the largest: no value is bound" in c.text()
+    assert polynomial(c.range.formulas.flops) == "4·n"
+
+
+def test_what_the_certificate_counts_is_what_runs() -> None:
+    w, data = Tensor(numbers(12, 20)).realize(), Tensor(numbers(MOST, 12)).realize()
+    for v in (1, 17, MOST):
+        program = lower(Graph([((data[: n.bind(v)] @ w).softmax(-1).sum(0)).node]), DEFAULT, FIXTURE)
+        ran, (flops, read, written) = count(program), program.certificate.range.asked[0]
+        assert sum(k.flops for k in ran.kernels) == flops
+        assert (sum(k.bytes_read for k in ran.kernels), sum(k.bytes_written for k in ran.kernels)) == (read, written)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tinyviz import units
 from tinyviz.viewdata import RoofPoint
 from tinyviz.wire import Decision, Program
 
@@ -38,5 +39,5 @@ def nbytes(p: Program, node: int) -> int:
     """Of a node's value."""
     n = ITEM.get(p.nodes.dtype[node], 1)
     for d in p.nodes.shape[node]:
-        n *= d
+        n *= units.most(d)
     return n

@@ -158,7 +158,7 @@ def node_text(side: matching.Side, n: int) -> str:
     """'maximum(%3, %5) float32[32, 128]'."""
     nodes = side.p.nodes
     of = f"({', '.join(f'%{s}' for s in side.src[n])})" if side.src[n] else ""
-    return f"{label(side.p, n)}{of} {nodes.dtype[n]}{nodes.shape[n]}"
+    return f"{label(side.p, n)}{of} {nodes.dtype[n]}{units.shape(nodes.shape[n])}"
 
 
 def _lines(r0: Recording, a: Program, r1: Recording, b: Program) -> list[LinePair]:

@@ -130,7 +130,7 @@ def text(r: Recording, d: GraphData) -> str:
         forward = number.get(find(p.nodes.forward[n])) if p.nodes.forward[n] >= 0 else None
         gradient = f"{p.nodes.derivative[n]} of %{forward}" if forward is not None else ""
         kernels = " ".join(f"k{k}" for k in of.get(n, ()))
-        shape = f"{p.nodes.dtype[n]}{p.nodes.shape[n]}"
+        shape = f"{p.nodes.dtype[n]}{units.shape(p.nodes.shape[n])}"
         rows.append(
             [
                 f"%{number[n]}",
@@ -233,7 +233,8 @@ def svg(r: Recording, d: GraphData) -> str:
             continue
         x, y = place
         phase = p.nodes.phase[n]
-        tip = f"{label(p, n)} {p.nodes.dtype[n]}{p.nodes.shape[n]} {' '.join(where(r, i) for i in p.nodes.lines[n][:3])}"
+        result = f"{p.nodes.dtype[n]}{units.shape(p.nodes.shape[n])}"
+        tip = f"{label(p, n)} {result} {' '.join(where(r, i) for i in p.nodes.lines[n][:3])}"
         out.rect(x - W / 2, y - H / 2, W, H, f"box {css(phase)}", rx=6, tip=tip)
         out.text(x - W / 2 + 6, y - 8, cut(f"{phase[:1].upper()} {label(p, n)}", 16), "mono bold")
         out.text(

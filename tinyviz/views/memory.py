@@ -122,7 +122,7 @@ def text(r: Recording, d: MemoryData) -> str:
         offset = units.MISSING if s.offset is None else str(s.offset)
         line = where(r, b.line) if b.line >= 0 else units.MISSING
         peak = "yes" if b.at_peak else ""
-        shape = f"{s.dtype}{s.shape}"
+        shape = f"{s.dtype}{units.shape(s.shape)}"
         rows.append([s.role, s.name, shape, units.nbytes(s.nbytes), offset, calls, peak, line, b.module or units.MISSING])
     head = ["role", "buffer", "type", "bytes", "offset", "calls", "at peak", "line", "module"]
     out.append("buffers\n" + texts.table(head, rows, (3, 4, 5)))

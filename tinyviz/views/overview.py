@@ -37,10 +37,10 @@ def figures(p: Program) -> list[Figure]:
         Figure("nodes after simplify", "", None, len(p.simplified) or None),
         Figure("kernels", "", c.kernels, len(p.kernels) if ran.count else None),
         Figure("launches", "", c.launches, launches),
-        Figure("FLOPs", "flops", c.flops, None),
-        Figure("bytes read", "bytes", c.bytes_read, None),
-        Figure("bytes written", "bytes", c.bytes_written, None),
-        Figure("peak memory", "bytes", c.peak_bytes, p.peak_bytes),
+        Figure("FLOPs", "flops", c.flops, None, c.formulas.get("flops", "")),
+        Figure("bytes read", "bytes", c.bytes_read, None, c.formulas.get("bytes_read", "")),
+        Figure("bytes written", "bytes", c.bytes_written, None, c.formulas.get("bytes_written", "")),
+        Figure("peak memory", "bytes", c.peak_bytes, p.peak_bytes, c.formulas.get("peak_bytes", "")),
         Figure(
             "time of one run", "s", c.seconds, ran.host_median, f"median of {ran.count} runs" if ran.count else "it did not run"
         ),

@@ -81,7 +81,7 @@ def firings_text(r: Recording, p: Program, stage: int, limit: int = TEXT_FIRINGS
 def node_text(p: Program, n: int) -> str:
     """'#12 mul(#3, #7) [8, 4]': ids of the recording."""
     args = ", ".join(f"#{s}" for s in p.nodes.src[n]) or p.nodes.arg[n]
-    return cut(f"#{n} {p.nodes.op[n]}({args}) {p.nodes.shape[n]}", 56)
+    return cut(f"#{n} {p.nodes.op[n]}({args}) {units.shape(p.nodes.shape[n])}", 56)
 
 
 def svg(r: Recording, d: StagesData) -> str:

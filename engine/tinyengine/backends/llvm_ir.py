@@ -351,19 +351,24 @@ class Writer:
             return
         if s.kind == "unroll" or s.trips == 1:
             self._unrolled(s)
+        elif s.limit is None:
+            self.counted(s, str(s.start), str(s.stop))
         else:
-            self.counted(s, str(s.start), self.end(s, str(s.start), str(s.stop)))
+            self.counted(s, str(s.start), self.end(s, str(s.stop)), self.some(s))
 
-    def end(self, s: Loop, start: str, stop: str) -> str:
-        """The operand at which a loop from `start` ends: `stop`, or its limit, but not before the first iteration."""
-        if s.limit is None:
-            return stop
+    def end(self, s: Loop, stop: str) -> str:
+        """The operand at which a loop with a limit ends, if it runs at all."""
+        assert s.limit is not None
         limit = self.value(self._machine(s.limit))
-        line = self.at(self.depth)
-        for f in ("smin", "smax"):
-            self.declare(f"declare i64 @llvm.{f}.i64(i64, i64)")
-        first = str(int(start) + 1) if start.lstrip("-").isdigit() else line(f"add i64 {start}, 1")
-        return line(f"call i64 @llvm.smin.i64(i64 {stop}, i64 {line(f'call i64 @llvm.smax.i64(i64 {limit}, i64 {first})')})")
+        self.declare("declare i64 @llvm.smin.i64(i64, i64)")
+        return self.at(self.depth)(f"call i64 @llvm.smin.i64(i64 {stop}, i64 {limit})")
+
+    def some(self, s: Loop) -> str:
+        """Whether a loop with a limit runs at all; empty where it always does."""
+        assert s.limit is not None
+        limit = self._machine(s.limit)
+        low = (af.interval(limit) or (0, 0))[0]
+        return "" if low > s.start else self.at(self.depth)(f"icmp slt i64 {s.start}, {self.value(limit)}")
 
     def _unrolled(self, s: Loop) -> None:
         outer_env, outer_memo, outer_columns, written = self.env, self.env_memo, self.columns, self.written(s.body)
@@ -383,8 +388,9 @@ class Writer:
             self.scope.label = inner.label
         self.env, self.env_memo, self.columns = outer_env, outer_memo, outer_columns
 
-    def counted(self, s: Loop, start: str, stop: str) -> None:
-        """A loop that is tested at its end: it runs at least once. `start`, `stop`: operands."""
+    def counted(self, s: Loop, start: str, stop: str, some: str = "") -> None:
+        """A loop that is tested at its end: it runs at least once, or not at all where `some` is false. `start`, `stop`:
+        operands."""
         name, line_number = self.fresh(s.name), self.debug
         label = f"{name}.loop"
         before = self.scope.label
@@ -409,7 +415,7 @@ class Writer:
         ends = {slot: self.registers[slot][0] for slot in carried}
         inner = self.leave()
         # invariant code was appended to this scope while the body was written, so the jump into the loop comes last
-        self.put(f"br label %{label}")
+        self.put(f"br i1 {some}, label %{label}, label %{name}.end" if some else f"br label %{label}")
         self.begin_block(label)
         self.put(f"%{name} = phi i64 [ {start}, %{before} ], [ %{name}.next, %{latch} ]")
         for slot, phi in phis.items():
@@ -417,6 +423,11 @@ class Writer:
             self.put(f"{phi} = phi {t} [ {carried[slot]}, %{before} ], [ {ends[slot]}, %{latch} ]")
         self.scope.lines += inner.lines
         self.begin_block(f"{name}.end")
+        for slot in carried if some else ():
+            left = f"%{self.fresh(f'{slot[0]}.{slot[1]}')}"
+            t = self.memory.register_type(slot[0])
+            self.put(f"{left} = phi {t} [ {carried[slot]}, %{before} ], [ {ends[slot]}, %{latch} ]")
+            self.registers[slot] = (left, self.depth)
 
 
 def _shifted(e: Expr) -> str:

@@ -192,7 +192,7 @@ def _try_body(
             work = line(f"icmp slt i64 {start}, {w.value(loop.limit)}")
             w.put(f"br i1 {work}, label %within, label %beyond")
             w.begin_block("within")
-            stop = w.end(loop, start, stop)
+            stop = w.end(loop, stop)
         w.counted(loop, start, stop)
         if loop.limit is not None:
             w.put("br label %beyond")

@@ -32,6 +32,7 @@ from tinyengine.loopnest import (
     kernel_lines,
     load_index,
     load_mask,
+    subexprs,
     walk,
 )  # fmt: skip
 from tinyengine.ops import OPS
@@ -85,6 +86,8 @@ class Interpreter:
     def run(self, arrays: Sequence[Array]) -> None:
         self.memory: dict[Buf, _Memory] = {}
         self.memo: dict[Expr, Array] = {}
+        # with symbolic sizes what lies beyond them is read, and does not count: no check, but NaN, which would be seen
+        self.sized = any(p.within is not None for p in self.kernel.params)
         for p, a in zip(self.kernel.params, arrays, strict=True):
             if a.dtype != p.dtype.numpy or a.size != p.size:
                 raise ValueError(f"kernel {self.kernel.name}: {p.name} needs {p.dtype}[{p.size}], got {a.dtype}[{a.size}]")
@@ -112,8 +115,10 @@ class Interpreter:
                 self.accumulate(s)
             elif isinstance(s, Alloc):
                 n = s.buf.size * int(np.prod(axes, dtype=np.int64))
-                start = np.array(s.buf.dtype.encode(np.full(n, s.init if s.init is not None else 0, s.buf.dtype.values)))
-                self.memory[s.buf] = _Memory(start, len(axes), np.zeros(n, bool) if s.init is None else None)
+                first = s.init if s.init is not None else np.nan if self.sized and s.buf.dtype.is_float else 0
+                start = np.array(s.buf.dtype.encode(np.full(n, first, s.buf.dtype.values)))
+                checked = s.init is None and not self.sized
+                self.memory[s.buf] = _Memory(start, len(axes), np.zeros(n, bool) if checked else None)
             elif isinstance(s, Check):
                 if not np.all(self.eval(s.condition)):
                     raise IndexError(s.message)
@@ -125,8 +130,8 @@ class Interpreter:
         depth = len(axes)
         if s.limit is not None and s.kind != "unroll":
             self.axes, self.memo = axes, {}
-            last = int(self.eval(s.limit).max())  # iterations that not all of the outer ones need are run, as nobody reads them
-            values = values[: max(1, int(np.count_nonzero(values < last)))]
+            (last,) = set(self.eval(s.limit).reshape(-1).tolist())
+            values = values[values < last]
         if not self.batches(s):
             for v in values:
                 self.values[s.name] = (np.full((1,) * (depth + 1), v), depth)
@@ -146,6 +151,8 @@ class Interpreter:
             # one accumulation meeting itself keeps its order; a store meeting itself keeps the last value
             own = list(conflicts(s))
             found = all(a is b and a.op != "read" for a, b in own)
+            ends = [b.limit for b in walk(s.body) if isinstance(b, Loop) and b.limit is not None]
+            found = found and not any(s.var in subexprs(e) for e in ends)
             if own and found:  # and only if no loop inside would run as the outer one
                 found = all(self.batches(b) for b in walk(s.body) if isinstance(b, Loop))
             self._batched[id(s)] = found
@@ -278,7 +285,7 @@ class Interpreter:
         guard = load_mask(e)
         mask = self.eval(guard) if guard is not None else None
         flat = self.flat(buf, load_index(e), mask)
-        if buf.space == "global":
+        if buf.space == "global" and buf.within is None:
             self.touch(buf, flat, mask, False)
         flat = self.private(m, buf, flat)
         if m.written is not None:

@@ -120,6 +120,8 @@ def build(e: Expr, args: tuple[Expr, ...]) -> Expr:
         for a, b in (args, args[::-1]):
             if a.op == "const":
                 return b if a.arg == (op == "and") else a
+    elif op == "splat" and args[0].op == "const":
+        return const(args[0].arg, e.dtype, e.lanes)
     elif op == "where" and args[0].op == "const":
         return args[1] if args[0].arg else args[2]
     return Expr(op, e.dtype, e.lanes, args, e.arg)
@@ -194,14 +196,17 @@ def rename_buffers(body: Body, new: dict[Buf, Buf]) -> Body:
 
 
 def limits(kernel: Kernel) -> Kernel:
-    """Without the limits that name a loop which a primitive has moved inside: they only save work."""
+    """Without the limits that name a loop which a primitive has moved inside, or that stand at an unrolled loop: they only save
+    work."""
 
     def visit(body: Body, around: frozenset[Expr]) -> Body:
         out: list[Stmt] = []
         for s in body:
             if isinstance(s, Loop):
                 inner = visit(s.body, around | {s.var})
-                limit = s.limit if s.limit is None or {x for x in subexprs(s.limit) if x.op == "var"} <= around else None
+                limit = s.limit
+                if limit is not None and (s.kind == "unroll" or not {x for x in subexprs(limit) if x.op == "var"} <= around):
+                    limit = None
                 out.append(s if inner is s.body and limit is s.limit else replace(s, body=inner, limit=limit))
             else:
                 out.append(s)

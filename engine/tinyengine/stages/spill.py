@@ -53,7 +53,8 @@ def spill(kernel: Kernel, buf: str, loop: str) -> Kernel:
             return load(tile, load_index(e), load_mask(e)) if e.op == "load" and e.arg == source else None
 
         after = _map(s, lambda e: map_expr(e, moved, memo))
-        return [Alloc(tile, None, s.nodes), _copies(s, source, tile), replace(after, kind="serial")]
+        copies = replace(_copies(s, source, tile), kind="unroll")  # also where an earlier spill has made the loop a serial one
+        return [Alloc(tile, None, s.nodes), copies, replace(after, kind="serial")]
 
     kernel = at(kernel, loop, change)
     if not found:
