@@ -311,14 +311,16 @@ def subexprs(e: Expr, seen: set[int] | None = None) -> Iterable[Expr]:
 def map_expr(e: Expr, f: Callable[[Expr], Expr | None], memo: dict[Expr, Expr] | None = None) -> Expr:
     """Bottom-up rewrite: `f` gets each node with its operands already rewritten and returns a replacement or None."""
     memo = {} if memo is None else memo
-    if e in memo:
-        return memo[e]
-    args = tuple(map_expr(a, f, memo) for a in e.args)
-    lanes = e.lanes if e.op in _FIXED_LANES else max([e.lanes, *(a.lanes for a in args)])
-    new = e if args == e.args else Expr(e.op, e.dtype, lanes, args, e.arg)
+    known = memo.get(e)
+    if known is not None:
+        return known
+    new, args = e, tuple([map_expr(a, f, memo) for a in e.args])
+    if args != e.args:
+        lanes = e.lanes if e.op in _FIXED_LANES else max([e.lanes, *[a.lanes for a in args]])
+        new = Expr(e.op, e.dtype, lanes, args, e.arg)
     out = f(new)
-    memo[e] = new if out is None else out
-    return memo[e]
+    memo[e] = out = new if out is None else out
+    return out
 
 
 _FIXED_LANES = ("ramp", "splat", "lanes_reduce")

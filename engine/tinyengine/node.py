@@ -112,6 +112,7 @@ class Graph:
         self.roots: tuple[Node, ...] = tuple(roots)
         self.nodes: list[Node] = toposort(self.roots)
         self.number: dict[Node, int] = {n: i for i, n in enumerate(self.nodes)}
+        self._sizes: dict[Any, int | None] | None = None
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -129,7 +130,9 @@ class Graph:
 
     def sizes(self) -> dict[Any, int | None]:
         """The variables in shapes and positions (size.Symbol), in order, each with its value. SizeError where one has two."""
-        return values_of(self.nodes)
+        if self._sizes is None:
+            self._sizes = values_of(self.nodes)
+        return self._sizes
 
     def key(self) -> tuple[str, list[Any]]:
         """(content hash, buffers in order of first use, then the memory of each variable): equal for graphs that differ only in

@@ -108,6 +108,30 @@ def test_an_interrupt_while_compiling_leaves_the_engine_usable(monkeypatch: pyte
     np.testing.assert_allclose(x.numpy(), array(3) * np.float32(0.3125), rtol=1e-6)
 
 
+def test_cycles_are_not_looked_for_while_compiling_and_are_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    real = engine.Lowered.executable.func
+
+    def compiling(self: object) -> object:
+        seen.append(gc.isenabled())
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return real(self)
+
+    monkeypatch.setattr(engine.Lowered.executable, "func", compiling)
+    (Tensor(array(3)) * 0.4375).numpy()
+    assert seen == [False] and gc.isenabled()
+    gc.disable()  # the user's choice stays
+    try:
+        (Tensor(array(3)) * 0.46875).numpy()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    with pytest.raises(KeyboardInterrupt):
+        (Tensor(array(3)) * 0.484375).numpy()
+    assert seen == [False] * 3 and gc.isenabled()
+
+
 def test_a_failing_subscriber_changes_nothing() -> None:
     def broken(event: hooks.Event) -> None:
         raise ValueError("a broken observer")

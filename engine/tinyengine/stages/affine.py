@@ -201,9 +201,17 @@ def order(e: Expr, done: Container[Expr]) -> list[Expr]:
 
 def rewrite(e: Expr, f: Callable[[Expr], Expr], memo: dict[Expr, Expr]) -> Expr:
     """Bottom-up rewrite like `loopnest.map_expr`, without recursion: `f` gets each node with its operands rewritten."""
-    for n in order(e, memo):
-        args = tuple(memo[a] for a in n.args)
-        memo[n] = f(n if args == n.args else Expr(n.op, n.dtype, n.lanes, args, n.arg))
+    stack = [e]
+    while stack:
+        n = stack[-1]
+        if n not in memo:
+            missing = [a for a in n.args if a not in memo]
+            if missing:
+                stack += missing[::-1]
+                continue
+            args = tuple([memo[a] for a in n.args])
+            memo[n] = f(n if args == n.args else Expr(n.op, n.dtype, n.lanes, args, n.arg))
+        stack.pop()
     return memo[e]
 
 
