@@ -98,6 +98,23 @@ def softmax(rows: int, width: int) -> Kernel:
     ),), ("out",))  # fmt: skip
 
 
+def attention(rows: int, keys: int, depth: int, width: int) -> Kernel:
+    """out = softmax(q @ k.T) @ v with a row of scores, divided by its sum at the end."""
+    q, k, vs = Buf("q", F, (rows, depth)), Buf("k", F, (keys, depth)), Buf("v", F, (keys, width))
+    out, row = Buf("out", F, (rows, width)), Buf("row", F, (keys,), "local")
+    acc, m, s, acc2 = (Buf(x, F, (), "register") for x in ("acc", "m", "s", "acc2"))
+    i, c, d, r, c1, j, t = v("i", rows), v("c", keys), v("d", depth), v("r", keys), v("e", keys), v("j", width), v("t", keys)
+    return Kernel("attention", (q, k, vs, out), (loop(i,
+        Alloc(row),
+        loop(c, *sum_of(acc, d, value=op("mul", load(q, (i, d)), load(k, (c, d)))), Store(row, (c,), load(acc, ()))),
+        *sum_of(m, r, value=load(row, (r,)), init=-np.inf, how="maximum"), Let("top", load(m, ())),
+        *sum_of(s, c1, Let("w", op("exp", op("sub", load(row, (c1,)), n("top")))), Store(row, (c1,), n("w")), value=n("w")),
+        Let("total", load(s, ())),
+        loop(j, *sum_of(acc2, t, value=op("mul", load(row, (t,)), load(vs, (t, j)))),
+             Store(out, (i, j), op("div", load(acc2, ()), n("total")))),
+    ),), ("out",))  # fmt: skip
+
+
 def elementwise(rows: int, width: int, bias: bool = False, dtype: DType = F) -> Kernel:
     """out = x * y + x, or x * b + x with a row b."""
     x, out = Buf("x", dtype, (rows, width)), Buf("out", dtype, (rows, width))
@@ -232,6 +249,7 @@ def pool(rows: int, width: int, step: int, dtype: DType = F) -> Kernel:
 FORMS: dict[str, Kernel] = {
     "cat": cat(3, 5, 4), "turned": turned(19, 23), "pool": pool(3, 21, 2),
     "matmul": matmul(13, 21, 19), "matmul transposed": matmul(9, 35, 20, True), "softmax": softmax(5, 37),
+    "attention": attention(11, 19, 6, 9),
     "bf16 matmul": bf16_matmul(13, 21, 18), "bf16 matmul transposed": bf16_matmul(9, 35, 20, True),
     "elementwise": elementwise(7, 40), "two sums": two_sums(5, 21, 9),
     "bias": elementwise(7, 21, True), "outer sum": outer_sum(23, 19), "full sum": full_sum(9, 17), "conv": conv(2, 3, 5, 9),

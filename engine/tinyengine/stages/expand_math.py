@@ -158,10 +158,14 @@ def _exp_reduced(x: Expr) -> tuple[Expr, Expr]:
 
 
 def exp(x: Expr, scale: Scale) -> Expr:
-    """e**x. Measured: float32 0.99 ulp (denormal results 0.75), float64 1.06 ulp."""
+    """e**x. Measured: float32 0.99 ulp (denormal results 0.75), float64 1.06 ulp.
+
+    Where the result is 0, as behind a mask of minus infinities, e**0 is computed and not taken: scaling down to 0 takes a vector
+    40 times as long on Intel's cores (an assist)."""
     low, high = _EXP_RANGE[FORMATS[x.dtype]]
-    p, k = _exp_reduced(at_most(at_least(x, low), high))
-    return scale(add(p, c(1.0, x)), k)
+    vanishes = lt(x, c(low, x))
+    p, k = _exp_reduced(at_most(where(vanishes, c(0.0, x), x), high))
+    return where(vanishes, c(0.0, x), scale(add(p, c(1.0, x)), k))
 
 
 # ---- log

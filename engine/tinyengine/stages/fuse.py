@@ -18,6 +18,7 @@ from tinyengine.loopnest import Expr
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node
 from tinyengine.ops import OPS
+from tinyengine.stages.fuse_blocks import in_rows, operand_row, operand_seconds
 from tinyengine.stages.fuse_cost import Costs, beside
 from tinyengine.stages.fuse_groups import Fusion, Group, Scope, decision_text
 from tinyengine.stages.fuse_uses import Uses
@@ -86,7 +87,7 @@ class Fuser(Uses):
         groups = [g for g in reads if g.merged_into is None]
         for i, b in enumerate(groups):
             for a in groups[:i]:
-                if a.merged_into is not None or b.merged_into is not None or a.space != b.space or a.contraction or b.contraction:
+                if a.merged_into is not None or b.merged_into is not None or a.space != b.space or a.products or b.products:
                     continue
                 shared = sum(size for n, size in reads[a].items() if n in reads[b])
                 if not shared or 4 * shared < min(sum(reads[a].values()), sum(reads[b].values())):
@@ -180,8 +181,7 @@ class Fuser(Uses):
         else:
             for g in groups:
                 g.inlined.append(n)
-                if self.costs.is_contraction(n):
-                    g.contraction = n
+                self._holds(g, n)
             for scope, at in self.uses[n]:
                 self.push_operands(n, scope, at)
         num = self.graph.number
@@ -232,7 +232,7 @@ class Fuser(Uses):
         own = self.own_index(n, g)
         if all(at == own for s, at in self.uses[n] if self.find(s.group) is g):
             return "own"
-        if any(s.contraction for s, _ in self.uses[n] if self.find(s.group) is g):
+        if any(s.contraction for s, _ in self.uses[n] if self.find(s.group) is g) and operand_row(self, n, g):
             return None
         axes, row, _ = self.at_loop(n, g, of=g)
         return (axes, row) if axes and row * n.dtype.itemsize <= self.costs.row_limit else None
@@ -246,7 +246,11 @@ class Fuser(Uses):
         if self.costs.is_contraction(n) or outer * row != n.size:
             return False
         lead, fixed = list(squeeze(n.shape)), sorted(axes)
-        return row == 1 or (not self.costs.products_below(n) and lead[: len(fixed)] == [g.space[a] for a in fixed])
+        if any(s.contraction for s, _ in self.uses[n] if self.find(s.group) is g):
+            apart = operand_seconds(self, n, g) > n.nbytes / self.costs.bandwidth + self.costs.launch
+        else:
+            apart = bool(self.costs.products_below(n) and operand_row(self, n, g))
+        return row == 1 or (not apart and lead[: len(fixed)] == [g.space[a] for a in fixed])
 
     def _keep_whole(self, n: Node, groups: list[Group], notes: list[tuple[str, bool]], apart: bool) -> None:
         """Store `n` from a kernel that computes it anyway, or from one of its own; always the latter when it is to stand
@@ -261,9 +265,9 @@ class Fuser(Uses):
                 notes.append(("it writes to addresses that depend on data", False))
             elif any(self.reaches(x, g) for x in groups if x is not g):
                 notes.append(("another reader of it must run before this kernel", False))
-            elif self.costs.is_contraction(n) and g.contraction is not None:
-                notes.append(("a kernel holds one matrix product or convolution", False))
-            elif self.costs.gathers(n) and g.contraction is not None:
+            elif self.costs.is_contraction(n) and g.products and in_rows(self, n, g):
+                notes.append((in_rows(self, n, g), False))
+            elif self.costs.gathers(n) and g.products:
                 notes.append(("the check of its data-dependent addresses would stand between the loops of a product", False))
             elif own:
                 home = g
@@ -283,18 +287,20 @@ class Fuser(Uses):
         if home is None:
             home = self.new_group(squeeze(n.shape))
         home.outputs.append(n)
-        if self.costs.is_contraction(n):
-            home.contraction = n
+        self._holds(home, n)
         self.stored[n] = home
         self.feeds[home] |= {g for g in groups if g is not home}
         own_index = self.own_index(n, home)
         assert own_index is not None
         self.push_operands(n, self.roots[home], own_index)
 
+    def _holds(self, g: Group, n: Node) -> None:
+        if self.costs.is_contraction(n) and n not in g.products:
+            g.products.append(n)
+
     def _keep_at(self, n: Node, g: Group, axes: frozenset[int]) -> str:
         g.at[n] = axes
-        if self.costs.is_contraction(n):
-            g.contraction = n
+        self._holds(g, n)
         space = self.space_vars(g.space)
         axis_of = {v: d for d, v in enumerate(space)}
         at: list[Expr] = []

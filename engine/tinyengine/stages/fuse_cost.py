@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from tinyengine.node import Graph, Node
 from tinyengine.ops import ELEMENTWISE
+from tinyengine.stages.fuse_blocks import below_in_rows, in_rows, operand_row, operand_seconds, uses_of
+from tinyengine.stages.fuse_blocks import seconds as block_seconds
 from tinyengine.stages.fuse_groups import Group
 from tinyengine.stages.values import is_contraction, repeated
 
@@ -132,7 +134,9 @@ class Costs:
         elsewhere = [
             m
             for m in below
-            if len(fuser.readers[m]) == 1 and any(at != fuser.own_index(n, fuser.find(s.group)) for s, at in fuser.uses[n])
+            if len(fuser.readers[m]) == 1
+            and any(at != fuser.own_index(n, fuser.find(s.group)) for s, at in fuser.uses[n])
+            and not below_in_rows(fuser, n, m)
         ]
         stored_below = sum(m.nbytes for m in elsewhere) / bw + self.launch * len(elsewhere)
         leaf_bytes -= sum(m.nbytes for m in below)
@@ -140,22 +144,26 @@ class Costs:
         whole = self.compute(n, size, own) + (leaf_bytes + nbytes + nbytes * len(groups)) / bw + self.launch
         out["whole"] = Option(whole, f"stored once ({_bytes(nbytes)}) and read by {len(groups)} kernel{'s' * (len(groups) > 1)}")
 
-        busy = [g for g in groups if contraction and g.contraction is not None and g.contraction is not n]
-        if contraction and busy:
-            out["inline"] = Option(0, "", "a kernel holds one matrix product or convolution")
-        elif self.gathers(n) and any(g.contraction is not None for g in groups):
+        busy = [g for g in groups if contraction and g.products and n not in g.products]
+        apart = next((why for g in busy if (why := in_rows(fuser, n, g))), "")
+        if contraction and busy and (apart or evaluations > size):
+            out["inline"] = Option(0, "", apart or f"the product would run {evaluations / max(size, 1):.3g} times per result")
+        elif self.gathers(n) and any(g.products for g in groups):
             out["inline"] = Option(0, "", "the check of its data-dependent addresses would stand between the loops of a product")
         elif n.is_reduce and evaluations > size and self.work(n) > 8:
             out["inline"] = Option(0, "", f"the reduction would run {evaluations / max(size, 1):.3g} times per result")
         elif uses >= fuser.MAX_USES:
             out["inline"] = Option(0, "", "it is used in too many different ways")
         else:
-            efficiency = own
+            efficiency, blocks = own, 0.0
             if contraction:
+                tiled = evaluations <= size and not any(in_rows(fuser, n, g) for g in groups)
                 at_own_index = all(at == fuser.own_index(n, fuser.find(s.group)) for s, at in fuser.uses[n])
-                efficiency = EFFICIENCY_TILED if at_own_index else EFFICIENCY_ROW
+                efficiency = EFFICIENCY_TILED if tiled or at_own_index else EFFICIENCY_ROW
+                if not at_own_index:
+                    blocks = sum(block_seconds(fuser, n, at, g) for g in groups for at in uses_of(fuser, n, g))
             seconds = self.compute(n, evaluations, efficiency) / self._parallel(n, groups, None) + leaf_bytes * len(groups) / bw
-            seconds += stored_below + sum(m.nbytes for m in elsewhere) * len(groups) / bw
+            seconds += stored_below + blocks + sum(m.nbytes for m in elsewhere) * len(groups) / bw
             if evaluations <= size:
                 reason = "each element is used once, so nothing is computed twice"
             else:
@@ -168,23 +176,24 @@ class Costs:
         if len(groups) != 1:
             out["at loop"] = Option(0, "", f"{len(groups)} kernels use it")
         else:
-            out["at loop"] = self._at_loop(n, fuser, groups[0], leaf_bytes, bool(busy), evaluations, stored_below)
+            out["at loop"] = self._at_loop(n, fuser, groups[0], leaf_bytes, apart, evaluations, stored_below)
         if _widens(n) and not out["inline"].refused:
             out["whole"] = out["at loop"] = Option(0, "", "it only widens a value: the narrower one is what is worth keeping")
         return out
 
-    def _at_loop(self, n: Node, fuser: Fuser, g: Group, leaf_bytes: float, busy: bool, evaluations: int, below: float) -> Option:
+    def _at_loop(self, n: Node, fuser: Fuser, g: Group, leaf_bytes: float, apart: str, evaluations: int, below: float) -> Option:
         axes, row, why = fuser.at_loop(n, g)
         row_bytes = row * n.dtype.itemsize
         contraction = self.is_contraction(n)
         if axes is None:
             return Option(0, "", why)
-        if busy:
-            return Option(0, "", "a kernel holds one matrix product or convolution")
+        if apart:
+            return Option(0, "", apart)
+        operand = any(s.contraction for s, _ in fuser.uses[n])
         if not n.is_reduce and evaluations <= n.size:
             return Option(0, "", "each element is used once: there is nothing to keep")
-        if any(s.contraction for s, _ in fuser.uses[n]):
-            return Option(0, "", "it is an operand of a matrix product, whose schedule packs what it reads")
+        if operand and (why := operand_row(fuser, n, g)):
+            return Option(0, "", why)
         if not axes and self._elements(g) >= SHARED_ELEMENTS:
             return Option(0, "", "it would stand in front of all loops, which only one thread could then run")
         if row_bytes > self.row_limit:
@@ -193,13 +202,18 @@ class Costs:
         for a in axes:
             points *= g.space[a]
         everywhere = len(axes) == len(g.space)  # inner loops around a product leave no register tile
-        efficiency = (EFFICIENCY_TILED if row == 1 and everywhere else EFFICIENCY_ROW) if contraction else EFFICIENCY_PLAIN
+        tiled = contraction and ((row == 1 and everywhere) or not in_rows(fuser, n, g))
+        efficiency = (EFFICIENCY_TILED if tiled else EFFICIENCY_ROW) if contraction else EFFICIENCY_PLAIN
+        blocks = operand_seconds(fuser, n, g) if operand else 0.0
+        if contraction and row > 1:
+            blocks += sum(block_seconds(fuser, n, at, g) for at in uses_of(fuser, n, g))
         local = row_bytes * points * (1 + len(fuser.uses[n])) / (self.bandwidth * LOCAL_SPEEDUP) if row > 1 else 0.0
         seconds = (
             self.compute(n, points * row, efficiency) / self._parallel(n, [g], points)
             + leaf_bytes / self.bandwidth
             + local
             + below
+            + blocks
         )
         what = "kept in a register" if row == 1 else f"kept as a row of {_bytes(row_bytes)} in cache"
         return Option(

@@ -35,7 +35,7 @@ class Group:
     at_axes: dict[Node, tuple[int, ...]] = field(
         default_factory=dict
     )  # value in `at` -> per axis of it the axis of the space (-1: row)
-    contraction: Node | None = None
+    products: list[Node] = field(default_factory=list)  # matrix products and convolutions in it
 
     @property
     def writes_by_data(self) -> bool:

@@ -88,7 +88,7 @@ class Uses:
             return "one of them writes to addresses that depend on data"
         if self.reaches(a, b) or self.reaches(b, a):
             return "one waits for the other's stored result"
-        if a.contraction and b.contraction and a.contraction is not b.contraction:
+        if a.products and b.products and a.products != b.products:
             return "a kernel holds one matrix product or convolution"
         if not self._chain([*a.at.values(), *b.at.values()]):
             return "their outer loops do not nest"
@@ -101,7 +101,7 @@ class Uses:
         a.rows |= b.rows
         a.at_axes |= b.at_axes
         a.inlined += [v for v in b.inlined if v not in a.inlined]
-        a.contraction = a.contraction or b.contraction
+        a.products = a.products or b.products
         b.merged_into = a
         self.feeds[a] |= self.feeds[b]
         for v in [*b.outputs, *b.also_stored]:

@@ -24,6 +24,7 @@ from tinyengine.size import Symbol
 from tinyengine.spec import Sentence, SpecError
 from tinyengine.stages.fuse import Fusion, Group
 from tinyengine.stages.loops_merge import merge, sink
+from tinyengine.stages.loops_reuse import reuse
 from tinyengine.stages.nest_spec import SPEC as NEST_SPEC
 from tinyengine.stages.record import OPERAND, RESULT
 from tinyengine.stages.values import base, is_contraction
@@ -482,7 +483,7 @@ def build(fusion: Fusion, group: Group, name: str) -> Nest:
             old, new = b.bufs.pop(n), b.buffer(n.src[0])
             body = _rename_output(body, old, new)
             in_place[n] = new.name
-    body, bufs = _flat_views(sink(merge(body)), b.bufs)
+    body, bufs = _flat_views(reuse(sink(merge(body))), b.bufs)
     stored = {bufs[n.src[0]].name if n in in_place else bufs[n].name for n in outputs}
     ordered = sorted(bufs, key=lambda n: (bufs[n].name in stored, b.number[n]))
     sizes = _sizes(body, b.sizes)

@@ -61,7 +61,7 @@ def _loads(s: Let) -> set[str]:
 def _join(a: Loop, between: list[Stmt], b: Stmt) -> tuple[list[Stmt], Loop, list[Stmt]] | None:
     """(statements that move before, the merged loop, statements that move after), or None."""
     assert isinstance(b, Loop)
-    if (a.start, a.stop, a.step, a.limit) != (b.start, b.stop, b.step, b.limit):
+    if (a.start, a.stop, a.step, a.limit) != (b.start, b.stop, b.step, b.limit) or _product(a) or _product(b):
         return None
     body = _rename(b.body, {b.var: a.var})
     if not all(isinstance(s, (Let, Alloc)) for s in between):
@@ -101,6 +101,11 @@ def _join(a: Loop, between: list[Stmt], b: Stmt) -> tuple[list[Stmt], Loop, list
         replace(a, body=a.body + body, reduce=reduce, nodes=tuple(dict.fromkeys(a.nodes + b.nodes))),
         behind,
     )
+
+
+def _product(s: Loop) -> bool:
+    """Whether each iteration sums up for itself: such a loop stands alone, so that a schedule can give it a register tile."""
+    return not s.reduce and any(isinstance(b, Loop) and b.reduce for b in s.body)
 
 
 def _written(body: tuple[Stmt, ...]) -> dict[Buf, tuple[Expr, ...] | None]:

@@ -20,6 +20,7 @@ from tinyengine.loopnest import (
     load_mask,
     map_expr,
     map_stmt,
+    subexprs,
     var,
 )  # fmt: skip
 from tinyengine.loopnest import index as constant
@@ -36,13 +37,14 @@ def axes_order(text: str, buf: Buf, axes: tuple[int, ...] | None) -> tuple[int, 
     return order
 
 
-def pack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = None) -> Kernel:
+def pack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = None, of: str | None = None) -> Kernel:
     """for jo: S(w[k, jo + j])
        → for jo: local w_pack[K, J]; for w_0 in K: for w_1 in J: w_pack[w_0, w_1] = w[w_0, jo + w_1]; S(w_pack[k, j])
 
     `axes`: the order of the axes in the copy, (1, 0) transposes. Elements outside the buffer that a padded access would skip are
-    copied as zeros, so that the masks vanish. Illegal where the buffer is written in the loop, or the part touched is no box."""
-    text = f"pack({buf}, at={loop})"
+    copied as zeros, so that the masks vanish. `of`: only of the reads that move with this loop inside. Illegal where the buffer
+    is written in the loop, or the part touched is no box."""
+    text = f"pack({buf}, at={loop}{f', of={of}' if of else ''})"
     known = {p.name: p for p in kernel.params}
     if buf not in known:
         raise ScheduleError(f"{text}: no global buffer is called {buf!r}; the kernel has {', '.join(known)}")
@@ -53,9 +55,9 @@ def pack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = Non
 
     def change(s: Loop, path: Path) -> list[Stmt]:
         nonlocal found
-        if any(a.buf == source for a in accesses(s.body)):
+        if any(a.buf == source and moves(a.at, of) for a in accesses(s.body)):
             found += 1
-            return [_packed(s, source, local, order, text)]
+            return [_packed(s, source, local, order, text, of)]
         return [s]
 
     kernel = at(kernel, loop, change)
@@ -64,11 +66,17 @@ def pack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = Non
     return kernel
 
 
-def _packed(s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str) -> Loop:
+def moves(at_: tuple[Expr, ...], of: str | None) -> bool:
+    """Whether an access depends on loop `of`; any access where none is named."""
+    return of is None or any(x.op == "var" and x.arg[0] == of for e in at_ for x in subexprs(e))
+
+
+def _packed(s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str, of: str | None) -> Loop:
     inner = inner_variables(s)
     touched = [a for a in accesses(s.body) if a.buf == source]
     if any(a.op != "read" for a in touched):
         raise ScheduleError(f"{text} is not legal: {source.name} is written in {s.name}")
+    touched = [a for a in touched if moves(a.at, of)]
     base: list[Expr] = []
     extent: list[int] = []
     for axis in range(len(source.shape)):
@@ -91,13 +99,14 @@ def _packed(s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str)
     if copy.nbytes > LOCAL_BYTES:
         raise ScheduleError(f"{text}: the copy would take {copy.nbytes} bytes; at most {LOCAL_BYTES} are sensible")
     # masks that only say "inside the buffer" move into the copy
-    variables = [var(f"{source.name}_{a}", 0, n - 1) if n > 1 else constant(0) for a, n in enumerate(extent)]
+    prefix = source.name if local == f"{source.name}_pack" else local
+    variables = [var(f"{prefix}_{a}", 0, n - 1) if n > 1 else constant(0) for a, n in enumerate(extent)]
     place = tuple(index.add(b, v) for b, v in zip(base, variables, strict=True))
     mask: Expr | None = None
     for p_, n in zip(place, source.shape, strict=True):
         for c in index.within(p_, n):
             mask = index.both(mask, c)
-    moved = _Mover(source, copy, tuple(base), order)
+    moved = _Mover(source, copy, tuple(base), order, of)
     body = tuple(moved.stmt(b) for b in s.body)
     store: Stmt = Store(copy, tuple(variables[a] for a in order), load(source, place, mask), None, "", s.nodes)
     for v, n in reversed(list(zip(variables, extent, strict=True))):
@@ -109,8 +118,8 @@ def _packed(s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str)
 class _Mover:
     """Turns loads of the source into loads of the copy."""
 
-    def __init__(self, source: Buf, copy: Buf, base: tuple[Expr, ...], order: tuple[int, ...]) -> None:
-        self.source, self.copy, self.base, self.order = source, copy, base, order
+    def __init__(self, source: Buf, copy: Buf, base: tuple[Expr, ...], order: tuple[int, ...], of: str | None) -> None:
+        self.source, self.copy, self.base, self.order, self.of = source, copy, base, order, of
         self.memo: dict[Expr, Expr] = {}
 
     def stmt(self, s: Stmt) -> Stmt:
@@ -119,7 +128,7 @@ class _Mover:
         return map_stmt(s, lambda e: map_expr(e, self.load, self.memo))
 
     def load(self, e: Expr) -> Expr | None:
-        if e.op != "load" or e.arg != self.source:
+        if e.op != "load" or e.arg != self.source or not moves(load_index(e), self.of):
             return None
         i = load_index(e)
         rest: Expr | None = None

@@ -6,12 +6,14 @@
     vectorize(j, 16)        the iterations as lanes of vectors
     unroll(k) unroll(k, 4)  no loop in the machine code; or only of every 4 iterations
     parallel(i)             iterations on several cores
-    pack(w, at=jo)          a contiguous local copy of what the loop touches; pack(w, at=jo, axes=(1, 0)) transposes
+    pack(w, at=jo)          a contiguous local copy of what the loop touches; pack(w, at=jo, axes=(1, 0)) transposes;
+                            pack(w, at=jo, of=j) only what the reads that move with j touch
     unpack(out, at=mo)      the counterpart: results into a local tile first, then to their places
     partial(acc, at=k)      sum up in registers inside a loop, add to the accumulator once
     spill(acc, at=i)        finished sums leave the registers, so that what follows is a loop and not written out for each
     accumulate(k, 4)        independent accumulators
     dot(k)                  pairs of bfloat16 products by the machine's dot product
+    fission(i, c)           the loop c inside i and what stands before and after it in loops of their own: i, i_1, i_2
     merge(i, j)             one loop over a flattened view
     streaming(out)          stores that go past the caches
     prefetch(x, i, at=j)    hint to fetch what the next iteration of i needs, while j runs
@@ -36,6 +38,7 @@ from tinyengine.dependence import accesses, apart, carried, inner_variables, loa
 from tinyengine.loopnest import Alloc, Kernel, Let, Loop, Prefetch, Stmt, Store, load_index, var, walk
 from tinyengine.loopnest import index as constant
 from tinyengine.stages.dot import dot
+from tinyengine.stages.fission import fission
 from tinyengine.stages.nest import (
     Path,
     ScheduleError,
@@ -252,11 +255,16 @@ class Primitive:
     __repr__ = __str__
 
 
+def pack_of(kernel: Kernel, buf: str, at: str, axes: tuple[int, ...] | None = None, of: str | None = None) -> Kernel:
+    return pack(kernel, buf, at, axes, of)
+
+
 # name -> (function, kinds of the positional arguments ('name', 'int', '*name'), how many must be there, options by keyword)
 TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, str]]] = {
     "tile": (tile, ("name", "int"), 2, {}),
     "split": (split, ("name", "int"), 2, {}),
     "reorder": (reorder, ("*name",), 2, {"memory": "name"}),
+    "fission": (fission, ("*name",), 2, {}),
     "merge": (merge, ("*name",), 2, {}),
     "fuse": (merge, ("*name",), 2, {}),
     "vectorize": (vectorize, ("name", "int"), 2, {}),
@@ -265,7 +273,7 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
     "dot": (dot, ("name",), 1, {}),
     "accumulate": (accumulate, ("name", "int"), 2, {}),
     "streaming": (streaming, ("name",), 1, {}),
-    "pack": (lambda k, b, at, axes=None: pack(k, b, at, axes), ("name",), 1, {"at": "name", "axes": "axes"}),
+    "pack": (pack_of, ("name",), 1, {"at": "name", "axes": "axes", "of": "name"}),
     "partial": (lambda k, b, at: partial(k, b, at), ("name",), 1, {"at": "name"}),
     "spill": (lambda k, b, at: spill(k, b, at), ("name",), 1, {"at": "name"}),
     "unpack": (lambda k, b, at, axes=None: unpack(k, b, at, axes), ("name",), 1, {"at": "name", "axes": "axes"}),

@@ -83,7 +83,7 @@ def reorder(kernel: Kernel, *names: str, memory: str = "register") -> Kernel:
             out.append(s)
         return tuple(out)
 
-    body = _distinct(visit(kernel.body))
+    body = distinct(visit(kernel.body))
     if not done:
         raise ScheduleError(f"{text}: the loops {', '.join(names)} do not stand inside each other")
     return replace(kernel, body=body)
@@ -154,7 +154,7 @@ def _wrap(chain: Sequence[Loop], body: Body) -> Body:
     return body
 
 
-def _distinct(body: Body, above: frozenset[str] = frozenset()) -> Body:
+def distinct(body: Body, above: frozenset[str] = frozenset()) -> Body:
     """Memory that is allocated under a name that its block, or one around it, has already gets another name."""
     seen = set(above)
     for i, s in enumerate(body):
@@ -162,9 +162,9 @@ def _distinct(body: Body, above: frozenset[str] = frozenset()) -> Body:
             name = s.buf.name
             if name in seen:
                 name = next(f"{s.buf.name}_{n}" for n in range(1, 1000) if f"{s.buf.name}_{n}" not in seen)
-                return _distinct((*body[:i], *rename_buffers(body[i:], {s.buf: replace(s.buf, name=name)})), above)
+                return distinct((*body[:i], *rename_buffers(body[i:], {s.buf: replace(s.buf, name=name)})), above)
             seen.add(name)
-    return tuple(replace(s, body=_distinct(s.body, frozenset(seen))) if isinstance(s, Loop) else s for s in body)
+    return tuple(replace(s, body=distinct(s.body, frozenset(seen))) if isinstance(s, Loop) else s for s in body)
 
 
 def _legal(chain: list[Loop], body: Body, names: Sequence[str], text: str) -> None:
@@ -224,10 +224,10 @@ def _fission(
             shared[a.buf] = buf
             hoisted.append(replace(a, buf=buf))
     place = tuple(index.floordiv(index.sub(c.var, constant(c.start)), c.step) for c in chain)
-    return [_moved(p, shared, place) for p in pieces], hoisted, unrolled
+    return [moved(p, shared, place) for p in pieces], hoisted, unrolled
 
 
-def _moved(body: Body, shared: dict[Buf, Buf], place: tuple[Expr, ...]) -> Body:
+def moved(body: Body, shared: dict[Buf, Buf], place: tuple[Expr, ...]) -> Body:
     """Accesses to memory that has got an axis per loop."""
     if not shared:
         return body

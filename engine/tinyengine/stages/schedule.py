@@ -15,7 +15,7 @@ from tinyengine.choices import Choices, word
 from tinyengine.hooks import Decision
 from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store
 from tinyengine.machine import Machine
-from tinyengine.stages import schedule_contraction, schedule_elementwise
+from tinyengine.stages import schedule_block, schedule_contraction, schedule_elementwise
 from tinyengine.stages.contraction import chain
 from tinyengine.stages.forms import form
 from tinyengine.stages.keys import kernel_key, localise
@@ -34,6 +34,7 @@ class Chooser:
     machine: Machine
     lanes: int
     decisions: list[Decision] = field(default_factory=list)
+    within: bool = False  # what is scheduled now stands inside the loop that goes to the threads
 
     def do(self, text: str, kind: str, reason: str, numbers: Mapping[str, float] | None = None) -> bool:
         """Apply one primitive; False, with a Decision that says why, when it is not legal."""
@@ -158,7 +159,7 @@ def nest(c: Chooser, s: Loop) -> None:
     s = schedule_contraction.joined(c, s) if c.lanes > 1 else s
     around = chain(s)
     inner = [b for b in around[-1].body if isinstance(b, Loop)]
-    if c.lanes > 1 and schedule_contraction.run(c, around):
+    if c.lanes > 1 and (schedule_contraction.run(c, around) or schedule_block.run(c, around)):
         return
     if not inner:
         schedule_elementwise.run(c, around)

@@ -76,15 +76,20 @@ def run(c: Chooser, around: list[Loop]) -> bool:
         return False
     if schedule_outer_sum.run(c, k):
         return True
-    best = min((o for o in (option(c, k, v) for v in k.space) if o is not None), key=lambda o: o.cost, default=None)
-    if best is None or along_sum(c, k, best):
+    o = best(c, k)
+    if o is None or along_sum(c, k, o):
         return False
-    start, count, sizes = c.kernel, len(c.decisions), best.tile
+    start, count, sizes = c.kernel, len(c.decisions), o.tile
     for form in (schedule_depth, schedule_tile):
         if form.run(c, k, sizes):
             return True
         undo(c, start, count)
     return False
+
+
+def best(c: Chooser, k: Contraction) -> Option | None:
+    """The cheapest loop to run in lanes."""
+    return min((o for o in (option(c, k, v) for v in k.space) if o is not None), key=lambda o: o.cost, default=None)
 
 
 def undo(c: Chooser, start: object, count: int) -> None:

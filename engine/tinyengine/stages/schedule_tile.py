@@ -349,6 +349,8 @@ class _Applier:
 
 def parallel(c: Chooser, loop: str, otherwise: str, work: float) -> None:
     """The loop on the threads, or the Decision that there is too little work."""
+    if c.within:
+        return
     if loop:
         c.do(f"parallel({loop})", "parallel", "iterations are independent", {"cycles": work, "threads": c.machine.threads})
     else:

@@ -271,8 +271,9 @@ class _Widener:
             return replace(s, buf=self.expanded[s.buf])
         if isinstance(s, Let):
             value = self.expr(s.value)
-            if value.lanes > 1:
-                self.names.add(s.name)
+            if (value.lanes > 1) != (s.name in self.names):  # neighbours may define one name differently
+                self.names ^= {s.name}
+                self.memo.clear()
             return replace(s, value=value)
         if isinstance(s, Check):
             condition = self.expr(s.condition)

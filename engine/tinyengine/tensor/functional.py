@@ -78,12 +78,13 @@ class Functional(Losses):
                 raise RuntimeError(f"attention: give attn_mask or is_causal, not both\n  at {user_line()}")
             scores = choose(triangle(scores.shape[-2], scores.shape[-1], 0, upper=False), scores, -math.inf)
         if attn_mask is None:
-            return scores.softmax(-1).dropout(dropout_p).matmul(value)
+            e = (scores - scores._peak((scores.ndim - 1,))).exp()
+            return e.dropout(dropout_p).matmul(value) / e.sum(-1, keepdim=True)
         scores = choose(attn_mask, scores, -math.inf) if attn_mask.dtype is dtypes.bool_ else scores + attn_mask
         peak = scores._peak((scores.ndim - 1,))
         e = (scores - choose(peak > -math.inf, peak, 0.0)).exp()
         total = e.sum(-1, keepdim=True)
-        return (e / choose(total > 0, total, 1.0)).dropout(dropout_p).matmul(value)
+        return e.dropout(dropout_p).matmul(value) / choose(total > 0, total, 1.0)
 
 
 __all__ = ["Functional"]
