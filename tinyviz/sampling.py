@@ -28,6 +28,7 @@ MOST_SERIES = 96
 MOST_SAMPLES = 64  # of one series; when they are full every second one goes
 BINS = 32
 TILES, EDGE = 8, 24  # pictures: how many, and the most rows and columns of one
+MAP = 48  # of an attention map: where a token looks is seen at full size only
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class Values:
                 value = value - old.run(memory)[0]
             s.samples.append(figures(run, value, s.watched.kind))
             if s.watched.kind in ("weight", "activation", "softmax", "input"):
-                s.picture = picture(value) or s.picture
+                s.picture = picture(value, MAP if s.watched.kind == "softmax" else EDGE) or s.picture
             if hooks.ValueCaptured in hooks.heard:
                 hooks.publish(hooks.ValueCaptured(program, run, s.watched.node, value))
         if len(self.series[0].samples) >= MOST_SAMPLES:
@@ -207,7 +208,7 @@ def figures(run: int, value: Array, kind: str) -> Sample:
     low, high = float(x.min()), float(x.max())
     wide = x.astype(np.float64)
     bins = np.histogram(wide, BINS, (low, high) if high > low else (low - 0.5, low + 0.5))[0]
-    norm = math.sqrt(float(wide @ wide))
+    norm = math.sqrt(float(np.square(wide).sum()))  # not by BLAS: its threads would wait busily on the program's cores
     small = float(np.count_nonzero((x != 0) & (np.abs(x) < np.finfo(np.float32).tiny)) / x.size)
     mean, std, missing = float(wide.mean()), float(wide.std()), value.size - count
     return Sample(run, low, high, mean, std, norm, zeros, missing, small, dead, bins.tolist())
@@ -222,12 +223,12 @@ def dead_units(value: Array) -> int | None:
     return int(np.count_nonzero(~np.any(value, axis=others)))
 
 
-def picture(value: Array) -> Picture | None:
-    """The first planes of a value, thinned out to at most EDGE rows and columns; None for what has no two axes."""
+def picture(value: Array, edge: int = EDGE) -> Picture | None:
+    """The first planes of a value, thinned out to at most `edge` rows and columns; None for what has no two axes."""
     if value.ndim < 2 or min(value.shape[-2:]) < 2 or not value.size:
         return None
     planes = value.reshape(-1, *value.shape[-2:])[:TILES].astype(np.float64)
-    steps = [max(-(-n // EDGE), 1) for n in planes.shape[1:]]
+    steps = [max(-(-n // edge), 1) for n in planes.shape[1:]]
     planes = planes[:, :: steps[0], :: steps[1]]
     fine = planes[np.isfinite(planes)]
     if not fine.size:

@@ -9,8 +9,10 @@ import { colorRules } from "../src/parts/head";
 import { gaps, lanes, span, ticks } from "../src/parts/lanes";
 import { curve, Places, type Item, type Scene } from "../src/parts/scene";
 import { parse, type Fields } from "../src/parts/search";
+import { iterationOf } from "../src/parts/space";
 import { groundOf } from "../src/theme";
 import { percent, total } from "../src/units";
+import type { Space } from "../src/wire";
 import { decades } from "../src/views/roofline";
 
 const part = (id: string, x: number, y: number, parts?: Part[]): Part => ({ id, wish: { x, y }, ...(parts ? { parts } : {}) });
@@ -152,4 +154,17 @@ test("the axes of the roofline hold every point and every ridge, in whole decade
   assert.deepEqual(decades(roofs, [point, { ...point, intensity: null, rate: null, rate_predicted: null }]), [-2, 2, 7, 12]);
   assert.equal(decades(roofs.slice(0, 2), [point]), null);
   assert.equal(decades(roofs.slice(2), [point]), null);
+});
+
+test("an element leads to the iteration that touches it", () => {
+  const space: Space = {
+    loops: [{ name: "i", start: 0, stop: 6, step: 1, parent: -1, reduce: false, line: 0 }, { name: "j", start: 0, stop: 4, step: 1, parent: 0, reduce: false, line: 1 }],
+    operands: [{ name: "y", dtype: "float32", shape: [6, 8], local: false, read: false, written: true } as unknown as Space["operands"][number]],
+    accesses: [{ operand: 0, write: true, index: ["i", "j 2 * 1 +"], mask: "i 4 <", loops: [0, 1], line: 0 } as unknown as Space["accesses"][number]],
+  };
+  const to = (row: number, column: number) => iterationOf(space, space.accesses[0]!, ([i, j]) => i === row && j === column);
+  assert.deepEqual([...to(3, 5)!], [[0, 3], [1, 2]]);
+  assert.equal(to(3, 4), null, "an even column is never written");
+  assert.equal(to(5, 5), null, "masked");
+  assert.equal(iterationOf(space, { ...space.accesses[0]!, index: ["?", "j"] }, () => true), null, "it depends on data");
 });

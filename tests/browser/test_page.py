@@ -287,3 +287,20 @@ def test_another_program_of_the_recording_is_one_choice_away(show: Show, sample:
     expect(page.locator(".tv-crumbs")).to_contain_text("evaluation")
     page.locator(".tv-kernel .tv-kernelrow").first.click()
     expect(page.locator(".tv-crumb")).to_contain_text("other_kernel")
+
+
+def test_a_click_on_an_element_goes_to_the_iteration_that_writes_it(show: Show) -> None:
+    page = show(width=1400)
+    page.get_by_role("tab", name="addresses", exact=True).click()
+    view = page.locator(".tv-addresses")
+    view.get_by_role("combobox", name="kernel").select_option("0")
+    written = view.locator("figure.tv-buffer").filter(has_text="written").first
+    before = written.locator(".tv-faint").inner_text()
+    box = written.locator("svg").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 3, box["y"] + 3)
+    written = view.locator("figure.tv-buffer").filter(has_text="written").first
+    expect(written.locator(".tv-faint")).not_to_have_text(before)
+    expect(written.locator(".tv-faint")).to_contain_text("written [0")
+    sliders = view.locator(".tv-loop").filter(has_text="for").get_by_role("slider")
+    assert [sliders.nth(i).input_value() for i in range(sliders.count())] == ["0"] * sliders.count()

@@ -120,6 +120,16 @@ def test_gradients_of_weights_go_image_by_image() -> None:
     assert next(d for d in decisions if d.kind == "outer sum").numbers["images"] == 128
 
 
+def test_gradients_of_weights_in_pieces_of_large_images_and_shared_by_lanes() -> None:
+    def said(k: Kernel) -> tuple[str, ...]:
+        return schedule.run(k, DEFAULT, FIXTURE)[0].schedule
+
+    large = said(forms.weight_gradient(4, 64, 64, 58, 3))  # an image of both operands is larger than half of the cache
+    assert any(p.startswith("tile(y, ") for p in large) and "partial(acc, at=yo)" in large
+    few = said(forms.weight_gradient(4, 1, 32, 28, 5))  # one channel: all 25 taps in registers, the threads share the lanes
+    assert "tile(cr, 16)" in few and few[-1] == "parallel(cro)"
+
+
 def test_refusals_are_decisions_with_numbers() -> None:
     _, decisions = schedule.run(forms.FORMS["bias"], DEFAULT, FIXTURE)
     merge = next(d for d in decisions if d.kind == "merge")

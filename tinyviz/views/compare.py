@@ -100,7 +100,8 @@ def figures(a: Program, b: Program) -> list[Difference]:
     runs = [_host(p) for p in (a, b)]
     x, y = ((p.launches.host_median, p.launches.host_low, p.launches.host_high) for p in (a, b))
     c, d = a.certificate, b.certificate
-    compile = [analysis.total(s.seconds for s in p.stages if s.seconds is not None) for p in (a, b)]
+    timed = [[s.seconds for s in p.stages if s.seconds is not None] for p in (a, b)]
+    compile = [sum(seconds) if seconds else None for seconds in timed]
     return [
         difference("time of one run", "s", x, y, mann_whitney(*runs), timed=True),
         exact("predicted time", "s", c.seconds, d.seconds),

@@ -28,7 +28,7 @@ export function crumbs(context: Context): { element: HTMLElement; refresh: () =>
     const clear = button("×", () => context.selection.set(null), { "aria-label": "clear the selection", title: "clear the selection (Esc)" });
     const parts: (Node | string)[] = [h("strong.tv-crumb", { title: selectionName(recording, selection) }, cut(selectionName(recording, selection), 60)), clear];
     const path = pathOf(context, lit);
-    if (path.length > 0) parts.push(h("span.tv-path", {}, ...path.flatMap(part => ["‹ ", part])));
+    if (path.length > 0) parts.push(h("span.tv-path", {}, ...path.flatMap(part => [" ‹ ", part])));
     const counts = h("span.tv-counts");
     for (const [kind, word, view] of VIEW) {
       const count = lit.count(kind);

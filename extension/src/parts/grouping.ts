@@ -73,12 +73,15 @@ export function openSome({ groups, home }: Grouping, nodes: readonly number[], m
   }
   const order = (group: Group) => (group.category === "optimizer" ? 2 : group.key?.kind === "line" ? 1 : 0);
   const ready = [...(children.get("") ?? [])];
+  let full = Infinity; // what comes after a part that had to stay closed stays closed too
   let seen = ready.length + nodes.filter(node => home(node).length === 0).length;
   while (ready.length > 0) {
     ready.sort((a, b) => order(a) - order(b));
-    const { id } = ready.shift()!;
+    const group = ready.shift()!;
+    const { id } = group;
     const more = (inside.get(id) ?? 0) - 1;
-    if (seen + more > most) continue;
+    if (seen + more > most) full = Math.min(full, order(group));
+    if (seen + more > most || order(group) > full) continue;
     seen += more;
     open.add(id);
     ready.push(...(children.get(id) ?? []));

@@ -7,7 +7,8 @@ import { twin } from "./head";
 
 const MOST = 4096; // elements of one access that are worked out
 const [COLUMNS, ROWS] = [64, 32]; // cells of a picture
-const [WIDE, HIGH] = [330, 150]; // pixels
+const [WIDE, HIGH] = [420, 290]; // pixels
+const SEARCHED = 60_000; // iterations that are tried when an element is clicked
 
 /** The value of arithmetic in postfix ("i 64 * j +") under these variables; null where it depends on data. */
 export function evaluate(text: string, values: ReadonlyMap<string, number>): number | null {
@@ -69,6 +70,26 @@ export function touched(space: Space, access: Access, fixed: ReadonlyMap<number,
   return { access, at, more: Math.max(points - MOST, 0) };
 }
 
+/** The values of the loops in which an access touches an element, the first such ones; null where there is none, or it depends on data. */
+export function iterationOf(space: Space, access: Access, matches: (index: readonly number[]) => boolean): Map<number, number> | null {
+  const trips = access.loops.map(loop => Math.max(Math.ceil((space.loops[loop]!.stop - space.loops[loop]!.start) / space.loops[loop]!.step), 0));
+  const points = trips.reduce((product, each) => product * each, 1);
+  const values = new Map<string, number>();
+  for (let point = 0; point < Math.min(points, SEARCHED); point++) {
+    let rest = point;
+    for (let k = access.loops.length - 1; k >= 0; k--) {
+      const { name, start, step } = space.loops[access.loops[k]!]!;
+      values.set(name, start + step * (rest % trips[k]!));
+      rest = Math.floor(rest / trips[k]!);
+    }
+    if (access.mask !== "" && !evaluate(access.mask, values)) continue;
+    const index = access.index.map(text => evaluate(text, values));
+    if (index.includes(null)) return null;
+    if (matches(index as number[])) return new Map(access.loops.map(loop => [loop, values.get(space.loops[loop]!.name)!]));
+  }
+  return null;
+}
+
 /** `traces`: what a run really touched; laid over the buffers. `start`: the iteration shown first, by loop. */
 export function iterationSpace(space: Space, lines: readonly string[], traces: readonly Trace[] = [], start: ReadonlyMap<number, number> = new Map()): HTMLElement {
   const values = space.loops.map((loop, i) => start.get(i) ?? loop.start);
@@ -80,17 +101,33 @@ export function iterationSpace(space: Space, lines: readonly string[], traces: r
     const found = space.accesses.map(access => touched(space, access, fixed));
     place.replaceChildren(...space.operands.flatMap((operand, i) => {
       const own = found.filter(({ access }) => access.operand === i);
-      return own.length > 0 ? [buffer(operand, own, traces.filter(trace => space.accesses[trace.access]?.operand === i))] : [];
+      return own.length > 0 ? [buffer(operand, own, traces.filter(trace => space.accesses[trace.access]?.operand === i), matches => pick(i, matches))] : [];
     }));
     current = found;
     sheet.replaceChildren(rows(sheet.querySelector("details")?.open ?? false));
   };
+  /** Goes to the iteration that touches an element: the one that writes it, else one that reads it. */
+  const pick = (operand: number, matches: (index: readonly number[]) => boolean) => {
+    const own = space.accesses.filter(access => access.operand === operand).sort((a, b) => Number(b.write) - Number(a.write));
+    for (const access of own) {
+      const found = iterationOf(space, access, matches);
+      if (!found) continue;
+      for (const [loop, value] of found) {
+        values[loop] = value;
+        // A loop that combines runs through for the result that it makes.
+        if (!space.loops[loop]!.reduce || !access.write) all[loop] = false;
+      }
+      settle.forEach(each => each());
+      return draw();
+    }
+  };
+  const settle: (() => void)[] = [];
   const sheet = h("div");
   let current: Touched[] = [];
   const rows = (open: boolean) => {
     const made = twin("accesses of this iteration", [
       { name: "buffer", text: t => space.operands[t.access.operand]!.name },
-      { name: "", text: t => (t.access.write ? "written" : "read") },
+      { name: "how", text: t => (t.access.write ? "written" : "read") },
       { name: "elements", text: t => (t.at === null ? "depends on data" : String(distinct(t.at) + t.more)), right: true },
       { name: "where", text: t => where(t) },
       { name: "line of the loops", text: t => `${t.access.line + 1}: ${lines[t.access.line]?.trim() ?? ""}` },
@@ -115,6 +152,11 @@ export function iterationSpace(space: Space, lines: readonly string[], traces: r
       draw();
     }, { "aria-label": `${by < 0 ? "previous" : "next"} iteration of ${loop.name}` });
     tell();
+    settle.push(() => {
+      slider.value = String(values[i]);
+      every.checked = slider.disabled = all[i]!;
+      tell();
+    });
     const row = h("div.tv-loop", {}, h("code", {}, `${"  ".repeat(Math.min(depth(i), 3))}${loop.reduce ? "sum " : "for "}${loop.name}`), step(-1), slider, step(1), number, h("label.tv-field", {}, every, "all"));
     return row;
   });
@@ -124,7 +166,7 @@ export function iterationSpace(space: Space, lines: readonly string[], traces: r
     h("span.tv-key", {}, s("svg.tv-cellkey", { viewBox: "0 0 12 12" }, s("rect.tv-cellwrite", { width: 12, height: 12 }), s("path.tv-cellcross", { d: "M1 11L11 1" })), " written"));
   if (space.accesses.length === 0) return h("p.tv-missing", {}, `${MISSING} the kernel touches no buffer`);
   return h("div.tv-space", {},
-    h("p.tv-faint", {}, "One iteration of the loops before scheduling: slide to choose it; “all” takes every iteration of that loop. Cells are elements (or blocks of them), rows along the last axis."),
+    h("p.tv-faint", {}, "One iteration of the loops before scheduling: slide to choose it, or click the element that it writes or reads; “all” takes every iteration of that loop. Cells are elements (or blocks of them), rows along the last axis."),
     h("div.tv-spacebody", {}, h("div.tv-loops", { role: "group", "aria-label": "iteration" }, ...controls, legend), place), sheet);
 }
 
@@ -144,7 +186,7 @@ function where({ at }: Touched): string {
 }
 
 /** The buffer as a grid: its last axis from left to right, all others from top to bottom; blocks where it is large. */
-function buffer(operand: Operand, found: readonly Touched[], traces: readonly Trace[] = []): HTMLElement {
+function buffer(operand: Operand, found: readonly Touched[], traces: readonly Trace[], pick: (matches: (index: readonly number[]) => boolean) => void): HTMLElement {
   const kept = operand.shape.flatMap((extent, axis) => (extent === 1 ? [] : [axis])); // axes of one element say nothing
   const shape = kept.map(axis => operand.shape[axis]!);
   const columns = Math.max(shape.at(-1) ?? 1, 1);
@@ -170,6 +212,15 @@ function buffer(operand: Operand, found: readonly Touched[], traces: readonly Tr
     for (let i = 1; i < height; i++) lines += `M0.5 ${i * cell + 0.5}h${width * cell}`;
     drawing.append(s("path.tv-bufferlines", { d: lines }));
   }
+  drawing.addEventListener("click", event => {
+    const box = drawing.getBoundingClientRect();
+    const [x, y] = [Math.floor(((event.clientX - box.left) / box.width) * width), Math.floor(((event.clientY - box.top) / box.height) * height)];
+    pick(whole => {
+      const index = kept.map(axis => whole[axis]!);
+      const row = index.slice(0, -1).reduce((sum, position, axis) => sum * shape[axis]! + position, 0);
+      return Math.floor(row / down) === y && Math.floor((index.at(-1) ?? 0) / across) === x;
+    });
+  });
   for (const [key, { write }] of marks) {
     const [x, y] = [(key % width) * cell + 0.5, Math.floor(key / width) * cell + 0.5];
     drawing.append(s(write ? "rect.tv-cellwrite" : "rect.tv-cellread", { x, y, width: cell, height: cell }));
@@ -183,8 +234,10 @@ function buffer(operand: Operand, found: readonly Touched[], traces: readonly Tr
       for (const element of trace.elements) cells.add(Math.floor(Math.floor(element / columns) / down) * width + Math.floor((element % columns) / across));
     }
     for (const key of cells) {
-      const [x, y] = [(key % width) * cell + 0.5 + cell / 2, Math.floor(key / width) * cell + 0.5 + cell / 2];
-      drawing.append(k === 0 ? s("circle.tv-traced", { cx: x, cy: y, r: cell / 4 }) : s("path.tv-traced", { d: `M${x} ${y - cell / 2.6}L${x + cell / 2.6} ${y}L${x} ${y + cell / 2.6}L${x - cell / 2.6} ${y}Z` }));
+      // Of two inputs each has its half of the cell, so that both can be seen.
+      const [x, y] = [(key % width) * cell + 0.5 + (names.length > 1 ? (k === 0 ? 0.28 : 0.72) : 0.5) * cell, Math.floor(key / width) * cell + 0.5 + cell / 2];
+      const r = names.length > 1 ? cell / 4.4 : cell / 3.4;
+      drawing.append(k === 0 ? s("circle.tv-traced", { cx: x, cy: y, r }) : s("path.tv-traced.tv-second", { d: `M${x} ${y - 1.5 * r}L${x + r} ${y}L${x} ${y + 1.5 * r}L${x - r} ${y}Z` }));
     }
   }
   const texts = found.map(each => `${each.access.write ? "written" : "read"} ${where(each)}${each.more ? ` (first ${MOST} points)` : ""}`);

@@ -7,7 +7,7 @@ export const PARTS = `
 .tv-input { font: inherit; font-size: 12px; color: var(--tv-ink); background: var(--tv-back); border: 1px solid var(--tv-line); border-radius: 4px; padding: 2px 6px; height: 24px; }
 .tv-input[aria-invalid] { border-color: var(--tv-error); }
 .tv-search { display: inline-flex; align-items: center; gap: 4px; }
-.tv-search .tv-input { width: 15.5em; }
+.tv-search .tv-input { width: 19em; max-width: 60vw; }
 .tv-button { border: 1px solid var(--tv-line); border-radius: 4px; background: var(--tv-back); padding: 1px 8px; font-size: 12px !important; min-height: 22px; }
 .tv-button:hover { background: var(--tv-raised); }
 .tv-button:disabled { opacity: .45; cursor: default; }

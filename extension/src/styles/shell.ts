@@ -4,10 +4,10 @@ export const SHELL = `
 .tv-top { border-bottom: 1px solid var(--tv-line); }
 .tv-bar { display: flex; flex-wrap: wrap; align-items: end; justify-content: space-between; gap: 2px 12px; }
 .tv-program { padding: 3px 10px; font-size: 12px; max-width: 100%; }
-.tv-program .tv-input { max-width: 330px; }
+.tv-program .tv-input { max-width: 250px; }
 .tv-tabs { display: flex; flex-wrap: wrap; gap: 2px; padding: 4px 6px 0; }
 .tinyviz button { font: inherit; color: inherit; cursor: pointer; }
-.tv-tab { border: 1px solid transparent; border-bottom: 0; border-radius: 5px 5px 0 0; background: none; padding: 5px 12px 6px; position: relative; color: var(--tv-faint) !important; }
+.tv-tab { border: 1px solid transparent; border-bottom: 0; border-radius: 5px 5px 0 0; background: none; padding: 5px 10px 6px; position: relative; color: var(--tv-faint) !important; }
 .tv-tab:hover { background: var(--tv-shade); }
 .tv-tab[aria-selected="true"] { color: var(--tv-ink) !important; font-weight: 600; border-color: var(--tv-line); background: var(--tv-back); margin-bottom: -1px; box-shadow: inset 0 2px 0 var(--tv-accent); }
 .tv-crumbs { display: flex; flex-wrap: wrap; align-items: center; gap: 3px 8px; min-height: 32px; padding: 4px 10px; background: var(--tv-shade); border-top: 1px solid var(--tv-line); }

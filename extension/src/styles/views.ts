@@ -113,6 +113,7 @@ export const VIEWS = `
 .tv-differs { color: var(--tv-error); white-space: nowrap; }
 .tv-ledger .tv-scroll, .tv-tall { max-height: 560px; }
 .tinyviz .tv-table td.tv-code2 { font: 12px var(--tv-code); white-space: pre-wrap; min-width: 190px; }
+.tinyviz .tv-table td.tv-oneline { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; max-width: min(26cqw, 420px); }
 .tinyviz .tv-table td.tv-code2:first-child { min-width: 0; white-space: nowrap; }
 .tv-stack { display: flex; height: 14px; min-width: 120px; }
 .tv-stack > span { background: var(--c); color: var(--tv-back); font: 700 10px/14px var(--tv-font); text-align: center; overflow: hidden; min-width: 1px; }
@@ -194,6 +195,8 @@ export const VIEWS = `
 .tv-heat { width: min(520px, 100%); height: 128px; image-rendering: pixelated; color: var(--tv-ink); background: var(--tv-shade); border-radius: 3px; }
 .tv-tiles { display: flex; flex-wrap: wrap; gap: 6px; }
 .tv-tile { image-rendering: pixelated; border: 1px solid var(--tv-line); }
+.tv-bufferpicture { cursor: pointer; }
+.tv-traced.tv-second { fill: var(--tv-c-backward, #b0508a) !important; }
 .tv-traced { fill: var(--tv-ink); stroke: var(--tv-back); stroke-width: .6; }
 .tinyviz p.tv-verdict { margin: 2px 0; font-size: 13px; }
 .tv-part { margin-top: 10px; }

@@ -127,7 +127,7 @@ function graphOf(el: HTMLElement, data: CompareData, context: Context): Cleanup 
   const place = h("div.tv-fusionpicture");
   el.append(h("div.tv-split.tv-splitwide", {}, list, place));
   const { drawn, open, scene } = parts(data, context);
-  const picture = new Picture(place, context, { label: `what differs, in the graph after the change, with its neighbours: ${drawn} nodes`, whole: true, toggle: id => {
+  const picture = new Picture(place, context, { label: `what differs, in the graph after the change, with its neighbours: ${drawn} nodes`, toggle: id => {
     if (!open.delete(id)) open.add(id);
     picture.show(scene(), id);
   } });
@@ -149,7 +149,7 @@ function graphOf(el: HTMLElement, data: CompareData, context: Context): Cleanup 
 }
 
 /** boxes that are to be seen at first */
-const SEEN_FIRST = 40;
+const SEEN_FIRST = 90;
 
 /** The graph around what differs; where the view “graph” says what its nodes are part of, in parts that open. */
 function parts(data: CompareData, context: Context): { drawn: number; open: Set<string>; scene: () => Scene } {

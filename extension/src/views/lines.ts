@@ -7,6 +7,9 @@ import { bytes, count, MISSING, percent, seconds } from "../units";
 import { PHASES, type LineRow, type LinesData } from "../wire";
 import { together, type Context, type Part } from "./view";
 
+/** kernels of a line that stand in its row; the table below has all */
+const FEW = 4;
+
 export const lines: Part<LinesData> = (el, data, context) => {
   const { recording } = context;
   const { program } = context.links.program(data.program);
@@ -18,11 +21,11 @@ export const lines: Part<LinesData> = (el, data, context) => {
     const time = data.measured ? row.seconds : row.seconds_predicted;
     const name = lineName(recording, row.line);
     const line = h("tr", { tabindex: 0, "data-id": row.line },
-      h("td.tv-code2", {}, name), h("td.tv-code2", {}, row.line < 0 ? "outside of kernels, or of no known line" : (recording.lines.text[row.line] ?? "")),
+      h("td.tv-code2", {}, name), h("td.tv-code2.tv-oneline", { title: recording.lines.text[row.line] ?? null }, row.line < 0 ? "outside of kernels, or of no known line" : (recording.lines.text[row.line] ?? "").trim()),
       h("td", {}, h("div.tv-timecell", {}, stack(context, row, time, most), h("span", {}, seconds(time)))), h("td.tv-right", {}, percent(row.share)),
       ...PHASES.map(phase => h("td.tv-right", {}, seconds(row.by_phase[phase]))),
       h("td.tv-right", {}, bytes(row.bytes_read === null || row.bytes_written === null ? null : row.bytes_read + row.bytes_written)), h("td.tv-right", {}, count(row.flops)),
-      h("td", {}, row.kernels.length === 0 ? MISSING : row.kernels.map(kernel => `k${kernel}`).join(" ")));
+      h("td.tv-oneline", {}, row.kernels.length === 0 ? MISSING : `${row.kernels.slice(0, FEW).map(kernel => `k${kernel}`).join(" ")}${row.kernels.length > FEW ? ` +${row.kernels.length - FEW}` : ""}`));
     line.lastElementChild!.setAttribute("title", row.kernels.map(kernel => kernelName(program, kernel)).join("\n"));
     const choose = () => context.selection.set(row.line < 0 ? null : { kind: "line", id: String(row.line) });
     line.addEventListener("click", choose);

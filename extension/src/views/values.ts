@@ -129,7 +129,7 @@ function detail(series: Series, row: ValueRow): HTMLElement[] {
   const last = samples.run.length - 1;
   const facts = [["norm", samples.norm[last]], ["mean", samples.mean[last]], ["standard deviation", samples.std[last]], ["least", samples.low[last]], ["most", samples.high[last]]] as const;
   const out: HTMLElement[] = [
-    h("div.tv-title", {}, `${series.name}: ${series.kind}, ${series.shape.join("×") || "scalar"}`),
+    h("div.tv-title", {}, `${series.name}${series.name.endsWith(series.kind) ? "" : `: ${series.kind}`}, ${series.shape.join("×") || "scalar"}`),
     h("div.tv-facts", {}, ...facts.map(([name, value]) => h("span.tv-number2", {}, `${name} `, h("strong", {}, figure(value)))), h("span.tv-number2", {}, "zeros ", h("strong", {}, percent(samples.zeros[last]))),
       samples.dead[last] === null || samples.dead[last] === undefined ? null : h("span.tv-number2", {}, "dead units ", h("strong", {}, count(samples.dead[last]))),
       samples.nonfinite[last] ? h("span.tv-number2", {}, "not finite ", h("strong", {}, count(samples.nonfinite[last]))) : null),
@@ -164,7 +164,7 @@ function pictureTitle({ kind, shape, picture, module }: Series, run: number): st
   const [down, across] = [shape.at(-2)!, shape.at(-1)!];
   const what = kind === "softmax" ? `attention ${planes === 1 ? "map" : "maps"}: queries down, keys across` : shape.length === 4 && kind === "activation" ? "feature maps" : kind === "input" && shape.length >= 3 ? "inputs" : shape.length === 2 ? `all of it as one picture: ${down} rows, ${across} columns` : "slices along the last two axes";
   const part = planes > tiles.length ? `the first ${tiles.length} of ${count(planes)} ` : "";
-  const thin = rows < down || columns < across ? `, every ${Math.ceil(Math.max(down / rows, across / columns))}th element` : "";
+  const thin = rows < down || columns < across ? `, one of ${Math.ceil(Math.max(down / rows, across / columns))} elements along each axis` : "";
   return `run ${run}: ${part}${what}${thin} · dark ${figure(low)}, bright ${figure(high)}${module ? ` · ${module}` : ""}`;
 }
 
