@@ -188,3 +188,20 @@ def test_random_programs_in_jit_agree_with_torch_or_are_refused() -> None:
 
 def test_a_random_program_on_the_default_backend() -> None:
     assert any(eager(seed, 8) for seed in (1, 5, 7)) and any(jitted(seed, 6) for seed in (1, 5))
+
+
+def test_a_part_is_updated_when_nobody_holds_the_whole_any_more() -> None:
+    """`x = x.T; x[0] += 1`: two views, of a tensor that has no name."""
+    for computed in (False, True):
+        x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+        y = x * 1
+        if computed:
+            y = y.detach().realize()
+        y = y.transpose(0, 1)
+        first = y[0]
+        y[0] += 10
+        first[1:] *= 2
+        assert y.tolist() == [[11.0, 26.0], [2.0, 4.0]] and first.tolist() == [11.0, 26.0]
+        if not computed:
+            y.sum().backward()
+            assert x.grad is not None and x.grad.tolist() == [[1.0, 1.0], [2.0, 1.0]]

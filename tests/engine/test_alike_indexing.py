@@ -70,6 +70,20 @@ READING = """
     x[i, ..., 0]
     x[..., i]
     x[None, i]
+    x[True, 0]
+    x[:, False]
+    x[..., True]
+    x[i, True]
+    x[0, True, i]
+    x[m.any(), i]
+    x[..., ...]
+    x[..., 1:, ...]
+    x[i.max(), 1:, [0, 1]]
+    x[[0, 1], i.max()]
+    x[i.max(), None, i]
+    x[:0, i[:1]]
+    x[:0][i]
+    x[:0][..., [0]]
     x.gather(0, j)
     x.gather(1, j)
     x.gather(-1, j[:2])
@@ -138,6 +152,7 @@ PLACES = (
     "(slice(None), [0, 2])", "([0, 1], [1, 2])", "i", "(i, 0)", "(slice(None), i)", "(i, i)", "m", "(m[:, 0], 1)",
     "(slice(None), m[0])", "x > 0", "None", "(0, None)", "9", "i + 50", "(0, 0, 0, 0)", "True", "i.float()", "m[0]",
     "slice(0, 0)", "(slice(None), i - 2)",
+    "(0, True)", "(Ellipsis, False)", "(i, True)", "(True, slice(1, None))", "(i.max(), [0, 1])",
 )  # fmt: skip
 VALUES = ("5.0", "y", "y[0]", "y[:1]", "y.double()", "y * 2 > 0", "1", "y[:, 0]", "y[0, 0]", "None", "'a'")
 ONE = O((1,), dtype="int64", low=1, high=1)  # of several values for one place PyTorch takes any

@@ -46,35 +46,44 @@ def _array(index: Any) -> Any:
     return None
 
 
+class NewAxis:
+    """A mask without axes: a new axis of extent 1, indexed by [0] where it is true and by [] where it is false."""
+
+    def __init__(self, mask: bool) -> None:
+        self.at = np.zeros(int(mask), np.int32)
+
+
 def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
-    """One entry for each axis (int, slice or array) and for each None; Ellipsis and missing axes filled in; masks as
-    positions."""
+    """One entry for each axis (int, slice or array), for each None and each mask without axes; Ellipsis and missing axes filled
+    in; other masks as positions."""
     raw = index if isinstance(index, tuple) else (index,)
     items: list[Any] = []
     for i in raw:
+        if one_mask(i):
+            items.append(NewAxis(bool(i)))
+            continue
         a = _array(i)
         if a is not None and a.dtype == np.bool_:
             items.append(("mask", a))
         else:
             items.append(i if a is None else ("at", a))
     used = sum(
-        1 if not (isinstance(i, tuple) and i[0] == "mask") else i[1].ndim for i in items if i is not None and i is not Ellipsis
+        1 if not (isinstance(i, tuple) and i[0] == "mask") else i[1].ndim
+        for i in items
+        if not (i is None or i is Ellipsis or isinstance(i, NewAxis))
     )
     if used > len(shape):
         raise IndexError(f"too many indices: {used} for a tensor of {len(shape)} axes, shape {list(shape)}\n  at {user_line()}")
-    if sum(i is Ellipsis for i in items) > 1:
-        raise IndexError(f"an index can have only one Ellipsis\n  at {user_line()}")
     at = next((k for k, i in enumerate(items) if i is Ellipsis), len(items))
+    items = [i for k, i in enumerate(items) if i is not Ellipsis or k <= at]  # what the first leaves for another is nothing
     items[at : at + 1] = [slice(None)] * (len(shape) - used)
     out: list[Any] = []
     d = 0
     for i in items:
-        if i is None:
-            out.append(None)
+        if i is None or isinstance(i, NewAxis):
+            out.append(i)
             continue
         if isinstance(i, tuple) and i[0] == "mask":
-            if not i[1].ndim:
-                raise NotImplementedError(f"a mask without axes beside other indices; use where()\n  at {user_line()}")
             if i[1].shape != shape[d : d + i[1].ndim]:
                 raise IndexError(
                     f"a mask of shape {list(i[1].shape)} does not fit axes {d}.. of shape {list(shape)}\n  at {user_line()}"
@@ -107,7 +116,7 @@ def _basic(n: Node, items: list[Any], o: record.Where) -> tuple[Node, list[Any]]
     starts: list[tuple[Any, int]] = []
     extents: list[Any] = []
     flips: list[int] = []
-    for d, i in enumerate([i for i in items if i is not None]):
+    for d, i in enumerate([i for i in items if not (i is None or isinstance(i, NewAxis))]):
         if isinstance(i, (int, Size)):
             starts.append((i, 1))
             extents.append(1)
@@ -131,9 +140,9 @@ def _basic(n: Node, items: list[Any], o: record.Where) -> tuple[Node, list[Any]]
     arrays: list[Any] = []
     d = 0
     for i in items:
-        if i is None:
+        if i is None or isinstance(i, NewAxis):
             shape.append(1)
-            arrays.append(None)
+            arrays.append(None if i is None else i.at)
             continue
         if not isinstance(i, (int, Size)):
             shape.append(n.shape[d])
@@ -149,8 +158,18 @@ def one_mask(index: Any) -> bool:
     return isinstance(index, (core.Base, np.ndarray, np.bool_)) and index.shape == () and index.dtype in (dtypes.bool_, np.bool_)
 
 
+def place_of(axes: list[int], arrays: list[Any], rest: list[int]) -> int:
+    """How many of the whole axes come before those of the index in the result: those before it where the index tensors stand side
+    by side, else none. Tensors without axes count as ints, which take their axis away."""
+    wide = [d for d in axes if arrays[d].ndim] or axes
+    between = [d for d in range(wide[0], wide[-1]) if d in rest]
+    return 0 if between else sum(d < wide[0] for d in rest)
+
+
 def _positions(a: Any, extent: int, axis: int) -> Tensor:
     """An int32 (or int64) tensor of positions counted from the front; what the host knows is checked here."""
+    if extent == 0 and math.prod(a.shape):
+        raise IndexError(f"an index of shape {list(a.shape)} into axis {axis} of extent 0\n  at {user_line()}")
     if isinstance(a, np.ndarray):
         if a.size and not (-extent <= a.min() and a.max() < extent):
             bad = a.reshape(-1)[np.argmax((a.reshape(-1) < -extent) | (a.reshape(-1) >= extent))]
@@ -202,8 +221,8 @@ class Indexing(Pooling):
         for p, s in zip(at[1:], sizes[1:], strict=True):
             linear = linear * s + p
         picked = flat.take(linear.expand(where).flatten(), 0).reshape((*where, *[n.shape[d] for d in rest]))
-        if axes == list(range(axes[0], axes[0] + len(axes))) and axes[0] > 0:  # neighbours: their result stays in their place
-            k, w = axes[0], len(where)
+        k, w = place_of(axes, arrays, rest), len(where)
+        if k:
             picked = picked.permute([*range(w, w + k), *range(w), *range(w + k, picked.ndim)])
         return picked
 

@@ -19,7 +19,7 @@ from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import axis_of, make
 from tinyengine.tensor.elementwise import choose, tensor_of
-from tinyengine.tensor.indexing import Indexing, _array, _normalise, _positions, one_mask, spread, together
+from tinyengine.tensor.indexing import Indexing, NewAxis, _array, _normalise, _positions, one_mask, place_of, spread, together
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -163,7 +163,9 @@ class Scatter(Indexing):
                 self.become(choose(spread, v.expand(rest), self))  # type: ignore[attr-defined]
                 return
         items = _normalise(index, self.shape)
-        arrays = [_array(i) if i is not None and not isinstance(i, (int, slice)) else None for i in items]
+        arrays = [
+            i.at if isinstance(i, NewAxis) else None if i is None or isinstance(i, (int, slice)) else _array(i) for i in items
+        ]
         if all(a is None for a in arrays):
             self._set_slices(items, v)
             return
@@ -172,7 +174,9 @@ class Scatter(Indexing):
                 f"x[indices] = y: y of {given} for x of {self.dtype}; cast it, as in y.cast(x.dtype)\n  at {user_line()}"
             )
         # first the part that ints and slices choose, then the indexed axes of that
-        basic = tuple([slice(None) if a is not None else i for i, a in zip(items, arrays, strict=True)])
+        basic = tuple(
+            [None if isinstance(i, NewAxis) else slice(None) if a is not None else i for i, a in zip(items, arrays, strict=True)]
+        )
         part = self[basic]
         inner = [a for i, a in zip(items, arrays, strict=True) if not isinstance(i, int)]
         changed = _set_arrays(part, inner, v)
@@ -186,8 +190,7 @@ def _set_arrays(x: Any, arrays: list[Any], v: Any) -> Any:
     rest = [d for d in range(x.ndim) if d not in axes]
     at: list[Any] = [_positions(arrays[d], x.shape[d], d) for d in axes]
     where = together(at)
-    neighbours = axes == list(range(axes[0], axes[0] + len(axes)))
-    k = axes[0] if neighbours else 0  # how many whole axes come before those of the index in x[index]
+    k = place_of(axes, arrays, rest)
     tail = [x.shape[d] for d in rest]
     v = spread(v, (*tail[:k], *where, *tail[k:]))
     v = v.permute([*range(k, k + len(where)), *range(k), *range(k + len(where), v.ndim)])

@@ -115,7 +115,9 @@ def update(t: Base, new: Any, memory: bool = False) -> None:
         return
     members = view.storage.alive()
     whole = t if not view.path else next((m for m in members if not m.viewed.path), None)  # type: ignore[union-attr]
-    if whole is None:  # nobody holds the whole: this part stands alone, if it does not overlap another
+    if whole is None:
+        whole = _recovered(view.storage, members)
+    if whole is None:  # what it was taken from is not known any more: this part stands alone, if it does not overlap another
         _apart(t, members)
         _set(t, new.node, new.flow, memory)
         return
@@ -141,6 +143,26 @@ def refresh(t: Base) -> None:
 def watched(tensors: Sequence[Base]) -> set[int]:
     """Identities of the views of these tensors: they follow what is written."""
     return {id(m) for t in tensors if t.viewed is not None for m in t.viewed.storage.alive()}
+
+
+def _recovered(storage: Storage, members: Sequence[Base]) -> Base | None:
+    """The whole again, where nobody holds it but a part still is the movements that took it from there."""
+    views = [(m, m.viewed) for m in members if m.viewed is not None]
+    flowing = [(m, v) for m, v in views if not v.stopped]
+    for m, v in flowing or views:
+        n = m.node
+        for op, _, _ in reversed(v.path):
+            if n.op == op:
+                n = n.src[0]
+            elif op != "bitcast":  # where gradients stop, which the graph need not say
+                break
+        else:
+            if n.shape == storage.shape:
+                whole = make(n, m.flow, True)
+                whole.viewed = _view(View, (storage, (), None))
+                storage.members.append(_ref(whole))
+                return whole
+    return None
 
 
 def _leaf(t: Base, memory: bool) -> None:
