@@ -161,6 +161,40 @@ def two_reductions(name: str, dtype: DType = F32) -> Callable[[Rng], Node]:
     return lambda rng: g.red(name, g.red(name, data(rng, shape_of(rng, 3, 2), dtype, True), 1), 0)
 
 
+def sliced_sum(between: str) -> Callable[[Rng], Node]:
+    """A part of a sum, with a permute or a reshape between."""
+
+    def build(rng: Rng) -> Node:
+        a, b, c = (int(d) for d in rng.integers(3, 7, 3))
+        total = g.red("sum", data(rng, (a, b, c), calm=True), 1)
+        if between == "permute":
+            total = g.permute(total, 2, 1, 0)
+        elif between == "reshape":
+            total = g.reshape(total, a, 1, c, 1)
+        arg = tuple((1, 1) if d > 2 else (0, 1) for d in total.shape)
+        return g.op("slice", tuple(d - 1 if d > 2 else d for d in total.shape), total, arg=arg)
+
+    return build
+
+
+def placed(*axes: tuple[int, int, int]) -> Callable[[Rng], Node]:
+    """A sum over windows that are placed: (taps, stride, positions more than there are windows for) of each axis; 5 channels are
+    summed up too."""
+
+    def build(rng: Rng) -> Node:
+        sizes, taps = [3 + k for k in range(len(axes))], [k for k, _, _ in axes]
+        full = (2, *sizes, 5, *taps)
+        x = g.expand(data(rng, (2, *sizes, 5, *(1,) * len(taps)), calm=True), *full)
+        out = g.ew("mul", x, g.expand(data(rng, (1, *(1,) * len(taps), 5, *taps), calm=True), *full))
+        for k, (n, stride, more) in enumerate(axes):
+            shape = list(out.shape)
+            shape[1 + k] = (shape[1 + k] - 1) * stride + n + more
+            out = g.op("place", tuple(shape), out, arg=(1 + k, len(taps) + 2 + k, stride, 1))
+        return g.red("sum", out, *range(len(taps) + 1, 2 * len(taps) + 2))
+
+    return build
+
+
 def sum_permute_sum(rng: Rng) -> Node:
     return g.red("sum", random_permute(rng, g.red("sum", data(rng, shape_of(rng, 3, 2), calm=True), 1)), 0, 1)
 
@@ -311,6 +345,13 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
     "reduce-of-reduce": ("close", [two_reductions("sum"), two_reductions("max"), two_reductions("sum", I32)]),
     "reduce-past-permute": ("close", [sum_permute_sum]),
     "reduce-past-reshape": ("close", [sum_reshape_sum]),
+    "slice-past-permute": ("close", [sliced_sum("permute")]),
+    "slice-past-reshape": ("close", [sliced_sum("reshape")]),
+    "slice-before-reduction": ("close", [sliced_sum(""), sliced_sum("permute"), sliced_sum("reshape")]),
+    "stride-in-phases": ("close", [
+        placed((3, 2, 0)), placed((4, 2, 1)), placed((1, 2, 0)), placed((2, 3, 2)), placed((3, 2, 0), (3, 2, 1)),
+        placed((3, 1, 0), (5, 2, 0)), placed((7, 3, 0), (2, 4, 3)),
+    ]),
     "sum-of-expand": ("close", [expanded("sum", (0,)), expanded("sum", (0, 1, 2)), expanded("sum", (0, 2), I32)]),
     "sum-of-negated": ("zero", [
         one(lambda x: g.red("sum", neg(x), 1), low=2), one(lambda x: g.red("sum", neg(x), 0, 1), I32, low=2),

@@ -230,7 +230,7 @@ class _Builder:
             if whole is not None:
                 value = self.ev(whole, at, mask)
                 return value, self.depth.get(value, 0)
-        args = tuple(self.ev(s, at, mask) for s in n.src)
+        args = self._factors(n, at, mask) if n.op == "mul" and mask is not None else tuple(self.ev(s, at, mask) for s in n.src)
         value, depth = self.derived(n, args, self.let(n, ir.apply(n.op, args, n.dtype)))
         if n.op in ZERO_PRESERVING:
             outside = [self.zero_outside(a) for a in args]
@@ -239,6 +239,29 @@ class _Builder:
                 zero = zero.union(*(o for o, other in zip(outside, reversed(args), strict=True) if other not in self.wild))
             self.outside[value] = zero
         return value, depth
+
+    def _factors(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> tuple[Expr, ...]:
+        """The factors of a product. Where one is 0 outside the mask, another that may be read everywhere needs no mask."""
+        for a, b in (n.src, n.src[::-1]):
+            if not self._safe(b, at, None):
+                continue
+            first = self.ev(a, at, mask)
+            covered = first not in self.wild and self.zero_outside(first) >= set(index.conjuncts(mask))
+            second = self.ev(b, at, None if covered else mask)
+            return (first, second) if a is n.src[0] else (second, first)
+        return tuple(self.ev(s, at, mask) for s in n.src)
+
+    def _safe(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> bool:
+        """Whether `n` may be read at `at` where only `mask` holds."""
+        if self.in_memory(n):
+            return index.proven(at, n.shape, mask)
+        if n in self.kept or n.is_reduce or n.op in ("gather", "scatter_add", "assign", "contiguous"):
+            return False
+        if n.is_movement:
+            at, conditions = index.pull(n, at)
+            for c in conditions:
+                mask = index.both(mask, c)
+        return all(self._safe(s, at, mask) for s in n.src)
 
     def derived(self, n: Node, args: tuple[Expr, ...], made: tuple[Expr, int]) -> tuple[Expr, int]:
         """Note what `n` of these operands may be where masked loads gave 0."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 VECTORS, VECTOR_CYCLES = 4, 2.6  # vectors side by side; cycles for each, which comes from the second cache
-LEAST_PIXELS = 48  # terms that are summed up in registers before they are added to the results
+LEAST_PIXELS = 32  # terms that are summed up in registers before they are added to the results
 
 
 @dataclass(frozen=True)

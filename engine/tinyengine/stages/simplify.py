@@ -6,9 +6,9 @@ rules; equal nodes have become one. Floating-point values stay bit-equal, except
 order (a sum's order is nobody's promise), that it rounds a half only at its end, and that the sign of a zero sum or the payload
 of a NaN is not kept.
 
-The rules come in four families, in files of their own: narrow floats (`simplify_narrow`), arithmetic (`simplify_arithmetic`),
-views (`simplify_movement`) and reductions (`simplify_reduce`). Last, `split-large-reduction` gives a big reduction with few
-results work for every core.
+The rules come in five families, in files of their own: narrow floats (`simplify_narrow`), arithmetic (`simplify_arithmetic`),
+views (`simplify_movement`), reductions (`simplify_reduce`) and sums over windows (`simplify_windows`). Last,
+`split-large-reduction` gives a big reduction with few results work for every core.
 """
 
 from __future__ import annotations
@@ -21,12 +21,20 @@ from tinyengine.choices import DEFAULT, Choices
 from tinyengine.hooks import Decision, RuleApplied
 from tinyengine.machine import Machine
 from tinyengine.node import Graph, Node
-from tinyengine.stages import graph_spec, simplify_arithmetic, simplify_movement, simplify_narrow, simplify_reduce
+from tinyengine.stages import (
+    graph_spec,
+    simplify_arithmetic,
+    simplify_movement,
+    simplify_narrow,
+    simplify_reduce,
+    simplify_windows,
+)
 
 STAGE = "simplify"
 SPEC = graph_spec.SPEC
 RULES: tuple[rules.Rule, ...] = (
     *simplify_narrow.RULES, *simplify_arithmetic.RULES, *simplify_movement.RULES, *simplify_reduce.RULES,
+    *simplify_windows.RULES,
 )  # fmt: skip
 
 
