@@ -115,9 +115,10 @@ class Entry:
             given = self.buffers.copy()
             for slot, leaf in self._inputs:
                 given[slot] = leaves[leaf].node.arg
-            for slot, symbol in self.sizes.items():
-                if symbol.name in now:
-                    given[slot] = size_memory(symbol, now[symbol.name])
+            if now:
+                for slot, symbol in self.sizes.items():
+                    if symbol.name in now:
+                        given[slot] = size_memory(symbol, now[symbol.name])
         else:
             given = self.memory(leaves, now)
             if not self._own:

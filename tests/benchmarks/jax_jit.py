@@ -96,7 +96,7 @@ def make(work: str, inputs: Mapping[str, Array]) -> tuple[Any, Any]:
     results: list[Any] = []
     if work in FUNCTIONS:
         f, arguments = jax.jit(FUNCTIONS[work]), list(given.values())
-        return (lambda: results.__setitem__(slice(None), [f(*arguments).block_until_ready()])), lambda: results
+        return lambda: f(*arguments).block_until_ready(), lambda: [f(*arguments)]
     network, sgd = NETWORKS[work], work == "mlp"
     parameters = {k: jnp.array(v) for k, v in (inputs if len(inputs) > 2 else initial(work)).items() if k in PARAMETERS[work]}
     moments = {} if sgd else {k: jnp.zeros_like(p) for k, p in parameters.items()}

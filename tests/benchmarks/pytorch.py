@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -84,12 +85,7 @@ def make(work: str, inputs: Mapping[str, Array], compile: bool = False) -> tuple
     if work in FUNCTIONS:
         f = torch.compile(FUNCTIONS[work], dynamic=False) if compile else FUNCTIONS[work]
         arguments = list(given.values())
-
-        @torch.no_grad()
-        def call() -> None:
-            results[:] = [f(*arguments)]
-
-        return call, lambda: [t.numpy() for t in results]
+        return functools.partial(f, *arguments), lambda: [f(*arguments).numpy()]
     model = NETWORKS[work]()
     if len(inputs) > 2:
         model.load_state_dict({k: v for k, v in given.items() if k not in "xy"}, strict=False)

@@ -12,6 +12,7 @@ from tests.benchmarks.rows import Row, rows
 from tests.benchmarks.run import Plan, Results
 
 COMMAND = "make bench"
+TIE = 0.97  # of two times: closer than this they are equal
 FIGURES = ("mlp", "cnn", "gpt", "cold_mlp_empty", "cold_cnn_empty", "cold_gpt_empty")  # of the README
 
 
@@ -100,19 +101,22 @@ def misses(chosen: Sequence[Row], bounds: Mapping[str, str] = BOUNDS) -> str:
     """What bounds each row that misses."""
     lines = []
     for row in chosen:
-        best = row.best
         why = [] if row.met else [f"reached {value(row, row.reached)} of {value(row, row.reach)}"]
-        if best and row.ahead(best) < 1:
-            why.append(f"{best} is {times(1 / row.ahead(best))} quicker")
+        if row.best and behind(row):
+            why.append(f"{row.best} is {times(1 / row.ahead(row.best))} quicker")
         if why:
             lines.append(f"- {row.title}: {'; '.join(why)}. {bounds.get(row.name, 'Not analysed yet.')}")
     return "\n".join(lines) or "None."
 
 
+def behind(row: Row) -> bool:
+    """Whether a peer is quicker by more than a tie."""
+    return row.best is not None and row.ahead(row.best) < TIE
+
+
 def missing(row: Row) -> bool:
     """Whether a row misses what it should reach, or a peer is quicker."""
-    best = row.best
-    return not row.met or (best is not None and row.ahead(best) < 1)
+    return not row.met or behind(row)
 
 
 def stale(chosen: Sequence[Row], bounds: Mapping[str, str] = BOUNDS) -> list[str]:

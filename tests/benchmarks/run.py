@@ -33,7 +33,7 @@ class Plan:
 
     sizes: str = "full"
     rounds: int = 7
-    cold_rounds: int = 4
+    cold_rounds: int = 3
     budget: float = 0.03
     small_ops: int = 20_000
     only: tuple[str, ...] = ()

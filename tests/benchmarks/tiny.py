@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ def make(work: str, inputs: Mapping[str, Array]) -> tuple[Any, Any]:
     results: list[Any] = []
     if work in FUNCTIONS:
         f, arguments = jit(FUNCTIONS[work]), list(given.values())
-        return (lambda: results.__setitem__(slice(None), [f(*arguments)])), lambda: [t.numpy() for t in results]
+        return functools.partial(f, *arguments), lambda: [f(*arguments).numpy()]
     model = NETWORKS[work]()
     if len(inputs) > 2:
         load_state_dict(model, {k: v for k, v in inputs.items() if k not in "xy"}, strict=False)

@@ -87,15 +87,18 @@ class LLVMExecutable:
         if len(buffers) != self._given:
             raise ValueError(f"this program takes {self._given} buffers, {len(buffers)} were given")
         status = self._native.run(buffers, clocks)
-        if status == native.CANCELLED:
-            raise KeyboardInterrupt("the program was interrupted before it wrote anything in place")
-        if status == native.CHECK_FAILED:
-            step, number = self._native.failed
-            raise IndexError(self.image.messages[self._native.steps[step].call][number - 1])
+        if status:
+            self._failed(status)
         if not clocks:
             return None
         starts, seconds = self._native.times(len(self.image.messages))
         return Times(tuple(starts), tuple(seconds))
+
+    def _failed(self, status: int) -> None:
+        if status == native.CANCELLED:
+            raise KeyboardInterrupt("the program was interrupted before it wrote anything in place")
+        step, number = self._native.failed
+        raise IndexError(self.image.messages[self._native.steps[step].call][number - 1])
 
     def cancel(self) -> None:
         """From another thread: stop the run that is going on, unless it has begun to write in place."""

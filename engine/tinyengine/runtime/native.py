@@ -18,7 +18,7 @@ from tinyengine.runtime.threads import Pool
 SMALLEST_SHARE = 8000.0  # estimated cycles (about 2 us): less than this is not worth another thread
 CHUNKS_PER_THREAD = 16  # enough that a thread which loses its core delays the rest by little
 MAX_CHUNKS = 65535
-OK, CHECK_FAILED, CANCELLED = 0, 1, 2
+OK, CHECK_FAILED, CANCELLED = 0, 1, 2  # only the first is false
 _STEP = 8  # words
 
 
