@@ -56,9 +56,9 @@ def _slice_reduction(n: Node) -> Node | None:
 def _factors(product: Node, places: list[Node]) -> tuple[Node, Node] | None:
     """(the factor that is placed, the factor with the taps) of a product, each before it was expanded; None where the axes of the
     places do not part them so."""
-    if product.op != "mul" or any(f.op != "expand" for f in product.src):
+    if product.op != "mul":
         return None
-    a, b = (f.src[0] for f in product.src)
+    a, b = (f.src[0] if f.op == "expand" else f for f in product.src)
     for x, w in ((a, b), (b, a)):
         if all(x.shape[p.arg[1]] == 1 and w.shape[p.arg[0]] == 1 for p in places):
             return x, w
