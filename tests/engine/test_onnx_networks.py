@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.engine.test_onnx import VALUED, backend, conv_net, conv_net_by_torch, image, model_of
-from tinyengine import Tensor, backends, jit, nn, optim
+from tinyengine import Tensor, Variable, backends, hooks, jit, nn, optim
 from tinyengine import onnx as te_onnx
 from tinyengine.jit import lowered
 
@@ -154,6 +154,40 @@ def test_fine_tuning_in_a_jitted_step() -> None:
         np.testing.assert_allclose(t.numpy(), theirs[k].detach().numpy(), rtol=1e-3, atol=1e-5, err_msg=k)
 
 
+def heard(f: Any) -> list[Any]:
+    """The events of a call."""
+    events: list[Any] = []
+    with hooks.subscribed(events.append):
+        f()
+    return events
+
+
+def test_one_program_for_every_batch() -> None:
+    """A symbolic extent goes through what the model computes from shapes."""
+    n = Variable("n", 1, 32)
+    m, w = conv_net()
+    step = jit(te_onnx.load(m))
+    for size in (3, 7, 1, 32):
+        x = image(size)
+        got = step(Tensor(x).reshape(n.bind(size), 3, 8, 8))
+        np.testing.assert_allclose(got.numpy(), conv_net_by_torch(torch.tensor(x), w).numpy(), rtol=1e-4, atol=1e-5)
+    assert len(step.entries) == 1
+    x = Tensor(image(5)).reshape(n.bind(5), 3, 8, 8)
+    assert not [e for e in heard(lambda: step(x)) if isinstance(e, (hooks.CacheMiss, hooks.KernelEmitted))]
+
+
+def test_one_program_for_every_length_of_a_sequence() -> None:
+    """A causal mask that the model makes of its shape included."""
+    t = Variable("t", 1, 24)
+    m, w = block()
+    step = jit(te_onnx.load(m))
+    for size in (6, 3, 1, 24):
+        ids = np.random.default_rng(size).integers(0, 11, (2, size))
+        got = step(Tensor(ids).reshape(2, t.bind(size))).numpy()
+        np.testing.assert_allclose(got, block_by_torch(torch.tensor(ids), w).numpy(), rtol=1e-4, atol=1e-5)
+    assert len(step.entries) == 1
+
+
 # What PyTorch's own exporter writes.
 
 
@@ -213,11 +247,13 @@ def test_what_pytorch_exports_gives_what_pytorch_computes(kind: Any) -> None:
     x = torch.randn(2, 3, 16, 16) if kind is Vision else torch.randint(0, 20, (2, 5))
     m = exported(module, x, input_names=["x"], output_names=["y"], dynamic_axes={"x": {0: "N"}})
     model = te_onnx.load(m)
-    step = jit(model)
+    step, n = jit(model), Variable("n", 1, 8)
     for batch in (x, torch.cat([x, x[:1]])):
         with torch.no_grad():
             expected = module(batch).numpy()
-        np.testing.assert_allclose(step(Tensor(batch.numpy())).numpy(), expected, rtol=1e-4, atol=1e-5)
+        rows = Tensor(batch.numpy()).reshape(n.bind(len(batch)), *batch.shape[1:])
+        np.testing.assert_allclose(step(rows).numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert len(step.entries) == 1
     graph = lowered(model, Tensor(x.numpy())).graph
     paths = {o.module for n in graph for o in n.origin}
     leaves = {f"model.{k}" for k, v in module.named_modules() if list(v.parameters(recurse=False))}

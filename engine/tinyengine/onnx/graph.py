@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tinyengine import origin
-from tinyengine.onnx import registry, values
+from tinyengine.onnx import registry, sizes, values
 from tinyengine.onnx.names import module_path, node_label
 
 if TYPE_CHECKING:
@@ -103,6 +103,11 @@ class Step:
         return run
 
     def _operator(self, row: registry.Operator, xs: list[Any], env: dict[str, Any]) -> Any:
+        symbolic = any(isinstance(x, values.Sizes) for x in xs)
+        if symbolic:
+            found = sizes.computed(row.name, xs, self.attributes)
+            if found is not None:
+                return [found]
         extra = {k: Body(v, env) if isinstance(v, Graph) else v for k, v in self.attributes.items()}
         if row.wants_call:
             extra["call"] = self.call
@@ -112,10 +117,10 @@ class Step:
                 raise TypeError(f"{row.name} of {values.element_name(held)}: the engine has no arithmetic for it; cast it first")
             xs = [x.values if isinstance(x, values.Held) else x for x in xs]
         out = row.f(*[_operand(row, k, x) for k, x in enumerate(xs)], **extra)
-        out = list(out) if isinstance(out, tuple) and not isinstance(out, values.Held) else [out]
+        out = list(out) if isinstance(out, tuple) and not isinstance(out, (values.Held, values.Sizes)) else [out]
         if held is not None and row.moves:
             return [values.Held(v, held) for v in out]
-        if not row.random and not row.raw and all(x is None or values.known(x) for x in xs):
+        if not row.random and not row.raw and not symbolic and all(x is None or values.known(x) for x in xs):
             return [values.folded(v) for v in out]
         return out
 

@@ -10,13 +10,14 @@ import numpy as np
 
 from tinyengine import dtypes
 from tinyengine.onnx.registry import op
-from tinyengine.onnx.values import Array, known, on_host
-from tinyengine.tensor import Tensor
+from tinyengine.onnx.values import Array, known, of_sizes, on_host
+from tinyengine.size import Size
+from tinyengine.tensor import Tensor, core
 
 
-def ints(a: Any) -> list[int]:
-    """A vector of a model as Python ints."""
-    return [int(v) for v in np.asarray(a).reshape(-1)]
+def ints(a: Any) -> list[Any]:
+    """A vector of a model as Python ints; symbolic sizes stay."""
+    return [v if isinstance(v, Size) else int(v) for v in np.asarray(a).reshape(-1)]
 
 
 def axis_of(axis: int, rank: int) -> int:
@@ -33,12 +34,12 @@ def identity(x: Any) -> Any:
 
 @op("Shape", moves=False, held=True)
 def shape(x: Any, *, start: int = 0, end: int | None = None) -> Any:
-    return np.array(x.shape[start:end], np.int64)
+    return of_sizes(list(x.shape[start:end]))
 
 
 @op("Size", held=True)
 def size(x: Any) -> Any:
-    return np.array(math.prod(x.shape), np.int64)
+    return of_sizes(math.prod(x.shape))
 
 
 @op("Reshape", 5, host=(1,), moves=True)
@@ -87,7 +88,7 @@ def transpose(x: Any, *, perm: list[int] | None = None) -> Any:
 
 @op("Expand", host=(1,), moves=True)
 def expand(x: Any, to: Array) -> Any:
-    return x.expand(np.broadcast_shapes(x.shape, tuple(ints(to))))
+    return x.expand(core.broadcast_shape(x.shape, tuple(ints(to))))
 
 
 @op("Tile", 6, host=(1,), moves=True)
@@ -135,7 +136,7 @@ def slice_10(x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None
         d = axis_of(d, x.ndim)
         n = x.shape[d]
         if s < 0 and j < -n:  # before the first element
-            j = None  # type: ignore[assignment]
+            j = None
         index[d] = slice(i, j, s)
     return x[tuple(index)]
 
@@ -320,6 +321,8 @@ def eye_like(x: Any, *, dtype: int | None = None, k: int = 0) -> Any:
 @op("Range", 11, either=(0, 1, 2))
 def range_(start: Any, limit: Any, delta: Any, *, stash_type: int = 1) -> Any:
     a, b, s = (np.asarray(on_host(v)).reshape(()).item() for v in (start, limit, delta))
+    if any(isinstance(v, Size) for v in (a, b, s)):
+        return Tensor.arange(a, b, s, dtype=dtypes.int64)
     y = a + np.arange(max(math.ceil((b - a) / s), 0)) * s
     return y.astype(start.dtype) if known(start) else Tensor(y).cast(start.dtype)
 

@@ -133,12 +133,13 @@ def _resized(
     return y.cast(x.dtype)
 
 
-def _by_scales(x: Any, scales: list[float], rois: list[tuple[float, float]] | None = None) -> dict[int, Axis]:
-    parts = rois or [(0.0, 1.0)] * len(scales)
-    return {
-        d: Axis(n, math.floor(n * (end - start) * s), s, (start, end))
-        for d, (n, s, (start, end)) in enumerate(zip(x.shape, scales, parts, strict=True))
-    }
+def _by_scale(n: Any, s: float, roi: tuple[float, float] = (0.0, 1.0)) -> Axis:
+    """An axis as a scale changes it; one that it leaves may be of symbolic size."""
+    return Axis(n, n if (s, roi) == (1.0, (0.0, 1.0)) else math.floor(n * (roi[1] - roi[0]) * s), s, roi)
+
+
+def _by_scales(x: Any, scales: list[float]) -> dict[int, Axis]:
+    return {d: _by_scale(n, s) for d, (n, s) in enumerate(zip(x.shape, scales, strict=True))}
 
 
 @op("Upsample", 7)
@@ -176,8 +177,7 @@ def resize(
         new = {d: Axis(x.shape[d], s, r, parts[d]) for d, s, r in zip(where, asked, ratios, strict=True)}
     elif scales is not None and scales.size:
         for s, d in zip([float(s) for s in scales], where, strict=True):
-            start, end = parts[d]
-            new[d] = Axis(x.shape[d], math.floor(x.shape[d] * (end - start) * s), s, parts[d])
+            new[d] = _by_scale(x.shape[d], s, parts[d])
     else:
         raise ValueError("Resize needs scales or sizes")
     return _resized(

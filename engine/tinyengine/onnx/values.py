@@ -16,6 +16,7 @@ from tinyengine.backends.graph_eval import evaluate
 from tinyengine.dtypes import DType
 from tinyengine.origin import here
 from tinyengine.runtime.buffer import Buffer
+from tinyengine.size import Size
 from tinyengine.stages import record
 from tinyengine.state.elements import as_tensor
 from tinyengine.tensor import Tensor, core
@@ -90,10 +91,28 @@ class Held(NamedTuple):
         return tuple(self.values.shape)
 
 
+class Sizes(NamedTuple):
+    """An int64 array some of whose elements are symbolic: the shape of a tensor with a Variable in it."""
+
+    array: Array  # of object: ints and Sizes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape)
+
+
+def of_sizes(xs: Any) -> Any:
+    """Numbers, symbolic ones among them, as a value."""
+    a = np.asarray(xs, object)
+    return Sizes(a) if any(isinstance(x, Size) for x in a.reshape(-1)) else a.astype(np.int64)
+
+
 def element_of(value: Any) -> int:
     """ONNX's number of the element type."""
     if isinstance(value, Held):
         return value.element
+    if isinstance(value, Sizes):
+        return 7
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OUS":
             return STRING
@@ -135,6 +154,9 @@ _taken: dict[int, Taken] = {}  # by the id of the array: a model's constants are
 
 def as_recorded(value: Any) -> Any:
     """A Tensor of a known array; one number everywhere is a constant of the graph, without memory. Other values stay."""
+    if isinstance(value, Sizes):
+        each = [Tensor.full((), 0, dtype=dtypes.int64) + x for x in value.array.reshape(-1)]
+        return Tensor.stack(each, dim=0).reshape(value.shape) if value.shape else each[0]
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
         return value
     found = _taken.get(id(value))
@@ -156,7 +178,7 @@ def _take(value: Array) -> Taken:
 
 def known(value: Any) -> bool:
     """Whether a value does not depend on the inputs."""
-    return isinstance(value, np.ndarray)
+    return isinstance(value, (np.ndarray, Sizes))
 
 
 def on_host(value: Any) -> Any:
@@ -164,6 +186,8 @@ def on_host(value: Any) -> Any:
     on its arguments."""
     if isinstance(value, Held):
         value = value.values
+    if isinstance(value, Sizes):
+        return value.array
     if not isinstance(value, Tensor):
         return value
     t = value if value.dtype.layout is None else value.float()
@@ -174,7 +198,9 @@ FOLDED = 1 << 16  # elements of a value that is worth folding
 
 
 def folded(value: Any) -> Any:
-    """A recorded value that depends on nothing, computed by NumPy."""
-    if not isinstance(value, Tensor) or value.dtype.layout is not None or value.numel() > FOLDED:
+    """A recorded value that depends on nothing, computed by NumPy; with symbolic sizes it stays."""
+    if not isinstance(value, Tensor) or any(isinstance(s, Size) for s in value.shape):
+        return value
+    if value.dtype.layout is not None or value.numel() > FOLDED:
         return value
     return np.asarray(evaluate(record.run([value.node]))[0])

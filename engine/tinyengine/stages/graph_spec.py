@@ -144,7 +144,7 @@ def _slice(x: tuple[int, ...], out: tuple[int, ...], arg: Any) -> Any:
 def _pad(x: tuple[int, ...], out: tuple[int, ...], arg: Any) -> Any:
     if len(arg) != len(x) or any([bounds(v)[1] < 0 for triple in arg for v in triple]):
         return False
-    made = tuple([lo + hi + plain(d) + i * max(0, plain(d) - 1) for (lo, hi, i), d in zip(arg, x, strict=True)])
+    made = tuple([lo + hi + plain(d) + (i and i * max(0, plain(d) - 1)) for (lo, hi, i), d in zip(arg, x, strict=True)])
     return made == tuple(map(plain, out)) or made
 
 
