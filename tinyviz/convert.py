@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,6 +81,7 @@ def program(parts: Parts, tables: Tables) -> wire.Program:
         ids.update_origins(parts.simplified.nodes)
     nodes = _nodes(ids, origins)
     stages = _stages(parts, recorded, simplified, roots, frames)
+    births(stages, nodes, tables)
     decisions = [_decision(d, simplified, parts) for d in parts.decisions]
     kernels, calls = _kernels(parts, simplified, origins)
     certificate = _certificate(parts)
@@ -163,6 +165,39 @@ def _stages(parts: Parts, recorded: list[int], simplified: list[int], roots: lis
             stage.replayed = parts.replayed
         out.append(stage)
     return out
+
+
+RECORDED = ("record-line", "Operations on tensors are noted as nodes, with the line that asked for them; nothing is computed.")
+GATHERED = ("gather-gradient", "What a gradient needs beside the derivative rules of the nodes that it goes through.")
+
+
+def births(stages: list[wire.Stage], nodes: wire.Nodes, tables: Tables) -> None:
+    """The frames of the stages that only add nodes: of record one for each line of the user's in turn, of differentiate one for
+    each forward node and the derivative rule that it went through. What is added replaces nothing."""
+    from tinyengine.stages import differentiate
+
+    record = next((s for s in stages if s.name == "record"), None)
+    derive = next((s for s in stages if s.name == "differentiate"), None)
+    if record is not None:
+        for group in _runs(record.after, lambda n: nodes.lines[n][:1]):
+            _born(record.frames, tables.rule("record", *RECORDED), group[0], group)
+    if derive is not None:
+        old = set(derive.before)
+        new = [n for n in derive.after if n not in old]
+        for group in _runs(new, lambda n: (nodes.forward[n], nodes.derivative[n])):
+            forward, name = nodes.forward[group[0]], nodes.derivative[group[0]]
+            rule = (name, differentiate.reason(name)) if name else GATHERED
+            _born(derive.frames, tables.rule("differentiate", *rule), forward if forward >= 0 else group[0], group)
+
+
+def _runs(nodes: list[int], key: Callable[[int], Any]) -> list[list[int]]:
+    """Neighbours with equal keys."""
+    return [list(group) for _, group in itertools.groupby(nodes, key)]
+
+
+def _born(frames: wire.Frames, rule: int, of: int, added: list[int]) -> None:
+    for column, value in zip(vars(frames).values(), (rule, of, of, added, [], None), strict=True):
+        column.append(value)
 
 
 def _decision(d: Any, simplified: list[int], parts: Parts) -> wire.Decision:

@@ -18,10 +18,23 @@ SHIM = """
 const bytes = Uint8Array.from(atob(document.getElementById("data").textContent.trim()), c => c.charCodeAt(0));
 const traits = { payload: new DataView(bytes.buffer), selection: null };
 traits.text = JSON.parse(document.getElementById("text").textContent);
+// the selection stands in the address, so that a link leads to one step, node or kernel: page.html#firing:0.2.31
+const linked = () => {
+  const [, kind, id] = /^#([a-z]+):([0-9.]+)$/.exec(location.hash) ?? [];
+  return kind ? { kind, id } : null;
+};
+traits.selection = linked();
+addEventListener("hashchange", () => model.set("selection", linked()));
 const heard = {};
 const model = {
   get: name => traits[name],
-  set: (name, value) => { traits[name] = value; for (const f of heard["change:" + name] ?? []) f(); },
+  set: (name, value) => {
+    if (JSON.stringify(traits[name]) === JSON.stringify(value)) return;
+    traits[name] = value;
+    const address = value ? `#${value.kind}:${value.id}` : location.pathname + location.search;
+    if (name === "selection") history.replaceState(null, "", address);
+    for (const f of heard["change:" + name] ?? []) f();
+  },
   save_changes: () => {}, send: () => {},
   on: (event, f) => void (heard[event] ??= []).push(f),
   off: (event, f) => { heard[event] = (heard[event] ?? []).filter(g => g !== f); },

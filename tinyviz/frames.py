@@ -61,19 +61,42 @@ def graph_at(program: Program, stage: int, frame: int) -> Snapshot:
 
 
 def blame(program: Program, node: int) -> list[tuple[int, int]]:
-    """The firings that led to `node`, newest first, as (stage, frame): what made it, what made the node that it replaced…"""
+    """The firings that led to `node`, newest first, as (stage, frame): what made it, what made the node that it replaced, or
+    whose gradient it is a part of…, down to the line of the user that was recorded."""
     made: dict[int, tuple[int, int]] = {}
     for s, stage in enumerate(program.stages):
         for k, added in enumerate(stage.frames.added):
             for i in added:
                 made.setdefault(i, (s, k))
     out: list[tuple[int, int]] = []
-    seen: set[int] = set()
-    while node in made and node not in seen:
-        seen.add(node)
+    seen: set[tuple[int, int]] = set()
+    while node in made and made[node] not in seen:
         s, k = made[node]
+        seen.add((s, k))
         out.append((s, k))
         node = program.stages[s].frames.replaced[k]
+    return out
+
+
+def fate(program: Program, node: int) -> list[tuple[int, int]]:
+    """The firings that `node`'s value went through after it was made, oldest first: what replaced it, what replaced that… The
+    last one removes it where nothing stands for it at the end."""
+    replaced: dict[int, tuple[int, int]] = {}
+    removed: dict[int, tuple[int, int]] = {}
+    for s, stage in enumerate(program.stages):
+        f = stage.frames
+        for k in range(len(f)):
+            if f.replaced[k] != f.by[k]:
+                replaced[f.replaced[k]] = (s, k)
+            for i in f.removed[k]:
+                removed[i] = (s, k)
+    out: list[tuple[int, int]] = []
+    while node in replaced:
+        s, k = replaced[node]
+        out.append((s, k))
+        node = program.stages[s].frames.by[k]
+    if node in removed:  # nothing uses it any more
+        out.append(removed[node])
     return out
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tinyviz.wire import SELECTABLE, Program, Recording, Selection
+from tinyviz.wire import SELECTABLE, Frames, Program, Recording, Selection
 
 Related = dict[str, list[str]]
 
@@ -67,7 +67,7 @@ def _nodes(r: Recording, p: Program, kind: str, ids: list[int]) -> set[int]:
         origins = {o for o, stack in enumerate(p.origins.lines) if ids[0] in stack}  # the line itself, or what it called
         return {n for n, row in enumerate(p.nodes.origins) if origins.intersection(row)}
     if kind == "rule":
-        return {s.frames.by[k] for s in p.stages for k, rule in enumerate(s.frames.rule) if rule == ids[0]}
+        return {n for s in p.stages for k, rule in enumerate(s.frames.rule) if rule == ids[0] for n in made(s.frames, k)}
     if kind == "node":
         (n,) = ids
         _ = p.nodes.op[n]
@@ -80,6 +80,11 @@ def _nodes(r: Recording, p: Program, kind: str, ids: list[int]) -> set[int]:
         return set(p.decisions[ids[0]].nodes)
     slot = p.slots[ids[0]]
     return {slot.node} if slot.node >= 0 else set()
+
+
+def made(f: Frames, k: int) -> list[int]:
+    """What a firing put there: what replaces a node, or where it replaces none everything that it added."""
+    return [f.by[k]] if f.replaced[k] != f.by[k] or not f.added[k] else f.added[k]
 
 
 def _family(p: Program, n: int) -> set[int]:
@@ -107,7 +112,7 @@ def _add(
     for s, stage in enumerate(p.stages):
         f = stage.frames
         for k in range(len(f)):
-            if f.replaced[k] in nodes or f.by[k] in nodes:
+            if f.replaced[k] in nodes or not nodes.isdisjoint(made(f, k)):
                 put("firing", [f"{s}.{k}"])
                 found["rule"].append(str(f.rule[k]))
     put("decision", [i for i, d in enumerate(p.decisions) if nodes.intersection(d.nodes)])

@@ -92,7 +92,8 @@ def _definition(rule: str) -> tuple[str, int]:
     for module_name, module in list(sys.modules.items()):
         if not module_name.startswith("tinyengine.") or module is None:
             continue
-        for r in [*getattr(module, "RULES", ()), getattr(module, "MERGE", None)]:
+        rules = getattr(module, "RULES", ())
+        for r in [*(rules.values() if isinstance(rules, dict) else rules), getattr(module, "MERGE", None)]:
             if getattr(r, "name", None) == rule and hasattr(r, "build"):
                 code = getattr(r.build, "__code__", None)
                 if code is not None:

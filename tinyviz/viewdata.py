@@ -137,11 +137,13 @@ class StageRow:
     changed: bool | None
     rules: list[int] = field(default_factory=list)  # rule ids, most firings first
     counts: list[int] = field(default_factory=list)  # firings of each of `rules`
+    times: list[float | None] = field(default_factory=list)  # seconds of all firings of each of `rules`
 
 
 @dataclass
 class StagesData(ViewData):
     rows: list[StageRow] = field(default_factory=list)
+    node: int = -1  # node id that is asked about: where it came from, what became of it; -1
 
 
 @dataclass

@@ -64,13 +64,28 @@ export function blame(program: Program, node: number): [stage: number, frame: nu
   program.stages.forEach(({ frames }, stage) =>
     frames.added.forEach((added, k) => added.forEach(each => made.has(each) || made.set(each, [stage, k]))));
   const out: [number, number][] = [];
-  const seen = new Set<number>();
-  for (let at = made.get(node); at && !seen.has(node); at = made.get(node)) {
-    seen.add(node);
+  for (let at = made.get(node); at && !out.some(([stage, k]) => stage === at![0] && k === at![1]); at = made.get(node)) {
     out.push(at);
     node = program.stages[at[0]]!.frames.replaced[at[1]]!;
   }
   return out;
+}
+
+/** The firings that `node`'s value went through after it was made, oldest first. As `tinyviz.frames.fate`. */
+export function fate(program: Program, node: number): [stage: number, frame: number][] {
+  const replaced = new Map<number, [number, number]>();
+  const removed = new Map<number, [number, number]>();
+  program.stages.forEach(({ frames }, stage) => frames.rule.forEach((_, k) => {
+    if (frames.replaced[k] !== frames.by[k]) replaced.set(frames.replaced[k]!, [stage, k]);
+    frames.removed[k]!.forEach(each => removed.set(each, [stage, k]));
+  }));
+  const out: [number, number][] = [];
+  for (let at = replaced.get(node); at && out.length <= replaced.size; at = replaced.get(node)) {
+    out.push(at);
+    node = program.stages[at[0]]!.frames.by[at[1]]!;
+  }
+  const end = removed.get(node);
+  return end ? [...out, end] : out;
 }
 
 /** Whether a firing changed anything that is drawn. */

@@ -91,9 +91,17 @@ export class ProgramIndex {
     stages.forEach(({ frames }, at) => {
       for (let k = 0; k < frames.rule.length; k++) {
         const [old, now] = [frames.replaced[k]!, frames.by[k]!];
-        this.nodesOfRule.add(frames.rule[k]!, now);
         this.firingsOf.add(old, [at, k]);
-        if (now === old) continue;
+        if (now === old) {
+          // It replaces nothing: what it put there is all that it added.
+          const added = frames.added[k]!;
+          (added.length > 0 ? added : [now]).forEach(node => {
+            this.nodesOfRule.add(frames.rule[k]!, node);
+            if (node !== old) this.firingsOf.add(node, [at, k]);
+          });
+          continue;
+        }
+        this.nodesOfRule.add(frames.rule[k]!, now);
         // A node that is gone can neither be replaced again nor replace another: so following replacements ends.
         if (this.by.has(old) || this.by.has(now)) throw new Error(`damaged data: the replacements of stage ${at} go in a circle at step ${k}`);
         this.firingsOf.add(now, [at, k]);

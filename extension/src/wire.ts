@@ -591,10 +591,12 @@ export interface StageRow {
   changed: boolean | null;
   rules: number[];  // rule ids, most firings first
   counts: number[];  // firings of each of `rules`
+  times: (number | null)[];  // seconds of all firings of each of `rules`
 }
 
 export interface StagesData extends ViewData {
   rows: StageRow[];
+  node: number;  // node id that is asked about: where it came from, what became of it; -1
 }
 
 /** One edge producer -> consumer; reason, numbers and alternatives are those of its decision. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { blame, changes, Replay, wordDiff } from "../src/frames";
+import { blame, changes, fate, Replay, wordDiff } from "../src/frames";
 import type { Page } from "../src/wire";
 
 const { recording } = JSON.parse(readFileSync("../tests/tinyviz/sample.json", "utf8")) as Page;
@@ -20,7 +20,7 @@ const sorted = (set: ReadonlySet<number>) => [...set].sort((a, b) => a - b);
 
 test("the graph after any frame, forwards, backwards and at random, is what the roots reach", () => {
   for (const program of recording.programs) {
-    const stage = program.stages.findIndex(each => each.frames.rule.length > 0);
+    const stage = program.stages.findIndex(each => each.frames.rule.length > 0 && each.roots.length > 0);
     assert.ok(stage >= 0, "the sample has a stage with firings");
     const count = program.stages[stage]!.frames.rule.length;
     const replay = new Replay(program);
@@ -49,7 +49,31 @@ test("blame goes back from firing to firing, and ends", () => {
   for (const [stage, { frames }] of program.stages.entries()) {
     frames.added.forEach((added, k) => added.forEach(node => assert.deepEqual(blame(program, node)[0], [stage, k])));
   }
-  assert.deepEqual(blame(program, 0), []);
+  const line = program.stages.findIndex(each => each.name === "record");
+  program.recorded.forEach(node => assert.equal(blame(program, node).at(-1)?.[0], line, "in the end it is a line of the user's"));
+});
+
+test("what became of a node leads from replacement to replacement, and ends", () => {
+  const program = recording.programs[0]!;
+  const index = program.stages.findIndex(each => each.name === "simplify");
+  const { replaced, by, removed } = program.stages[index]!.frames;
+  replaced.forEach((node, k) => node !== by[k] && assert.deepEqual(fate(program, node)[0], [index, k]));
+  removed.forEach((gone, k) => gone.forEach(node => {
+    const path = fate(program, node);
+    assert.ok(path.length > 0 && path.at(-1)![1] >= Math.min(k, path.at(-1)![1]));
+  }));
+  program.simplified.forEach(node => assert.deepEqual(fate(program, node), [], "what is there at the end had nothing done to it"));
+});
+
+test("record and differentiate add what they stand for, and nothing else", () => {
+  const program = recording.programs[0]!;
+  for (const name of ["record", "differentiate"]) {
+    const index = program.stages.findIndex(each => each.name === name);
+    const { before, after, frames } = program.stages[index]!;
+    assert.deepEqual(sorted(new Set([...before, ...frames.added.flat()])), sorted(new Set(after)));
+    assert.ok(frames.removed.every(row => row.length === 0) && frames.replaced.every((node, k) => node === frames.by[k]));
+    assert.deepEqual(sorted(new Replay(program).alive(index, frames.rule.length)), sorted(new Set(after)));
+  }
 });
 
 test("replacements in a circle are an error, not a hang", () => {

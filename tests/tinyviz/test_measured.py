@@ -211,3 +211,42 @@ def test_a_program_without_gradients_offers_nothing() -> None:
     rec = tv.lower(tv.Tensor(rng.standard_normal((8, 12)).astype(np.float32)).softmax(1)).recording
     assert not any(s.again for s in rec.programs[0].slots)
     assert "there is no stored activation that the gradient reads" in rec.view("memory").text
+
+
+# ---- where a node came from, and what became of it
+
+
+def test_blame_goes_back_to_the_line_and_fate_forward_to_the_kernel(sample: wire.Recording) -> None:
+    from tinyviz.frames import became, blame, fate
+
+    p = sample.programs[0]
+    names = [s.name for s in p.stages]
+    record, simplify_at = names.index("record"), names.index("simplify")
+    for n in p.recorded:
+        assert blame(p, n)[-1][0] == record, "in the end it is a line of the user's"
+        assert blame(p, n)[0][0] == (names.index("differentiate") if p.nodes.phase[n] == "backward" else record)
+    frames = p.stages[simplify_at].frames
+    for k, (old, new) in enumerate(zip(frames.replaced, frames.by, strict=True)):
+        if old != new:
+            assert fate(p, old)[0] == (simplify_at, k)
+            assert became(p, old) in p.simplified or (became(p, old) not in p.simplified and fate(p, old)[-1][1] >= k)
+    for n in p.simplified:
+        assert fate(p, n) == []
+    old = next(old for old, new in zip(frames.replaced, frames.by, strict=True) if old != new)
+    made = make(sample, "stages", selection=wire.Selection("node", f"0.{old}"))
+    assert f"#{old} " in made.text and "  made by record step" in made.text and "  then simplify step 0," in made.text
+    assert "  at the end: #" in made.text and "  asked for by training.py:" in made.text
+    assert "there is no 9999" in make(sample, "stages", selection=wire.Selection("node", "0.9999")).error
+
+
+def test_every_rule_has_a_reason_a_source_and_a_time(sample: wire.Recording) -> None:
+    made = make(sample, "stages")
+    for row in made.data.rows:
+        assert len(row.rules) == len(row.counts) == len(row.times)
+        for rule in row.rules:
+            assert sample.rules.reason[rule]
+            if row.name == "simplify":
+                assert sample.rules.file[rule].startswith(("stages/", "rules")), sample.rules.name[rule]
+    simplified = next(x for x in made.data.rows if x.name == "simplify")
+    assert all(t is not None and t > 0 for t in simplified.times)
+    assert {x.name for x in made.data.rows if x.firings} == {"record", "differentiate", "simplify"}

@@ -109,7 +109,7 @@ def _first(p: list[Any]) -> int:
 
 
 def _simplify(r: wire.Recording) -> wire.Stage:
-    return next(s for s in r.programs[0].stages if len(s.frames))
+    return next(s for s in r.programs[0].stages if s.name == "simplify" and len(s.frames))
 
 
 def _cycle(r: wire.Recording) -> None:

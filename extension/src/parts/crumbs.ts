@@ -12,6 +12,11 @@ const VIEW: [Selectable, string, keyof Views][] = [
   ["kernel", "kernel", "kernel"], ["source", "source line", "kernel"], ["assembly", "instruction", "kernel"], ["call", "launch", "timeline"], ["slot", "buffer", "memory"],
 ];
 
+/** The view in which a thing of that kind is at home. */
+export function viewOf(kind: string): keyof Views | undefined {
+  return VIEW.find(([each]) => each === kind)?.[2];
+}
+
 /** `refresh`: after another program came on show. */
 export function crumbs(context: Context): { element: HTMLElement; refresh: () => void } {
   const { recording } = context;

@@ -42,6 +42,8 @@ export class Picture {
   private readonly undo: Cleanup[] = [];
   private byNode = new Map<string, Item>();
   private fitted = false;
+  /** what was to be revealed before there was room to show it */
+  private wanted: Item | null = null;
   private mine: Selection | null = null;
 
   constructor(el: HTMLElement, private readonly context: Context, private readonly options: PictureOptions) {
@@ -112,7 +114,8 @@ export class Picture {
   }
 
   reveal(item: Item, always = false): void {
-    this.viewport.reveal(item.x, item.y, always);
+    if (this.fitted) this.viewport.reveal(item.x, item.y, always);
+    else this.wanted = item;
   }
 
   /** Shows the whole, or its beginning where the whole would be too small to read. */
@@ -124,6 +127,8 @@ export class Picture {
     // What begins as wide as the view is read from the left.
     const wide = top.length === 0 || right - left > this.viewport.size.width;
     this.viewport.open(wide ? 0 : (left + right) / 2);
+    if (this.wanted) this.viewport.reveal(this.wanted.x, this.wanted.y);
+    this.wanted = null;
   }
 
   private resize(): void {

@@ -5,6 +5,7 @@ import { blame, changes, Replay, wordDiff } from "../frames";
 import { nodeName, nodeText, selectionName } from "../names";
 import { MISSING, seconds } from "../units";
 import { together, type Cleanup, type Context } from "../views/view";
+import type { Program } from "../wire";
 import { flatScene, type Drawn } from "./graphscene";
 import { Picture } from "./picture";
 import type { Item } from "./scene";
@@ -15,12 +16,13 @@ const SVG_MOST = 250;
 export interface Steps {
   at: number;
   stage: number;
-  /** ids of the rules that fired, and how often */
+  /** ids of the rules that fired, how often, and for how long in all */
   rules: number[];
   counts: number[];
+  times: (number | null)[];
 }
 
-export function stepper(el: HTMLElement, { at, stage, rules, counts }: Steps, context: Context): Cleanup {
+export function stepper(el: HTMLElement, { at, stage, rules, counts, times }: Steps, context: Context): Cleanup {
   const { recording, links } = context;
   const { program } = links.program(at);
   const { frames, before } = program.stages[stage]!;
@@ -62,7 +64,7 @@ export function stepper(el: HTMLElement, { at, stage, rules, counts }: Steps, co
   const list = h("div.tv-rules", { role: "group", "aria-label": "rules that fired" });
   const rows = rules.map((rule, i) => {
     const row = h("button.tv-rule", { type: "button", title: recording.rules.reason[rule] ?? "" }, h("span.tv-count", {}, `${counts[i]}×`),
-      h("span.tv-name", {}, recording.rules.name[rule] ?? "?"), h("span.tv-why", {}, recording.rules.reason[rule] ?? ""));
+      h("span.tv-name", {}, recording.rules.name[rule] ?? "?"), h("span.tv-why", {}, recording.rules.reason[rule] ?? "", times[i] === null || times[i] === undefined ? null : h("span.tv-ruletime", { title: "of all its firings together" }, ` · ${seconds(times[i]!)}`)));
     row.addEventListener("click", () => {
       // The next firing of this rule after the one on show, around the end.
       const of = all.filter(k => frames.rule[k] === rule);
@@ -122,8 +124,8 @@ export function stepper(el: HTMLElement, { at, stage, rules, counts }: Steps, co
     const put = fresh.size > 0 ? fresh : new Set([frames.by[frame]!]);
     second.show(scene(later, frame + 1, put, fresh.size > 0 ? "new" : ""));
     what.replaceChildren(...describe(context, at, stage, frame, replay));
-    const spot = first.scene.items.find(item => item.node === frames.replaced[frame]) ?? second.scene.items.find(item => item.node === frames.by[frame]);
-    if (spot) first.reveal(spot);
+    const spot = first.scene.items.find(item => item.node === frames.replaced[frame]) ?? second.scene.items.find(item => item.node === frames.by[frame]) ?? second.scene.items.find(item => put.has(item.node ?? -1));
+    if (spot) first.reveal(spot), second.reveal(spot);
   };
   const unselect = context.onSelect(({ selection }) => {
     const ids = selection?.kind === "firing" ? selection.id.split(".").map(Number) : [];
@@ -143,6 +145,16 @@ export function stepper(el: HTMLElement, { at, stage, rules, counts }: Steps, co
   return together(unselect, () => first.destroy(), () => second.destroy());
 }
 
+const MOST_BORN = 12;
+
+/** A firing that replaces nothing: what it added, for which line of the user's or which forward node. */
+function born({ recording }: Context, program: Program, added: readonly number[], of: number, replay: Replay, stage: number, frame: number): HTMLElement {
+  const line = program.nodes.lines[added[0]!]?.[0];
+  const why = !added.includes(of) ? `for %${of} ${nodeName(program, of)}` : line === undefined ? "for no line that is known" : `for ${selectionName(recording, { kind: "line", id: String(line) })}`;
+  const rows = added.slice(0, MOST_BORN).map(node => h("div", {}, h("ins", {}, nodeText(program, node, replay.src(node, stage, frame + 1)))));
+  return h("div.tv-diff.tv-born", {}, h("div.tv-faint", {}, why), ...rows, added.length > MOST_BORN ? h("div.tv-faint", {}, `… and ${added.length - MOST_BORN} more`) : null);
+}
+
 /** Rule, reason, what became what as a word diff, and where it all came from. */
 function describe(context: Context, at: number, stage: number, frame: number, replay: Replay): Node[] {
   const { recording, links } = context;
@@ -151,7 +163,8 @@ function describe(context: Context, at: number, stage: number, frame: number, re
   const { name, reason, file, line } = recording.rules;
   const rule = frames.rule[frame]!;
   const [old, now] = [frames.replaced[frame]!, frames.by[frame]!];
-  const diff = h("div.tv-diff", {}, ...wordDiff(nodeText(program, old, replay.src(old, stage, frame)), nodeText(program, now, replay.src(now, stage, frame + 1)))
+  const only = old === now && frames.added[frame]!.length > 0;
+  const diff = only ? born(context, program, frames.added[frame]!, old, replay, stage, frame) : h("div.tv-diff", {}, ...wordDiff(nodeText(program, old, replay.src(old, stage, frame)), nodeText(program, now, replay.src(now, stage, frame + 1)))
     .map(({ side, text }) => (side === "both" ? text : h(side === "before" ? "del" : "ins", {}, text))));
   const source = file[rule] ? `${file[rule]}:${line[rule]}` : `${MISSING} source unknown`;
   const [more, less] = [frames.added[frame]!.length, frames.removed[frame]!.length];

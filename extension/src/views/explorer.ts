@@ -5,7 +5,7 @@ import { fresh, h, taken } from "../dom";
 import { Links, type Lit } from "../links";
 import { fail, message } from "../mount";
 import { colorRules } from "../parts/head";
-import { crumbs } from "../parts/crumbs";
+import { crumbs, viewOf } from "../parts/crumbs";
 import { hoverOf, type SelectionStore } from "../selection";
 import { followTheme } from "../theme";
 import { percent, seconds } from "../units";
@@ -122,7 +122,10 @@ export const explorer: View<Page> = (el, page, selection, host) => {
   if (selection.value === null && page.selection) selection.set(page.selection);
   const owner = {};
   const untheme = followTheme(el, () => redraws.forEach(redraw => redraw()));
-  show(there.includes(page.view as keyof Views) ? page.view : there[0]!);
+  // A link to one thing of an exported page (page.html#firing:0.2.31) leads to the view where it is at home.
+  const chosen = selection.value;
+  const linked = chosen && location.hash === `#${chosen.kind}:${chosen.id}` ? viewOf(chosen.kind) : undefined;
+  show([linked, page.view as keyof Views].find(name => name && there.includes(name)) ?? there[0]!);
   const first = notice(page);
   const unpost = context.onSelect(lit => post(owner, { ...first, lit: lit.of("line").flatMap(line => cellLine(recording, Number(line)) ?? []) }));
   const keys = (event: KeyboardEvent) => {

@@ -1,7 +1,8 @@
 /** stages: what did each stage do, rule by rule, firing by firing, and why was it allowed? */
 
 import { button, h } from "../dom";
-import { subjectName } from "../names";
+import { blame, fate } from "../frames";
+import { kernelName, lineName, nodeName, subjectName } from "../names";
 import { asking } from "../parts/asking";
 import { decisionCard } from "../parts/decision";
 import { head, table, twin } from "../parts/head";
@@ -23,7 +24,8 @@ export const stages: Part<StagesData> = (el, data, context) => {
     return card;
   });
   strip.append(...cards);
-  el.append(head(data), strip, bisection(data, context), body);
+  const told = history(data, context);
+  el.append(head(data), strip, bisection(data, context), told.element, body);
   if (data.rows.length === 0) body.append(h("p.tv-missing", {}, `${MISSING} no stage was recorded`));
 
   let current = -1;
@@ -43,9 +45,35 @@ export const stages: Part<StagesData> = (el, data, context) => {
     const [program, at] = selection.id.split(".").map(Number);
     if (program === data.program) show(data.rows.findIndex(row => row.stage === at));
   });
-  if (current < 0) show(Math.max(data.rows.findIndex(row => (row.firings ?? 0) > 0), 0));
-  return together(unselect, () => undo());
+  if (current < 0) {
+    const fired = data.rows.map((row, i) => [row, i] as const).filter(([row]) => (row.firings ?? 0) > 0);
+    show((fired.find(([row]) => row.name === "simplify") ?? fired[0] ?? [null, 0])[1]);
+  }
+  return together(unselect, told.undo, () => undo());
 };
+
+/** Where the selected node came from, back to the user's line, and what became of it. */
+function history(data: StagesData, context: Context): { element: HTMLElement; undo: Cleanup } {
+  const { recording } = context;
+  const { program } = context.links.program(data.program);
+  const element = h("div.tv-fate", { role: "status" });
+  const link = (stage: number, frame: number) => button(`${recording.rules.name[program.stages[stage]!.frames.rule[frame]!] ?? "?"} (${program.stages[stage]!.name} step ${frame + 1})`,
+    () => context.selection.set({ kind: "firing", id: `${data.program}.${stage}.${frame}` }), { class: "tv-link" });
+  const undo = context.onSelect(({ selection }) => {
+    const [at, node] = selection?.kind === "node" ? selection.id.split(".").map(Number) : [];
+    element.replaceChildren();
+    if (at !== data.program || node === undefined || program.nodes.op[node] === undefined) return;
+    const back = blame(program, node).map(([stage, frame]) => link(stage, frame));
+    const on = fate(program, node).map(([stage, frame]) => link(stage, frame));
+    const lines = (program.nodes.lines[node] ?? []).map(line => button(lineName(recording, line), () => context.selection.set({ kind: "line", id: String(line) }), { class: "tv-link" }));
+    const end = context.links.program(data.program).became(node);
+    const kernels = program.kernels.flatMap((kernel, i) => (kernel.nodes.includes(end) ? [button(kernelName(program, i), () => context.selection.set({ kind: "kernel", id: `${data.program}.${i}` }), { class: "tv-link" })] : []));
+    const row = (name: string, parts: Node[], none: string) => h("div.tv-cardpart", {}, h("span.tv-faint", {}, name), h("span", {}, ...(parts.length > 0 ? parts.flatMap((part, i) => [i > 0 ? " › " : "", part]) : [none])));
+    element.append(h("div.tv-card", {}, h("div.tv-cardhead", {}, h("strong", {}, `%${node} ${nodeName(program, node)}`), end === node ? null : h("span", {}, `became %${end} ${nodeName(program, end)}`)),
+      row("made by", back, `${MISSING} not known`), row("what became of it", on, "it stayed as it is"), row("computed in", kernels, "no kernel: nothing of it is left, or it is a view"), row("asked for by", lines, `${MISSING} no line of yours is known`)));
+  });
+  return { element, undo };
+}
 
 /** The first step that changes a value, searched for when asked. */
 function bisection(data: StagesData, context: Context): HTMLElement {
@@ -84,7 +112,7 @@ function stage(el: HTMLElement, data: StagesData, row: StageRow, context: Contex
   el.append(h("div.tv-headrow", {}, h("span.tv-title", {}, `${row.name}: ${row.question}`),
     given.replayed ? h("span.tv-faint", {}, "steps derived afterwards, by doing the stage again") : null));
   const undo: Cleanup[] = [];
-  if (given.after.length > 0) undo.push(stepper(el, { at: data.program, stage: row.stage, rules: row.rules, counts: row.counts }, context));
+  if (given.after.length > 0) undo.push(stepper(el, { at: data.program, stage: row.stage, rules: row.rules, counts: row.counts, times: row.times }, context));
   undo.push(decisions(el, data, row, context));
   if (el.childElementCount === 1) el.append(h("p.tv-missing", {}, `${MISSING} this stage has no graph, and made no decision that was recorded; its output stands in the view “kernel”`));
   return together(...undo);
