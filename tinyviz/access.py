@@ -66,7 +66,8 @@ def touched(space: Space, a: Access, chosen: Mapping[int, int], most: int = MOST
     ranges: list[Sequence[int]] = [[chosen[i]] if i in chosen else values(space.loops[i]) for i in a.loops]
     index, mask, shape = [x.split() for x in a.index], a.mask.split(), space.operands[a.operand].shape
     out: list[int] = []
-    for point in itertools.islice(itertools.product(*ranges), most):
+    # `product` makes lists of what it is given; the first `most` points need the first `most` values of each loop at most
+    for point in itertools.islice(itertools.product(*(r[:most] for r in ranges)), most):
         at = {loop.name: value for loop, value in zip(loops, point, strict=True)}
         inside = _evaluate(mask, at) if mask else 1
         if inside is None:
@@ -96,7 +97,7 @@ def ranges_text(flat: Sequence[int], shape: Sequence[int]) -> str:
     ids = sorted(set(flat))
     if not ids:
         return "nothing"
-    columns = shape[-1] if shape else 1
+    columns = max(shape[-1], 1) if shape else 1
     rows, cols = sorted({i // columns for i in ids}), sorted({i % columns for i in ids})
     if len(rows) * len(cols) == len(ids) and len(shape) > 1:
         return f"{_named('row', rows)}, {_named('column', cols)}"

@@ -378,7 +378,7 @@ def _again(parts: Parts, simplified: list[int]) -> dict[int, tuple[str, str]]:
 
 def _layouts(p: wire.Program, ids: Identities) -> dict[str, wire.Layout]:
     recorded = layout.layout(p.nodes, p.recorded, [p.nodes.src[i] for i in p.recorded])
-    frames = [s.frames for s in p.stages]
+    frames = [s.frames for s in p.stages if s.name not in ("record", "differentiate")]  # what these add has its place
     total = len(p.nodes)
     out = {"recorded": recorded, "stages": layout.follow(recorded, p.recorded, frames, total)}
     if p.simplified:

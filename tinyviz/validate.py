@@ -8,6 +8,7 @@ from tinyviz import units, wire
 
 MAX_NODES = 2_000_000
 MAX_EXTENT = 1 << 48
+MAX_SECONDS = 1e12
 MAX_SIDE = 1e7  # of a layout, drawing units
 
 
@@ -18,7 +19,10 @@ def validate(r: wire.Recording) -> None:
     _ids("recording.lines.file", r.lines.file, len(r.files))
     for i, p in enumerate(r.programs):
         _program(f"recording.programs[{i}]", p, r)
+    _times("recording.waits", [t for w in r.waits for t in (w.began, w.seconds)])
+    _times("recording.caches", [c.began for c in r.caches])
     for i, e in enumerate(r.realized):
+        _times(f"recording.realized[{i}]", [e.began])
         _ids(f"recording.realized[{i}].line", [e.line], len(r.lines), none=True)
         _ids(f"recording.realized[{i}].program", [e.program], len(r.programs), none=True)
 
@@ -155,11 +159,22 @@ def _layout(at: str, layout: wire.Layout, nodes: int) -> None:
 def _launches(at: str, p: wire.Program) -> None:
     for name in ("median", "low", "high", "total"):
         size = len(getattr(p.launches, name))
-        if size not in (0, len(p.calls)):
+        if size not in (0, len(p.calls)) or (name != "total" and size != len(p.launches.median)):
             raise ValueError(f"{at}.{name}: {size} times for {len(p.calls)} calls")
+    _times(f"{at}.gap", [p.launches.gap_median, p.launches.gap_low, p.launches.gap_high, p.launches.gap_total])
+    _times(f"{at}.host", [p.launches.host_median, p.launches.host_low, p.launches.host_high, p.launches.host_total])
+    for name in ("median", "low", "high", "total"):
+        _times(f"{at}.{name}", getattr(p.launches, name))
     for i, run in enumerate(p.launches.runs):
+        _times(f"{at}.runs[{i}]", [run.began, run.host_seconds, run.gap, *run.starts, *run.seconds])
         if len(run.seconds) not in (0, len(p.calls)) or len(run.starts) != len(run.seconds):
             raise ValueError(f"{at}.runs[{i}]: {len(run.starts)} starts and {len(run.seconds)} times for {len(p.calls)} calls")
+
+
+def _times(at: str, values: Iterable[float | None]) -> None:
+    for v in values:
+        if v is not None and abs(v) > MAX_SECONDS:
+            raise ValueError(f"{at}: {v:.3g} seconds are no time")
 
 
 def _ids(at: str, values: Iterable[int], size: int, none: bool = False) -> None:

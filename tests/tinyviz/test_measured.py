@@ -250,3 +250,13 @@ def test_every_rule_has_a_reason_a_source_and_a_time(sample: wire.Recording) -> 
     simplified = next(x for x in made.data.rows if x.name == "simplify")
     assert all(t is not None and t > 0 for t in simplified.times)
     assert {x.name for x in made.data.rows if x.firings} == {"record", "differentiate", "simplify"}
+
+
+def test_what_replaces_a_node_stands_in_its_place_where_that_became_free(sample: wire.Recording) -> None:
+    p = sample.programs[0]
+    at, frames = p.layouts["stages"], next(s.frames for s in p.stages if s.name == "simplify")
+    moved = 0
+    for k, (old, new) in enumerate(zip(frames.replaced, frames.by, strict=True)):
+        if old != new and new in frames.added[k] and old in frames.removed[k]:
+            moved += (at.x[old], at.y[old]) != (at.x[new], at.y[new])
+    assert moved == 0

@@ -79,7 +79,8 @@ def nearest(
 
 
 def _over(flops: int | None, seconds: float | None) -> float | None:
-    return flops / seconds if flops and seconds else None
+    rate = flops / seconds if flops and seconds else math.inf
+    return rate if math.isfinite(rate) and rate > 0 else None
 
 
 def efficiency(x: RoofPoint) -> float | None:

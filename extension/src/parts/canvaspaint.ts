@@ -66,7 +66,7 @@ export class CanvasPainter implements Painter {
       return getComputedStyle(probe).color;
     };
     const colors = Object.fromEntries(Object.entries(NAMES).map(([name, variable]) => [name, read(variable)])) as Colors;
-    const category = new Map([...new Set(scene.items.map(item => item.category))].map(name => [name, name ? read(colorVariable(name)) : colors.line]));
+    const category = new Map([...new Set(scene.items.flatMap(item => [item.category, item.change]))].map(name => [name, name ? read(colorVariable(name)) : colors.line]));
     probe.remove();
     return { ...colors, category };
   }
@@ -157,9 +157,12 @@ export class CanvasPainter implements Painter {
     context.roundRect(left, top, item.w, item.h, item.shape === "input" ? item.h / 2 : 6);
     context.fillStyle = item.shape === "move" ? colors.raised : colors.back;
     context.fill();
-    context.strokeStyle = on || hit ? colors.accent : color;
-    context.lineWidth = pinned.is(item.key.kind as Selectable, item.key.id) ? 5 : on || hit || isLit(hover, item) ? 3 : 1.2;
+    const change = item.change && (colors.category.get(item.change) ?? colors.ink);
+    context.strokeStyle = change || (on || hit ? colors.accent : color);
+    context.lineWidth = pinned.is(item.key.kind as Selectable, item.key.id) ? 5 : change ? 3.5 : on || hit || isLit(hover, item) ? 3 : 1.2;
+    context.setLineDash(item.change === "removed" ? [3, 3] : []);
     context.stroke();
+    context.setLineDash([]);
     context.fillStyle = color;
     context.fillRect(left + 6, top + 6, 14, 14);
     context.fillStyle = colors.back;
@@ -167,7 +170,8 @@ export class CanvasPainter implements Painter {
     if (item.category) context.fillText(this.category(item.category).mark, left + 9.5, top + 16.5);
     context.fillStyle = colors.ink;
     context.font = "600 11px system-ui, sans-serif";
-    context.fillText(fit((item.shape === "group" ? "▸ " : "") + item.title, item.w - 31, context.font), left + 25, top + 17);
+    const mark = item.shape === "group" ? "▸ " : item.change === "new" ? "+ " : item.change === "removed" ? "− " : "";
+    context.fillText(fit(mark + item.title, item.w - 31, context.font), left + 25, top + 17);
     context.fillStyle = colors.faint;
     context.font = "10px system-ui, sans-serif";
     context.fillText(fit(item.detail, item.w - 15, context.font), left + 8, top + 33);

@@ -68,7 +68,7 @@ export const EDITS = `
 .tv-again { display: inline-flex; gap: 5px; align-items: center; font-size: 12.5px; }
 tr.tv-insidenoise > td { color: var(--tv-faint); }
 .tv-cost { color: var(--tv-faint); font-size: 11px; text-align: right; padding: 2px 10px 4px; }
-.tv-whisker { fill: none; stroke: var(--tv-ink); stroke-width: 1.4; opacity: .75; pointer-events: none; }
+.tv-track .tv-launch path.tv-whisker { fill: none; stroke: var(--tv-ink); stroke-width: 1.4; opacity: .8; pointer-events: none; }
 .tv-asking { font-size: 12px; }
 .tv-asking code { overflow-wrap: anywhere; }
 .tv-fold { width: 18px; padding: 0; }
