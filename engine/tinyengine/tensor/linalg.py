@@ -66,7 +66,7 @@ class Linalg(Random):
                 f" {'second to last' if y.ndim > 1 else 'only'} axis of the right has {l}; they must be equal\n  at {user_line()}"
             )
         o = here()
-        flow, (m, n), dtype = _both(self, y)
+        flow, (m, n), dtype = both(self, y)
         a = m if self.ndim > 1 else record.reshape(m, (1, k), o)
         b = n if y.ndim > 1 else record.reshape(n, (k, 1), o)
         rows, cols = a.shape[-2], b.shape[-1]
@@ -150,7 +150,7 @@ class Linalg(Random):
                     f"conv2d: a kernel of {size} (dilation {dil}) does not fit the padded extent {ext}\n  at {user_line()}"
                 )
         o = here()
-        flow, (n, w), dtype = _both(x, weight)
+        flow, (n, w), dtype = both(x, weight)
         per_out, k = out // groups, axes
         # x as (batch, group, 1, *space, channel, 1...), spread over (..., output channel, ..., kernel) at once: one sum in the
         # gradient
@@ -169,7 +169,7 @@ class Linalg(Random):
     conv1d = conv2d
 
 
-def _both(a: Any, b: Any) -> tuple[int, tuple[Node, Node], DType]:
+def both(a: Any, b: Any) -> tuple[int, tuple[Node, Node], DType]:
     """(flow, nodes, dtype of the result) of two operands; their shapes stay. The nodes have one dtype, that of the result or
     float32 where it is narrower: a product is not rounded before it is added."""
     flow = a.flow | b.flow
@@ -184,4 +184,4 @@ def _both(a: Any, b: Any) -> tuple[int, tuple[Node, Node], DType]:
     return flow, (m, n), dtype
 
 
-__all__ = ["Linalg", "couple"]
+__all__ = ["Linalg", "both", "couple"]

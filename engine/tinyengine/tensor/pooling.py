@@ -13,7 +13,7 @@ from tinyengine.tensor import core
 from tinyengine.tensor.core import make
 from tinyengine.tensor.elementwise import choose
 from tinyengine.tensor.function import Function
-from tinyengine.tensor.linalg import Linalg, couple, steps_and_padding
+from tinyengine.tensor.linalg import Linalg, both, couple, steps_and_padding
 from tinyengine.tensor.resize import interpolate
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Pooling(Linalg):
     ) -> Tensor:  # fmt: skip
         """The adjoint of conv2d, as in PyTorch: x (N, C, H, W), weight (C, O / groups, KH, KW), bias (O,) -> (N, O, OH, OW) with
         OH = (H - 1) * stride - 2 * padding + dilation * (KH - 1) + output_padding + 1. Also of one or three spatial axes.
-        It is conv2d of x with stride - 1 zeros between its elements and the kernel turned round. RuntimeError when it does not
+        Each element of x, times the kernel, is placed where conv2d would have read it. RuntimeError when it does not
         fit."""
         axes = weight.ndim - 2
         if self.ndim == axes + 1:
@@ -158,12 +158,21 @@ class Pooling(Linalg):
             raise RuntimeError(
                 f"conv_transpose2d: output_padding {extra} must be smaller than stride {s} or dilation {d}\n  at {user_line()}"
             )
-        flow, n = core.operand(self)
-        spread = make(record.pad(n, ((0, 0, 0), (0, 0, 0), *[(0, 0, a - 1) for a in s]), here()), flow)
-        edges = [(di * (k - 1) - pi, di * (k - 1) - pi + e) for di, k, pi, e in zip(d, kernel, p, extra, strict=True)]
-        w = weight.reshape((groups, channels // groups, per_out, *kernel)).transpose(1, 2)
-        w = w.reshape((groups * per_out, channels // groups, *kernel)).flip(*range(2, 2 + axes))
-        return spread.pad([None, None, *edges]).conv2d(w, bias, 1, 0, dilation, groups)
+        o, k, batch, per_group = here(), axes, self.shape[0], channels // groups
+        flow, (n, w), dtype = both(self, weight)
+        # x as (batch, group, 1, *space, channel, 1...), spread over (..., output channel, ..., kernel) at once, as in conv2d
+        n = record.permute(record.reshape(n, (batch, groups, per_group, *n.shape[2:]), o), (0, 1, *range(3, 3 + k), 2), o)
+        n = record.reshape(n, (batch, groups, 1, *n.shape[2:], *(1,) * k), o)
+        n = record.expand(n, (batch, groups, per_out, *n.shape[3 : 4 + k], *kernel), o)
+        w = record.permute(record.reshape(w, (groups, per_group, per_out, *kernel), o), (0, 2, 1, *range(3, 3 + k)), o)
+        w = record.expand(record.reshape(w, (1, groups, per_out, *(1,) * k, per_group, *kernel), o), n.shape, o)
+        m = record.binary("mul", n, w, o)
+        for i in range(k):
+            m = record.place(m, (3 + i, 4 + k + i, s[i], d[i]), (m.shape[3 + i] - 1) * s[i] + d[i] * (kernel[i] - 1) + 1, o)
+        total = record.result(record.reduce("sum", m, tuple(range(3 + k, 4 + 2 * k)), o), dtype, o)
+        z = make(record.reshape(total, (batch, groups * per_out, *total.shape[3 : 3 + k]), o), flow)
+        z = z.pad([None, None, *((-pi, e - pi) for pi, e in zip(p, extra, strict=True))]) if any(p) or any(extra) else z
+        return z if bias is None else z + bias.reshape((z.shape[1],) + (1,) * k)
 
     conv_transpose1d = conv_transpose2d
 
