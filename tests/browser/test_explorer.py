@@ -66,6 +66,7 @@ def test_a_kernel_lights_the_lines_that_it_serves_and_a_line_its_kernels(open_no
     explorer = notebook.cell(2).locator(".tinyviz-explorer")
     expect(explorer).to_have_attribute("data-live", "true")
     graph = show(notebook, "graph")
+    graph.get_by_role("button", name="open all").click()
     boxes = graph.locator(".tv-box")
     assert boxes.count() > 40
     expect(boxes.filter(has_text="maximum").first).to_be_visible()
