@@ -28,6 +28,10 @@ Before = tuple[wire.Recording, int | None]
 MORE_NODES = 6000
 
 
+#: characters of each view's text that a page carries
+TEXT_MOST = 20_000
+
+
 @dataclass
 class Made:
     """One view, made: its data, its text and its SVG; `error` when it failed, then text and SVG say so."""
@@ -88,7 +92,14 @@ def _views(
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """The texts and, as JSON values, the data of these views."""
     made = {name: make(r, name, program, selection, before, drawing=False) for name in names}
-    return {name: m.text for name, m in made.items()}, {name: to_json(m.data) for name, m in made.items()}
+    return {name: _short(name, m.text) for name, m in made.items()}, {name: to_json(m.data) for name, m in made.items()}
+
+
+def _short(name: str, text: str) -> str:
+    """What a page carries of a text: it stands in for a view that fails, and need not be whole."""
+    if len(text) <= TEXT_MOST:
+        return text
+    return text[:TEXT_MOST].rpartition("\n")[0] + f'\n… and more: print(rec.view("{name}"))'
 
 
 @dataclass

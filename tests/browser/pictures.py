@@ -1,12 +1,15 @@
 """Renews the pictures of docs/explorer.md: each view of three real programs, as Chromium draws it.
 
-Run `python -m tests.browser.pictures [VIEW...]` on a machine with Chromium, after a change of what the views look like. `--record`
-only records (best while nothing else runs), `--draw` only draws what was recorded last, in out/pictures.
+Run `python -m tests.browser.pictures [VIEW...]` on a machine with Chromium, after a change of what the views look like.
+`--record` only records (best while nothing else runs), `--draw` only draws what was recorded last, in out/pictures. `--lab`
+renews docs/explorer.png instead: the first notebook in JupyterLab, run to its end.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from playwright.sync_api import Locator, Page, sync_playwright
 import tinyviz as tv
 from tests.browser import png
 from tests.browser.conftest import FLAGS
+from tests.browser.jupyter import PANEL, Server
 from tests.browser.programs import cnn, slow, transformer
 from tinyviz.explore import Explorer
 
@@ -130,7 +134,41 @@ PICTURES: dict[str, tuple[Callable[[], Explorer], Callable[[Page, Locator], None
 }
 
 
+def lab() -> None:
+    """The explorer at the end of the first notebook, in JupyterLab."""
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        server = Server(Path(folder))
+        try:
+            name = "00_whole_game.ipynb"
+            shutil.copy(ROOT / "notebooks" / name, server.root / name)
+            browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+            notebook = server.open(browser.new_context(), name)
+            notebook.page.set_default_timeout(300_000)
+            notebook.run_all()
+            notebook.page.set_viewport_size({"width": 1400, "height": 900})
+            notebook.command("application:toggle-left-area")
+            cells: list[str] = notebook.page.evaluate(
+                f"() => {PANEL}.content.widgets.map(cell => cell.model.sharedModel.getSource())"
+            )
+            at = max(i for i, source in enumerate(cells) if source.strip() == "rec")
+            notebook.page.evaluate(f"at => {PANEL}.content.scrollToItem(at, 'start')", at)
+            notebook.cell(at).locator(".tv-overview .tv-kernelrow").first.wait_for()
+            notebook.page.evaluate(f"at => {PANEL}.content.scrollToItem(at, 'start')", at)
+            notebook.page.wait_for_timeout(1500)
+            size = png.write(notebook.page, notebook.page.screenshot(), ROOT / "docs" / "explorer.png", 64)
+            print(f"explorer.png: {size:,} bytes")
+            browser.close()
+        finally:
+            server.stop()
+
+
+def chromium() -> str | None:
+    return shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+
+
 def main(arguments: list[str]) -> None:
+    if "--lab" in arguments:
+        return lab()
     chosen = [x for x in arguments if not x.startswith("--")] or list(PICTURES)
     if "--draw" not in arguments:
         record(chosen)
@@ -146,12 +184,9 @@ def record(chosen: list[str]) -> None:
 
 
 def draw(chosen: list[str]) -> None:
-    from shutil import which
-
     DOCS.mkdir(exist_ok=True)
-    chromium = which("chromium") or which("google-chrome") or which("chromium-browser")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         for name in chosen:
             program, prepare, theme = PICTURES[name]
             context = browser.new_context(viewport=SIZE, color_scheme=theme, offline=True)  # type: ignore[arg-type]

@@ -177,6 +177,10 @@ def test_a_page_carries_other_programs_too_while_they_are_small(sample: wire.Rec
     (more,) = data["more"]
     assert more["program"] == 1 and more["views"]["lines"]["program"] == 1 and more["views"]["graph"] is None
     assert data["views"]["lines"]["program"] == 0 and set(more["texts"]) == {"overview", "lines"}
+    whole = explore.page(sample, ("kernel",), "kernel")["texts"]["kernel"]
+    monkeypatch.setattr(explore, "TEXT_MOST", 500)
+    short = explore.page(sample, ("kernel",), "kernel")["texts"]["kernel"]
+    assert len(short) < 600 and short.endswith('… and more: print(rec.view("kernel"))') and whole.startswith(short.rpartition("\n")[0])
     monkeypatch.setattr(explore, "MORE_NODES", 10)
     assert explore.page(sample, ("overview",), "overview")["more"] == []
 

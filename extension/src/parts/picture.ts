@@ -121,7 +121,7 @@ export class Picture {
   /** Shows the whole, or its beginning where the whole would be too small to read. */
   open(): void {
     this.fitted = true;
-    if (this.options.whole) return this.viewport.fit();
+    if (this.options.whole) return this.viewport.fit(true);
     const top = this.scene.items.filter(item => item.y < this.viewport.size.height);
     const [left, right] = [Math.min(...top.map(item => item.x)), Math.max(...top.map(item => item.x))];
     // What begins as wide as the view is read from the left.

@@ -111,11 +111,12 @@ export class Viewport {
     return Math.min((this.size.width - 16) / Math.max(width, 1), (this.size.height - 16) / Math.max(height, 1));
   }
 
-  /** All of it, in the middle. */
-  fit(): void {
+  /** All of it, in the middle, or at the top of what is left over. */
+  fit(top = false): void {
     const { width, height } = this.content();
     const scale = Math.min(Math.max(this.fitting(), 0.01), 1.15);
-    this.set({ scale, x: (this.size.width - width * scale) / 2, y: (this.size.height - height * scale) / 2 }, false);
+    const over = (this.size.height - height * scale) / 2;
+    this.set({ scale, x: (this.size.width - width * scale) / 2, y: top ? Math.min(over, 20) : over }, false);
   }
 
   /** A part of it, in the middle, or where that would be too small to read its upper end; `x` and `y` are its centre. */
