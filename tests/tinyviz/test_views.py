@@ -180,7 +180,11 @@ def test_a_page_carries_other_programs_too_while_they_are_small(sample: wire.Rec
     whole = explore.page(sample, ("kernel",), "kernel")["texts"]["kernel"]
     monkeypatch.setattr(explore, "TEXT_MOST", 500)
     short = explore.page(sample, ("kernel",), "kernel")["texts"]["kernel"]
-    assert len(short) < 600 and short.endswith('… and more: print(rec.view("kernel"))') and whole.startswith(short.rpartition("\n")[0])
+    assert (
+        len(short) < 600
+        and short.endswith('… and more: print(rec.view("kernel"))')
+        and whole.startswith(short.rpartition("\n")[0])
+    )
     monkeypatch.setattr(explore, "MORE_NODES", 10)
     assert explore.page(sample, ("overview",), "overview")["more"] == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from tinyviz import units
 from tinyviz.viewdata import RoofPoint
@@ -25,9 +26,36 @@ ITEM = {
 }
 
 
+@dataclass
+class Decisions:
+    """A program's decisions, by what they are about: every kernel asks for its own."""
+
+    all: list[Decision]
+    by_kernel: dict[int, list[int]] = field(default_factory=dict)
+    inline: dict[int, list[int]] = field(default_factory=dict)  # by the node that takes the value in
+
+    def __post_init__(self) -> None:
+        for i, d in enumerate(self.all):
+            self.by_kernel.setdefault(d.kernel, []).append(i)
+            if d.stage == "fuse" and d.kind == "edge" and d.verdict == "inline" and len(d.nodes) == 2:
+                self.inline.setdefault(d.nodes[1], []).append(i)
+
+
+_last = Decisions([])
+
+
+def decisions(p: Program) -> Decisions:
+    """The index of the program that was asked for last is kept."""
+    global _last
+    if _last.all is not p.decisions or sum(map(len, _last.by_kernel.values())) != len(p.decisions):
+        _last = Decisions(p.decisions)
+    return _last
+
+
 def about(p: Program, kernel: int, stage: str, kind: str) -> Iterator[tuple[int, Decision]]:
     """(number, decision) of a kernel's decisions of one kind."""
-    return ((i, d) for i, d in enumerate(p.decisions) if d.kernel == kernel and d.stage == stage and d.kind == kind)
+    mine = decisions(p).by_kernel.get(kernel, ())
+    return ((i, p.decisions[i]) for i in mine if p.decisions[i].stage == stage and p.decisions[i].kind == kind)
 
 
 def said(x: RoofPoint) -> str:

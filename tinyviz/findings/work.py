@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tinyviz import units
-from tinyviz.findings.common import said
+from tinyviz.findings.common import decisions, said
 from tinyviz.findings.kernels import short
 from tinyviz.viewdata import Diagnosis, RoofPoint
 from tinyviz.wire import Program, Recording
@@ -23,13 +23,13 @@ def recompute(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis 
     if not k.flops or short(r, p, x, time):
         return None
     again, worst, at = 0.0, 0.0, -1
-    own = set(k.nodes)
-    for i, d in enumerate(p.decisions):
-        if d.stage == "fuse" and d.kind == "edge" and d.verdict == "inline" and len(d.nodes) == 2 and d.nodes[1] in own:
-            extra = d.numbers.get("evaluations", 0.0) - d.numbers.get("elements", 0.0)
-            again += max(extra, 0.0)
-            if extra > worst:
-                worst, at = extra, i
+    inline = decisions(p).inline
+    for i in sorted(i for node in set(k.nodes) for i in inline.get(node, ())):
+        numbers = p.decisions[i].numbers
+        extra = numbers.get("evaluations", 0.0) - numbers.get("elements", 0.0)
+        again += max(extra, 0.0)
+        if extra > worst:
+            worst, at = extra, i
     flops = float(k.flops_expanded or k.flops)
     if again < MUCH * flops or at < 0:
         return None

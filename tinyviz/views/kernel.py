@@ -32,7 +32,10 @@ def data(r: Recording, program: int | None = None, selection: Selection | None =
             raise ValueError(f"the program has {len(rows)} kernels, counted from 0; there is no {shown}")
     elif rows:
         shown = max(rows, key=lambda k: (k.seconds or k.seconds_predicted or 0.0, -k.kernel)).kernel
-    decisions = [[i for i, d in enumerate(p.decisions) if d.kernel == k.kernel] for k in rows]
+    by: dict[int, list[int]] = {}
+    for i, d in enumerate(p.decisions):
+        by.setdefault(d.kernel, []).append(i)
+    decisions = [by.get(k.kernel, []) for k in rows]
     title = f"Kernel {shown}: {p.kernels[shown].name}" if rows else "Kernel: none was recorded"
     return KernelData(**base(NAME, title, HOWTO, PHASES, at), kernel=shown, rows=rows, decisions=decisions)
 
