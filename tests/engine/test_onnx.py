@@ -142,6 +142,8 @@ def test_inputs_by_name_and_results_by_name(tmp_path: Path) -> None:
     for got in (model(x=x), model({"x": x}), model.run(x)["y"], te_onnx.load(m.SerializeToString())(x)):
         np.testing.assert_array_equal(got.numpy(), expected)
     assert model.run(x, outputs=["d", "y"])["d"].shape == (2, 8, 4, 4)
+    inner = lowered(lambda t: model.run(t, outputs=["d"]), Tensor(x)).graph
+    assert not [o for n in inner for o in n.origin if "fc" in o.module]  # what is not asked for is not recorded
 
 
 def test_what_is_wrong_is_named() -> None:

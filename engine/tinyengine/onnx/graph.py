@@ -22,11 +22,11 @@ MAIN = ("", "ai.onnx")  # the two names of the default domain
 
 
 class Scope(NamedTuple):
-    """What the nodes of a graph are read with: `functions` of the model by (domain, name); `given`: the attributes (as protos) of
-    the function call that the graph is the body of; `missing` collects what nobody can compute."""
+    """What the nodes of a graph are read with: `functions` of the model by (domain, name, overload); `given`: the attributes (as
+    protos) of the function call that the graph is the body of; `missing` collects what nobody can compute."""
 
     opsets: Mapping[str, int]
-    functions: Mapping[tuple[str, str], Any]
+    functions: Mapping[tuple[str, str, str], Any]
     given: Mapping[str, Any]
     missing: list[str]
 
@@ -60,7 +60,7 @@ class Body:
 class Step:
     """One node: `run` gives its results from its operands."""
 
-    __slots__ = ("attributes", "call", "inputs", "label", "node", "outputs", "path", "run", "seen")
+    __slots__ = ("attributes", "call", "inputs", "label", "node", "outputs", "path", "run")
 
     def __init__(self, node: onnx.NodeProto, scope: Scope) -> None:
         self.node = node = _concrete(node, scope)
@@ -72,7 +72,7 @@ class Step:
 
     def _resolve(self, scope: Scope) -> Run:
         node, version = self.node, self.call.opset
-        function = scope.functions.get((node.domain, node.op_type))
+        function = scope.functions.get((node.domain, node.op_type, getattr(node, "overload", "")))
         if function is not None:
             return self._function(function, scope)
         if node.domain in MAIN:
@@ -124,6 +124,11 @@ class Step:
             return [values.folded(v) for v in out]
         return out
 
+    def reads(self) -> set[str]:
+        """Names of the values that it takes, or that graphs inside it may see."""
+        inside = [v.reads() for v in self.attributes.values() if isinstance(v, Graph)]
+        return set(self.inputs).union(*inside)
+
     def __call__(self, env: dict[str, Any]) -> None:
         """Put the results of this node into `env`."""
         try:
@@ -150,10 +155,11 @@ class Graph:
         self.constants: dict[str, Any] = {}
 
     def run(self, env: dict[str, Any], outputs: Sequence[str] | None = None) -> list[Any]:
-        """The values called `outputs` (of the graph, unless others are asked for) from those in `env`."""
+        """The values called `outputs` (those of the graph, unless others are asked for) from those in `env`; only nodes that they
+        need are looked at."""
         env = {**self.constants, **env}
         around = origin.current_module()
-        for step in self.steps:
+        for step in self.steps if outputs is None else self._needed(outputs):
             path = f"{around}.{step.path}" if around and step.path else around or step.path
             origin.enter(path)
             try:
@@ -161,6 +167,18 @@ class Graph:
             finally:
                 origin.enter(around)
         return [env[o] if o else None for o in (self.outputs if outputs is None else outputs)]
+
+    def _needed(self, outputs: Sequence[str]) -> list[Step]:
+        needed, steps = set(outputs), []
+        for step in reversed(self.steps):
+            if not needed.isdisjoint(step.outputs):
+                steps.append(step)
+                needed |= step.reads()
+        return steps[::-1]
+
+    def reads(self) -> set[str]:
+        """Names of all values that its nodes take or that it hands out."""
+        return set(self.outputs).union(*[step.reads() for step in self.steps])
 
     def names(self) -> set[str]:
         """Of every value that a node gives."""

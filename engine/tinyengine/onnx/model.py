@@ -62,7 +62,7 @@ class Model(Module):
             raise NotImplementedError(
                 f"the model is of operator set {version}; there are {registry.OLDEST} to {registry.NEWEST}\n  at {user_line()}"
             )
-        scope = Scope(opsets, {(f.domain, f.name): f for f in proto.functions}, {}, [])
+        scope = Scope(opsets, {(f.domain, f.name, getattr(f, "overload", "")): f for f in proto.functions}, {}, [])
         g = proto.graph
         held, nodes = dict(initializers(g)), []
         for n in g.node:
