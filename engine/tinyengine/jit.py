@@ -46,10 +46,10 @@ class _Trace(core.Trace):
         self.deferred: list[Any] = []
         self.assigned: list[weakref.ref[Any]] = []
         self.draws: list[
-            tuple[Placeholder, int]
+            tuple[Placeholder, Any]
         ] = []  # memory for the counter of each random draw, and how many numbers it takes
 
-    def offset_node(self, n: int) -> Node:
+    def offset_node(self, n: Any) -> Node:
         """What `tensor.random.offset_node` says in a trace: the counter becomes an input of the program."""
         b = Placeholder(2, dtypes.uint32, "random_offset")
         self.draws.append((b, n))
@@ -240,6 +240,7 @@ class jit(Generic[F]):
         size.state.guards = []
         try:
             tree = flatten(self.f(*substitute(args, inside, tensor), **substitute(kwargs, inside, tensor)), results, tensor)
+            guards, size.state.guards = list(dict.fromkeys(size.state.guards)), None  # what the function asked, not the compiler
             assigned = [t for r in trace.assigned if (t := r()) is not None and t.node.op == "assign"]
             updates = list({id(t): t for t in (*trace.deferred, *assigned) if t.node.op != "buffer"}.values())
             memory |= {id(b) for b, _ in trace.draws}
@@ -254,8 +255,7 @@ class jit(Generic[F]):
             trace.undo()
             _seal(memory | {id(b) for b, _ in trace.draws}, ())
             raise
-        guards = list(dict.fromkeys(size.state.guards))
-        core.state.trace = size.state.guards = None
+        core.state.trace = None
         # parameters and state, under all of their names, keep their own memory
         after = {t.node: r.src[0] for t, r in zip(updates, roots[len(results) :], strict=True) if r.op == "assign"}
         for t in core.alive():

@@ -15,7 +15,7 @@ from tinyengine.origin import user_line
 from tinyengine.pipeline import Lowered
 from tinyengine.runtime.buffer import Buffer, memory, size_memory
 from tinyengine.signature import JitError
-from tinyengine.size import Guard, with_values
+from tinyengine.size import Guard, Size, with_values
 from tinyengine.tensor import core, force, random
 from tinyengine.tensor.views import refresh, watched
 
@@ -33,7 +33,7 @@ class Entry:
     the tensor arguments. `guards`: what must hold of the values of variables. `sizes`: slot -> variable."""
 
     def __init__(
-        self, lowered: Lowered, buffers: list[Buffer], inputs: dict[int, int], draws: dict[int, int], roots: list[Node],
+        self, lowered: Lowered, buffers: list[Buffer], inputs: dict[int, int], draws: dict[int, Any], roots: list[Node],
         updates: list[Any], tree: Any, results: int, names: list[str], guards: Sequence[Guard] = (),
     ) -> None:  # fmt: skip
         self.lowered, self.buffers, self.inputs, self.draws = lowered, buffers, inputs, draws
@@ -65,7 +65,8 @@ class Entry:
         for slot, leaf in self._inputs:
             out[slot] = leaves[leaf].node.arg
         for slot, count in self.draws.items():
-            out[slot] = Buffer.of(np.array(random.take(count), np.uint32), dtypes.uint32)
+            n = int(count.bind_all(now)) if isinstance(count, Size) else count
+            out[slot] = Buffer.of(np.array(random.take(n), np.uint32), dtypes.uint32)
         for slot, symbol in self.sizes.items():
             if symbol.name in now:
                 out[slot] = size_memory(symbol, now[symbol.name])

@@ -186,12 +186,12 @@ class Size:
     def __rfloordiv__(self, other: Any) -> Any:
         if _terms(other) is None:
             return NotImplemented
-        return other // self._number("//", other)
+        return other // int(self)
 
     def __rmod__(self, other: Any) -> Any:
         if _terms(other) is None:
             return NotImplemented
-        return other % self._number("%", other)
+        return other % int(self)
 
     def __truediv__(self, other: Any) -> Any:
         return float(self) / other if isinstance(other, (int, float)) else NotImplemented

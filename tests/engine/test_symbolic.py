@@ -370,6 +370,101 @@ def test_decoding_with_a_cache_of_symbolic_length_is_one_program() -> None:
     assert len(decode.entries) == 1
 
 
+# ---- what users write
+
+
+WRITTEN: dict[str, Callable[[Any, Any], Any]] = {
+    "cumsum": lambda x, k: x.cumsum(0) + x.cumsum(1),
+    "sort": lambda x, k: x.sort(0).values, "topk": lambda x, k: x.topk(1, 0).values,
+    "stack": lambda x, k: Tensor.stack(x, x * 2), "repeat": lambda x, k: x.repeat(2, 1), "roll": lambda x, k: x.roll(1, 0),
+    "interleave": lambda x, k: x.repeat_interleave(2, 0), "tril": lambda x, k: (x @ x.T).tril() + (x @ x.T).triu(1),
+    "eye": lambda x, k: x.T @ Tensor.eye(k), "one hot": lambda x, k: (Tensor.arange(k) % 5).one_hot(5),
+    "gather": lambda x, k: x.gather(1, (Tensor.arange(k) % 12).reshape(-1, 1)),
+    "scatter": lambda x, k: Tensor.zeros(5, 12).scatter_add(0, (Tensor.arange(k) % 5).reshape(-1, 1).expand(k, 12), x),
+    "cross entropy": lambda x, k: x.cross_entropy(Tensor.arange(k) % 12, label_smoothing=0.1),
+    "ignored": lambda x, k: x.cross_entropy(Tensor.arange(k) % 12, ignore_index=1), "mse": lambda x, k: x.mse_loss(x * 2),
+    "std": lambda x, k: x.std(0) if type(k) is not int or k > 1 else x.sum(0) * float("nan"),
+    "logsumexp": lambda x, k: x.logsumexp(0), "einsum": lambda x, k: Tensor.einsum("ij,kj->ik", x, x),
+    "linspace": lambda x, k: Tensor.linspace(0, 1, 12) * x, "split": lambda x, k: x.split(4, 1)[1],
+    "write": lambda x, k: _written(x, k), "halves": lambda x, k: (x.half() @ x.half().T).mean().float(),
+    "bfloat16": lambda x, k: x.bfloat16().sum(0).float(), "double": lambda x, k: x.double().softmax(0),
+    "integers": lambda x, k: (x * 10).int() % 3, "all but one": lambda x, k: x[: k - 1].sum(0) + x[k - 1],
+    "dropout": lambda x, k: _seeded(lambda: x.dropout(0.5)), "random": lambda x, k: _seeded(lambda: Tensor.randn(3, k)),
+    "mask": lambda x, k: x.scaled_dot_product_attention(x, x, attn_mask=Tensor.ones(k, k).tril() > 0),
+    "group norm": lambda x, k: nn.GroupNorm(2, 12)(x), "pool": lambda x, k: x.reshape(k, 3, 2, 2).max_pool2d(2),
+    "conv": lambda x, k: x.reshape(k, 3, 2, 2).conv2d(Tensor(numbers(4, 3, 2, 2, seed=8)), padding=1),
+}  # fmt: skip
+
+
+def _written(x: Any, k: Any) -> Any:
+    y = x.clone()
+    y[0] = 1.0
+    y[:, 2:4] += 1
+    return y
+
+
+def _seeded(f: Callable[[], Any]) -> Any:
+    manual_seed(4)
+    return f()
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_jitted_function_is_one_program_and_agrees_with_static_shapes(name: str) -> None:
+    f, data = WRITTEN[name], numbers(MOST, 12)
+    g = jit(f)
+    for v in (2, 15, 16, 33, MOST, 3):
+        got = _seeded(lambda v=v: g(Tensor(data[:v]).reshape(n.bind(v), 12), n.bind(v))).numpy()
+        want = f(Tensor(data[:v]), v).numpy()
+        assert got.shape == want.shape and got.dtype == want.dtype
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4, err_msg=f"{name} at {v}")
+    assert len(g.entries) == 1
+
+
+def test_a_language_model_of_symbolic_batch_and_length_is_one_program_with_its_gradients() -> None:
+    most, width = 12, 8
+    b, t = Variable("b", 1, 3), Variable("t", 1, most)
+    manual_seed(0)
+    embed, places = nn.Embedding(20, width), nn.Embedding(most, width)
+    qkv, out, norm = nn.Linear(width, 3 * width), nn.Linear(width, 20), nn.LayerNorm(width)
+    tokens = np.random.default_rng(2).integers(0, 20, (3, most)).astype(np.int32)
+
+    @jit
+    def step(x: Any, y: Any) -> Any:
+        rows, length = x.shape
+        h = embed(x) + places.weight[:length]
+        q, k, v = (z.reshape(rows, length, 2, width // 2).transpose(1, 2) for z in qkv(norm(h)).chunk(3, -1))
+        h = h + q.scaled_dot_product_attention(k, v, is_causal=True).transpose(1, 2).reshape(rows, length, width)
+        loss = out(h).reshape(-1, 20).cross_entropy(y.reshape(-1))
+        for p in (embed.weight, places.weight, qkv.weight):
+            p.grad = None
+        loss.backward()
+        return loss, embed.weight.grad, places.weight.grad, qkv.weight.grad
+
+    for rows, length in ((3, most), (1, 1), (2, 7), (3, 5)):
+        x = np.ascontiguousarray(tokens[:rows, :length])
+        y = (x + 1) % 20
+        shape = (b.bind(rows), t.bind(length))
+        symbolic = step(Tensor(x).reshape(*shape), Tensor(y).reshape(*shape))
+        for got, want in zip(symbolic, step(Tensor(x), Tensor(y)), strict=True):
+            np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-4, atol=1e-5)
+    assert len(step.entries) == 1 + 4  # one, and one for each static shape
+
+
+def test_running_statistics_of_a_symbolic_batch() -> None:
+    data = numbers(20, 3, 2, 2)
+    for v in (2, 7, 20):
+        symbolic, static = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+        a = symbolic(Tensor(data[:v]).reshape(n.bind(v), 3, 2, 2))
+        c = static(Tensor(data[:v]))
+        for p, q in ((a, c), (symbolic.running_mean, static.running_mean), (symbolic.running_var, static.running_var)):
+            np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_steps_of_the_compiler_can_be_searched() -> None:
+    program = lower(Graph([(Tensor(numbers(MOST, 12))[: n.bind(19)] @ Tensor(numbers(12, 20))).softmax(-1).sum(0).node]))
+    assert "no step changes a value" in str(program.bisect())
+
+
 # ---- sizes
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinyengine.origin import user_line
+from tinyengine.size import Size
 from tinyengine.tensor import Tensor
 from tinyengine.tensor.core import no_grad
 from tinyengine.tensor.losses import reduced
@@ -89,7 +90,8 @@ def batch_norm(
     if training and running_mean is not None and running_var is not None:
         with no_grad():
             running_mean.assign(running_mean * (1 - momentum) + mean * momentum)
-            running_var.assign(running_var * (1 - momentum) + var * (momentum * count / (count - 1)))
+            n: Any = Tensor([0.0]).sum() + count if isinstance(count, Size) else count  # a symbolic count is known when it runs
+            running_var.assign(running_var * (1 - momentum) + var * (momentum * n / (n - 1)))
     return input.batchnorm(weight, bias, mean, (var + eps).rsqrt())
 
 

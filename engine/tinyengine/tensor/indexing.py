@@ -21,7 +21,7 @@ from tinyengine.tensor import core
 from tinyengine.tensor.core import axis_of, make
 from tinyengine.tensor.elementwise import choose, tensor_of
 from tinyengine.tensor.pooling import Pooling
-from tinyengine.tensor.symbolic import part, valued, whole
+from tinyengine.tensor.symbolic import part, valued, values, whole
 from tinyengine.tensor.views import derive
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
             out.append(i)
             continue
         if isinstance(i, tuple) and i[0] == "mask":
-            if i[1].shape != shape[d : d + i[1].ndim]:
+            if i[1].shape != values(shape[d : d + i[1].ndim]):
                 raise IndexError(
                     f"a mask of shape {list(i[1].shape)} does not fit axes {d}.. of shape {list(shape)}\n  at {user_line()}"
                 )

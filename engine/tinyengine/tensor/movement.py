@@ -11,7 +11,7 @@ from tinyengine import dtypes
 from tinyengine.extent import symbolic
 from tinyengine.node import Node, Shape
 from tinyengine.origin import here, user_line
-from tinyengine.size import Size
+from tinyengine.size import Size, SizeError
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.borders import extend
@@ -286,7 +286,11 @@ class Movement(Casting):
             raise RuntimeError(f"roll: shifts {moves} along dims {along}; one for each\n  at {user_line()}")
         for k, dim in zip(moves, along, strict=True):
             d = axis_of(dim, self.ndim)
-            k = k % self.shape[d] if self.shape[d] else 0
+            n = self.shape[d]
+            if not isinstance(n, Size):
+                k = k % n if n else 0
+            elif not 0 <= k <= n:
+                k = k + n if k < 0 and k + n >= 0 else k % n
             if k:
                 head, tail = out.split([self.shape[d] - k, k], d)
                 out = join([tail, head], d)
@@ -301,6 +305,11 @@ class Movement(Casting):
         o = here(2)
         x = record.permute(n, (*[d for d in range(self.ndim) if d not in (a, b)], a, b), o)
         *lead, rows, cols = x.shape
+        if symbolic((rows, cols)):
+            raise SizeError(
+                f"diagonal of shape {list(self.shape)}: its elements stand apart by a symbolic extent; expected numbers there, or"
+                f" (x * Tensor.eye(n)).sum(-1)\n  at {user_line()}"
+            )
         r0, c0 = max(-offset, 0), max(offset, 0)
         k = max(min(rows - r0, cols - c0), 0)
         every = ((0, 1),) * len(lead)

@@ -20,6 +20,7 @@ from tinyengine import dtypes
 from tinyengine.node import Node, Shape
 from tinyengine.origin import here, user_line
 from tinyengine.runtime.buffer import Buffer
+from tinyengine.size import Size, most
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import make, shape_of
@@ -67,11 +68,13 @@ def kept() -> Iterator[None]:
             host.bit_generator.state = at
 
 
-def offset_node(n: int) -> Node:
-    """uint32[2]: counter and key of a draw of `n` numbers. The one place where host state enters a graph; inside
-    jit the trace makes it an input of the program."""
+def offset_node(n: Any) -> Node:
+    """uint32[2]: counter and key of a draw of `n` numbers (an int, or a Size). The one place where host state enters a graph;
+    inside jit the trace makes it an input of the program."""
     if core.state.trace is not None:
         return core.state.trace.offset_node(n)  # type: ignore[no-any-return]
+    if isinstance(n, Size):
+        n = most(n) if n.value is None else n.value
     b = Buffer.of(np.array(take(n), np.uint32), dtypes.uint32, "random_offset")
     return record.buffer(b, (2,), here())
 
@@ -86,7 +89,7 @@ def host() -> np.random.Generator:
 def bits(shape: Shape) -> Node:
     """32 random bits for each element: uint32."""
     n = math.prod(shape)
-    if n > _WORD:
+    if most(n) > _WORD:
         raise RuntimeError(f"one draw gives at most 2^32 numbers, shape {list(shape)} has {n}\n  at {user_line()}")
     o = here()
     state = offset_node(n)

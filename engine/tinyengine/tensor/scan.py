@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyengine import dtypes
 from tinyengine.origin import here
+from tinyengine.size import most
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.activations import Activations
@@ -82,9 +83,9 @@ def _dim(dim: int, axis: int) -> int:
 
 def _along_last(x: Any, total: Total, both: Both, identity: Any) -> Any:
     *lead, n = x.shape
-    if n <= 2 * _BLOCK:
+    if most(n) <= 2 * _BLOCK:
         return _windows(x, total, identity)
-    count = -(-n // _BLOCK)
+    count = -(-most(n) // _BLOCK)
     blocks = _before(x, 0, count * _BLOCK - n, identity).reshape(*lead, count, _BLOCK)
     carried = _before(
         _along_last(total(blocks), total, both, identity).shrink([*[None] * len(lead), (0, count - 1)]), 1, 0, identity

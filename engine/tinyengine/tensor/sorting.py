@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyengine import dtypes
 from tinyengine.origin import here, user_line
+from tinyengine.size import most
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import axis_of, make
@@ -58,12 +59,12 @@ def _merged(x: Any) -> Any:
 def _in_order(key: Any) -> Any:
     """int32 (rows, n): the positions of the elements of each row in order. What fills up the last block comes after them."""
     rows, n = key.shape
-    size = n if n <= _BLOCK else _BLOCK << (-(-n // _BLOCK) - 1).bit_length()
+    size = n if most(n) <= _BLOCK else _BLOCK << (-(-most(n) // _BLOCK) - 1).bit_length()
     x = key.pad([None, (0, size - n)], value=dtypes.int32.max).cast(dtypes.int64)
     x = (x << 32) + make(record.iota(1, dtypes.int64, (rows, size), here()), core.NO_FLOW)
-    run = min(size, _BLOCK)
+    run = size if most(size) <= _BLOCK else _BLOCK
     x = _sorted_blocks(x.reshape(rows, size // run, run)).contiguous()
-    while run < size:
+    while most(run) < most(size):
         x = _merged(x.reshape(rows, size // (2 * run), 2, run)).contiguous()
         run *= 2
     return (x.reshape(rows, size).shrink([None, (0, n)]) & 0xFFFFFFFF).cast(dtypes.int32)
