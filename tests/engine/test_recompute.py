@@ -19,7 +19,7 @@ rng = np.random.default_rng(0)
 
 
 class Deep(nn.Module):
-    def __init__(self, depth: int = 3, width: int = 48) -> None:
+    def __init__(self, depth: int = 3, width: int = 256) -> None:
         self.layers = [nn.Linear(16 if i == 0 else width, width) for i in range(depth)]
         self.out = nn.Linear(width, 4)
 
@@ -37,9 +37,9 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     pinned.unpin()
 
 
-def training(depth: int = 3, dropout: float = 0.0) -> tuple[Any, Any]:
+def training(depth: int = 3, dropout: float = 0.0, width: int = 256) -> tuple[Any, Any]:
     manual_seed(0)
-    model = Deep(depth)
+    model = Deep(depth, width)
     optimizer = optim.SGD(list(model.parameters()), lr=0.1)
 
     @jit
@@ -55,11 +55,11 @@ def training(depth: int = 3, dropout: float = 0.0) -> tuple[Any, Any]:
 
 def batch() -> tuple[Tensor, Tensor]:
     r = np.random.default_rng(1)
-    return Tensor(r.standard_normal((256, 16)).astype(np.float32)), Tensor(r.integers(0, 4, 256).astype(np.int32))
+    return Tensor(r.standard_normal((64, 16)).astype(np.float32)), Tensor(r.integers(0, 4, 64).astype(np.int32))
 
 
-def lowered(depth: int = 3) -> pipeline.Lowered:
-    low = training(depth)[1].lower(*batch())
+def lowered(depth: int = 3, width: int = 256) -> pipeline.Lowered:
+    low = training(depth, width=width)[1].lower(*batch())
     assert isinstance(low, pipeline.Lowered)
     return low
 
@@ -190,7 +190,7 @@ def test_dropout_computed_again_drops_the_same() -> None:
 
 
 def test_the_effect_is_predicted_counted_and_measured() -> None:
-    low = lowered(4)
+    low = lowered(4, width=64)
     r = low.recompute(names(low)[0])
     assert r.peak < r.peak_before and r.counted == r.peak and r.counted_before == r.peak_before
     assert r.kernels == r.kernels_before + 1 and r.flops > r.flops_before and r.ulp == 0
@@ -209,5 +209,5 @@ def test_what_frees_memory_goes_first() -> None:
     updates = [i for i, name in enumerate(calls) if "assign" in name]
     others = [i for i, name in enumerate(calls) if "assign" not in name]
     assert updates[0] < others[-1], "the first update stands before the last gradient of an activation"
-    h = 256 * 48 * 4
+    h = 64 * 256 * 4
     assert low.plan.arena_bytes < 6 * h, "four activations and one gradient, not four of each"
