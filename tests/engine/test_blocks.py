@@ -78,6 +78,8 @@ def test_training_stores_the_scores_once_and_computes_them_once() -> None:
     assert len(c.kernels) == 4
     product = 2 * 4 * 4 * t * t * d
     assert 6 * product < c.certificate.flops < 6.5 * product, "two products forward, four backward: nothing twice"
+    again = [a for a in refused(c).split("\n") if "3 kernels use it: computed again in 2 of them" in a]
+    assert again and all("µs of arithmetic, more than the" in a for a in again)
     forward = c.certificate.kernels[0]
     assert forward.bytes_written == 4 * 4 * 4 * (2 * t * d + t * t), "the result, the gradient over the sums, the scores"
 

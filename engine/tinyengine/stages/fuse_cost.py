@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tinyengine.node import Graph, Node
 from tinyengine.ops import ELEMENTWISE
-from tinyengine.stages.fuse_blocks import below_in_rows, in_rows, operand_row, operand_seconds, uses_of
+from tinyengine.stages.fuse_blocks import below_in_rows, in_rows, operand_row, operand_seconds, products_in, uses_of
 from tinyengine.stages.fuse_blocks import seconds as block_seconds
 from tinyengine.stages.fuse_groups import Group
 from tinyengine.stages.values import is_contraction, repeated
@@ -174,12 +174,27 @@ class Costs:
             why = "it follows from the position alone in a few operations: there is nothing to keep"
             return {"inline": Option(0, why), "whole": Option(0, "", why), "at loop": Option(0, "", why)}
         if len(groups) != 1:
-            out["at loop"] = Option(0, "", f"{len(groups)} kernels use it")
+            out["at loop"] = Option(0, "", f"{len(groups)} kernels use it" + self._again(n, fuser, len(groups)))
         else:
             out["at loop"] = self._at_loop(n, fuser, groups[0], leaf_bytes, apart, evaluations, stored_below)
         if _widens(n) and not out["inline"].refused:
             out["whole"] = out["at loop"] = Option(0, "", "it only widens a value: the narrower one is what is worth keeping")
         return out
+
+    def _again(self, n: Node, fuser: Fuser, kernels: int) -> str:
+        """Of a value that a matrix product gives, such as the scores of attention, for several kernels: what its bytes cost, and
+        what the arithmetic would, if each kernel computed it for itself. In words, and empty where no product is below it."""
+        below = products_in(fuser, n)
+        if not below or self.is_contraction(n):
+            return ""
+        flops = max(2.0 * m.src[0].size for m in below)  # at least one of them
+        arithmetic = (kernels - 1) * (flops / (self.flops * EFFICIENCY_TILED) + self.compute(n, n.size, EFFICIENCY_PLAIN))
+        moved = n.nbytes * (1 + kernels) / self.bandwidth
+        verdict = "more than" if arithmetic > moved else "which is not done, although that is less than"
+        return (
+            f": computed again in {kernels - 1} of them it is at least {arithmetic * 1e6:.3g} µs of arithmetic, {verdict} the"
+            f" {moved * 1e6:.3g} µs of its {_bytes(n.nbytes)} stored once and read {kernels} times"
+        )
 
     def _at_loop(self, n: Node, fuser: Fuser, g: Group, leaf_bytes: float, apart: str, evaluations: int, below: float) -> Option:
         axes, row, why = fuser.at_loop(n, g)

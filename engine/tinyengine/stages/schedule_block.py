@@ -37,11 +37,24 @@ def run(c: Chooser, around: list[Loop]) -> bool:
     if not inside or rows.trips < LEAST_ROWS or sum(isinstance(s, Loop) for s in rows.body) < 2:
         return False
     start, count = c.kernel, len(c.decisions)
-    if _Block(c, around, inside).run():
+    if _Block(c, joined(c, around), inside).run():
         stream(c)
         return True
     schedule_contraction.undo(c, start, count)
     return False
+
+
+def joined(c: Chooser, around: list[Loop]) -> list[Loop]:
+    """The loops around a block with neighbours as one, where every access is contiguous over them."""
+    names, i = [s.name for s in around], 0
+    while i + 1 < len(names):
+        text = f"merge({names[i]}, {names[i + 1]})"
+        if c.try_all(text) is None:
+            i += 1
+            continue
+        c.do(text, "merge", "every access is contiguous over these loops: rows of all iterations fill the blocks")
+        names[i : i + 2] = [names[i] + names[i + 1]]
+    return chain(next(s for s in c.top() if s.name == names[0]))
 
 
 class _Block:
