@@ -72,6 +72,13 @@ def _nodes(r: Recording, p: Program, kind: str, ids: list[int]) -> set[int]:
         (n,) = ids
         _ = p.nodes.op[n]
         return _family(p, n)
+    if kind == "module":
+        n, depth = ids
+        parts = p.nodes.module[n].split(".")
+        if not 0 < depth <= len(parts) or not parts[0]:
+            raise IndexError
+        name = ".".join(parts[:depth])
+        return {i for i, m in enumerate(p.nodes.module) if m == name or m.startswith(name + ".")}
     if kind == "firing":
         stage, k = ids
         f = p.stages[stage].frames

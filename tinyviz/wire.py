@@ -24,7 +24,7 @@ PHASES = ("forward", "backward", "optimizer")
 #: firing "0.2.31" (program.stage.frame); decision "0.4"; kernel "0.2"; loop, source and assembly "0.2.12"
 #: (program.kernel.line from 0; loop: of the scheduled loops); slot "0.3" (a piece of memory); call "0.2" (program.position in
 #: the program: one launch of each run).
-SELECTABLE = ("line", "rule", "node", "firing", "decision", "kernel", "loop", "source", "assembly", "slot", "call")
+SELECTABLE = ("line", "rule", "node", "firing", "decision", "kernel", "loop", "source", "assembly", "slot", "call", "module")
 
 
 @dataclass

@@ -16,7 +16,8 @@ from tinyviz import codec, viewdata, wire
 
 TARGET = Path(__file__).resolve().parent.parent / "extension" / "src" / "wire.ts"
 SELECTABLE_NOTE = """Forms of ids: line "3", rule "5", node "0.17", firing "0.2.31" (program.stage.frame), decision "0.4",
-kernel "0.2", loop/source/assembly "0.2.12" (program.kernel.line from 0; loop: of the scheduled loops), slot "0.3", call "0.2"."""
+kernel "0.2", loop/source/assembly "0.2.12" (program.kernel.line from 0; loop: of the scheduled loops), slot "0.3", call "0.2",
+module "0.17.2" (program.node.depth: the first 2 names of the module that the node belongs to)."""
 _SIMPLE = {int: "number", float: "number", str: "string", bool: "boolean"}
 
 

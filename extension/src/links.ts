@@ -253,10 +253,17 @@ function exists(program: Program, kind: Selectable, ids: number[]): boolean {
     case "loop": return inKernel(kernel => kernel.scheduled.text);
     case "source": return inKernel(kernel => kernel.source.text);
     case "assembly": return inKernel(kernel => kernel.assembly.text);
+    case "module": return first < program.nodes.op.length && moduleName(program, first, second) !== "";
     case "slot": return first < program.slots.length;
     case "call": return first < program.calls.length;
     default: return false;
   }
+}
+
+/** The first `depth` names of the module that a node belongs to; "" where it has not so many. */
+export function moduleName({ nodes }: Program, node: number, depth: number): string {
+  const parts = (nodes.module[node] ?? "").split(".");
+  return depth > 0 && depth <= parts.length && parts[0] ? parts.slice(0, depth).join(".") : "";
 }
 
 function nodesOf(index: ProgramIndex, kind: Selectable, ids: number[]): Set<number> {
@@ -269,6 +276,10 @@ function nodesOf(index: ProgramIndex, kind: Selectable, ids: number[]): Set<numb
       return new Set([replaced[second]!, by[second]!, ...added[second]!, ...removed[second]!]);
     }
     case "decision": return new Set(program.decisions[first]!.nodes);
+    case "module": {
+      const name = moduleName(program, first, second);
+      return new Set(program.nodes.module.flatMap((each, node) => (each === name || each.startsWith(`${name}.`) ? [node] : [])));
+    }
     case "slot": {
       const { node } = program.slots[first]!;
       return new Set(node >= 0 ? [node] : []);

@@ -1,6 +1,6 @@
 /** How the things of a recording are called on screen. */
 
-import { numbers } from "./links";
+import { moduleName, numbers } from "./links";
 import type { Selection } from "./selection";
 import type { Decision, Program, Recording } from "./wire";
 
@@ -59,6 +59,7 @@ export function selectionName(recording: Recording, { kind, id }: Selection): st
   const [first = -1, second = -1, third = -1] = ids;
   if (kind === "line") return `${lineName(recording, first)}  ${recording.lines.text[first] ?? ""}`;
   if (kind === "rule") return `rule ${recording.rules.name[first] ?? "?"}`;
+  if (kind === "group") return "a part of the graph";
   const program = recording.programs[first];
   if (!program) return `${kind} ${id}`;
   switch (kind) {
@@ -70,6 +71,7 @@ export function selectionName(recording: Recording, { kind, id }: Selection): st
     }
     case "kernel": return kernelName(program, second);
     case "call": return `launch ${second} of ${kernelName(program, program.calls[second]?.kernel ?? -1)}`;
+    case "module": return `module ${moduleName(program, second, third) || "?"}`;
     case "slot": return `memory ${program.slots[second]?.name ?? "?"}`;
     case "loop": case "source": case "assembly":
       return `${kernelName(program, second)}, ${kind === "loop" ? "loops" : kind} line ${third + 1}`;

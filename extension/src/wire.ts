@@ -22,9 +22,10 @@ export type Phase = (typeof PHASES)[number];
 
 /**
  * Forms of ids: line "3", rule "5", node "0.17", firing "0.2.31" (program.stage.frame), decision "0.4",
- * kernel "0.2", loop/source/assembly "0.2.12" (program.kernel.line from 0; loop: of the scheduled loops), slot "0.3", call "0.2".
+ * kernel "0.2", loop/source/assembly "0.2.12" (program.kernel.line from 0; loop: of the scheduled loops), slot "0.3", call "0.2",
+ * module "0.17.2" (program.node.depth: the first 2 names of the module that the node belongs to).
  */
-export const SELECTABLE = ["line", "rule", "node", "firing", "decision", "kernel", "loop", "source", "assembly", "slot", "call"] as const;
+export const SELECTABLE = ["line", "rule", "node", "firing", "decision", "kernel", "loop", "source", "assembly", "slot", "call", "module"] as const;
 export type Selectable = (typeof SELECTABLE)[number];
 
 export interface Selection {

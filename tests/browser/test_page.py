@@ -304,3 +304,20 @@ def test_a_click_on_an_element_goes_to_the_iteration_that_writes_it(show: Show) 
     expect(written.locator(".tv-faint")).to_contain_text("written [0")
     sliders = view.locator(".tv-loop").filter(has_text="for").get_by_role("slider")
     assert [sliders.nth(i).input_value() for i in range(sliders.count())] == ["0"] * sliders.count()
+
+
+def test_a_module_can_be_selected_and_lights_its_lines_and_kernels(show: Show, sample: dict[str, Any]) -> None:
+    page = show(width=1400)
+    page.get_by_role("tab", name="graph", exact=True).click()
+    graph = page.locator(".tv-graph")
+    graph.get_by_role("button", name="close all").click()
+    box = graph.locator(".tv-box[data-shape='group']").filter(has_text="model").first.locator(".tv-body").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + box["width"] - 8, box["y"] + 8)
+    expect(page.locator(".tv-crumb")).to_have_text("module model")
+    page.get_by_role("tab", name="lines", exact=True).click()
+    lit = page.locator(".tv-lines tr.tv-lit")
+    expect(lit.filter(has_text="self.fc1(x)")).to_have_count(1)
+    expect(lit.filter(has_text="optimizer.step()")).to_have_count(0)
+    page.get_by_role("tab", name="kernel", exact=True).click()
+    assert 2 <= page.locator(".tv-kernel .tv-kernelrow.tv-lit").count() < len(sample["recording"]["programs"][0]["kernels"])

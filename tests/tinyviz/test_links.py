@@ -23,6 +23,7 @@ def everything(r: wire.Recording) -> dict[str, list[str]]:
         out["node"] += [f"{a}.{i}" for i in range(len(p.nodes))]
         out["firing"] += [f"{a}.{s}.{k}" for s, stage in enumerate(p.stages) for k in range(len(stage.frames))]
         out["decision"] += [f"{a}.{i}" for i in range(len(p.decisions))]
+        out["module"] += [f"{a}.{i}.{d}" for i, m in enumerate(p.nodes.module) if m for d in range(1, m.count(".") + 2)]
         out["slot"] += [f"{a}.{i}" for i in range(len(p.slots))]
         out["call"] += [f"{a}.{i}" for i in range(len(p.calls))]
         for i, k in enumerate(p.kernels):

@@ -60,7 +60,7 @@ function pathOf({ recording, selection }: Context, lit: Lit): HTMLElement[] {
   if (kind === "node") {
     const [at, node] = lit.selection!.id.split(".").map(Number) as [number, number];
     const module = recording.programs[at]?.nodes.module[node];
-    if (module) out.push(h("span", {}, module));
+    if (module) out.push(button(module, () => selection.set({ kind: "module", id: `${at}.${node}.${module.split(".").length}` }), { class: "tv-link" }));
   }
   one("line", id => lineName(recording, Number(id)));
   one("kernel", id => {

@@ -50,10 +50,18 @@ export function treeGroups({ recording, links }: Context, data: GraphData): Grou
       if (time !== null) times.set(at, (times.get(at) ?? 0) + time);
     }
   });
+  const names = (at: number): string[] => (at < 0 ? [] : [...names(data.groups[at]!.parent), data.groups[at]!.name]);
+  const member = new Map<number, number>(); // of a module: a node that is its own, or of a module within
+  data.home.forEach((home, i) => {
+    const node = data.drawn[i]!;
+    const module = program.nodes.module[node];
+    if (module && home >= 0 && module === names(home).join(".")) for (let at = home; at >= 0 && !member.has(at); at = data.groups[at]!.parent) member.set(at, node);
+  });
+  const moduleKey = (at: number) => (member.has(at) ? { kind: "module", id: `${data.program}.${member.get(at)}.${names(at).length}` } : null);
   const groups = data.groups.map(({ name, kind, parent, nodes, line }, i): Group => ({
     id: `t${i}`, parent: parent < 0 ? "" : `t${parent}`, detail: `${nodes} node${nodes === 1 ? "" : "s"}${times.has(i) ? ` · ${amount(times.get(i), "s")}` : ""}`,
     title: kind === "line" ? `${lineName(recording, line)} ${(recording.lines.text[line] ?? "").trim()}` : name,
-    key: kind === "line" ? { kind: "line", id: String(line) } : null,
+    key: kind === "line" ? { kind: "line", id: String(line) } : kind === "module" ? moduleKey(i) : null,
     category: kind === "optimizer" || kind === "parameter" ? "optimizer" : (program.nodes.phase[first.get(i) ?? -1] ?? ""),
   }));
   const homes = new Map(data.drawn.map((node, i) => [node, data.home[i]! >= 0 ? [`t${data.home[i]}`] : []]));
