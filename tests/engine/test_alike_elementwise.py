@@ -36,6 +36,8 @@ ONE = """
     x.tan()
     x.tanh()
     x.trunc()
+    x.round(decimals=1)
+    x.round(decimals=-1)
     x.atan()
     x.asinh()
     x.acos()
@@ -201,6 +203,7 @@ TWO = """
     x.logical_or(y)
     x.masked_fill(y > 0, 2)
     x.masked_fill(y, 2)
+    x.masked_fill(y > 0, x)
     x.clamp(y, y + 1)
     x.clamp(max=y)
     x.allclose(x)
@@ -235,7 +238,7 @@ def test_dtypes_of_two_operands(first: str) -> None:
         agree(forms, [{"x": O(shape, dtype=first, low=1, high=3), "y": O((3, 4), dtype=d, low=1, high=3)} for d in MIXED])
 
 
-NO_VALUE = ("foo", "~", "<<", ">>", "&", "|", "^", "None", "bitwise", "clamp()", "'a'", "masked_fill(y, 2)", "close")
+NO_VALUE = ("foo", "~", "<<", ">>", "&", "|", "^", "None", "bitwise", "clamp()", "'a'", "masked_fill(y, 2)", "fill(y > 0, x)", "close")
 ON_BACKENDS = "\n".join(f for f in forms_of(ONE) + forms_of(TWO) if not any(s in f for s in NO_VALUE))
 
 

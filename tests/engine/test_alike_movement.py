@@ -151,6 +151,10 @@ MOVEMENT = """
     T.meshgrid(x.flatten(), x.flatten(), indexing='xy')
     T.meshgrid(x.flatten(), x.flatten(), indexing='xx')
     x.unflatten(5, (1, 2))
+    x.unflatten(0, 3)
+    x.tril(1.5)
+    x.pad('a') :: F.pad(x, 'a')
+    T.einsum(1, x)
 """
 # empty tensors and scalars for which PyTorch does not look at its arguments, or overflows while it makes its message
 SPECIAL = {

@@ -55,6 +55,8 @@ LOSSES = """
     F.softmax(x, -1)
     F.linear(x, y)
     F.one_hot(t, 5)
+    F.conv2d(x, y)
+    F.avg_pool2d(x[None], 'a')
 """
 
 

@@ -112,6 +112,7 @@ FORMS = """
     x.topk(1, -1, largest=False)
     x.topk(1, 7)
     x.topk(-1)
+    x.topk(1.5)
     x.nonzero()
     x.masked_select(x > 0)
     x[x > 0]

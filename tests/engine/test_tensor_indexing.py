@@ -143,7 +143,6 @@ def test_assignment_to_slices(number: int) -> None:
         (-5, IndexError),
         ((0, 3), IndexError),
         ((0, 0, 0), IndexError),
-        
         (1.5, IndexError),
         (slice(None, None, 0), ValueError),
         ([0, 4], IndexError),

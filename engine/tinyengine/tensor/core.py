@@ -308,6 +308,13 @@ def shape_of(shape: tuple[Any, ...]) -> Shape:
     return tuple(out)
 
 
+def count_of(n: Any, what: str) -> Any:
+    """`n`, an int or a Size. Raises TypeError for others."""
+    if isinstance(n, Size) or hasattr(n, "__index__"):
+        return n
+    raise TypeError(f"{what} is an int, not {n!r}\n  at {user_line()}")
+
+
 def dtype_of(dtype: Any) -> DType:
     """A DType from what a user gives. Raises TypeError with the user's line."""
     try:

@@ -95,7 +95,7 @@ class Creation(Scan):
     @staticmethod
     def linspace(start: float, end: float, steps: int, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
         """`steps` numbers from start to end, both included."""
-        if steps < 0:
+        if core.count_of(steps, "linspace: steps") < 0:
             raise RuntimeError(f"linspace: {steps} steps\n  at {user_line()}")
         d = core.dtype_of(dtype or dtypes.default_float)
         i = make(record.iota(0, dtypes.default_int, (steps,), here()), core.NO_FLOW).cast(core.float_of(d))
@@ -132,6 +132,9 @@ class Creation(Scan):
         """Each vector spread over the grid of all of them ('ij': row index first, 'xy': column first)."""
         if indexing not in ("ij", "xy"):
             raise RuntimeError(f"meshgrid: indexing is 'ij' or 'xy', not {indexing!r}\n  at {user_line()}")
+        wrong = next((t for t in tensors if t.ndim > 1), None)
+        if wrong is not None:
+            raise RuntimeError(f"meshgrid takes vectors, not shape {list(wrong.shape)}\n  at {user_line()}")
         order = list(range(len(tensors)))
         if indexing == "xy" and len(order) > 1:
             order[0], order[1] = 1, 0

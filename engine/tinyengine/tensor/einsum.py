@@ -40,6 +40,8 @@ def _diagonals(x: Any, term: str, formula: str) -> tuple[Any, str]:
 
 def einsum(formula: str, operands: list[Any]) -> Tensor:
     """See Linalg.einsum."""
+    if not isinstance(formula, str):
+        raise TypeError(f"einsum: the formula comes first, a str, not {type(formula).__name__}\n  at {user_line()}")
     ins, arrow, out = formula.replace(" ", "").partition("->")
     terms = ins.split(",")
     if len(terms) != len(operands):

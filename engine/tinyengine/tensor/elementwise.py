@@ -383,6 +383,8 @@ class Elementwise(Base):
         """`value` where `mask` (bool) is true; the dtype stays."""
         if isinstance(mask, Base) and mask.dtype is not dtypes.bool_:
             raise RuntimeError(f"masked_fill takes a bool mask, not {mask.dtype}\n  at {user_line()}")
+        if isinstance(value, Base) and value.ndim:
+            raise RuntimeError(f"masked_fill takes one value, not shape {list(value.shape)}; see where()\n  at {user_line()}")
         if isinstance(value, float) and math.isfinite(value) and not self.dtype.is_float:
             value = bool(value) if self.dtype is dtypes.bool_ else int(value)
         return choose(mask, value, self).cast(self.dtype)

@@ -262,6 +262,8 @@ class Indexing(Pooling):
         """out[p] = self[p with axis `dim` replaced by index[p]] (torch.gather). Positions count from the front; out of range
         raises."""
         d = axis_of(dim, self.ndim)
+        if not isinstance(index, core.Base):
+            raise TypeError(f"gather needs an index tensor, not {type(index).__name__}\n  at {user_line()}")
         if not index.dtype.is_int:
             raise RuntimeError(f"gather needs an index of ints, not {index.dtype}\n  at {user_line()}")
         if not self.ndim and index.ndim < 2:
@@ -308,7 +310,13 @@ class Indexing(Pooling):
             raise RuntimeError(f"one_hot of nothing needs num_classes\n  at {user_line()}")
         if known is not None and known.size and not (known.min() >= 0 and (num_classes < 0 or known.max() < num_classes)):
             raise RuntimeError(f"one_hot: classes {known.min()} to {known.max()} of {num_classes}\n  at {user_line()}")
-        n = int(self.max().item()) + 1 if num_classes < 0 else num_classes
+        n = num_classes
+        if n < 0:
+            low, high = self.min(), self.max()
+            low.realize(high)
+            if low.item() < 0:
+                raise RuntimeError(f"one_hot: class {low.item()} is negative\n  at {user_line()}")
+            n = int(high.item()) + 1
         classes = make(record.iota(self.ndim, self.dtype, (*self.shape, n), here()), core.NO_FLOW)
         return (self.unsqueeze(-1) == classes).cast(dtypes.default_int)
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 def couple(x: Any, n: int, what: str) -> tuple[int, ...]:
     """One number for each of n axes."""
+    if isinstance(x, str):
+        raise TypeError(f"{what} takes an int or {n} ints, not {x!r}\n  at {user_line()}")
     out = (x,) * n if isinstance(x, int) else tuple(x)
     if len(out) == 1:
         out *= n
@@ -124,7 +126,7 @@ class Linalg(Random):
         axes = weight.ndim - 2
         if self.ndim == axes + 1:
             return self.unsqueeze(0).conv2d(weight, bias, stride, padding, dilation, groups).squeeze(0)
-        if self.ndim != axes + 2:
+        if axes < 1 or self.ndim != axes + 2:
             raise RuntimeError(
                 f"conv2d: x of shape {list(self.shape)} does not fit weights of shape {list(weight.shape)}\n  at {user_line()}"
             )

@@ -85,10 +85,14 @@ class Math(Reduce):
         """The smallest whole number not below x."""
         return self.neg().floor().neg() if self.dtype.is_float else core.same(self)
 
-    def round(self) -> Tensor:
-        """The nearest whole number; halves go to the even one."""
+    def round(self, decimals: int = 0) -> Tensor:
+        """The nearest number of so many `decimals` (of tens, where they are negative); halves go to the even one. Ints stay as
+        they are."""
         if not self.dtype.is_float:
             return core.same(self)
+        if decimals:
+            scale = 10.0 ** abs(decimals)
+            return (self * scale).round() / scale if decimals > 0 else (self / scale).round() * scale
         low = self.floor()
         up = self - low
         odd = (low * 0.5).floor() * 2 != low

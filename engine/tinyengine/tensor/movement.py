@@ -35,6 +35,10 @@ def _ints(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple([a if isinstance(a, Size) else a.__index__() for a in args])
 
 
+def _needed(what: str) -> Any:
+    raise TypeError(f"{what} needs ints\n  at {user_line()}")
+
+
 class Movement(Casting):
     """Movement methods. Axes may count from the end; a wrong one raises IndexError, a wrong shape RuntimeError, as in PyTorch."""
 
@@ -56,7 +60,7 @@ class Movement(Casting):
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in row-major order in another shape; one extent may be -1."""
         flow, n = core.operand(self)
-        new = _ints(shape)
+        new = _ints(shape) if shape else _needed("reshape")
         if symbolic((*new, *n.shape)):
             new, always = resized(n.shape, new)
             if not always:
@@ -84,7 +88,7 @@ class Movement(Casting):
     def permute(self, *axes: Any) -> Tensor:
         """Axis d of the result is axis axes[d] of this tensor."""
         flow, n = core.operand(self)
-        given = _ints(axes)
+        given = _ints(axes) if axes else _needed("permute")
         order = tuple([axis_of(a, self.ndim) for a in given]) if len(given) == self.ndim else ()
         if len(given) != self.ndim or sorted(order) != list(range(self.ndim)):
             raise RuntimeError(f"permute of {self.ndim} axes needs each of them once, not {list(given)}\n  at {user_line()}")
@@ -140,6 +144,8 @@ class Movement(Casting):
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
         """One axis becomes several, whose extents multiply to its own; one of them may be -1."""
         d = axis_of(dim, self.ndim)
+        if not isinstance(sizes, (tuple, list)):
+            raise TypeError(f"unflatten: sizes are a tuple of ints, not {sizes!r}\n  at {user_line()}")
         new, n = list(_ints((sizes,))), self.shape[d] if self.ndim else 1
         rest = math.prod(s for s in new if s != -1)
         if new.count(-1) == 1 and rest and n % rest == 0:
@@ -183,6 +189,8 @@ class Movement(Casting):
     def pad(self, padding: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Tensor:
         """`padding` as in PyTorch: (left, right, top, bottom, ...) from the last axis backwards; or one (low, high) or None per
         axis. Negative widths cut. mode: 'constant' with `value`; 'reflect', 'replicate' or 'circular', on any axes."""
+        if isinstance(padding, str):
+            raise TypeError(f"pad: widths are ints, not {padding!r}\n  at {user_line()}")
         widths: list[tuple[int, int]]
         if all(isinstance(p, int) for p in padding):
             if len(padding) % 2 or len(padding) // 2 > self.ndim:
@@ -257,7 +265,7 @@ class Movement(Casting):
 
     def repeat(self, *repeats: Any) -> Tensor:
         """The whole tensor that many times along each axis (torch.Tensor.repeat)."""
-        r = _ints(repeats)
+        r = _ints(repeats) if repeats else _needed("repeat")
         if len(r) < self.ndim or any(k < 0 for k in r):
             raise RuntimeError(f"repeat: {list(r)} for {self.ndim} axes; one number each, none negative\n  at {user_line()}")
         base = (1,) * (len(r) - self.ndim) + self.shape
@@ -366,6 +374,7 @@ class Movement(Casting):
         return self._triangle(diagonal, upper=True)
 
     def _triangle(self, diagonal: int, upper: bool) -> Tensor:
+        core.count_of(diagonal, "the diagonal")
         if self.ndim < 2:
             raise RuntimeError(f"tril and triu need a matrix, not shape {list(self.shape)}\n  at {user_line()}")
         keep = triangle(self.shape[-2], self.shape[-1], diagonal, upper)

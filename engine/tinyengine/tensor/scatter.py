@@ -97,6 +97,8 @@ class Scatter(Indexing):
         dtypes that do not fit."""
         d = axis_of(dim, self.ndim)
         values = self._values_for("scatter_reduce", d, index, src)
+        if not isinstance(reduce, str):
+            raise TypeError(f"scatter_reduce: reduce is a str, not {reduce!r}\n  at {user_line()}")
         if reduce not in _MODES:
             raise RuntimeError(f"scatter_reduce: reduce is one of {', '.join(_MODES)}, not {reduce!r}\n  at {user_line()}")
         if not index.numel():

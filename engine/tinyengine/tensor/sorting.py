@@ -118,7 +118,7 @@ class Sorting(Scatter):
 
     def topk(self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Selected:
         """(values, positions) of the k largest (or smallest) elements, always in order. RuntimeError when there are fewer."""
-        d = axis_of(dim, self.ndim)
+        d, k = axis_of(dim, self.ndim), core.count_of(k, "topk: k")
         if not 0 <= k <= (self.shape[d] if self.ndim else 1):
             raise RuntimeError(f"topk: {k} elements along axis {dim} of shape {list(self.shape)}\n  at {user_line()}")
         if not self.ndim:
