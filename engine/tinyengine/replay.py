@@ -13,7 +13,7 @@ from tinyengine import realize as engine
 from tinyengine.node import Node
 from tinyengine.origin import user_line
 from tinyengine.pipeline import Lowered
-from tinyengine.runtime.buffer import Buffer, memory, size_memory
+from tinyengine.runtime.buffer import Buffer, Result, size_memory
 from tinyengine.signature import JitError
 from tinyengine.size import Guard, Size, with_values
 from tinyengine.tensor import core, force, random
@@ -47,7 +47,7 @@ class Entry:
         self.given = [leaf for slot, leaf in inputs.items() if id(buffers[slot]) in targets]  # arguments that it updates
         # the roots whose memory is new at every replay
         self.fresh = [i for i, r in enumerate(roots) if i < results or r.op != "assign"]
-        self._outputs = [(s.size, s.dtype, memory.shelf(s.nbytes)) for s in lowered.outputs]
+        self._outputs = [Result(s.size, s.dtype) for s in lowered.outputs]
         slots = [lowered.root_slots[i] for i in self.fresh]
         # each result is an output of its own, and nothing else gets new memory: the usual case
         own = len(set(slots)) == len(slots) == results and all(s >= len(buffers) for s in slots)
@@ -124,8 +124,8 @@ class Entry:
             given = self.memory(leaves, now)
             if not self._own:
                 return self._replay(given, now)
-        for size, dtype, shelf in self._outputs:
-            given.append(Buffer(size, dtype, "", shelf))
+        for result in self._outputs:
+            given.append(result.take())
         # Ctrl-C stops the program before its first update in place, or comes when all of them are done
         if hooks.watching:
             engine.launch(self.lowered, given)

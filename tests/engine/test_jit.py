@@ -94,6 +94,32 @@ def test_results_keep_their_memory() -> None:
     np.testing.assert_array_equal(first.numpy(), [2, 2, 2])
 
 
+def test_a_small_result_gets_the_memory_of_one_that_nobody_holds() -> None:
+    f = jit(lambda x: x + 1)
+    xs = [Tensor(np.full(8, float(i), np.float32)) for i in range(6)]
+    for x in xs:
+        x.numpy()
+    addresses = {f(x).node.arg.address for x in xs}
+    assert len(addresses) == 1
+    y, seen = f(xs[0]), set()
+    for x in xs:
+        y = f(x)
+        seen.add(y.node.arg.address)
+    assert len(seen) == 2  # one is held while the next is made
+    held = [f(x) for x in xs]  # tensors, what was recorded of one, arrays of one: all of them hold it
+    later = [f(x) * 2 for x in xs]
+    arrays = [f(x).numpy() for x in xs]
+    views = [f(x).reshape(2, 4)[1] for x in xs]
+    changed = f(xs[0])
+    changed += 10
+    for x in xs:
+        f(x)
+    for i in range(6):
+        assert held[i].tolist() == [i + 1] * 8 and later[i].tolist() == [2 * i + 2] * 8
+        assert arrays[i].tolist() == [i + 1] * 8 and views[i].tolist() == [i + 1] * 4
+    assert changed.tolist() == [11] * 8 and y.tolist() == [6] * 8
+
+
 def test_structures_of_results() -> None:
     @jit
     def f(x: Tensor) -> dict[str, object]:

@@ -56,23 +56,23 @@ _UNSEEN = 2  # holders of a Region's memory that no array shows: the Region, and
 class Shelf:
     """Regions of one size that no Buffer uses."""
 
-    __slots__ = ("free", "memory", "size")
+    __slots__ = ("free", "large", "memory", "size")
 
     def __init__(self, size: int, memory: Memory) -> None:
-        self.size, self.memory = size, memory
+        self.size, self.memory, self.large = size, memory, size >= KEEP_FROM
         self.free: list[Region] = []
 
     def take(self) -> Region:
         if not self.free:
             self.memory.fresh += 1
             return Region(self.size)
-        if self.size >= KEEP_FROM:
+        if self.large:
             self.memory.kept -= self.size
         return self.free.pop()
 
     def give(self, region: Region) -> None:
         """Keep a region that nobody reads any more, unless enough is kept."""
-        if self.size >= KEEP_FROM:
+        if self.large:
             if self.memory.kept + self.size > KEEP_BYTES:
                 return
             self.memory.kept += self.size
@@ -190,6 +190,41 @@ class Buffer:
 
     def __repr__(self) -> str:
         return f"Buffer({self.name or 'unnamed'}, {self.dtype}[{self.size}])"
+
+
+def _known(kept: list[Any]) -> int:
+    """Holders of what only stands in a list, as a loop over it sees them: Python versions count differently."""
+    for b in kept:
+        return _holders(b)
+    return 0
+
+
+_OURS = _known([object()])
+
+
+class Result:
+    """Memory for one result of a program, run after run. Small Buffers that nobody holds any more are given again as they are:
+    making and ending one costs as much as a small kernel."""
+
+    __slots__ = ("dtype", "kept", "shelf", "size")
+
+    def __init__(self, size: int, dtype: DType) -> None:
+        self.size, self.dtype, self.shelf = size, dtype, memory.shelf(size * dtype.itemsize)
+        self.kept: list[Buffer] = []
+
+    def take(self) -> Buffer:
+        """A Buffer that nobody else holds; its content is undefined."""
+        for b in self.kept:
+            if _holders(b) == _OURS:
+                if not b._lent:
+                    b.name = ""
+                    return b
+                self.kept = [k for k in self.kept if k is not b]  # an array may still show it
+                break
+        b = Buffer(self.size, self.dtype, "", self.shelf)
+        if not self.shelf.large and len(self.kept) < 2:  # one is held while the next is made: y = f(x)
+            self.kept.append(b)
+        return b
 
 
 class SizeBuffer(Buffer):
