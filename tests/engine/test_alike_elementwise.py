@@ -238,7 +238,10 @@ def test_dtypes_of_two_operands(first: str) -> None:
         agree(forms, [{"x": O(shape, dtype=first, low=1, high=3), "y": O((3, 4), dtype=d, low=1, high=3)} for d in MIXED])
 
 
-NO_VALUE = ("foo", "~", "<<", ">>", "&", "|", "^", "None", "bitwise", "clamp()", "'a'", "masked_fill(y, 2)", "fill(y > 0, x)", "close")
+NO_VALUE = (
+    "foo", "~", "<<", ">>", "&", "|", "^", "None", "bitwise",
+    "clamp()", "'a'", "masked_fill(y, 2)", "fill(y > 0, x)", "close",
+)  # fmt: skip
 ON_BACKENDS = "\n".join(f for f in forms_of(ONE) + forms_of(TWO) if not any(s in f for s in NO_VALUE))
 
 

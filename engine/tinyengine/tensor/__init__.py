@@ -1,14 +1,14 @@
 """Tensor: lazy arrays with the names and semantics of PyTorch. Each file of this folder holds one family of methods; `Tensor` is
 all of them. Building a tensor records nodes; `item`, `numpy`, `tolist`, `bool`, `realize` and `optim` steps compute.
 
-What differs from PyTorch, everywhere: the default integer is int32, positions too; `max` and `min` with `axis=` (not `dim`) give
-the values only, as in NumPy; integers divided by elements that are 0 give 0; indices to gather or scatter are checked when it
-runs, and raise IndexError; of several values written to one place the last stays, and takes the gradient; shapes that PyTorch's
-pooling, padding and `linear` interpolation refuse are accepted where they have a meaning, products of two dtypes are promoted, and
-numbers stand where PyTorch wants a tensor; `view` copies where the elements do not lie so that it need not; what only values tell
-(probabilities outside 0 to 1) is not looked at; `ignore_index` of the methods is None (-100 in nn.functional). Views
-are views, as in PyTorch: updates in place of either side are seen in both (views.py). Names that the engine does not have are
-listed with the reason in refused.py.
+What differs from PyTorch, everywhere: the default integer is int32, positions too; `max` and `min` with `axis=` (not `dim`)
+give the values only, as in NumPy; integers divided by elements that are 0 give 0; indices to gather or scatter are checked
+when it runs, and raise IndexError; of several values written to one place the last stays, and takes the gradient; shapes that
+PyTorch's pooling, padding and `linear` interpolation refuse are accepted where they have a meaning, products of two dtypes
+are promoted, and numbers stand where PyTorch wants a tensor; `view` copies where the elements do not lie so that it need not;
+what only values tell (probabilities outside 0 to 1) is not looked at; `ignore_index` of the methods is None (-100 in
+nn.functional). Views are views, as in PyTorch: updates in place of either side are seen in both (views.py). Names that the
+engine does not have are listed with the reason in refused.py.
 """
 
 from __future__ import annotations
