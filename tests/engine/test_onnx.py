@@ -178,6 +178,14 @@ def test_what_cannot_be_loaded_is_named() -> None:
     m = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("com.example", 1)])
     with pytest.raises(NotImplementedError, match=r"'/head/Frobnicate': there is no com\.example\.Frobnicate"):
         te_onnx.load(m)
+    graph.node[0].domain, graph.node[0].op_type = "", "Elu"
+    graph.node[0].attribute.add(name="slope", type=onnx.AttributeProto.FLOAT, f=1.0)
+    with pytest.raises(NotImplementedError, match=r"attributes \['slope'\] are unknown; known: \['alpha'\]"):
+        te_onnx.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
+    graph.node[0].op_type = "Concat"
+    del graph.node[0].attribute[:]
+    with pytest.raises(NotImplementedError, match=r"'/head/Frobnicate': it has no attribute 'axis'"):
+        te_onnx.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
     m.opset_import[0].version = 99
     with pytest.raises(NotImplementedError, match="operator set 99"):
         te_onnx.load(m)

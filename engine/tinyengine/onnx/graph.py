@@ -38,9 +38,10 @@ Run = Callable[[list[Any], dict[str, Any]], Any]
 
 
 class Call(NamedTuple):
-    """What a node's operator may want to know: how many results are used, in which operator set it stands."""
+    """What a node's operator may want to know: how many results are there, how many of them are used, in which operator set it
+    stands."""
 
-    node: Any
+    results: int
     outputs: int
     opset: int
 
@@ -60,41 +61,41 @@ class Body:
 class Step:
     """One node: `run` gives its results from its operands."""
 
-    __slots__ = ("attributes", "call", "inputs", "label", "node", "outputs", "path", "run")
+    __slots__ = ("attributes", "call", "inputs", "label", "name", "outputs", "path", "row", "run")
 
     def __init__(self, node: onnx.NodeProto, scope: Scope) -> None:
-        self.node = node = _concrete(node, scope)
+        node = _concrete(node, scope)
         self.path, self.label = module_path(node), node_label(node)
         self.inputs, self.outputs = list(node.input), list(node.output)
         self.attributes = {a.name: _attribute(a, scope) for a in node.attribute if a.name != "consumed_inputs"}  # a hint of set 1
-        self.call = Call(node, sum(bool(o) for o in self.outputs), scope.opset(node.domain))
-        self.run = self._resolve(scope)
+        self.call = Call(len(self.outputs), sum(bool(o) for o in self.outputs), scope.opset(node.domain))
+        self.name, self.row = node.op_type, registry.find(node.op_type, self.call.opset) if node.domain in MAIN else None
+        self.run = self._resolve(node, scope)
 
-    def _resolve(self, scope: Scope) -> Run:
-        node, version = self.node, self.call.opset
+    def _resolve(self, node: onnx.NodeProto, scope: Scope) -> Run:
         function = scope.functions.get((node.domain, node.op_type, getattr(node, "overload", "")))
         if function is not None:
-            return self._function(function, scope)
-        if node.domain in MAIN:
-            row = registry.find(node.op_type, version)
-            if row is not None:
-                unknown = sorted(set(self.attributes) - row.attributes)
-                if unknown:
-                    scope.missing.append(f"{self.label}: attributes {unknown}; known: {sorted(row.attributes)}")
-                return lambda xs, env: self._operator(row, xs, env)
-        body = _schema_function(node, version)
+            return self._function(function, node, scope)
+        if self.row is not None:
+            unknown = sorted(set(self.attributes) - self.row.attributes)
+            lacks = sorted(self.row.required - set(self.attributes))
+            if unknown or lacks:
+                what = f"attributes {unknown} are unknown" if unknown else f"it has no attribute {', '.join(map(repr, lacks))}"
+                scope.missing.append(f"{self.label}: {what}; known: {sorted(self.row.attributes)}")
+            return self._operator
+        body = _schema_function(node, self.call.opset)
         if body is None:
-            what = f"{node.domain or 'ai.onnx'}.{node.op_type}, operator set {version}"
+            what = f"{node.domain or 'ai.onnx'}.{node.op_type}, operator set {self.call.opset}"
             why = registry.REFUSED.get(node.op_type, "") if node.domain in MAIN else ""
             scope.missing.append(f"{self.label}: there is no {what}" + (f": {why}" if why else ""))
             return lambda xs, env: None
-        return body if callable(body) else self._function(body, scope)
+        return body if callable(body) else self._function(body, node, scope)
 
-    def _function(self, function: onnx.FunctionProto, scope: Scope) -> Run:
+    def _function(self, function: onnx.FunctionProto, node: onnx.NodeProto, scope: Scope) -> Run:
         """A call of a function that is given as nodes."""
-        given = {a.name: a for a in (*function.attribute_proto, *self.node.attribute)}
+        given = {a.name: a for a in (*function.attribute_proto, *node.attribute)}
         opsets = {o.domain: o.version for o in function.opset_import} or scope.opsets
-        graph = Graph(function.node, function.input, _asked(function, self.node), scope._replace(opsets=opsets, given=given))
+        graph = Graph(function.node, function.input, _asked(function, node), scope._replace(opsets=opsets, given=given))
 
         def run(xs: list[Any], env: dict[str, Any]) -> Any:
             xs += [None] * (len(graph.inputs) - len(xs))
@@ -102,7 +103,9 @@ class Step:
 
         return run
 
-    def _operator(self, row: registry.Operator, xs: list[Any], env: dict[str, Any]) -> Any:
+    def _operator(self, xs: list[Any], env: dict[str, Any]) -> Any:
+        row = self.row
+        assert row is not None
         symbolic = any(isinstance(x, values.Sizes) for x in xs)
         if symbolic:
             found = sizes.computed(row.name, xs, self.attributes)
@@ -188,14 +191,13 @@ class Graph:
         """Names of values that every node that takes them reads on the host: scales, bounds, shapes."""
         uses: dict[str, bool] = {}
         for step in self.steps:
-            row = registry.find(step.node.op_type, step.call.opset) if step.node.domain in MAIN else None
             for k, i in enumerate(step.inputs):
-                uses[i] = uses.get(i, True) and row is not None and k in row.host
+                uses[i] = uses.get(i, True) and step.row is not None and k in step.row.host
         return {i for i, host in uses.items() if host} - set(self.outputs)
 
     def statistics(self) -> set[str]:
         """Names of the running means and variances of batch norms."""
-        return {i for step in self.steps if step.node.op_type == "BatchNormalization" for i in step.inputs[3:5]}
+        return {i for step in self.steps if step.name == "BatchNormalization" for i in step.inputs[3:5]}
 
 
 def _operand(row: registry.Operator, k: int, x: Any) -> Any:
@@ -264,10 +266,7 @@ def _concrete(node: onnx.NodeProto, scope: Scope) -> onnx.NodeProto:
     """The node with the attributes of the call in the place of those that refer to them."""
     if not any(a.ref_attr_name for a in node.attribute):
         return node
-    from onnx import NodeProto
-
-    new = NodeProto()
-    new.CopyFrom(node)
+    new = _copied(node)
     del new.attribute[:]
     for a in node.attribute:
         found = scope.given.get(a.ref_attr_name) if a.ref_attr_name else a
@@ -275,6 +274,15 @@ def _concrete(node: onnx.NodeProto, scope: Scope) -> onnx.NodeProto:
             kept = new.attribute.add()
             kept.CopyFrom(found)
             kept.name = a.name
+    return new
+
+
+def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
+    """A node by itself: one that is a part of a model keeps all of the model's bytes in memory."""
+    from onnx import NodeProto
+
+    new = NodeProto()
+    new.CopyFrom(node)
     return new
 
 
@@ -293,6 +301,7 @@ def _schema_function(node: onnx.NodeProto, opset: int) -> Any:
         body.attribute_proto.extend(_defaults(schema))
         return body
     if schema.has_context_dependent_function:
+        node = _copied(node)
         return lambda xs, env: _by_types(schema, node, opset, xs)
     return None
 

@@ -116,7 +116,7 @@ def split_18(x: Any, split: Any = None, *, axis: int = 0, num_outputs: int | Non
     if split is not None:
         return tuple(x.split(ints(split), dim=axis))
     n = x.shape[axis]
-    parts = num_outputs or len(call.node.output)
+    parts = num_outputs or call.results
     each = -(-n // parts)
     return tuple(x.split([max(0, min(each, n - k * each)) for k in range(parts)], dim=axis))
 

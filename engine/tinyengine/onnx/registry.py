@@ -27,12 +27,13 @@ ALL = range(1 << 30)
 
 @dataclass(frozen=True)
 class Operator:
-    """One row: `since` is the first operator set in which `f` is what the name means."""
+    """One row: `since` is the first operator set in which `f` is what the name means; `required`: attributes without default."""
 
     name: str
     since: int
     f: Callable[..., Any]
     attributes: frozenset[str]
+    required: frozenset[str]
     host: Collection[int] = ()
     either: Collection[int] = ()
     raw: bool = False
@@ -69,8 +70,10 @@ def op(
     """`f` is the operator `name` from operator set `since` on, until another row says otherwise."""
 
     def register(f: F) -> F:
-        names = {p.name for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY}
-        row = Operator(name, since, f, frozenset(names - {"call"}), host, either, raw, random, moves, held, "call" in names)
+        named = {p.name: p for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY}
+        wants_call = named.pop("call", None) is not None
+        required = frozenset([n for n, p in named.items() if p.default is p.empty])
+        row = Operator(name, since, f, frozenset(named), required, host, either, raw, random, moves, held, wants_call)
         rows = OPERATORS.setdefault(name, [])
         rows.append(row)
         rows.sort(key=lambda r: r.since)
