@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.engine.alike import LAYOUTS, Operand, agree, forms_of, on_backends, torch
-from tinyengine import Tensor, manual_seed, nn, state
+from tinyengine import Tensor, manual_seed, nn, optim, state
 
 O = Operand
 
@@ -141,3 +141,26 @@ def test_batch_norm_without_momentum_averages_all_batches() -> None:
     for layer, t in ((ours, Tensor.ones(4, 3)), (theirs, torch.ones(4, 3))):
         with pytest.raises(ValueError):
             layer(t)
+
+
+def test_a_module_lists_its_parts_as_in_pytorch() -> None:
+    ours, theirs = Sequence(nn), Sequence(torch.nn)
+    assert [n for n, _ in ours.named_modules()] == [n for n, _ in theirs.named_modules()]
+    assert [n for n, _ in ours.named_children()] == [n for n, _ in theirs.named_children()]
+    assert [n for n, _ in ours.named_buffers()] == [n for n, _ in theirs.named_buffers()]
+    assert len(list(ours.modules())) == 5 and len(list(ours.children())) == 4 and len(list(ours.buffers())) == 3
+    seen: list[Any] = []
+    assert ours.apply(seen.append) is ours and seen[-1] is ours and len(seen) == 5
+    ours.register_buffer("scale", Tensor([2.0]))
+    assert "scale" in ours.state_dict()
+
+
+def Sequence(n: Any) -> Any:
+    return n.Sequential(n.Linear(2, 3), n.BatchNorm1d(3), n.ReLU(), n.Linear(3, 2))
+
+
+@pytest.mark.parametrize("options", [{"momentum": -1.0}, {"weight_decay": -1.0}, {"lr": -1.0}])
+def test_options_that_make_no_sense_are_refused_as_there(options: dict[str, float]) -> None:
+    for kind, t in ((optim.SGD, Tensor([1.0], requires_grad=True)), (torch.optim.SGD, torch.ones(1, requires_grad=True))):
+        with pytest.raises(ValueError):
+            kind([t], **{"lr": 0.1, **options})

@@ -20,7 +20,7 @@ class Parameter(Tensor):
 class ModuleList(Module, list[Any]):
     """A list of modules, which are called '0', '1', ... as in PyTorch."""
 
-    def children(self) -> list[tuple[str, Module]]:
+    def named_children(self) -> list[tuple[str, Module]]:
         return [(str(i), m) for i, m in enumerate(self) if isinstance(m, Module)]
 
     __hash__ = Module.__hash__  # type: ignore[assignment]
@@ -31,7 +31,7 @@ class ModuleList(Module, list[Any]):
 class ModuleDict(Module, dict[str, Any]):
     """A dict of modules, which are called by their keys."""
 
-    def children(self) -> list[tuple[str, Module]]:
+    def named_children(self) -> list[tuple[str, Module]]:
         return [(k, m) for k, m in self.items() if isinstance(m, Module)]
 
     __hash__ = Module.__hash__  # type: ignore[assignment]

@@ -225,7 +225,7 @@ class Sequential(Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.sequential(self.layers)
 
-    def children(self) -> list[tuple[str, Module]]:
+    def named_children(self) -> list[tuple[str, Module]]:
         return [(str(i), m) for i, m in enumerate(self.layers) if isinstance(m, Module)]
 
     def __getitem__(self, i: int) -> Callable[[Any], Any]:

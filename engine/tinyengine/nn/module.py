@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ class Module:
         for p in self.parameters():
             p.grad = None
 
-    def children(self) -> list[tuple[str, Module]]:
+    def named_children(self) -> list[tuple[str, Module]]:
         """(name, module) of the parts that are modules."""
         parts = [(k, v) for k, v in vars(self).items() if isinstance(v, Module)]
         for k, v in vars(self).items():
@@ -76,8 +76,38 @@ class Module:
                 parts += [(f"{k}.{i}", m) for i, m in enumerate(v) if isinstance(m, Module)]
         return parts
 
+    def children(self) -> Iterator[Module]:
+        """The parts that are modules."""
+        return iter([m for _, m in self.named_children()])
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """(dotted name, module) of this one, whose name is empty, and of all inside it."""
+        return state.walk(self, Module)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all inside it."""
+        return iter([m for _, m in self.named_modules()])
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of what is kept and not trained, such as running statistics."""
+        return iter([(k, t) for k, t in state.get_state_dict(self).items() if not t.requires_grad])
+
+    def buffers(self) -> Iterator[Tensor]:
+        """The tensors that are kept and not trained."""
+        return iter([t for _, t in self.named_buffers()])
+
+    def register_buffer(self, name: str, tensor: Tensor | None) -> None:
+        """Keep a tensor that is not trained under this name. The same as assigning it."""
+        setattr(self, name, tensor)
+
+    def apply(self, fn: Callable[[Module], Any]) -> Module:
+        """Call `fn` on all modules inside, parts first, and on this one."""
+        for m in reversed(list(self.modules())):
+            fn(m)
+        return self
+
     def __repr__(self) -> str:
-        parts = self.children()
+        parts = self.named_children()
         if not parts:
             return f"{type(self).__name__}({self.extra_repr()})"
         body = "\n".join(f"  ({k}): " + repr(v).replace("\n", "\n  ") for k, v in parts)

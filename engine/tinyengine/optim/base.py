@@ -82,6 +82,9 @@ class Optimizer:
         self.params: list[Tensor] = [p for g in self.param_groups for p in g["params"]]
         self._group = [g for g in self.param_groups for _ in g["params"]]
         for g in self.param_groups:
+            wrong = next((k for k in ("momentum", "weight_decay", "eps") if not g.get(k, 0.0) >= 0), None)
+            if wrong is not None:
+                raise ValueError(f"{wrong} must be at least 0, not {g[wrong]}\n  at {user_line()}")
             self.check(g)
         force.realize(self.params, "optimizer")
 
