@@ -9,7 +9,7 @@ from tinyviz import analysis, texts, units, views
 from tinyviz.viewdata import LedgerRow
 from tinyviz.views.graph import operands
 from tinyviz.views.lines import where
-from tinyviz.wire import Program, Recording
+from tinyviz.wire import Kernel, Program, Recording
 
 Row = dict[str, Any]
 
@@ -37,8 +37,14 @@ def kernels(_: Recording, p: Program) -> Iterator[Row]:
             "kernel": x.kernel, "name": k.name, "launches": len(x.calls), "seconds": x.seconds, "seconds_low": x.seconds_low,
             "seconds_high": x.seconds_high, "seconds_predicted": x.seconds_predicted, "share": x.share, "flops": x.flops,
             "bytes_read": x.bytes_read, "bytes_written": x.bytes_written, "bytes_issued": k.bytes_issued, "bound": x.bound,
-            "phases": x.phases, "schedule": k.schedule,
+            "phases": x.phases, "schedule": k.schedule, **_counted(k), "bound_measured": k.ablation.bound if k.ablation else None,
         }  # fmt: skip
+
+
+def _counted(k: Kernel) -> Row:
+    """What was counted in a run of one launch (see `Recording.count`)."""
+    names = ("flops", "bytes_read", "bytes_written", "bytes_issued")
+    return {f"{name}_counted": getattr(k.counted, name) if k.counted is not None else None for name in names}
 
 
 def lines(r: Recording, p: Program) -> Iterator[Row]:

@@ -27,7 +27,7 @@ from typing import Any, Generic, TypeVar
 from tinyengine import dtypes, hooks, origin, size
 from tinyengine import realize as engine
 from tinyengine.node import Graph, Node, reading, toposort
-from tinyengine.pipeline import Lowered
+from tinyengine.pipeline import Compiled, Lowered
 from tinyengine.replay import Entry, flatten
 from tinyengine.runtime.buffer import Placeholder
 from tinyengine.signature import JitError, changed, paths, signature, substitute, values
@@ -226,6 +226,14 @@ class jit(Generic[F]):
     def lowered(self) -> list[Lowered]:
         """The programs compiled so far, one per signature."""
         return [e.lowered for e in self.entries.values()]
+
+    @property
+    def kernels(self) -> tuple[Compiled, ...]:
+        """The kernels of the newest signature, in the order in which they run: `assert len(step.kernels) == 8`. Raises ValueError
+        before the first call."""
+        if not self.entries:
+            raise ValueError(f"{getattr(self.f, '__qualname__', 'the function')} was not called yet, so it has no kernels")
+        return next(reversed(self.entries.values())).lowered.kernels
 
     def _trace(self, args: Any, kwargs: Any, leaves: list[Any], tensor: type) -> Entry:
         names: list[str] = []

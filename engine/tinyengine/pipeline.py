@@ -341,6 +341,11 @@ class Compiled:
     def decisions(self) -> list[hooks.Decision]:
         return [d for d in self.lowered.decisions if d.subject and d.subject[0] == self.name]
 
+    @property
+    def cost(self) -> Any:
+        """What one launch of it costs, known before the run: FLOPs, bytes, addresses, seconds (`tinyengine.cost.KernelCost`)."""
+        return self.lowered.certificate.kernels[self.call]
+
     def with_schedule(self, primitives: Any) -> Lowered:
         """Continue from another schedule: text with one primitive per line, or a list of them."""
         return self.lowered.with_choices(self.lowered.choices.with_schedule(self.name, primitives))

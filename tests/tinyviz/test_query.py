@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tinyviz import cli, query, wire
-from tinyviz.recording import Recording
+from tinyviz.recording import Recording, watch
 
 
 @pytest.mark.parametrize("name", query.TABLES)
@@ -28,6 +28,30 @@ def test_kernels_table_says_what_the_recording_says(recording: Recording, sample
     assert [x["bytes_read"] for x in rows] == [k.bytes_read for k in kernels]
     assert sum(x["share"] for x in rows) == pytest.approx(1)
     assert sum(x["share"] for x in recording.table("lines", 0)) == pytest.approx(1)
+
+
+def test_a_jitted_step_tells_its_kernels() -> None:
+    """`assert len(step.kernels) == 8` in a test of the user's, and the same numbers from the recording."""
+    import numpy as np
+
+    from tests.tinyviz import training
+
+    _, step = training.network()
+    with pytest.raises(ValueError, match=r"step was not called yet, so it has no kernels"):
+        _ = step.kernels
+    rng = np.random.default_rng(0)
+    x, y = rng.random((32, 16), dtype=np.float32), rng.integers(0, 4, 32).astype(np.int32)
+    with watch() as rec:
+        step(*training.tensors(x, y))
+    assert len(step.kernels) == len(rec.kernels) > 5
+    assert [k.cost.bytes_read for k in step.kernels] == [k.bytes_read for k in rec.kernels]
+    assert [k.name for k in step.kernels] == [k.name for k in rec.kernels]
+    rec.count()
+    rows = rec.table("kernels")
+    assert [r["bytes_read_counted"] for r in rows] == [k.counted.bytes_read for k in rec.kernels if k.counted]
+    assert all(r["bound_measured"] is None for r in rows), "nobody asked"
+    step(*training.tensors(x[:8], y[:8]))
+    assert step.kernels[0].name.endswith("_8x8"), "of the newest signature"
 
 
 def test_wrong_names_say_which_there_are(recording: Recording) -> None:
