@@ -47,8 +47,16 @@ def block_rows(machine: Machine, rows: int, row_bytes: int) -> int:
     return -(-equal // TILES) * TILES
 
 
-def leaves(n: Node, at: At, count: int = LOOK) -> Iterator[tuple[Node, At]]:
-    """What computing `n` at `at` reads, reductions and buffers, with the index at which it does; seen through arithmetic."""
+def leaves(fuser: Fuser, n: Node, at: At) -> list[tuple[Node, At]]:
+    """What computing `n` at `at` reads, reductions and buffers, with the index at which it does; seen through arithmetic. Asked
+    of the same values again and again, so it is kept."""
+    found = fuser.leaves_at.get((n, at))
+    if found is None:
+        found = fuser.leaves_at[n, at] = list(_leaves(n, at))
+    return found
+
+
+def _leaves(n: Node, at: At, count: int = LOOK) -> Iterator[tuple[Node, At]]:
     stack, seen = [(n, at)], {(n, at)}
     while stack and count:
         count -= 1
@@ -70,7 +78,7 @@ def _used(at: At) -> set[Expr]:
     return {v for e in at for v in index.variables(e)}
 
 
-def _operands(product: Node, at: At) -> list[list[tuple[Node, At]]] | None:
+def _operands(fuser: Fuser, product: Node, at: At) -> list[list[tuple[Node, At]]] | None:
     """For a product at `at` what each factor reads, with the index; None where it sums over more than one axis."""
     src = product.src[0]
     axes = [a for a in product.arg if src.shape[a] > 1]
@@ -84,12 +92,12 @@ def _operands(product: Node, at: At) -> list[list[tuple[Node, At]]] | None:
         inner, m = (index.pull(m, inner)[0] if m.is_movement else inner), m.src[0]
     if m.op != "mul":
         return None
-    return [list(leaves(s, inner)) for s in m.src]
+    return [leaves(fuser, s, inner) for s in m.src]
 
 
-def _factors(product: Node, at: At) -> list[set[Expr]] | None:
+def _factors(fuser: Fuser, product: Node, at: At) -> list[set[Expr]] | None:
     """For a product at `at` the variables on which each factor depends; None where it sums over more than one axis."""
-    found = _operands(product, at)
+    found = _operands(fuser, product, at)
     return None if found is None else [{v for _, here in f for v in _used(here)} for f in found]
 
 
@@ -107,7 +115,7 @@ def row_loop(fuser: Fuser, product: Node, at: At, g: Group) -> str:
         return f"{extent(rows)} rows share too little of what the product streams"
     if extent(vector) * product.dtype.itemsize < fuser.costs.machine.vector_bytes:
         return f"its rows of {extent(vector)} elements fill no vector"
-    factors = _factors(product, at)
+    factors = _factors(fuser, product, at)
     if factors is None:
         return f"{ONE}, and this is no plain matrix product"
     if [vector in f for f in factors].count(True) != 1 or any(vector in f and rows in f for f in factors):
@@ -121,7 +129,7 @@ def seconds(fuser: Fuser, product: Node, at: At, g: Group) -> float:
     """What it costs more to compute `product` for a block of rows at a time than in a kernel of its own. The operand that rows
     share is copied by each thread, where it lies across and serves all iterations, instead of once; and one that is too large for
     the cache is streamed again for each block."""
-    operands = _operands(product, at)
+    operands = _operands(fuser, product, at)
     if operands is None or row_loop(fuser, product, at, g):
         return 0.0
     m, space = fuser.costs.machine, fuser.space_vars(g.space)
@@ -147,7 +155,7 @@ def operand_seconds(fuser: Fuser, n: Node, g: Group) -> float:
     found = [(p, at) for p in g.products for at in uses_of(fuser, p, g)]
     for scope, at in fuser.uses[n]:
         if fuser.find(scope.group) is g:
-            found += [(m, here) for m, here in leaves(n, at) if fuser.costs.is_contraction(m)]
+            found += [(m, here) for m, here in leaves(fuser, n, at) if fuser.costs.is_contraction(m)]
     return sum(seconds(fuser, p, at, g) for p, at in dict.fromkeys(found))
 
 
@@ -182,7 +190,7 @@ def below_in_rows(fuser: Fuser, n: Node, product: Node) -> bool:
     """Whether `product`, of which n is computed, can be computed within the rows of the kernels that use n."""
     for s, at in fuser.uses[n]:
         g = fuser.find(s.group)
-        found = [here for m, here in leaves(n, at) if m is product]
+        found = [here for m, here in leaves(fuser, n, at) if m is product]
         if not found or any(row_loop(fuser, product, here, g) for here in found) or products_fit(fuser, g):
             return False
     return True
