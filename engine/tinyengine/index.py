@@ -11,11 +11,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tinyengine.extent import Extent
-from tinyengine.loopnest import INDEX, Expr, apply, const, index, load_mask, map_expr, ramp, size, splat, subexprs, var
+from tinyengine.loopnest import INDEX, Expr, apply, const, index, is_size, load_mask, map_expr, ramp, size, splat, subexprs, var
 from tinyengine.node import Node, Shape
-from tinyengine.size import Size
+from tinyengine.size import Size, Variable
 
 Terms = tuple[tuple[Expr, int], ...]
 UNBOUNDED = 1 << 62
@@ -211,6 +212,19 @@ def value(n: int | Size) -> Expr:
             e = times(e, size(s))
         parts.append(e)
     return add(*parts)
+
+
+def size_of(e: Expr) -> Any:
+    """The size that an expression of sizes and numbers is: the inverse of `value`."""
+    if is_size(e):
+        low, high = e.arg.within
+        return Variable(e.arg.name, low, high)
+    if e.op == "mul":
+        return size_of(e.args[0]) * size_of(e.args[1])
+    if e.op == "add":
+        return size_of(e.args[0]) + size_of(e.args[1])
+    assert e.op == "const", e
+    return e.arg
 
 
 def _split(e: Expr, c: int) -> tuple[list[tuple[Expr, int]], int, list[tuple[Expr, int]], int]:

@@ -17,6 +17,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from tinyengine import cost
+from tinyengine.index import size_of
 from tinyengine.loopnest import Expr, Kernel, Loop, Stmt, is_size, kernel_lines, stmt_exprs, subexprs, var, walk
 from tinyengine.loopnest import index as number
 from tinyengine.size import Size, Symbol, Variable
@@ -71,7 +72,8 @@ class Range:
         for word, formula, here, low, high in rows:
             text = "no formula" if formula is None else polynomial(formula)
             out.append(f"  {word}: {text} = {here:,}; from {low:,} to {high:,}")
-        return "\n".join([*out, f"  memory is planned for the largest: {self.most.peak_bytes:,} bytes"])
+        times = f"{self.least.seconds * 1e6:.3g} µs to {self.most.seconds * 1e6:.3g} µs"
+        return "\n".join([*out, f"  predicted: {times}", f"  memory is planned for the largest: {self.most.peak_bytes:,} bytes"])
 
 
 def _values(values: Mapping[str, int]) -> str:
@@ -178,19 +180,6 @@ def trips(kernel: Kernel) -> dict[Any, dict[int, int]]:
     return out
 
 
-def size_of(e: Expr) -> Any:
-    """The size that an expression of sizes and numbers is."""
-    if is_size(e):
-        low, high = e.arg.within
-        return Variable(e.arg.name, low, high)
-    if e.op == "mul":
-        return size_of(e.args[0]) * size_of(e.args[1])
-    if e.op == "add":
-        return size_of(e.args[0]) + size_of(e.args[1])
-    assert e.op == "const", e
-    return e.arg
-
-
 def flops(kernel: Kernel) -> Any:
     """FLOPs of a kernel before scheduling, for every value of its sizes."""
     total: Any = 0
@@ -288,4 +277,4 @@ def certify(lowered: Lowered) -> cost.Certificate:
     return replace(of(values), range=found)
 
 
-__all__ = ["Formulas", "Range", "at", "certify", "fitted", "flops", "polynomial", "size_of"]
+__all__ = ["Formulas", "Range", "at", "certify", "fitted", "flops", "polynomial"]

@@ -3,6 +3,10 @@ bounds, around multiples of the vector width, and at random; counts of compilati
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,12 +18,14 @@ from hypothesis import strategies as st
 
 from tinyengine import Tensor, Variable, backends, cost, hooks, jit, manual_seed, nn, no_grad, optim
 from tinyengine.backends.graph_eval import evaluate
+from tinyengine.backends.llvm_image import Image
 from tinyengine.choices import DEFAULT, VERDICTS
 from tinyengine.counting import count
 from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
 from tinyengine.pipeline import lower
 from tinyengine.ranges import polynomial
+from tinyengine.runtime import native
 from tinyengine.size import Size, SizeError
 from tinyengine.stages.keys import edge_keys
 
@@ -590,3 +596,37 @@ def test_what_the_certificate_counts_is_what_runs() -> None:
         ran, (flops, read, written) = count(program), program.certificate.range.asked[0]
         assert sum(k.flops for k in ran.kernels) == flops
         assert (sum(k.bytes_read for k in ran.kernels), sum(k.bytes_written for k in ran.kernels)) == (read, written)
+
+
+# ---- threads, and programs on disk
+
+
+def test_parallel_loops_are_cut_for_the_size_of_the_run() -> None:
+    end = native.End(((0, 16, 4), (64, 16, 1)), (((3,), 1), ((), 2)))  # two loops; they end before n + 2, n in slot 3
+    assert [end.trips({3: v}) for v in (0, 1, 14, 15, 62, 63, 1000)] == [1, 1, 1, 2, 4, 5, 5]
+    step = native.Step(0, (), 5, 1e6, 0, end)
+    assert (step.now({3: 15}).trips, step.now({3: 15}).work) == (2, 4e5)
+    assert native.chunks(step.now({3: 1000}), 2) == (1, 5) and native.chunks(step.now({3: 0}), 2) == (0, 1)
+    m = Variable("m", 1, 4096)
+    x = Tensor.ones(4096, 64).contiguous().realize()
+    program = lower(Graph([(x[: m.bind(5)].exp() * 2).node]), DEFAULT, FIXTURE, "llvm")
+    image = program.executable.image
+    assert Image.from_json(json.loads(json.dumps(image.to_json()))) == image
+    (part,) = image.parts
+    assert part.end is not None and part.end.trips({1: 4096}) == part.trips and part.end.trips({1: 1}) == 1
+
+
+def test_a_program_from_disk_serves_every_size(tmp_path: Any) -> None:
+    script = """
+import sys, numpy as np
+from tinyengine import Tensor, Variable, jit
+n = Variable("n", 1, 300)
+f = jit(lambda x: (x.exp().sum(0), x * 2))
+for v in (300, 7, 129):
+    a, b = f(Tensor(np.ones((v, 40), np.float32)).reshape(n.bind(v), 40))
+    print(v, b.numpy().sum(), round(float(a.numpy()[0] / np.e), 1))
+"""
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TINYENGINE_CACHE": str(tmp_path)}
+    run = [sys.executable, "-c", script]
+    said = [subprocess.run(run, env=env, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert said[0] == said[1] == "300 24000.0 300.0\n7 560.0 7.0\n129 10320.0 129.0\n"

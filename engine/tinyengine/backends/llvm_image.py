@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tinyengine.index import size_of
+from tinyengine.loopnest import Loop
 from tinyengine.program import Program
 from tinyengine.runtime import native
 from tinyengine.stages.emit import Code
@@ -14,13 +16,14 @@ from tinyengine.stages.emit import Code
 @dataclass(frozen=True, slots=True)
 class Part:
     """One native call: its symbol in the object code, the slots of its parameters, the trips of its parallel loops (None: one
-    thread), its estimated cycles, and the call of the program that it belongs to."""
+    thread), its estimated cycles, the call of the program that it belongs to, and where its loops end if at symbolic sizes."""
 
     symbol: str
     slots: tuple[int, ...]
     trips: int | None
     work: float
     call: int
+    end: native.End | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class Image:
                 first_write = len(parts)
             for i, part in enumerate(code.parts):
                 trips = part.trips if part.loops else None
-                parts.append(Part(code.part_symbol(i), call.slots, trips, code.work[i], n))
+                end = _end(part.loops, {p.name: s for p, s in zip(call.kernel.params, call.slots, strict=True)})
+                parts.append(Part(code.part_symbol(i), call.slots, trips, code.work[i], n, end))
         return cls(
             program.given, tuple(s.offset for s in program.slots[program.given :]), program.arena_bytes, tuple(parts),
             len(parts) if first_write is None else first_write, max([c.scratch_bytes for c in codes], default=0),
@@ -56,7 +60,8 @@ class Image:
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        parts = [[p.symbol, list(p.slots), p.trips, p.work, p.call] for p in self.parts]
+        ends = [None if p.end is None else [p.end.loops, p.end.terms] for p in self.parts]
+        parts = [[p.symbol, list(p.slots), p.trips, p.work, p.call, e] for p, e in zip(self.parts, ends, strict=True)]
         return {
             "given": self.given, "offsets": list(self.offsets), "arena_bytes": self.arena_bytes, "parts": parts,
             "first_write": self.first_write, "scratch_bytes": self.scratch_bytes, "messages": [list(m) for m in self.messages],
@@ -65,13 +70,16 @@ class Image:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Image:
         """Raises KeyError, TypeError or ValueError for what is no image."""
-        parts = tuple(Part(str(s), tuple(map(int, w)), None if t is None else int(t), float(c), int(n))
-                      for s, w, t, c, n in data["parts"])  # fmt: skip
+        parts = tuple(Part(str(s), tuple(map(int, w)), None if t is None else int(t), float(c), int(n), _read_end(e))
+                      for s, w, t, c, n, e in data["parts"])  # fmt: skip
         out = cls(
             int(data["given"]), tuple(map(int, data["offsets"])), int(data["arena_bytes"]), parts, int(data["first_write"]),
             int(data["scratch_bytes"]), tuple(tuple(map(str, m)) for m in data["messages"]),
         )  # fmt: skip
         slots, calls = out.given + len(out.offsets), len(out.messages)
+        sizes = [s for p in parts if p.end is not None for slots_, _ in p.end.terms for s in slots_]
+        if not all(0 <= s < out.given for s in sizes):
+            raise ValueError("a size is no slot that is given")
         if not all(0 <= p.call < calls and all(0 <= s < slots for s in p.slots) for p in parts):
             raise ValueError("a part names a slot or a call that does not exist")
         if not all(0 <= o <= out.arena_bytes for o in out.offsets):
@@ -80,4 +88,27 @@ class Image:
 
     def steps(self, addresses: Mapping[str, int]) -> list[native.Step]:
         """For the native runner: byte offsets of slots, and the address of each part."""
-        return [native.Step(addresses[p.symbol], tuple(8 * s for s in p.slots), p.trips, p.work, p.call) for p in self.parts]
+        return [
+            native.Step(addresses[p.symbol], tuple(8 * s for s in p.slots), p.trips, p.work, p.call, p.end) for p in self.parts
+        ]
+
+
+def _end(loops: Sequence[Loop], slots: Mapping[str, int]) -> native.End | None:
+    """Where parallel loops end, if all end at one symbolic size. `slots`: of the kernel's parameters."""
+    limits = {s.limit for s in loops}
+    limit = limits.pop() if len(limits) == 1 else None
+    if limit is None:
+        return None
+    of = size_of(limit)
+    terms = tuple((tuple(slots[s.name] for s in factors), c) for factors, c in of.terms)
+    return native.End(tuple((s.start, s.step, s.trips) for s in loops), terms)
+
+
+def _read_end(data: Any) -> native.End | None:
+    if data is None:
+        return None
+    loops, terms = data
+    made = tuple((int(a), int(b), int(n)) for a, b, n in loops)
+    if not all(step > 0 for _, step, _ in made):
+        raise ValueError("a loop has no step")
+    return native.End(made, tuple((tuple(map(int, slots)), int(c)) for slots, c in terms))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import itertools
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -23,15 +24,38 @@ _STEP = 8  # words
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """Where the loops of a step end: `loops`, one after the other, as (start, step, most trips), end before the sum of
+    coefficient * product of the sizes in some slots."""
+
+    loops: tuple[tuple[int, int, int], ...]
+    terms: tuple[tuple[tuple[int, ...], int], ...]
+
+    def trips(self, values: Mapping[int, int]) -> int:
+        """Of all loops together."""
+        limit = sum(c * prod(values[s] for s in slots) for slots, c in self.terms)
+        return sum(min(most, max(0, -((start - limit) // step))) for start, step, most in self.loops)
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One native call: `function`'s address, the byte offsets of its parameters' slots, the trips of its parallel loop (or
-    None: one thread), the estimated cycles of all of it, and the call of the program that it belongs to."""
+    None: one thread), the estimated cycles of all of it, the call of the program that it belongs to, and how its trips depend on
+    symbolic sizes."""
 
     function: int
     which: tuple[int, ...]
     trips: int | None
     work: float
     call: int
+    end: End | None = None
+
+    def now(self, values: Mapping[int, int]) -> Step:
+        """This step for these values of the sizes (slot -> value): fewer trips, less work."""
+        if self.end is None or not self.trips:
+            return self
+        trips = max(1, self.end.trips(values))  # a trip that is too many does nothing
+        return replace(self, trips=trips, work=self.work * trips / self.trips)
 
 
 def chunks(step: Step, threads_: int) -> tuple[int, int]:
@@ -73,12 +97,15 @@ class NativeProgram:
         self._start = self._block.address
         self._last: list[int] = []
         self._timed = False
+        self._sized = [(i, s) for i, s in enumerate(steps) if s.end is not None]
+        self._sizes = sorted({k for _, s in self._sized if s.end is not None for slots, _ in s.end.terms for k in slots})
+        self._now: list[int] = []  # the sizes that the table is made for
 
     def _bind(self) -> Pool:
         """Take the process's pool: at the first run, after a fork, and after its thread count was changed."""
         p = self._pool = self._make_pool()
         p.need_scratch(self.scratch_bytes)
-        shared = False
+        shared, self._now = False, []
         for i, s in enumerate(self.steps):
             size, count = chunks(s, p.threads)
             self._table.array[i * _STEP + 3 : i * _STEP + 5] = (size, count)
@@ -87,6 +114,16 @@ class NativeProgram:
             p.start()
         self._words[7] = p.address
         return p
+
+    def _resize(self, buffers: Sequence[Buffer], threads_: int) -> None:
+        """Pieces of the parallel loops for the symbolic sizes of this run."""
+        now = [int(buffers[k].array[0]) for k in self._sizes]
+        if now == self._now:
+            return
+        self._now, values = now, dict(zip(self._sizes, now, strict=True))
+        for i, s in self._sized:
+            t = s.now(values)
+            self._table.array[i * _STEP + 2 : i * _STEP + 5] = (t.trips, *chunks(t, threads_))
 
     def _place(self, base: int) -> None:
         """Put the temporaries into the arena at this address."""
@@ -100,6 +137,8 @@ class NativeProgram:
             pool = self._pool
             if pool is None or pool is not threads.current:
                 pool = self._bind()
+            if self._sized:
+                self._resize(buffers, pool.threads)
             # addresses, not Buffers, are remembered: a program must not keep the memory of its last run alive
             addresses = [b.address for b in buffers]
             if addresses != self._last:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
 
 CHUNKS = 4  # pieces per thread, so that a thread that starts late finds less to do
+SYMBOLIC = 8  # times as many pieces for a loop whose end is not known
 PARTS = 4  # more cuts than this only lengthen the code
 LINES = 4  # blocks beside each other along the contiguous axis of the source: whole pages are read, not single lines
 
@@ -37,7 +38,8 @@ def run(c: Chooser, around: list[Loop]) -> None:
             v = order[-1]
         inner, threads = _find(c, v), c.machine.threads
         if len(names) == 1 and work >= PARALLEL_CYCLES and threads > 1:
-            size = chunk(inner.trips, threads, together(c, inner)[0])
+            # of a symbolic extent more pieces: few of them may be left
+            size = chunk(inner.trips, threads * (SYMBOLIC if inner.limit is not None else 1), together(c, inner)[0])
             pieces = inner.trips // size
             if c.do(f"tile({v}, {size})", "tile", "one piece per ticket", {"iterations": inner.trips, "pieces": pieces}):
                 order, v = [v + "o"], v + "i"
