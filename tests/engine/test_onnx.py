@@ -228,8 +228,8 @@ def test_a_condition_that_is_known_leaves_one_branch() -> None:
     assert not any("wide" in p for p in paths[0])
 
 
-def loop_model(condition: bool) -> Any:
-    """x doubled: three times, or as long as its sum is below 100. Each step is collected."""
+def loop_model(condition: bool, times: int = 3) -> Any:
+    """x doubled: so many times, or as long as its sum is below 100. Each step is collected."""
     value, info = helper.make_node, helper.make_tensor_value_info
     body = helper.make_graph(
         [
@@ -240,13 +240,13 @@ def loop_model(condition: bool) -> Any:
         ],
         "body",
         [info("i", TensorProto.INT64, []), info("going", TensorProto.BOOL, []), info("v", TensorProto.FLOAT, None)],
-        [info("small", TensorProto.BOOL, []), info("w", TensorProto.FLOAT, None), info("seen", TensorProto.FLOAT, None)],
+        [info("small", TensorProto.BOOL, []), info("w", TensorProto.FLOAT, None), info("seen", TensorProto.FLOAT, [4])],
     )
     return model_of(
-        [value("Loop", ["" if condition else "three", "", "x"], ["y", "all"], "/steps/Loop", body=body)],
+        [value("Loop", ["" if condition else "times", "", "x"], ["y", "all"], "/steps/Loop", body=body)],
         [("x", TensorProto.FLOAT, ["n"])],
         [("y", TensorProto.FLOAT, ["n"]), ("all", TensorProto.FLOAT, ["k", "n"])],
-        {"three": np.array(3, np.int64), "two": np.array(2, np.float32), "limit": np.array(100, np.float32)},
+        {"times": np.array(times, np.int64), "two": np.array(2, np.float32), "limit": np.array(100, np.float32)},
     )
 
 
@@ -255,6 +255,9 @@ def test_a_loop_of_known_length_unrolls() -> None:
     y, every = jit(te_onnx.load(loop_model(False)))(Tensor(x))
     np.testing.assert_array_equal(y.numpy(), 8 * x)
     np.testing.assert_array_equal(every.numpy(), np.stack([2 * x, 4 * x, 8 * x]))
+    y, every = te_onnx.load(loop_model(False, 0))(x)
+    np.testing.assert_array_equal(y.numpy(), x)
+    assert every.shape == (0, 4)
 
 
 def test_a_condition_that_depends_on_data_is_computed_at_once_and_refused_in_jit() -> None:

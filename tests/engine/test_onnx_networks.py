@@ -188,6 +188,24 @@ def test_one_program_for_every_length_of_a_sequence() -> None:
     assert len(step.entries) == 1
 
 
+def test_decoding_with_a_growing_cache_is_one_program() -> None:
+    """The operator Attention with past keys and values, whose length is symbolic."""
+    heads, width = 2, 8
+    one, past, total = ([1, heads, t, width] for t in (1, "past", "total"))
+    node = onnx.helper.make_node("Attention", ["q", "k", "v", "", "pk", "pv"], ["y", "nk", "nv"], "/attn/Attention", is_causal=1)
+    inputs = [("q", FLOAT, one), ("k", FLOAT, one), ("v", FLOAT, one), ("pk", FLOAT, past), ("pv", FLOAT, past)]
+    outputs = [("y", FLOAT, one), ("nk", FLOAT, total), ("nv", FLOAT, total)]
+    step, p = jit(te_onnx.load(model_of([node], inputs, outputs, opset=23))), Variable("p", 1, 64)
+    q, k, v = np.random.default_rng(4).standard_normal((3, 1, heads, 40, width)).astype(np.float32)
+    for t in (3, 7, 1, 30):
+        cache = [Tensor(x[:, :, :t]).reshape(1, heads, p.bind(t), width) for x in (k, v)]
+        y, keys, _ = step(*[Tensor(x[:, :, t : t + 1]) for x in (q, k, v)], *cache)
+        seen = [torch.tensor(x) for x in (q[:, :, t : t + 1], k[:, :, : t + 1], v[:, :, : t + 1])]
+        np.testing.assert_allclose(y.numpy(), F.scaled_dot_product_attention(*seen).numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(keys.numpy(), k[:, :, : t + 1])
+    assert len(step.entries) == 1
+
+
 # What PyTorch's own exporter writes.
 
 

@@ -46,11 +46,15 @@ def loop(count: Any = None, condition: Any = None, *state: Any, body: Any) -> An
         i += 1
         if limit is None or i < limit:
             going = _true(again)
-    if not i and rows:
-        raise NotImplementedError(
-            "a Loop that never runs, and whose body says what it collects: the shape of nothing is not known"
-        )
-    return (*kept, *[_stacked(r) for r in rows])
+    empty = [] if i else [_nothing(*s) for s in body.graph.declared[1 + len(kept) :]]
+    return (*kept, *(empty or [_stacked(r) for r in rows]))
+
+
+def _nothing(element: int, shape: tuple[int | None, ...] | None) -> Any:
+    """What a loop that never runs collects of results that its body declares so."""
+    if shape is None or None in shape or element not in values.ELEMENTS:
+        raise NotImplementedError("a Loop that never runs, and whose body does not say the shape of what it collects")
+    return Tensor.zeros(0, *shape, dtype=values.ELEMENTS[element])
 
 
 @op("Scan", 8, raw=True)

@@ -148,14 +148,16 @@ class Step:
 
 
 class Graph:
-    """Nodes in order, with the names of what goes in and comes out. `constants`: values that stand in the graph itself."""
+    """Nodes in order, with the names of what goes in and comes out. `constants`: values that stand in the graph itself;
+    `declared`: ONNX's element type and the shape of each output of a subgraph, None where it is free."""
 
-    __slots__ = ("constants", "inputs", "outputs", "steps")
+    __slots__ = ("constants", "declared", "inputs", "outputs", "steps")
 
     def __init__(self, nodes: Sequence[Any], inputs: Sequence[str], outputs: Sequence[str], scope: Scope) -> None:
         self.inputs, self.outputs = list(inputs), list(outputs)
         self.steps = [Step(n, scope) for n in nodes]
         self.constants: dict[str, Any] = {}
+        self.declared: list[tuple[int, tuple[int | None, ...] | None]] = []
 
     def run(self, env: dict[str, Any], outputs: Sequence[str] | None = None) -> list[Any]:
         """The values called `outputs` (those of the graph, unless others are asked for) from those in `env`; only nodes that they
@@ -213,6 +215,10 @@ def subgraph(g: onnx.GraphProto, scope: Scope) -> Graph:
     """A graph with what it holds itself."""
     graph = Graph(g.node, [v.name for v in g.input], [v.name for v in g.output], scope)
     graph.constants = dict(initializers(g))
+    for v in g.output:
+        t = v.type.tensor_type
+        dims = [d.dim_value if d.HasField("dim_value") else None for d in t.shape.dim]
+        graph.declared.append((t.elem_type, tuple(dims) if t.HasField("shape") else None))
     return graph
 
 
