@@ -175,6 +175,12 @@ def test_one_buffer(sample: wire.Recording) -> None:
     assert "t7 of 8 MiB in an arena of 10 MiB" in found.evidence
     assert "one-buffer" not in codes(planted(sample, lambda p: plant(p, 100 << 20)).diagnoses)
 
+    def offered(p: wire.Program) -> None:
+        plant(p)
+        p.slots[0].again = "maximum 0123456789"
+
+    assert only(planted(sample, offered), "one-buffer").evidence.endswith("; rec.recompute('t7') tells")
+
 
 def test_equal_findings_are_one(sample: wire.Recording) -> None:
     def plant(p: wire.Program) -> None:

@@ -122,4 +122,8 @@ def one_buffer(r: Recording, p: Program) -> Iterator[Diagnosis]:
     )
     alive = f"alive from launch {biggest.first} to {biggest.last}"
     evidence = f"{biggest.name} of {units.nbytes(biggest.nbytes)} in an arena of {units.nbytes(arena)}, {alive}"
+    if biggest.again and not biggest.kept:
+        tried = next((x for x in p.recomputed if x.slots == [p.slots.index(biggest)]), None)
+        change = units.change(tried.peak - tried.peak_before, "bytes") if tried is not None else ""
+        evidence += f"; computed again the peak changes by {change}" if tried else f"; rec.recompute({biggest.name!r}) tells"
     yield Diagnosis("one-buffer", kernel, why, evidence, None, -1)
