@@ -4,6 +4,7 @@ The numbers stand in one place, below. A change of the engine that changes one o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from unittest import mock
 
@@ -13,7 +14,7 @@ import pytest
 from tests.conformance import snapshot, unwatched
 from tests.conformance.counting import Counted, count
 from tests.networks import BATCH, CNN, MLP, Transformer, training
-from tinyengine import Tensor, backends, data, hooks, machine
+from tinyengine import Tensor, backends, data, hooks, machine, spec
 from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
 from tinyengine.pipeline import Lowered, lower
@@ -26,6 +27,8 @@ KERNELS = {
 STEP_KERNELS = {MLP: 11, CNN: 21, Transformer: 41}
 # of a training step, at most: rule firings, megabytes that its kernels move, megabytes of temporaries
 STEP_BOUNDS = {MLP: (30, 1.7, 0.3), CNN: (45, 9.0, 2.2), Transformer: (170, 19.0, 3.8)}
+# calls of Python functions from the recorded graph of a training step to its plan, at most: what a person waits for
+STEP_CALLS = {MLP: 70_000, CNN: 150_000, Transformer: 400_000}
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +79,24 @@ def test_firings_bytes_and_memory_of_a_training_step(network: type) -> None:
     measured = (firings, moved, certificate.arena_bytes / 1e6)
     for what, bound in zip(measured, STEP_BOUNDS[network], strict=True):
         assert 0.5 * bound < what <= bound, measured
+
+
+@pytest.mark.parametrize("network", STEP_CALLS)
+def test_calls_from_graph_to_plan(network: type) -> None:
+    lowered = lower(step_of(network).graph, machine=FIXTURE, backend="reference")
+    calls = 0
+
+    def count_calls(frame: object, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    with mock.patch.object(spec, "enabled", False):  # as a user has it
+        sys.setprofile(count_calls)
+        try:
+            _ = lowered.plan
+        finally:
+            sys.setprofile(None)
+    assert 0.5 * STEP_CALLS[network] < calls <= STEP_CALLS[network], calls
 
 
 def test_the_mlp_step_predicted_is_counted() -> None:
