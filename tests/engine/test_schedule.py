@@ -130,6 +130,16 @@ def test_gradients_of_weights_in_pieces_of_large_images_and_shared_by_lanes() ->
     assert "tile(cr, 16)" in few and few[-1] == "parallel(cro)"
 
 
+def test_few_rows_share_what_is_read_of_a_large_transposed_operand() -> None:
+    k = forms.matmul(4, 640, 512, True)
+    out, decisions = schedule.run(k, DEFAULT, FIXTURE)
+    assert out.parallel is not None and out.parallel.name == "jo"  # rows of the large operand: each is read once
+    acc = [s.buf for s in walk(out.body) if isinstance(s, Alloc) and s.buf.space == "register"]
+    assert max(b.size for b in acc) == 4 * 4 * 16  # 4 by 4 sums, each in 16 lanes
+    assert next(d for d in decisions if d.kind == "register tile" and d.verdict.startswith("reorder")).numbers["side"] == 4
+    assert_same(k, out)
+
+
 def test_refusals_are_decisions_with_numbers() -> None:
     _, decisions = schedule.run(forms.FORMS["bias"], DEFAULT, FIXTURE)
     merge = next(d for d in decisions if d.kind == "merge")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tinyengine.dependence import Access
 from tinyengine.loopnest import Loop
-from tinyengine.stages import schedule_depth, schedule_outer_sum, schedule_tile
+from tinyengine.stages import schedule_depth, schedule_dots, schedule_outer_sum, schedule_tile
 from tinyengine.stages.contraction import Contraction, axis_of, chain, depends, find
 from tinyengine.stages.schedule_cost import NEAR, stride
 from tinyengine.stages.schedule_tile import EVEN, LONG_AFTER, TAPS, Tile, even, factor, panels_outside
@@ -77,7 +77,14 @@ def run(c: Chooser, around: list[Loop]) -> bool:
     if schedule_outer_sum.run(c, k):
         return True
     o = best(c, k)
-    if o is None or along_sum(c, k, o):
+    if o is None:
+        return False
+    along = along_sum(c, k, o)
+    if along is not None:
+        start, count = c.kernel, len(c.decisions)
+        if along and schedule_dots.run(c, k, along):
+            return True
+        undo(c, start, count)
         return False
     start, count, sizes = c.kernel, len(c.decisions), o.tile
     for form in (schedule_depth, schedule_tile):
@@ -140,8 +147,9 @@ def nearest(candidates: list[Loop], others: list[Access]) -> Loop | None:
     return min(enough, key=distance, default=None)
 
 
-def along_sum(c: Chooser, k: Contraction, o: Option) -> bool:
-    """Whether lanes along the sum, joined at its end, or no lanes at all are better than `o`."""
+def along_sum(c: Chooser, k: Contraction, o: Option) -> str | None:
+    """The loop of the sum along which lanes, joined at its end, are better than `o`; empty where no lanes at all are better; None
+    where `o` is best."""
     dots = [r for r in k.reduce if all(stride(a.buf, a.at, r.name) in (0, 1) for a in k.reads)]
     if dots:
         r = max(dots, key=lambda s: s.trips)
@@ -149,11 +157,11 @@ def along_sum(c: Chooser, k: Contraction, o: Option) -> bool:
         if cost < o.cost:
             numbers = {"cost": o.cost, "cost_along_sum": cost}
             c.refuse("register tile", o.v.name, f"lanes along the sum over {r.name} are cheaper", numbers)
-            return True
+            return r.name
     if o.cost > c.lanes:
         c.refuse("register tile", o.v.name, "no loop of the result runs along contiguous memory", {"cost": o.cost})
-        return True
-    return False
+        return ""
+    return None
 
 
 def tile(c: Chooser, k: Contraction, v: Loop, m: Loop | None) -> tuple[Tile, float]:
