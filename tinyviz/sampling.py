@@ -99,7 +99,7 @@ def watched(graph: Any) -> list[Watched]:
         elif n.op not in ("buffer", "const") and _module(n) and _leaves(n, users):
             module, line = _module(n), n.origin[0].frames[0].text.strip() if n.origin[0].frames else n.op
             out.append(Watched(f"{module}: {line[:40]}" if module in parents else module, "activation", module, n))
-        elif _is_softmax(n):
+        elif _is_softmax(n) or _divided_later(n, users):
             out.append(Watched(f"{_module(n)}: softmax".lstrip(": "), "softmax", _module(n), n))
     return out
 
@@ -163,6 +163,14 @@ def _is_softmax(n: Node) -> bool:
     return False
 
 
+def _divided_later(n: Node, users: dict[Node, list[Node]]) -> bool:
+    """exp whose sum divides what is made of it, as attention divides its result: the weights themselves are never computed."""
+    if n.op != "exp" or n.phase != "forward" or len(n.shape) < 3:
+        return False
+    mine = users.get(n, ())
+    return any(u.op == "sum" and u.shape == (*n.shape[:-1], 1) for u in mine) and not any(_is_softmax(u) for u in mine)
+
+
 class Values:
     """The series of one program."""
 
@@ -183,6 +191,8 @@ class Values:
         for s, old, value in zip(self.series, self._old, self._probe.run(memory), strict=True):
             if old is not None:
                 value = value - old.run(memory)[0]
+            if s.watched.kind == "softmax" and s.watched.node.op == "exp":
+                value = value / value.sum(-1, keepdims=True)  # see `_divided_later`
             s.samples.append(figures(run, value, s.watched.kind))
             if s.watched.kind in ("weight", "activation", "softmax", "input"):
                 s.picture = picture(value, MAP if s.watched.kind == "softmax" else EDGE) or s.picture

@@ -84,6 +84,21 @@ def test_what_is_sampled() -> None:
     assert model.fc.weight.numpy().shape == tuple(weight.shape)
 
 
+def test_attention_maps_are_sampled_though_the_division_comes_later() -> None:
+    rng = np.random.default_rng(0)
+    q, k, v = (Tensor(rng.standard_normal((2, 2, 6, 4)).astype(np.float32)) for _ in range(3))
+    step = jit(lambda q: q.scaled_dot_product_attention(k, v, is_causal=True).sum())
+    step(q), step(q)
+    with tv.watch(values=1) as rec:
+        step(q), step(q)
+    assert not hooks.errors
+    (maps,) = [s for p in rec.programs for s in p.values if s.kind == "softmax"]
+    assert maps.shape == [2, 2, 6, 6] and maps.samples.high[-1] == pytest.approx(1.0), "the first query sees the first key alone"
+    assert maps.samples.mean[-1] == pytest.approx(1 / 6, rel=1e-5), "each row sums to 1"
+    assert maps.samples.zeros[-1] == pytest.approx(15 / 36), "no query looks ahead"
+    assert maps.picture is not None and (maps.picture.rows, maps.picture.columns) == (6, 6)
+
+
 def test_figures_are_those_of_numpy() -> None:
     x = np.random.default_rng(0).standard_normal((6, 9)).astype(np.float32)
     x[:, 2] = 0

@@ -88,7 +88,7 @@ def summary(d: AddressesData) -> str:
     total = d.static + d.dynamic
     if not d.dynamic:
         return f"all {units.count(total)} accesses are static: their addresses are known before anything runs"
-    part = units.percent(d.dynamic / total)
+    part = units.percent(d.dynamic / total) if d.dynamic / total >= 0.0005 else "less than 0.1 %"
     return f"{units.count(d.static)} accesses are static, {units.count(d.dynamic)} ({part}) depend on data"
 
 

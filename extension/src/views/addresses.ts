@@ -18,7 +18,7 @@ export const addresses: Part<AddressesData> = (el, data, context) => {
   }
   const total = data.static + data.dynamic;
   el.append(h("p.tv-verdict", {}, data.dynamic === 0 ? h("span", {}, h("strong", {}, "All static: "), `the addresses of all ${count(total)} accesses are known before anything runs.`)
-    : h("span", {}, h("strong", {}, `${count(data.dynamic)} of ${count(total)} accesses (${percent(data.dynamic / total)}) depend on data; `), "the others are known before anything runs.")));
+    : h("span", {}, h("strong", {}, `${count(data.dynamic)} of ${count(total)} accesses (${data.dynamic / total < 0.0005 ? "less than 0.1 %" : percent(data.dynamic / total)}) depend on data; `), "the others are known before anything runs.")));
   const kernels = [...new Set(data.rows.map(row => row.kernel))];
   const names = [...new Set(program.traces.map(trace => trace.name))];
   const place = h("div.tv-addressesbody");

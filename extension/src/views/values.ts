@@ -142,7 +142,7 @@ function detail(series: Series, row: ValueRow): HTMLElement[] {
   const [from, to] = [`run ${samples.run[0]}`, samples.run.length > 1 ? `run ${samples.run[last]}` : ""];
   const grid = h("div.tv-valuegrid", {}, panel(`norm, in ${samples.run.length} samples`, axes(ends("norm", samples.norm), from, to, curve(samples.norm, 520, 128))));
   if (row.ratio.length > 0) grid.append(panel("norm of the update over norm of the weight, logarithmic; dashed: 0.001", axes(ends("ratio", row.ratio, [USUAL]), from, to, curve(row.ratio, 520, 128, USUAL, true))));
-  grid.append(panel("distribution: each column is one sample; darker is more elements", axes({ name: "value", low: figure(least(samples.low)), high: figure(most(samples.high)) }, from, to, heat(samples))));
+  grid.append(panel("distribution: each column is one sample; stronger is more elements", axes({ name: "value", low: figure(least(samples.low)), high: figure(most(samples.high)) }, from, to, heat(samples))));
   out.push(grid);
   if (series.picture) out.push(panel(pictureTitle(series, samples.run[last]!), tiles(series)));
   return out;
