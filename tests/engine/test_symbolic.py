@@ -251,6 +251,12 @@ def test_random_programs(steps: list[Any], most: int, v: int, width: int, backwa
     check(steps, most, v, width, backward, "llvm", [])
 
 
+def test_blocks_turned_in_registers_beside_their_tails() -> None:
+    """Several parallel loops over the same symbolic rows."""
+    check([("mix", 0, 0)], 100, 7, 40, False, "llvm", ["whole"])
+    check([("mix", 0, 0)], 100, 41, 40, False, "llvm", ["whole"])
+
+
 @pytest.mark.parametrize("which", ["reference", "llvm", "opencl"])
 @settings(max_examples=12, derandomize=True, deadline=None)
 @given(programs, st.sampled_from([5, 40]), st.integers(2, 40), st.lists(st.sampled_from([*VERDICTS, None]), max_size=8))
@@ -604,6 +610,8 @@ def test_what_the_certificate_counts_is_what_runs() -> None:
 def test_parallel_loops_are_cut_for_the_size_of_the_run() -> None:
     end = native.End(((0, 16, 4), (64, 16, 1)), (((3,), 1), ((), 2)))  # two loops; they end before n + 2, n in slot 3
     assert [end.trips({3: v}) for v in (0, 1, 14, 15, 62, 63, 1000)] == [1, 1, 1, 2, 4, 5, 5]
+    beside = native.End(((0, 1, 100), (0, 1, 100)), (((0,), 1),))  # two loops over the same rows: the second is counted behind
+    assert [beside.trips({0: v}) for v in (0, 7, 100)] == [0, 107, 200]
     step = native.Step(0, (), 5, 1e6, 0, end)
     assert (step.now({3: 15}).trips, step.now({3: 15}).work) == (2, 4e5)
     assert native.chunks(step.now({3: 1000}), 2) == (1, 5) and native.chunks(step.now({3: 0}), 2) == (0, 1)

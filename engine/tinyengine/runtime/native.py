@@ -32,9 +32,14 @@ class End:
     terms: tuple[tuple[tuple[int, ...], int], ...]
 
     def trips(self, values: Mapping[int, int]) -> int:
-        """Of all loops together."""
+        """Up to the last one that does something: loops are counted one after the other, each with all its trips."""
         limit = sum(c * prod(values[s] for s in slots) for slots, c in self.terms)
-        return sum(min(most, max(0, -((start - limit) // step))) for start, step, most in self.loops)
+        last = before = 0
+        for start, step, most in self.loops:
+            own = min(most, max(0, -((start - limit) // step)))
+            last = before + own if own else last
+            before += most
+        return last
 
 
 @dataclass(frozen=True, slots=True)
