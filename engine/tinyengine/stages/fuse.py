@@ -41,6 +41,7 @@ class Fuser(Uses):
         self.verdict: dict[Node, str] = {}
         self.chosen: dict[Node, str] = {}
         self.decisions: list[hooks.Decision] = []
+        self.row_loops: dict[tuple[Node, tuple[Expr, ...], tuple[int, ...]], str] = {}  # see fuse_blocks.row_loop
         self.leaves_at: dict[tuple[Node, tuple[Expr, ...]], list[tuple[Node, tuple[Expr, ...]]]] = {}  # see fuse_blocks.leaves
 
     def run(self) -> Fusion:

@@ -103,6 +103,14 @@ def _factors(fuser: Fuser, product: Node, at: At) -> list[set[Expr]] | None:
 
 def row_loop(fuser: Fuser, product: Node, at: At, g: Group) -> str:
     """Why `product`, needed at `at` in g, cannot be computed for a block of rows at a time; empty when it can."""
+    key = (product, at, g.space)
+    found = fuser.row_loops.get(key)
+    if found is None:
+        found = fuser.row_loops[key] = _row_loop(fuser, product, at, g)
+    return found
+
+
+def _row_loop(fuser: Fuser, product: Node, at: At, g: Group) -> str:
     space = fuser.space_vars(g.space)
     if len(space) < 2:
         return "its kernel has no loop of rows outside of the vectors"
@@ -190,6 +198,9 @@ def below_in_rows(fuser: Fuser, n: Node, product: Node) -> bool:
     """Whether `product`, of which n is computed, can be computed within the rows of the kernels that use n."""
     for s, at in fuser.uses[n]:
         g = fuser.find(s.group)
+        block, used = set(fuser.space_vars(g.space)[:-1]), _used(at)
+        if not block <= used or len(used - block) != 1:  # what is below has no more variables
+            return False
         found = [here for m, here in leaves(fuser, n, at) if m is product]
         if not found or any(row_loop(fuser, product, here, g) for here in found) or products_fit(fuser, g):
             return False
