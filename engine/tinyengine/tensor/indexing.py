@@ -59,6 +59,9 @@ def _normalise(index: Any, shape: tuple[int, ...]) -> list[Any]:
     raw = index if isinstance(index, tuple) else (index,)
     items: list[Any] = []
     for i in raw:
+        if type(i) in (slice, int):  # the most usual ones first
+            items.append(i)
+            continue
         if one_mask(i):
             items.append(NewAxis(bool(i)))
             continue
