@@ -257,6 +257,10 @@ def test_blocks_turned_in_registers_beside_their_tails() -> None:
     check([("mix", 0, 0)], 100, 41, 40, False, "llvm", ["whole"])
 
 
+def test_a_condition_that_keeps_an_address_in_bounds_stays() -> None:
+    check([("down", 5, 0), ("flip", 0, 1), ("twice", 4, 4), ("top", 1, 2)], 17, 13, 17, True, "llvm", [])
+
+
 @pytest.mark.parametrize("which", ["reference", "llvm", "opencl"])
 @settings(max_examples=12, derandomize=True, deadline=None)
 @given(programs, st.sampled_from([5, 40]), st.integers(2, 40), st.lists(st.sampled_from([*VERDICTS, None]), max_size=8))

@@ -232,12 +232,25 @@ def settled(kernel: Kernel) -> Kernel:
                     and s.step == 1
                     and bounds(index.sub(s.limit, constant(s.start)))[0] >= 1
                 ):
-                    inner = rewrite(inner, substitution({apply("lt", (s.var, s.limit)): const(True, bool_)}))
+                    free = rewrite(inner, substitution({apply("lt", (s.var, s.limit)): const(True, bool_)}))
+                    # an address that only this condition keeps in bounds keeps it: bounds are proven by intervals
+                    if all(_in_bounds(e) for e in _unmasked(free) - _unmasked(inner)):
+                        inner = free
                 s = replace(s, body=inner)
             out.append(s)
         return tuple(out)
 
     return replace(kernel, body=visit(kernel.body)) if any(p.within is not None for p in kernel.params) else kernel
+
+
+def _unmasked(body: Body) -> set[Expr]:
+    """The loads without a mask."""
+    found = (x for s in walk(body) for e in stmt_exprs(s) for x in subexprs(e) if x.op == "load")
+    return {x for x in found if len(x.args) == len(x.arg.shape)}
+
+
+def _in_bounds(e: Expr) -> bool:
+    return all(bounds(i)[0] >= 0 and bounds(i)[1] < n for i, n in zip(e.args, e.arg.shape, strict=False))
 
 
 def lanes_of(e: Expr, lanes: int) -> Expr:
