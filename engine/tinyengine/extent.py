@@ -86,7 +86,7 @@ _ARGS = frozenset({"slice", "pad", "size"})  # ops whose arguments may hold size
 
 def sizes_of(n: Node) -> list[Size]:
     """The sizes in a node's shape and argument."""
-    out: list[Size] = [plain(d) for d in n.shape if type(d) is not int]
+    out: list[Size] = [size for d in n.shape if isinstance(size := plain(d), Size)]
     if n.op in ("slice", "pad"):
         out += [x for part in n.arg for x in part if isinstance(x, Size)]
     elif n.op == "size":
