@@ -135,8 +135,8 @@ def random_permute(rng: Rng, x: Node) -> Node:
 
 def slice_within_pad(rng: Rng) -> Node:
     x = data(rng, shape_of(rng, 2, 2))
-    (p, q), (h, w) = rng.integers(0, 4, 2), x.shape
-    padded = g.op("pad", (h + 3 + p, w + 4 + q), x, arg=((3, int(p), 0), (4, int(q), 0)))
+    (p, q), (h, w) = map(int, rng.integers(0, 4, 2)), x.shape
+    padded = g.op("pad", (h + 3 + p, w + 4 + q), x, arg=((3, p, 0), (4, q, 0)))
     return g.op("slice", (h - 1, w), padded, arg=((4, 1), (4, 1)))
 
 
