@@ -112,10 +112,9 @@ class _Escaped:
         )
 
 
-def _seal(memory: set[int], kept: Sequence[Any]) -> None:
+def _seal(memory: set[int]) -> None:
     """Tensors that still depend on the placeholders of a trace must not be computed from them later."""
-    keep = {id(t) for t in kept}
-    tensors = [(t, t.node) for t in engine.live() if id(t) not in keep]  # another thread may change them meanwhile
+    tensors = [(t, t.node) for t in engine.live()]  # another thread may change them meanwhile
     inside = reading([n for _, n in tensors], memory)
     for t, n in tensors:
         if inside[n]:
@@ -261,7 +260,7 @@ class jit(Generic[F]):
         except BaseException:
             core.state.trace = size.state.guards = None
             trace.undo()
-            _seal(memory | {id(b) for b, _ in trace.draws}, ())
+            _seal(memory | {id(b) for b, _ in trace.draws})
             raise
         core.state.trace = None
         # parameters and state, under all of their names, keep their own memory
@@ -269,7 +268,7 @@ class jit(Generic[F]):
         for t in core.alive():
             if t.node in after:  # others are left alone: another thread may be giving them a node
                 t.node = after[t.node]
-        _seal(memory, updates)
+        _seal(memory)
         slot_of = {id(b): i for i, b in enumerate(buffers)}
         inputs = {slot_of[id(b)]: i for i, b in enumerate(slots) if id(b) in slot_of}
         draws = {slot_of[id(b)]: n for b, n in trace.draws if id(b) in slot_of}

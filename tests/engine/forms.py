@@ -55,6 +55,18 @@ def matmul(m: int, width: int, depth: int, transposed: bool = False, dtype: DTyp
     )),), ("out",))  # fmt: skip
 
 
+def gram(m: int, depth: int) -> Kernel:
+    """out = x @ x.T: both operands are one buffer."""
+    x, out, acc = Buf("x", F, (m, depth)), Buf("out", F, (m, m)), Buf("acc", F, (), "register")
+    i, j, k = v("i", m), v("j", m), v("k", depth)
+    body = (
+        Let("v1", load(x, (i, k)), (1,)), Let("v2", load(x, (j, k)), (2,)), Let("v3", op("mul", n("v1"), n("v2")), (3,)),
+    )  # fmt: skip
+    return Kernel("gram", (x, out), (loop(i, loop(j,
+        *sum_of(acc, k, *body, value=n("v3")), Let("v4", load(acc, ())), Store(out, (i, j), n("v4")),
+    )),), ("out",))  # fmt: skip
+
+
 def bf16_matmul(m: int, width: int, depth: int, transposed: bool = False) -> Kernel:
     """out = x @ w for bfloat16 x and w, added up in float32; w is (width, depth) when transposed."""
     d = dtypes.bfloat16

@@ -188,6 +188,18 @@ def test_results_never_alias_state_or_arguments() -> None:
     assert x.tolist() == [1.0, 1.0] and w.tolist() == [3.0, 3.0]
 
 
+def test_a_result_may_be_realized_inside_beside_an_update_of_what_it_reads() -> None:
+    w = Tensor(np.zeros((4, 2), np.float32)).realize()
+
+    @jit
+    def f(x: Tensor) -> Tensor:
+        part = w[1:3]
+        part[:] = part + x
+        return (w.sum(0) + x).realize()
+
+    assert [f(ones(2)).tolist() for _ in range(3)] == [[3.0, 3.0], [5.0, 5.0], [7.0, 7.0]]
+
+
 def test_reading_inside_is_refused_and_leaves_everything_as_it_was() -> None:
     w, g = ones(2), Tensor([1.0, 1.0], requires_grad=True)
 

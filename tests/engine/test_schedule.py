@@ -21,6 +21,7 @@ AVX2 = replace(FIXTURE, name="avx2", vector_bytes=32, vector_registers=16)
 LARGER: dict[str, Kernel] = {
     "matmul": forms.matmul(70, 150, 33),
     "matmul transposed": forms.matmul(40, 100, 30, True),
+    "gram": forms.gram(70, 40),
     "narrow matmul": forms.matmul(96, 10, 40),
     "one row": forms.matmul(1, 200, 40),
     "softmax": forms.softmax(64, 300),
@@ -108,6 +109,7 @@ def test_operands_are_copied_where_it_pays() -> None:
 
     assert packs(forms.matmul(512, 512, 512)) == ["pack(w, at=jo)"]
     assert packs(forms.matmul(512, 512, 512, True)) == ["pack(w, at=jo, axes=(1, 0))"]
+    assert packs(forms.gram(512, 512)) == ["pack(x, at=jo, axes=(1, 0), of=ji)"]  # the rows are read as they lie
     assert packs(forms.matmul(64, 128, 64)) == []  # fits into the cache as it is
     assert packs(forms.matmul(4, 512, 512)) == []  # four rows do not pay for a copy
     assert packs(forms.conv(4, 16, 32, 32)) == ["pack(x, at=b)"]

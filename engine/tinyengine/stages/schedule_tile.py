@@ -330,6 +330,8 @@ class _Applier:
         out = []
         for name, x in self.copies.items():
             order = f", axes={x.axes}" if x.transposed else ""
+            if any(a.buf == x.a.buf and a.at != x.a.at for a in self.k.reads):  # a product of a matrix with itself
+                order += f", of={self.v}i" if depends(x.a, self.t.v) else f", of={self.rows}i"
             if self.do(f"pack({name}, at={self._place(x)}{order})", "pack", x.why):
                 out.append(name)
         return out
