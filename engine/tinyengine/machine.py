@@ -24,6 +24,7 @@ from tinyengine.runtime import cache
 from tinyengine.runtime.threads import thread_count
 
 LEVELS = ("l1", "l2", "l3", "dram")
+L3_OF_A_CORE = 32 << 20  # no processor has more; a virtual machine of a few cores reports what the whole chip has
 FORMAT = 2  # of the JSON on disk
 FACTS = (
     "target",
@@ -200,12 +201,13 @@ def detect() -> Machine:
     caches = _caches()
     hertz = _hertz(info)
     fma = hertz * 2 * 2 * vector_bytes / 4
+    l3 = min(caches.get(3, caches.get(2, 512 << 10)), L3_OF_A_CORE * cores)
     read = {"l1": hertz * 2 * vector_bytes, "l2": hertz * vector_bytes * 0.9, "l3": hertz * 28, "dram": 20e9}
     dram_all = 20e9 * min(cores, 2) if cores <= 2 else min(20e9 * cores, 40e9 + 10e9 * cores)
     return Machine(
         name=info.get("model name") or platform.processor() or target, target=target, cores=cores, threads=threads,
         vector_bytes=vector_bytes, vector_registers=registers,
-        l1_bytes=caches.get(1, 32 << 10), l2_bytes=caches.get(2, 512 << 10), l3_bytes=caches.get(3, caches.get(2, 512 << 10)),
+        l1_bytes=caches.get(1, 32 << 10), l2_bytes=caches.get(2, 512 << 10), l3_bytes=l3,
         fma_flops=fma, fma_flops_all=fma * cores,
         read=read, read_all={"l1": read["l1"] * cores, "l2": read["l2"] * cores, "l3": read["l3"] * cores, "dram": dram_all},
         write_all=dram_all * 0.8, stream_all=dram_all * 1.6, copy_all=dram_all * 0.9,

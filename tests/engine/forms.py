@@ -138,6 +138,13 @@ def elementwise(rows: int, width: int, bias: bool = False, dtype: DType = F) -> 
     )),), ("out",))  # fmt: skip
 
 
+def square(width: int) -> Kernel:
+    """out = x * x: one operand."""
+    x, out, i = Buf("x", F, (width,)), Buf("out", F, (width,)), v("i", width)
+    body = loop(i, Let("v1", load(x, (i,))), Store(out, (i,), op("mul", n("v1"), n("v1"))))
+    return Kernel("square", (x, out), (body,), ("out",))
+
+
 def outer_sum(rows: int, width: int, dtype: DType = F) -> Kernel:
     """out[j] = sum over i of x[i, j]."""
     x, out, acc = Buf("x", dtype, (rows, width)), Buf("out", dtype, (width,)), Buf("acc", dtype, (), "register")

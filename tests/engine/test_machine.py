@@ -28,7 +28,7 @@ def measured() -> Machine:
 def test_the_facts_make_sense() -> None:
     m = machine.detect()
     assert 1 <= m.cores <= m.threads and m.vector_bytes in (16, 32, 64) and m.vector_registers in (16, 32)
-    assert 4 << 10 <= m.l1_bytes <= m.l2_bytes <= m.l3_bytes
+    assert 4 << 10 <= m.l1_bytes <= m.l2_bytes <= m.l3_bytes <= machine.L3_OF_A_CORE * m.cores
     assert m.source == "estimated" and m.date == "" and m.spread >= 0.3  # an estimate says so
     assert set(m.read) == set(m.read_all) == set(LEVELS)
     assert all(m.read[a] >= m.read[b] for a, b in pairwise(LEVELS))

@@ -160,6 +160,17 @@ def test_large_results_stream() -> None:
     assert "streaming(out)" not in schedule.run(forms.elementwise(64, 4096), DEFAULT, FIXTURE)[0].schedule
 
 
+def test_the_only_operand_of_a_streaming_loop_is_fetched_ahead() -> None:
+    small = replace(FIXTURE, l3_bytes=1 << 16)  # so that the interpreter has little to do
+    k = forms.square(40_000)
+    out, _ = schedule.run(k, DEFAULT, small)
+    assert out.schedule == ("tile(i, 512)", "prefetch(x, io, at=ii)", "vectorize(ii, 16)", "streaming(out)")
+    assert_same(k, out)
+    two = schedule.run(forms.elementwise(4096, 4096), DEFAULT, FIXTURE)[0]
+    assert not any(p.startswith("prefetch") for p in two.schedule)
+    assert not any(p.startswith("prefetch") for p in schedule.run(forms.square(400_000), DEFAULT, FIXTURE)[0].schedule)
+
+
 def test_a_chosen_schedule_is_taken_as_it_is() -> None:
     k = forms.FORMS["matmul"]
     choices = DEFAULT.with_schedule("matmul", "vectorize(j, 4)\nparallel(i)")

@@ -10,7 +10,7 @@ from tinyengine.index import terms
 from tinyengine.loopnest import INDEX, Let, Loop, stmt_exprs, subexprs
 from tinyengine.stages.nest import loops
 from tinyengine.stages.schedule_cost import NEAR, body_cycles, stride
-from tinyengine.stages.schedule_lanes import CODE, PARALLEL_CYCLES, few, stream, together, vectorize
+from tinyengine.stages.schedule_lanes import CODE, PARALLEL_CYCLES, few, stream, streamed, together, vectorize
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CHUNKS = 4  # pieces per thread, so that a thread that starts late finds less to do
 SYMBOLIC = 8  # times as many pieces for a loop whose end is not known
 PARTS = 4  # more cuts than this only lengthen the code
+AHEAD_BYTES = 2048  # of the operand are fetched while as many are computed with
 LINES = 4  # blocks beside each other along the contiguous axis of the source: whole pages are read, not single lines
 
 
@@ -48,10 +49,27 @@ def run(c: Chooser, around: list[Loop]) -> None:
     elif not (dependent and len(names) == 1):
         c.do(f"parallel({order[0]})", "parallel", "iterations are independent", {"cycles": work, "threads": c.machine.threads})
     if not dependent and c.lanes > 1:
-        vectorize(c, v)
+        vectorize(c, _ahead(c, v) if len(names) == 1 else v)
         if len(order) > len(names):
             c.do(f"unroll({order[-2]})", "unroll", "the columns of a block share what is loaded: it is turned in registers")
     stream(c)
+
+
+def _ahead(c: Chooser, v: str) -> str:
+    """Fetch the only operand ahead where the result streams: the machine by itself starts too late for arithmetic to hide it.
+    With several operands hints cost more than they bring. The innermost loop then."""
+    inner = _find(c, v)
+    reads = {a.buf: stride(a.buf, a.at, v) for a in accesses(inner.body) if a.op == "read" and stride(a.buf, a.at, v) != 0}
+    if len(reads) != 1 or set(reads.values()) != {1} or not streamed(c):
+        return v
+    (operand,) = reads
+    size = AHEAD_BYTES // operand.dtype.itemsize
+    if inner.trips < 2 * size:
+        return v
+    numbers = {"bytes": AHEAD_BYTES}
+    c.do(f"tile({v}, {size})", "tile", "a piece of the operand that is fetched ahead", numbers)
+    c.do(f"prefetch({operand.name}, {v}o, at={v}i)", "prefetch", "the next piece comes while this one is computed with", numbers)
+    return v + "i"
 
 
 def _find(c: Chooser, name: str) -> Loop:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tinyengine.dependence import Access, accesses
-from tinyengine.loopnest import Alloc, Let, Loop, stmt_exprs, subexprs, walk
+from tinyengine.loopnest import Alloc, Buf, Let, Loop, stmt_exprs, subexprs, walk
 from tinyengine.loopnest import name as named
 from tinyengine.stages.affine import flat
 from tinyengine.stages.nest import loops
@@ -105,12 +105,19 @@ def vectorize(c: Chooser, name: str) -> bool:
     return c.do(f"vectorize({name}, {lanes})", "vectorize", reason, {"lanes": lanes, "iterations": s.trips})
 
 
-def stream(c: Chooser) -> None:
-    """Results far larger than the cache need not pass through it."""
+def streamed(c: Chooser) -> list[Buf]:
+    """Results far larger than the cache, which need not pass through it."""
     reads = {x.arg.name for s in walk(c.kernel.body) for e in stmt_exprs(s) for x in subexprs(e) if x.op == "load"}
-    for p in c.kernel.params:
-        if p.name in c.kernel.outputs and p.name not in reads and p.nbytes > c.machine.l3_bytes // 2:
-            c.do(
-                f"streaming({p.name})", "streaming", "larger than half of the last cache: its lines need not be read first",
-                {"bytes": p.nbytes, "l3_bytes": c.machine.l3_bytes},
-            )  # fmt: skip
+    return [
+        p for p in c.kernel.params
+        if p.name in c.kernel.outputs and p.name not in reads and p.nbytes > c.machine.l3_bytes // 2
+    ]  # fmt: skip
+
+
+def stream(c: Chooser) -> None:
+    """Stores of such results that go past the cache."""
+    for p in streamed(c):
+        c.do(
+            f"streaming({p.name})", "streaming", "larger than half of the last cache: its lines need not be read first",
+            {"bytes": p.nbytes, "l3_bytes": c.machine.l3_bytes},
+        )  # fmt: skip
