@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 
-VERSION = 1
+VERSION = 2
 PHASES = ("forward", "backward", "optimizer")
 
 #: what can be selected, and the form of its id (see tinyviz/links.py): line "3"; rule "5"; node "0.17" (program.node);

@@ -15,7 +15,7 @@
  * An operand in `src` is looked up through the replacements so far, those of earlier stages included: see `tinyviz.frames.graph_at`.
  */
 
-export const WIRE_VERSION = 1;
+export const WIRE_VERSION = 2;
 
 export const PHASES = ["forward", "backward", "optimizer"] as const;
 export type Phase = (typeof PHASES)[number];

@@ -81,7 +81,7 @@ def _manifest(**changes: Any) -> bytes:
         ({"manifest.json": b'{"format": NaN}'}, "NaN is not JSON"),
         ({"manifest.json": b"[" * 100_000}, "damaged"),
         ({"manifest.json": _manifest(format="cookbook")}, "its manifest does not say"),
-        ({"manifest.json": _manifest(version=99)}, "it has version 99; this tinyviz reads version 1"),
+        ({"manifest.json": _manifest(version=99)}, "it has version 99; this tinyviz reads version 2"),
         ({"manifest.json": _manifest()}, "the piece 'x.json' is missing"),
         ({"manifest.json": _manifest(pieces={"x.json": 2}), "x.json": b"{}"}, "does not match its checksum"),
         ({"manifest.json": _manifest(pieces={"x.json": 1 << 50})}, "the limit is"),
@@ -168,7 +168,7 @@ def _old(r: wire.Recording) -> None:
         (_lost_kernel, r"calls\[0\].kernel: -3"),
         (_lost_link, r"kernels\[0\].source.link: 10000"),
         (_lost_times, r"launches.median: \d+ times for \d+ calls"),
-        (_old, "reads version 1, the file has 0"),
+        (_old, "reads version 2, the file has 0"),
     ],
 )
 def test_nonsense_in_the_data_is_named(
