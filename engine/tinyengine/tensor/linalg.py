@@ -36,7 +36,10 @@ def couple(x: Any, n: int, what: str) -> tuple[int, ...]:
 
 
 def steps_and_padding(what: str, stride: tuple[int, ...], dilation: tuple[int, ...], padding: Any) -> None:
-    """RuntimeError for steps that are not positive, widths that are negative, and 'same' with a stride."""
+    """RuntimeError for steps that are not positive, widths that are negative, words other than 'same' and 'valid', and 'same'
+    with a stride."""
+    if isinstance(padding, str) and padding not in ("same", "valid"):
+        raise RuntimeError(f"{what}: padding is a width, 'same' or 'valid', not {padding!r}\n  at {user_line()}")
     if padding == "same" and any(k != 1 for k in stride):
         raise RuntimeError(f"{what}: padding 'same' goes with stride 1, not {stride}\n  at {user_line()}")
     given = () if isinstance(padding, str) else (padding,) if isinstance(padding, int) else padding
