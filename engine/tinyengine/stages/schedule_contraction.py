@@ -187,7 +187,8 @@ def tile(c: Chooser, k: Contraction, v: Loop, m: Loop | None) -> tuple[Tile, flo
     rest = tuple(s for s in k.space if s not in (v, m, l))
     if m is None:
         return Tile(v, m, l, rest, nv, 1, lr), -(-v.trips // c.lanes) * c.lanes / v.trips
-    return sizes(c, k, Tile(v, m, l, rest, nv, 1, lr), (nv,) if l else range(1, VECTORS + 1))
+    most = min(VECTORS, -(-v.trips // c.lanes))
+    return sizes(c, k, Tile(v, m, l, rest, nv, 1, lr), (nv,) if l else range(1, most + 1))
 
 
 def sizes(c: Chooser, k: Contraction, t: Tile, vectors: Iterable[int]) -> tuple[Tile, float]:
