@@ -66,7 +66,9 @@ export class CanvasPainter implements Painter {
       return getComputedStyle(probe).color;
     };
     const colors = Object.fromEntries(Object.entries(NAMES).map(([name, variable]) => [name, read(variable)])) as Colors;
-    const category = new Map([...new Set(scene.items.flatMap(item => [item.category, item.change]))].map(name => [name, name ? read(colorVariable(name)) : colors.line]));
+    const names = new Set<string>();
+    for (const item of scene.items) names.add(item.category).add(item.change);
+    const category = new Map([...names].map(name => [name, name ? read(colorVariable(name)) : colors.line]));
     probe.remove();
     return { ...colors, category };
   }

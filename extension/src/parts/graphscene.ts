@@ -54,8 +54,18 @@ export function nodeItem({ recording, at }: Drawn, node: number, x: number, y: n
   };
 }
 
-/** Every node where Python put it. */
-export function flatScene(drawn: Drawn, look: Look = {}, frames: Frame[] = []): Scene {
+const stubsOf = new WeakMap<Layout, ReadonlySet<number>>();
+const MANY = 2 ** 26;
+
+/** The edges that are drawn as stubs, each as one number. */
+function stubs(layout: Layout): ReadonlySet<number> {
+  let found = stubsOf.get(layout);
+  if (!found) stubsOf.set(layout, (found = new Set(layout.stubs.map(([a, b]) => a! * MANY + b!))));
+  return found;
+}
+
+/** Every node where Python put it. `known`: boxes of unchanged nodes, kept from one step to the next. */
+export function flatScene(drawn: Drawn, look: Look = {}, frames: Frame[] = [], known?: Map<number, Item>): Scene {
   const program = drawn.recording.programs[drawn.at]!;
   const { layout } = drawn;
   const roots = new Set(program.roots);
@@ -65,15 +75,20 @@ export function flatScene(drawn: Drawn, look: Look = {}, frames: Frame[] = []): 
     const [x, y] = [layout.x[node], layout.y[node]];
     if (x === null || x === undefined || y === null || y === undefined) continue;
     place.set(node, items.length);
-    items.push(nodeItem(drawn, node, x, y, look, roots));
+    const same = known && !look.change?.(node);
+    const item = (same && known.get(node)) || nodeItem(drawn, node, x, y, look, roots);
+    if (same) known.set(node, item);
+    items.push(item);
   }
-  const stubs = new Set(layout.stubs.map(([a, b]) => `${a} ${b}`));
+  const short = stubs(layout);
   const edges: Edge[] = [];
   for (const [node, to] of place) {
-    for (const operand of new Set(drawn.src(node))) {
+    const operands = drawn.src(node);
+    for (let i = 0; i < operands.length; i++) {
+      const operand = operands[i]!;
       const from = place.get(operand);
-      if (from === undefined) continue;
-      const kind: EdgeKind = stubs.has(`${operand} ${node}`) ? "stub" : "flow";
+      if (from === undefined || operands.indexOf(operand) < i) continue;
+      const kind: EdgeKind = short.has(operand * MANY + node) ? "stub" : "flow";
       edges.push({ from, to, kind, key: null, ...look.edge?.(operand, node) });
     }
   }

@@ -36,11 +36,11 @@ export class Picture {
   readonly viewport: Viewport;
   scene: Scene = EMPTY;
   private painter: Painter | null = null;
-  private places = new Places(EMPTY);
+  /** of the scene on show, made when they are first asked for: steps come faster than pointers */
+  private index: { places: Places; byNode: Map<string, Item> } | null = null;
   private readonly minimap: Minimap;
   private readonly now: Light = { pinned: DARK, hover: DARK, found: null };
   private readonly undo: Cleanup[] = [];
-  private byNode = new Map<string, Item>();
   private fitted = false;
   /** what was to be revealed before there was room to show it */
   private wanted: Item | null = null;
@@ -83,8 +83,7 @@ export class Picture {
   show(scene: Scene, still?: string): void {
     const before = still === undefined ? null : corner(this.scene, still);
     this.scene = scene;
-    this.places = new Places(scene);
-    this.byNode = new Map(scene.items.map(item => [`${item.key.kind} ${item.key.id}`, item]));
+    this.index = null;
     const canvas = scene.items.length > (this.options.svgMost ?? SVG_MOST);
     if (!this.painter || canvas !== this.painter instanceof CanvasPainter) {
       this.painter?.element.remove();
@@ -109,8 +108,13 @@ export class Picture {
     this.light({ found });
   }
 
+  private get indexed(): { places: Places; byNode: Map<string, Item> } {
+    const byNode = () => new Map(this.scene.items.map(item => [`${item.key.kind} ${item.key.id}`, item]));
+    return (this.index ??= { places: new Places(this.scene), byNode: byNode() });
+  }
+
   item(selection: Selection): Item | undefined {
-    return this.byNode.get(`${selection.kind} ${selection.id}`);
+    return this.indexed.byNode.get(`${selection.kind} ${selection.id}`);
   }
 
   reveal(item: Item, always = false): void {
@@ -159,22 +163,22 @@ export class Picture {
   }
 
   private click(x: number, y: number): void {
-    const item = this.places.item(x, y);
+    const item = this.indexed.places.item(x, y);
     if (item) {
       if (item.group && x < item.x - item.w / 2 + 40) return this.options.toggle?.(item.group);
       return this.choose(item.key);
     }
-    const edge = this.places.edge(x, y, 8 / this.viewport.transform.scale);
+    const edge = this.indexed.places.edge(x, y, 8 / this.viewport.transform.scale);
     if (edge) return this.choose(edge.key);
-    const frame = this.places.frame(x, y);
+    const frame = this.indexed.places.frame(x, y);
     if (frame && frame.closes && x < frame.x - frame.w / 2 + 22) return this.options.toggle?.(frame.group);
     this.choose(frame?.key ?? null);
   }
 
   private point(x: number, y: number): void {
-    const item = this.places.item(x, y);
-    const edge = item ? null : this.places.edge(x, y, 6 / this.viewport.transform.scale);
-    const frame = item || edge ? null : this.places.frame(x, y);
+    const item = this.indexed.places.item(x, y);
+    const edge = item ? null : this.indexed.places.edge(x, y, 6 / this.viewport.transform.scale);
+    const frame = item || edge ? null : this.indexed.places.frame(x, y);
     const key = item?.key ?? edge?.key ?? frame?.key ?? null;
     this.element.classList.toggle("tv-pointing", key !== null || frame !== null);
     this.context.hover.set(key);

@@ -97,9 +97,10 @@ export function stepper(el: HTMLElement, { at, stage, rules, counts, times }: St
   const second: Picture = picture(right, "the graph after this step; arrows step", () => first);
   made = true;
 
+  const boxes = new Map<number, Item>();
   const scene = (nodes: Iterable<number>, frameAt: number, marked: ReadonlySet<number>, change: Item["change"]) => {
     const drawn: Drawn = { recording, at, nodes: [...nodes], src: node => replay.src(node, stage, frameAt), layout };
-    return flatScene(drawn, { change: node => (marked.has(node) ? change : "") });
+    return flatScene(drawn, { change: node => (marked.has(node) ? change : "") }, [], boxes);
   };
   const draw = () => {
     slider.max = String(Math.max(steps.length - 1, 0));
