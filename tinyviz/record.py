@@ -109,6 +109,7 @@ class Recorder:
     waits: dict[Any, _Folded] = field(default_factory=dict)
     _waiting: list[_Folded] = field(default_factory=list)  # realised, and not launched yet
     _last: float | None = None  # when the last run ended
+    _differentiated: float = 0.0  # seconds in the stage since then: it runs before there is a program
     _more: Runs | None = None  # of programs beyond MOST_PROGRAMS, counted only
     _end: Callable[[], None] | None = None
 
@@ -138,7 +139,7 @@ class Recorder:
             runs.count, runs.host_total = runs.count + 1, runs.host_total + e.host_seconds
         else:
             runs.add(e, None if self._last is None else max(e.began - self._last, 0.0))
-        self._last = e.began + e.host_seconds
+        self._last, self._differentiated = e.began + e.host_seconds, 0.0
         if self.finite and (found := runs.finite.after(e.program)) is not None:
             warn(found)
         if self._waiting:
@@ -146,6 +147,10 @@ class Recorder:
             for r in self._waiting:
                 r.program = at if r.program < 0 else r.program
             self._waiting.clear()
+
+    def _finished(self, e: hooks.StageFinished, now: float) -> None:
+        if e.stage == "differentiate":
+            self._differentiated += e.seconds
 
     def _realized(self, e: hooks.Realized, now: float) -> None:
         frames = e.origin.frames
@@ -167,6 +172,8 @@ class Recorder:
             self._more = runs = self._more or Runs(program)
         elif runs is None:
             runs = self.programs[id(program.executable)] = Runs(program)
+            if self._differentiated and any(o.phase == "backward" for n in program.graph.nodes for o in n.origin):
+                runs.seconds["differentiate"] = self._differentiated
         return runs
 
     def _before(self, e: hooks.Launching, now: float) -> None:
@@ -194,6 +201,7 @@ class Recorder:
 _HEARD: dict[type[hooks.Event], Callable[[Recorder, Any, float], None]] = {
     hooks.Launch: Recorder._launch, hooks.CacheHit: Recorder._hit, hooks.CacheMiss: Recorder._missed,
     hooks.Realized: Recorder._realized, hooks.HostWait: Recorder._waited, hooks.Launching: Recorder._before,
+    hooks.StageFinished: Recorder._finished,
 }  # fmt: skip
 
 

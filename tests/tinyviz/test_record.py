@@ -12,7 +12,7 @@ import pytest
 
 from tests.conformance import unwatched
 from tests.tinyviz import training
-from tinyengine import Tensor, backends, hooks, machine
+from tinyengine import Tensor, backends, hooks, jit, machine
 from tinyengine.stages import simplify
 from tinyviz import frames, record, wire
 from tinyviz.recording import Recording, watch
@@ -288,6 +288,25 @@ def test_the_recorder_says_what_it_cost() -> None:
     assert r.observer_seconds is not None and r.seconds is not None
     assert 0 < r.observer_seconds < r.seconds
     assert "cost of recording: " in rec.view("timeline").text and " watched, " in rec.view("timeline").text
+
+
+def test_differentiate_has_the_time_of_the_program_that_it_made() -> None:
+    w, x = Tensor(np.ones((4, 3), np.float32), requires_grad=True), Tensor(np.ones((2, 4), np.float32))
+
+    @jit
+    def step(x: Tensor) -> Tensor:
+        loss = (x @ w).relu().sum()
+        loss.backward()
+        return w.grad
+
+    with watch() as rec:
+        (x * 7).sum().item()
+        for _ in range(2):
+            step(x)
+        (x * 8).sum().item()
+    times = [next(s for s in p.stages if s.name == "differentiate").seconds for p in rec.data.programs]
+    assert len(times) == 3 and times[0] is None and times[2] is None
+    assert times[1] is not None and times[1] > 0
 
 
 def test_one_program_that_cannot_be_shown_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
