@@ -166,8 +166,9 @@ def test_the_only_operand_of_a_streaming_loop_is_fetched_ahead() -> None:
     out, _ = schedule.run(k, DEFAULT, small)
     assert out.schedule == ("tile(i, 512)", "prefetch(x, io, at=ii)", "vectorize(ii, 16)", "streaming(out)")
     assert_same(k, out)
-    two = schedule.run(forms.elementwise(4096, 4096), DEFAULT, FIXTURE)[0]
+    two, decisions = schedule.run(forms.elementwise(4096, 4096), DEFAULT, FIXTURE)
     assert not any(p.startswith("prefetch") for p in two.schedule)
+    assert [(d.verdict, d.numbers) for d in decisions if d.kind == "prefetch"] == [("none", {"operands": 2})]
     assert not any(p.startswith("prefetch") for p in schedule.run(forms.square(400_000), DEFAULT, FIXTURE)[0].schedule)
 
 

@@ -60,7 +60,10 @@ def _ahead(c: Chooser, v: str) -> str:
     With several operands hints cost more than they bring. The innermost loop then."""
     inner = _find(c, v)
     reads = {a.buf: stride(a.buf, a.at, v) for a in accesses(inner.body) if a.op == "read" and stride(a.buf, a.at, v) != 0}
-    if len(reads) != 1 or set(reads.values()) != {1} or not streamed(c):
+    if not reads or not streamed(c):
+        return v
+    if len(reads) > 1 or set(reads.values()) != {1}:
+        c.refuse("prefetch", v, "hints help where one operand is read from end to end", {"operands": len(reads)})
         return v
     (operand,) = reads
     size = AHEAD_BYTES // operand.dtype.itemsize

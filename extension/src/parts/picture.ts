@@ -109,8 +109,8 @@ export class Picture {
   }
 
   private get indexed(): { places: Places; byNode: Map<string, Item> } {
-    const byNode = () => new Map(this.scene.items.map(item => [`${item.key.kind} ${item.key.id}`, item]));
-    return (this.index ??= { places: new Places(this.scene), byNode: byNode() });
+    const { scene } = this;
+    return (this.index ??= { places: new Places(scene), byNode: new Map(scene.items.map(item => [`${item.key.kind} ${item.key.id}`, item])) });
   }
 
   item(selection: Selection): Item | undefined {
