@@ -9,6 +9,7 @@ import numpy as np
 
 from tinyengine.extent import plain, symbolic
 from tinyengine.node import Graph, Node, toposort
+from tinyengine.ops import SCATTER
 from tinyengine.runtime.buffer import SizeBuffer
 
 
@@ -19,7 +20,7 @@ def bad_index(graph: Graph, memory: Mapping[int, Any]) -> str:
 
     now = {b.symbol.name: int(b.array[0]) for b in memory.values() if isinstance(b, SizeBuffer)}
     for n in graph.nodes:
-        if n.op not in ("gather", "scatter_add"):
+        if n.op != "gather" and n.op not in SCATTER:
             continue
         extent = (n.src[0] if n.op == "gather" else n).shape[n.arg]
         extent = plain(extent).at(now) if symbolic((extent,)) else extent

@@ -26,7 +26,7 @@ Movement args (shapes are always those of the nodes; every map is 'output index 
 gather      src (table, index), arg axis: out[p] = table[p with axis replaced by index[p]]; index has the shape of the result
             (torch.gather)
 scatter_add src (base, index, values), arg axis: base plus each values[p] at [p with axis replaced by index[p]]
-(torch.scatter_add)
+            (torch.scatter_add); scatter_max: the larger of both; scatter_mul: the product
 assign      src (target, value): target is a `buffer` node; the buffer's memory becomes value; as a value it is the new content
 contiguous  src (x): x is stored in memory of its own
 function    src (results..., arguments..., saved...), arg (application, k): result k, with the derivative that its author wrote
@@ -140,7 +140,8 @@ _TABLE = [
     Op("reshape", "movement", 1), Op("permute", "movement", 1), Op("expand", "movement", 1), Op("slice", "movement", 1),
     Op("pad", "movement", 1), Op("flip", "movement", 1), Op("window", "movement", 1), Op("place", "movement", 1),
     Op("sum", "reduce", 1, 1, np.add), Op("max", "reduce", 1, 1, np.maximum), Op("prod", "reduce", 1, 1, np.multiply),
-    Op("gather", "index", 2), Op("scatter_add", "index", 3, 1),
+    Op("gather", "index", 2),
+    Op("scatter_add", "index", 3, 1), Op("scatter_max", "index", 3, 1), Op("scatter_mul", "index", 3, 1),
     Op("assign", "effect", 2), Op("contiguous", "effect", 1), Op("function", "effect", -1),
 ]  # fmt: skip
 
@@ -148,3 +149,4 @@ OPS: dict[str, Op] = {op.name: op for op in _TABLE}
 ELEMENTWISE = frozenset(o.name for o in _TABLE if o.family in ("unary", "binary", "ternary"))
 MOVEMENT = frozenset(o.name for o in _TABLE if o.family == "movement")
 REDUCE = {"sum": "add", "max": "maximum", "prod": "mul"}  # reduce op -> the binary op that combines two partial results
+SCATTER = {"scatter_add": "add", "scatter_max": "maximum", "scatter_mul": "mul"}  # scatter op -> how a value joins what is there

@@ -706,7 +706,8 @@ def convolution() -> tuple[Node, ...]:
 def indexed() -> tuple[Node, ...]:
     table, at = given("table", normal(11, 6)), given("at", rng.integers(0, 11, (20, 6)).astype(np.int32))
     rows = op("gather", (20, 6), table, at, arg=0)
-    return rows, op("scatter_add", (11, 6), table, at, given("v", normal(20, 6)), arg=0)
+    values = given("v", normal(20, 6))
+    return rows, *(op(f"scatter_{how}", (11, 6), table, at, values, arg=0) for how in ("add", "max", "mul"))
 
 
 def update() -> tuple[Node, ...]:

@@ -106,11 +106,11 @@ def bitcast(x: Node, d: DType) -> Node:
     return g.op("bitcast", x.shape, x, dtype=d)
 
 
-def scattered(dtype: DType) -> Callable[[Rng], Node]:
+def scattered(dtype: DType, how: str = "scatter_add") -> Callable[[Rng], Node]:
     def build(rng: Rng) -> Node:
         base, values = data(rng, (7,), dtype, calm=True), data(rng, (20,), dtype, calm=True)
         index = Node("buffer", I32, (20,), (), Buffer.of(rng.integers(0, 7, 20), I32), ORIGIN)
-        return g.op("scatter_add", (7,), base, index, values, arg=0)
+        return g.op(how, (7,), base, index, values, arg=0)
 
     return build
 
@@ -364,7 +364,7 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
     "total-in-float32": ("zero", [
         one(lambda x: g.red("sum", x, 1), d, low=2, calm=True) for d in (BF16, dtypes.float16, dtypes.fp8e5m2)
     ] + [one(lambda x: g.red("max", x, 0), BF16, low=2)]),
-    "scatter-in-float32": ("zero", [scattered(BF16), scattered(dtypes.float16)]),
+    "scatter-in-float32": ("zero", [scattered(BF16), scattered(dtypes.float16), scattered(BF16, "scatter_max")]),
     "split-large-reduction": ("close", [
         large("sum", 1 << 16, axes=(0,)), large("max", 64, 32, 64, axes=(0, 1, 2)), large("sum", 1, 3 << 15, axes=(1,)),
         large("sum", 640, 1, 128, axes=(0, 2)),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.peer import Case, F, compare, draw, torch, value
-from tinyengine import Tensor, dtypes
+from tinyengine import Tensor, dtypes, jit
 
 FEW = settings(max_examples=15, derandomize=True, deadline=None)
 
@@ -228,3 +228,47 @@ def test_other_dtypes_scalars_and_empty_axes(dtype: str, shape: Any) -> None:
         np.testing.assert_allclose(value(got), want, rtol=2e-3)
     np.testing.assert_array_equal(value(x.scatter(0, j, 1)), t.scatter(0, k, 1).numpy())
     assert x.scatter(0, j, x).dtype.name == dtype
+
+
+@pytest.mark.parametrize("mode", ["prod", "amax", "amin"])
+@FEW
+@given(d=st.sampled_from([0, 1]), own=st.booleans(), seed=st.integers(0, 99))
+def test_gradients_of_scatter_reduce_at_ties_and_zeros(mode: str, d: int, own: bool, seed: int) -> None:
+    """Few different numbers: equal largest ones share the gradient; beside one zero factor only that one has any."""
+    x, v = np.round(draw((4, 5), -2, 2, seed)), np.round(draw((3, 4), -2, 2, seed + 1))
+    i = draw((3, 4), 0, 2, seed + 2, "int64")
+    if not own and mode != "prod":  # PyTorch counts what is left out among the ties
+        x += 10 if mode == "amin" else -10
+
+    def f(x: Any, i: Any, v: Any) -> Any:
+        return x.scatter_reduce(d, i, v, mode, include_self=own)
+
+    if own or mode != "prod":
+        compare(Case(mode, f, f), x, i, v)
+    else:  # PyTorch gives 0 / 0 for a place that held 0 and is left out
+        compare(Case(mode, f, f), np.where(x == 0, np.float32(1), x), i, v)
+
+
+def test_an_assigned_zero_keeps_its_sign_and_nothing_else_changes() -> None:
+    x = np.array([-0.0, np.inf, np.nan, 1.0, -0.0], np.float32)
+    y = Tensor(x).scatter(0, Tensor([3, 3, 1]), Tensor([5.0, -0.0, np.nan]))
+    assert value(y).tobytes() == np.array([-0.0, np.nan, np.nan, -0.0, -0.0], np.float32).tobytes()
+    b = Tensor(np.array([True, False, True])).scatter(0, Tensor([0, 0, 1]), Tensor(np.array([False, True, True])))
+    np.testing.assert_array_equal(value(b), [True, True, True])
+
+
+@pytest.mark.parametrize("what", ["setitem", "amax", "prod"])
+def test_writing_m_pairs_is_linear_in_m(what: str) -> None:
+    def f(x: Any, i: Any, v: Any) -> Any:
+        if what != "setitem":
+            return x.scatter_reduce(0, i, v, what)
+        x = x + 0
+        x[i] = v
+        return x
+
+    def flops(m: int) -> int:
+        x, i, v = Tensor(np.zeros(50, np.float32)), Tensor(np.arange(m, dtype=np.int32) % 50), Tensor(np.ones(m, np.float32))
+        return int(jit(f).lower(x, i, v).certificate.flops)
+
+    counts = [flops(m) for m in (100, 200, 300)]
+    assert counts[2] - counts[1] == counts[1] - counts[0] <= 16 * 100

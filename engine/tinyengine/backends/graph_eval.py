@@ -11,7 +11,7 @@ from tinyengine.dtypes import DType
 from tinyengine.extent import valued
 from tinyengine.node import Graph, Node
 from tinyengine.node import at as node_at
-from tinyengine.ops import OPS, REDUCE
+from tinyengine.ops import OPS, REDUCE, SCATTER
 from tinyengine.size import most
 
 Array = np.ndarray[Any, Any]
@@ -139,17 +139,21 @@ def _gather(e: Evaluator, n: Node, x: list[Array]) -> Array:
     return x[0][tuple(at)]
 
 
-def _scatter_add(e: Evaluator, n: Node, x: list[Array]) -> Array:
+_AT = {"add": np.add, "maximum": np.maximum, "mul": np.multiply}
+
+
+def _scatter(e: Evaluator, n: Node, x: list[Array]) -> Array:
     out = x[0].astype(_total(x[0]))
     at = _grid(x[1].shape)
     at[n.arg] = _checked(n, x[1], n.shape[n.arg])
-    np.add.at(out, tuple(at), x[2])
+    with np.errstate(all="ignore"):
+        _AT[SCATTER[n.op]].at(out, tuple(at), x[2])
     return e.convert(out, n.dtype)
 
 
 SPECIAL: dict[str, Callable[[Evaluator, Node, list[Array]], Array]] = {
     "const": _const, "buffer": _buffer, "iota": _iota, "cast": _cast, "bitcast": _bitcast, "slice": _slice, "pad": _pad,
-    "window": _window, "place": _place, "gather": _gather, "scatter_add": _scatter_add,
+    "window": _window, "place": _place, "gather": _gather, **dict.fromkeys(SCATTER, _scatter),
     "reshape": lambda e, n, x: x[0].reshape(n.shape),
     "permute": lambda e, n, x: x[0].transpose(n.arg),
     "expand": lambda e, n, x: np.broadcast_to(x[0], n.shape),
@@ -162,5 +166,5 @@ SPECIAL: dict[str, Callable[[Evaluator, Node, list[Array]], Array]] = {
 
 def evaluate(graph: Graph, wide: bool = False, sizes: Mapping[str, int] | None = None) -> list[Array]:
     """One array for each root of `graph`, of its shape and dtype (float64 for floats when `wide`). Writes nothing: an `assign` is
-    its value. Raises IndexError for a gather or scatter_add out of range."""
+    its value. Raises IndexError for a gather or scatter out of range."""
     return Evaluator(graph, wide, sizes).run()

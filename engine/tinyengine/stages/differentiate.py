@@ -165,11 +165,41 @@ def _gather(n: Node, g: Node, i: int, o: Where) -> Node | None:
         hit = record.binary("eq", here, record.expand(index, table.shape, o), o)
         wide = record.expand(g, table.shape, o)
         return record.where(hit, wide, _like(wide, 0.0, o), o)
-    return record.scatter_add(record.const(0.0, g.dtype, table.shape, o), index, g, axis, o)
+    return record.scatter("scatter_add", record.const(0.0, g.dtype, table.shape, o), index, g, axis, o)
 
 
 def _scatter_add(n: Node, g: Node, i: int, o: Where) -> Node | None:
     return g if i == 0 else None if i == 1 else record.gather(g, n.src[1], n.arg, o)
+
+
+def _scatter_max(n: Node, g: Node, i: int, o: Where) -> Node | None:
+    """As torch.scatter_reduce: the base and all values that are as large as the result share its gradient."""
+    if i == 1:
+        return None
+    base, index, values = n.src
+    here, there = record.binary("eq", base, n, o), record.binary("eq", values, record.gather(n, index, n.arg, o), o)
+    count = record.scatter("scatter_add", record.cast(here, g.dtype, o), index, record.cast(there, g.dtype, o), n.arg, o)
+    share = record.binary("div", g, count, o)
+    hit, share = (here, share) if i == 0 else (there, record.gather(share, index, n.arg, o))
+    return record.where(hit, share, _like(share, 0.0, o), o)
+
+
+def _scatter_mul(n: Node, g: Node, i: int, o: Where) -> Node | None:
+    """The product of all the others, also where there are zeros, as of `prod`."""
+    if i == 1:
+        return None
+    base, index, values = n.src
+    is_zero = [record.binary("eq", x, _like(x, 0.0, o), o) for x in (base, values)]
+    safe = [record.where(z, _like(x, 1.0, o), x, o) for z, x in zip(is_zero, (base, values), strict=True)]
+    count = [record.cast(z, g.dtype, o) for z in is_zero]
+    zeros = record.scatter("scatter_add", count[0], index, count[1], n.arg, o)
+    whole = record.scatter("scatter_mul", safe[0], index, safe[1], n.arg, o)
+    if i == 2:
+        g, zeros, whole = (record.gather(x, index, n.arg, o) for x in (g, zeros, whole))
+    mine = i // 2
+    others_zero = record.binary("sub", zeros, count[mine], o)
+    others = record.binary("div", whole, safe[mine], o)
+    return _mul(g, record.where(record.binary("eq", others_zero, _like(others, 0.0, o), o), others, _like(others, 0.0, o), o), o)
 
 
 def _cast(n: Node, g: Node, i: int, o: Where) -> Node | None:
@@ -217,6 +247,9 @@ _TABLE = (
     Derivative("d-prod", "Each factor's influence is the product of the others.", "prod", _prod),
     Derivative("d-gather", "An element gets the sum of the gradients of all places that it was read for.", "gather", _gather),
     Derivative("d-scatter-add", "Each value is read back from where it was added to the base.", "scatter_add", _scatter_add),
+    Derivative("d-scatter-max", "What is as large as the result takes its gradient; equal ones share it.", "scatter_max",
+               _scatter_max),
+    Derivative("d-scatter-mul", "Each factor's influence is the product of the others.", "scatter_mul", _scatter_mul),
     Derivative("d-contiguous", "Storing a value does not change it.", "contiguous", lambda n, g, i, o: g),
     Derivative("d-assign", "A write to memory is the end of a history: no gradient flows through it.", "assign", _none),
     Derivative("d-bitcast", "The bits are taken as they are: no gradient flows (detach).", "bitcast", _none),

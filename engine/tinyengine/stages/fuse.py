@@ -17,7 +17,7 @@ from tinyengine.choices import AGAIN, DEFAULT, VERDICTS, Choices, word
 from tinyengine.loopnest import Expr
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node
-from tinyengine.ops import OPS
+from tinyengine.ops import OPS, SCATTER
 from tinyengine.stages.fuse_blocks import in_rows, operand_row, operand_seconds
 from tinyengine.stages.fuse_cost import Costs, beside
 from tinyengine.stages.fuse_groups import Fusion, Group, Scope, decision_text
@@ -54,7 +54,7 @@ class Fuser(Uses):
         for n in self.graph.nodes:
             if n.op == "contiguous" and base(n).op != "buffer":
                 self.forced.setdefault(base(n), "contiguous() asks for memory of its own")
-            elif n.op in ("assign", "scatter_add"):
+            elif n.op == "assign" or n.op in SCATTER:
                 self.forced[n] = (
                     "it writes to existing memory" if n.op == "assign" else "its addresses depend on data, so it writes in place"
                 )
@@ -263,7 +263,7 @@ class Fuser(Uses):
             own = need == "own"
             if not own and (not isinstance(need, tuple) or n in self.forced or not self._row_is_contiguous(n, g, *need)):
                 continue
-            if n.op == "scatter_add" or g.writes_by_data:
+            if n.op in SCATTER or g.writes_by_data:
                 notes.append(("it writes to addresses that depend on data", False))
             elif any(self.reaches(x, g) for x in groups if x is not g):
                 notes.append(("another reader of it must run before this kernel", False))

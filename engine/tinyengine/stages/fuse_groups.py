@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tinyengine import hooks
 from tinyengine.loopnest import Expr
 from tinyengine.node import Graph, Node, Shape
+from tinyengine.ops import SCATTER
 
 
 class Scope:
@@ -40,7 +41,7 @@ class Group:
     @property
     def writes_by_data(self) -> bool:
         """Its stores go to addresses that depend on data: it shares no loops with other outputs."""
-        return any(v.op == "scatter_add" for v in self.outputs)
+        return any(v.op in SCATTER for v in self.outputs)
 
     @property
     def order(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from tinyengine.choices import AGAIN, ON_THE_WAY
 from tinyengine.loopnest import Expr, var
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node, Shape
+from tinyengine.ops import SCATTER
 from tinyengine.stages.fuse_groups import Group, Scope
 from tinyengine.stages.values import squeeze
 
@@ -144,7 +145,7 @@ class Uses:
             self.push(n.src[1], scope, at)
             table = n.src[0]
             self.push(table, scope, tuple(self.fresh(table.shape[i]) if i == n.arg else e for i, e in enumerate(at)))
-        elif n.op == "scatter_add":
+        elif n.op in SCATTER:
             self.push(n.src[0], scope, at)
             values = n.src[2]
             each = tuple(number(0) if d == 1 else self.fresh(d) for d in values.shape)

@@ -9,7 +9,7 @@ from typing import Any
 from tinyengine import dtypes
 from tinyengine.extent import plain
 from tinyengine.node import Graph, Node
-from tinyengine.ops import OPS, REDUCE
+from tinyengine.ops import OPS, REDUCE, SCATTER
 from tinyengine.origin import PHASES
 from tinyengine.size import bounds, most
 from tinyengine.spec import Sentence
@@ -188,7 +188,7 @@ def _indexed(n: Node) -> str:
     if not index.dtype.is_int:
         return f"the index is {index.dtype}"
     values = n if n.op == "gather" else n.src[2]
-    if values.shape != index.shape or (n.op == "scatter_add" and n.shape != base.shape):
+    if values.shape != index.shape or (n.op != "gather" and n.shape != base.shape):
         return f"operand shapes {[s.shape for s in n.src]}"
     if base.dtype is not n.dtype or values.dtype is not n.dtype:
         return f"operand dtypes {[s.dtype for s in n.src]}"
@@ -241,7 +241,7 @@ SPEC: tuple[Sentence, ...] = (
     ("An iota counts along an axis that it has.", _each({"iota"}, _iota)),
     ("A movement keeps the dtype, and its argument maps the result's shape into the operand's.", _each(set(_MOVES), _movement)),
     ("A reduction names distinct axes of its operand; they stay with extent 1.", _each(set(REDUCE), _reduce)),
-    ("A gather or scatter has an integer index that fits table, values and axis.", _each({"gather", "scatter_add"}, _indexed)),
+    ("A gather or scatter has an integer index that fits table, values and axis.", _each({"gather", *SCATTER}, _indexed)),
     ("An effect keeps dtype and shape, and assigns only to buffers.", _each({"assign", "contiguous"}, _effect)),
     ("A user's function has the dtype and shape of what it computed.", _each({"function"}, _function)),
     ("Every node has an origin with a known phase.", _origins),

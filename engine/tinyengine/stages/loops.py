@@ -19,7 +19,7 @@ from tinyengine import loopnest as ir
 from tinyengine.extent import Extent
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Stmt, Store
 from tinyengine.node import Node
-from tinyengine.ops import ELEMENTWISE, REDUCE
+from tinyengine.ops import ELEMENTWISE, REDUCE, SCATTER
 from tinyengine.size import Symbol
 from tinyengine.spec import Sentence, SpecError
 from tinyengine.stages.fuse import Fusion, Group
@@ -255,7 +255,7 @@ class _Builder:
         """Whether `n` may be read at `at` where only `mask` holds."""
         if self.in_memory(n):
             return index.proven(at, n.shape, mask)
-        if n in self.kept or n.is_reduce or n.op in ("gather", "scatter_add", "assign", "contiguous"):
+        if n in self.kept or n.is_reduce or n.op in ("gather", "assign", "contiguous", *SCATTER):
             return False
         if n.is_movement:
             at, conditions = index.pull(n, at)
@@ -421,7 +421,7 @@ class _Builder:
         position = self._guarded(n, self.ev(idx, at), n.shape[n.arg], None)
         target = tuple(position if d == n.arg else e for d, e in enumerate(at))
         value = self.ev(values, at)
-        self.blocks[-1].stmts.append(Accumulate(out, target, "add", value, self.inside(), (self.number[n],)))
+        self.blocks[-1].stmts.append(Accumulate(out, target, SCATTER[n.op], value, self.inside(), (self.number[n],)))
         for _ in opened:
             self.close()
 

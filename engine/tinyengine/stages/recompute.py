@@ -15,6 +15,7 @@ from tinyengine.choices import AGAIN, ON_THE_WAY, RECOMPUTE, Choices, word
 from tinyengine.hooks import Decision, RuleApplied
 from tinyengine.machine import Machine
 from tinyengine.node import Graph, Node
+from tinyengine.ops import SCATTER
 from tinyengine.rules import Observe, Rule
 from tinyengine.stages import fuse
 from tinyengine.stages.keys import edge_key
@@ -41,7 +42,7 @@ def candidates(fusion: fuse.Fusion) -> dict[Node, str]:
         if n not in copied and not any(r.phase != "forward" for r, _ in fusion.readers[n]):
             continue
         forced = "it is a result of the program" if n in results else ""
-        out[n] = forced or ("it writes to memory" if n.op in ("assign", "scatter_add") else "")
+        out[n] = forced or ("it writes to memory" if n.op in ("assign", *SCATTER) else "")
     return out
 
 

@@ -141,8 +141,9 @@ def gather(table: Node, index: Node, axis: int, o: Where) -> Node:
     return _new(Node, ("gather", table.dtype, index.shape, (table, index), axis, o))
 
 
-def scatter_add(base: Node, index: Node, values: Node, axis: int, o: Where) -> Node:
-    return _new(Node, ("scatter_add", base.dtype, base.shape, (base, index, values), axis, o))
+def scatter(op: str, base: Node, index: Node, values: Node, axis: int, o: Where) -> Node:
+    """`op`: a key of ops.SCATTER."""
+    return _new(Node, (op, base.dtype, base.shape, (base, index, values), axis, o))
 
 
 def assign(target: Node, value: Node, o: Where) -> Node:

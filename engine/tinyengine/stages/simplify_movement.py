@@ -9,6 +9,7 @@ from typing import Any
 
 from tinyengine.extent import symbolic
 from tinyengine.node import Node, Shape, const
+from tinyengine.ops import SCATTER
 from tinyengine.rules import Rule
 
 
@@ -147,7 +148,7 @@ RULES: tuple[Rule, ...] = (
          ("reshape", "permute", "expand", "slice", "pad", "flip", "window", "place"), _constant),
     Rule("move-nothing", "Every element stays where it is.", ("reshape", "permute", "expand", "slice", "pad", "flip"), _nothing),
     Rule("pad-nothing", "Around no elements there is only padding, which is zero.", ("pad", "place"), _pad_nothing),
-    Rule("scatter-nothing", "No values are added: the base stays.", ("scatter_add",), _scatter_nothing),
+    Rule("scatter-nothing", "No values are added: the base stays.", tuple(sorted(SCATTER)), _scatter_nothing),
     Rule("reshape-of-reshape", "Row-major order stays through both, so one reshape does it.", ("reshape",), _reshape_reshape),
     Rule("expand-of-expand", "Repeating a repetition is one repetition.", ("expand",), _expand_expand),
     Rule("permute-of-permute", "Two permutations are one.", ("permute",), _permute_permute),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tinyengine import dtypes
 from tinyengine.dtypes import DType
 from tinyengine.node import Node
-from tinyengine.ops import ELEMENTWISE, REDUCE
+from tinyengine.ops import ELEMENTWISE, REDUCE, SCATTER
 from tinyengine.rules import Rule
 from tinyengine.stages import record
 
@@ -44,13 +44,13 @@ def _scattered(n: Node) -> Node | None:
     if not narrow(n.dtype):
         return None
     base, index, values = n.src
-    return record.result(record.scatter_add(_wide(base), index, _wide(values), n.arg, ()), n.dtype, ())
+    return record.result(record.scatter(n.op, _wide(base), index, _wide(values), n.arg, ()), n.dtype, ())
 
 
 RULES: tuple[Rule, ...] = (
     Rule("compute-in-float32", "float32 holds every operand, and two roundings are as good as one.", _COMPUTED, _through_float32),
     Rule("total-in-float32", "A total in float32 is rounded once at its end, not at every term.", tuple(sorted(REDUCE)), _total),
-    Rule("scatter-in-float32", "Totals in float32 are rounded once, not at every term.", ("scatter_add",), _scattered),
+    Rule("scatter-in-float32", "Totals in float32 are rounded once, not at every term.", tuple(sorted(SCATTER)), _scattered),
 )
 
 __all__ = ["RULES", "narrow"]

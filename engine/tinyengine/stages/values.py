@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from tinyengine.extent import same_memory
 from tinyengine.node import Node, Shape
+from tinyengine.ops import SCATTER
 
 REACH = 12  # how far below a factor a single look goes
 
@@ -55,7 +56,7 @@ def _look(n: Node, depth: int) -> frozenset[int]:
 def _repeated(n: Node, of: Callable[[Node], frozenset[int]]) -> frozenset[int]:
     if n.op == "const":
         return frozenset(a for a, d in enumerate(n.shape) if d > 1)
-    if not n.src or n.is_reduce or n.op in ("gather", "scatter_add", "assign"):
+    if not n.src or n.is_reduce or n.op in ("gather", "assign", *SCATTER):
         return frozenset()
     below = of(n.src[0])
     if n.op == "expand":

@@ -300,7 +300,7 @@ class Indexing(Pooling):
         if flow > core.state.limit:
             flow, (m, v) = core.settle(self, values)
         v = record.slice_(record.cast(v, m.dtype, o), ((0, 1),) * len(index.shape), index.shape, o)
-        return make(record.scatter_add(m, index.node, v, d, o), flow)
+        return make(record.scatter("scatter_add", m, index.node, v, d, o), flow)
 
     def one_hot(self, num_classes: int = -1) -> Tensor:
         """int32 (..., num_classes): 1 where the last axis equals the class. -1: one more than the largest, which is computed for

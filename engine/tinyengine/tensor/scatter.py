@@ -1,14 +1,12 @@
 """Writing at positions that depend on data: scatter, scatter_reduce, and assignment through index tensors and masks.
 
-All of it is made of one primitive, scatter_add. Where several values go to one place, the last one (or the sum, product,
-maximum...) of each group is found first, by comparing every index with every other along the axis: m^2 comparisons for m indices,
-whatever the size of the table. Indices that the host knows are freed of duplicates there, at no cost.
+All of it is made of the scatter primitives, which join a value with what is there: m steps for m indices. Which of several values
+for one place is the last one stands in a table, as large as what is written to, of the largest position that gives each place.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,33 +34,36 @@ def _zeros(shape: tuple[int, ...], dtype: Any) -> Any:
     return core._cls.full(shape, 0, dtype=dtype)
 
 
-def last_of_equals(index: Any, d: int) -> Any:
-    """bool: no later element along axis d has the same index."""
-    pairs = (*index.shape[: d + 1], index.shape[d], *index.shape[d + 1 :])
-    later = _iota(d + 1, pairs) > _iota(d, pairs)
-    same = index.unsqueeze(d + 1) == index.unsqueeze(d)
-    return (same & later).any(d + 1).logical_not()
+def _scattered(op: str, table: Any, d: int, index: Any, values: Any) -> Any:
+    """The scatter primitive `op`; bools are joined as bytes."""
+    if table.dtype is dtypes.bool_:
+        return _scattered(op, table.cast(dtypes.uint8), d, index, values.cast(dtypes.uint8)).cast(dtypes.bool_)
+    flow: int = table.flow | values.flow
+    nodes: tuple[Any, ...] = (table.node, values.node)
+    if flow > core.state.limit:
+        flow, nodes = core.settle(table, values)
+    return make(record.scatter(op, nodes[0], index.node, nodes[1], d, here()), flow)
 
 
-def placed(table: Any, d: int, index: Any, values: Any, alive: Any = None) -> tuple[Any, Any]:
-    """(the values at their places and zero elsewhere, bool: where there is one). At most one value of those `alive` per place."""
-    if alive is not None:
-        zero: Any = False if values.dtype is dtypes.bool_ else 0
-        values = choose(alive, values, zero)
-    work = dtypes.uint8 if values.dtype is dtypes.bool_ else values.dtype
-    put = _zeros(table.shape, work).scatter_add(d, index, values.cast(work)).cast(values.dtype)
-    hits = _zeros(table.shape, dtypes.int32).scatter_add(d, index, core._cls.full(index.shape, 1, dtype=dtypes.int32))
-    return put, hits > 0
+def _last(shape: tuple[int, ...], d: int, index: Any) -> Any:
+    """int32 of `shape`: the last position along axis d of `index` that gives this place; -1 where none does."""
+    return _scattered("scatter_max", core._cls.full(shape, -1, dtype=dtypes.int32), d, index, _iota(d, index.shape))
 
 
-def _of_equals(index: Any, values: Any, d: int, mode: str) -> Any:
-    """For each element the product, maximum or minimum of all values along axis d with the same index."""
-    same = index.unsqueeze(d + 1) == index.unsqueeze(d)
-    if mode == "prod":
-        return choose(same, values.unsqueeze(d), 1).cast(values.dtype).prod(d + 1, dtype=values.dtype)
-    if mode == "amax":
-        return choose(same, values.unsqueeze(d), values.dtype.min).cast(values.dtype).amax(d + 1)
-    return choose(same, values.unsqueeze(d), values.dtype.max).cast(values.dtype).amin(d + 1)
+def put(table: Any, d: int, index: Any, values: Any, unique: bool = False) -> Any:
+    """`table` with the values at their places along axis d; the last one of equal places. `index` has the shape of `values`, or
+    extent 1 on every axis but d: it gives whole rows. `unique`: no place is given twice."""
+    rows = index.shape != values.shape
+    last = _last(tuple(n if a == d or not rows else 1 for a, n in enumerate(table.shape)), d, index)
+    nothing = -0.0 if table.dtype.is_float else False if table.dtype is dtypes.bool_ else 0  # adding -0.0 changes no float
+    if not unique:
+        values = choose(last.gather(d, index) == _iota(d, index.shape), values, nothing)
+    return _scattered("scatter_add", choose(last < 0, table, nothing), d, index.expand(values.shape), values)
+
+
+def _reversed(x: Any) -> Any:
+    """In the opposite order."""
+    return x.neg() if x.dtype.is_float else x.bitwise_not()
 
 
 class Scatter(Indexing):
@@ -88,8 +89,7 @@ class Scatter(Indexing):
             return self + values.sum(dtype=self.dtype) if values.flow else core.same(self)
         if not self.ndim:
             return self.reshape(1)._put(0, index.reshape(1), values.reshape(1), unique).reshape(())
-        put, hit = placed(self, d, index, values, None if unique else last_of_equals(index, d))
-        return choose(hit, put, self)
+        return put(self, d, index, values, unique)  # type: ignore[no-any-return]
 
     def scatter_reduce(self, dim: int, index: Tensor, src: Any, reduce: str, include_self: bool = True) -> Tensor:
         """Each place becomes the sum, product, mean, amax or amin of all that is put there and, if `include_self`, of what it
@@ -105,27 +105,22 @@ class Scatter(Indexing):
             return core.same(self)
         if not self.ndim:
             return self.reshape(1).scatter_reduce(0, index.reshape(1), values.reshape(1), reduce, include_self).reshape(())
-        if reduce in ("sum", "mean"):
-            return self._scatter_sum(d, index, values, include_self, reduce == "mean")
-        alive = last_of_equals(index, d)
-        put, hit = placed(self, d, index, _of_equals(index, values, d, reduce), alive)
         x: Any = self
-        both: Callable[[], Any] = {
-            "prod": lambda: x * put,
-            "amax": lambda: x.maximum(put),
-            "amin": lambda: x.minimum(put),
-        }[reduce]
-        return choose(hit, both() if include_self else put, self)
-
-    def _scatter_sum(self, d: int, index: Tensor, values: Any, include_self: bool, mean: bool) -> Tensor:
-        total: Any = (
-            self.scatter_add(d, index, values) if include_self else _zeros(self.shape, self.dtype).scatter_add(d, index, values)
-        )
-        hits = _zeros(self.shape, dtypes.int32).scatter_add(d, index, core._cls.full(index.shape, 1, dtype=dtypes.int32))
-        if mean:
+        hits: Any = None
+        if reduce == "mean" or not include_self:
+            ones = core._cls.full(index.shape, 1, dtype=dtypes.int32)
+            hits = _zeros(self.shape, dtypes.int32).scatter_add(d, index, ones)
+        if not include_self:
+            first = {"prod": 1, "amax": self.dtype.min, "amin": self.dtype.max}.get(reduce, 0)
+            x = choose(hits > 0, core._cls.full(self.shape, first, dtype=self.dtype), x)
+        if reduce == "amin":
+            return _reversed(_scattered("scatter_max", _reversed(x), d, index, _reversed(values)))  # type: ignore[no-any-return]
+        op = {"prod": "scatter_mul", "amax": "scatter_max"}.get(reduce, "scatter_add")
+        out = _scattered(op, x, d, index, values)
+        if reduce == "mean":
             count = (hits + 1 if include_self else hits.maximum(1)).cast(self.dtype)
-            total = total / count if self.dtype.is_float else total // count
-        return total if include_self else choose(hits > 0, total, self)
+            out = out / count if self.dtype.is_float else out // count
+        return out  # type: ignore[no-any-return]
 
     def _values_for(self, what: str, d: int, index: Any, src: Any) -> Any:
         """`src` cut to the shape of `index`, checked."""
@@ -213,16 +208,14 @@ def _set_arrays(x: Any, arrays: list[Any], v: Any) -> Any:
         if last.size < linear.size:
             values = values.take(core._cls(last.astype(np.int32)), 0)
         index: Any = core._cls(linear[last].astype(np.int32 if rows < 1 << 31 else np.int64))
-        alive = None
     else:
         index = at[0]
         for p, s in zip(at[1:], sizes[1:], strict=True):
             index = index * s + p
         index = index.expand(where).flatten()
-        alive = last_of_equals(index, 0).unsqueeze(1)
-    put, hit = placed(table, 0, index.unsqueeze(1).expand(values.shape), values, alive)
+    new = put(table, 0, index.unsqueeze(1), values, unique=all(known))
     order = axes + rest
-    new = choose(hit, put, table).reshape([x.shape[d] for d in order])
+    new = new.reshape([x.shape[d] for d in order])
     return new.permute(sorted(range(x.ndim), key=order.__getitem__))
 
 
