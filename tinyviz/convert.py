@@ -369,7 +369,7 @@ def _slots(parts: Parts, simplified: list[int]) -> list[wire.Slot]:
 
 def _again(parts: Parts, simplified: list[int]) -> dict[int, tuple[str, str]]:
     """Node id of an activation that the gradient reads -> (its name for being computed again, why it cannot be)."""
-    from tinyengine.stages import recompute
+    from tinyengine.stages.fusion import recompute
 
     possible = recompute.candidates(parts.fusion)
     names, number = recompute.names(possible), parts.simplified.number

@@ -25,7 +25,7 @@ from tinyengine.runtime.buffer import Buffer
 from tinyengine.size import Symbol
 from tinyengine.stages import simplify
 from tinyengine.stages.loops import Nest
-from tinyengine.stages.primitives import apply_one, parse
+from tinyengine.stages.primitives.apply import apply_one, parse
 from tinyengine.trial import memory
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 What a choice is about is named by text whose last word counts and whose other words are for the reader:
   an edge of the graph   "exp->sum.0 3fa94c21"        (`stages.keys.edge_key`)
   a kernel               "softmax_8192x1024 7ab3c1d2" (`stages.keys.kernel_key`), or its name alone within one program
-  a value                "maximum 90c1fe3a77"         (`stages.recompute.key`)
+  a value                "maximum 90c1fe3a77"         (`stages.fusion.recompute.key`)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 VERDICTS = ("inline", "at loop", "whole")
 RECOMPUTE = "recompute"
-# the derivative of the origin of such a copy, and of a copy of what lies below it (see `stages.recompute`)
+# the derivative of the origin of such a copy, and of a copy of what lies below it (see `stages.fusion.recompute`)
 AGAIN, ON_THE_WAY = "computed again", "computed again on the way"
 
 

@@ -192,7 +192,7 @@ def _flops_of_expansion(op: str, like: Expr) -> int:
     key = (op, like.dtype.name)
     if key not in _expansions:
         from tinyengine.dtypes import bool_
-        from tinyengine.stages import expand
+        from tinyengine.stages.arithmetic import expand
 
         operands = tuple(name(f"{op}{k}", bool_ if op == "where" and k == 0 else like.dtype) for k in range(OPS[op].arity))
         whole = expand.expander()(Expr(op, bool_ if op in ("lt", "eq") else like.dtype, 1, operands))

@@ -14,7 +14,7 @@ from tinyengine import cost
 from tinyengine.backends.reference import Interpreter, Touched
 from tinyengine.dtypes import uint8
 from tinyengine.runtime.buffer import Buffer
-from tinyengine.stages.plan_spec import ALIGN
+from tinyengine.stages.specs.plan import ALIGN
 from tinyengine.trial import memory
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from tinyengine.choices import RECOMPUTE, VERDICTS, word
 from tinyengine.loopnest import Kernel
 from tinyengine.node import Node
 from tinyengine.stages.emit import fingerprint
-from tinyengine.stages.fuse_groups import Fusion
+from tinyengine.stages.fusion.groups import Fusion
 from tinyengine.stages.keys import edge_key, generalise, kernel_key
-from tinyengine.stages.nest import ScheduleError, tidy
-from tinyengine.stages.primitives import apply_one, parse
+from tinyengine.stages.primitives.apply import apply_one, parse
+from tinyengine.stages.primitives.nest import ScheduleError, tidy
 from tinyengine.trial import Case, Isolated, Timing, Whole, duel
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def recompute(lowered: Lowered, values: Any, limit: float = 0.2) -> Recompute:
 
     `values`: numbers of the simplified graph or names as pins have them, or one of these; of values of the forward pass that are
     stored and that the gradient reads. `limit`: seconds for measuring. Raises ValueError where there is no such value."""
-    from tinyengine.stages import recompute as stage
+    from tinyengine.stages.fusion import recompute as stage
 
     possible = stage.candidates(lowered.fusion)
     known, numbers = stage.names(possible), lowered.simplified.number

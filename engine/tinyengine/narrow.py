@@ -2,7 +2,7 @@
 
 Memory holds their bits as unsigned integers; whoever computes holds the values as float32, which has every one of them. To the
 nearest, ties to even. bfloat16 overflows to infinity (IEEE 754); the 8-bit floats saturate, infinities included, and keep NaN
-(OCP 8-bit floating point specification, rev. 1.0, saturation mode). `stages.expand_narrow` does the same in kernels.
+(OCP 8-bit floating point specification, rev. 1.0, saturation mode). `stages.arithmetic.narrow` does the same in kernels.
 """
 
 from __future__ import annotations

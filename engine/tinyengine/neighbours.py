@@ -11,8 +11,8 @@ from tinyengine.choices import DEFAULT
 from tinyengine.loopnest import Accumulate, Kernel, Loop, Stmt, stmt_exprs, subexprs, walk
 from tinyengine.machine import Machine
 from tinyengine.stages import schedule
-from tinyengine.stages.nest import ScheduleError
-from tinyengine.stages.primitives import Primitive, apply, parse
+from tinyengine.stages.primitives.apply import Primitive, apply, parse
+from tinyengine.stages.primitives.nest import ScheduleError
 
 MOST_CODE = 1500  # statements after unrolling: more compile for too long to be tried
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tinyengine import realize
 from tinyengine.choices import RECOMPUTE, VERDICTS, Choices, primitives
-from tinyengine.stages.primitives import parse
+from tinyengine.stages.primitives.apply import parse
 
 if TYPE_CHECKING:
     from tinyengine.pipeline import Lowered

@@ -109,7 +109,7 @@ class Lowered:
     @cached_property
     def fusion(self) -> Fusion:
         g = self.simplified
-        out: Fusion = self._stage("fuse", g, lambda: stages.fuse.run(g, self.choices, self.machine), stages.fuse_spec.SPEC)
+        out: Fusion = self._stage("fuse", g, lambda: stages.fuse.run(g, self.choices, self.machine), stages.fuse.SPEC)
         return out
 
     @cached_property
@@ -140,7 +140,7 @@ class Lowered:
         nests = tuple(stages.loops.Nest(k, n.values, n.in_place) for k, n in zip(self.scheduled, self.nests, strict=True))
         g, buffers = self.simplified, self._own_buffers
         out: Program = self._stage(
-            "plan", nests, lambda: stages.plan.run(g, nests, buffers, self.choices, self.machine), stages.plan_spec.SPEC
+            "plan", nests, lambda: stages.plan.run(g, nests, buffers, self.choices, self.machine), stages.plan.SPEC
         )
         return out
 
@@ -244,7 +244,7 @@ class Lowered:
         return self.with_choices(self.choices.with_fusion(edge, verdict))
 
     def with_recompute(self, *values: str) -> Lowered:
-        """Continue with these values computed again for their gradient (see `stages.recompute.key`)."""
+        """Continue with these values computed again for their gradient (see `stages.fusion.recompute.key`)."""
         return self.with_choices(self.choices.with_recompute(*values))
 
     def with_backend(self, name: str) -> Lowered:

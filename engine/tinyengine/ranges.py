@@ -21,7 +21,7 @@ from tinyengine.index import size_of
 from tinyengine.loopnest import Expr, Kernel, Loop, Stmt, is_size, kernel_lines, stmt_exprs, subexprs, var, walk
 from tinyengine.loopnest import index as number
 from tinyengine.size import Size, Symbol, Variable
-from tinyengine.stages.nest import rewrite, substitution
+from tinyengine.stages.primitives.nest import rewrite, substitution
 
 if TYPE_CHECKING:
     from tinyengine.pipeline import Lowered

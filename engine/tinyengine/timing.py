@@ -56,7 +56,7 @@ def instructions(op: str, dtype: DType) -> int:
     if row.flops == 0:  # bitcast is free; const and var are no ops
         return int(op == "cast")
     from tinyengine.dtypes import bool_
-    from tinyengine.stages import expand
+    from tinyengine.stages.arithmetic import expand
 
     operands = tuple(name(f"{op}{k}", bool_ if op == "where" and k == 0 else dtype) for k in range(row.arity))
     e = Expr(op, bool_ if op in ("lt", "eq") else dtype, 1, operands)

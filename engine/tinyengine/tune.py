@@ -26,7 +26,7 @@ from tinyengine.neighbours import Neighbour, neighbours
 from tinyengine.pipeline import Lowered
 from tinyengine.stages import schedule
 from tinyengine.stages.keys import generalise, kernel_key, localise
-from tinyengine.stages.primitives import apply
+from tinyengine.stages.primitives.apply import apply
 from tinyengine.trial import Case, Isolated, Timing
 from tinyengine.tune_store import Attempt, Entry
 

@@ -36,7 +36,7 @@ from tinyengine.loopnest import (
     walk,
 )
 from tinyengine.stages.emit import split
-from tinyengine.stages.nest import Body, fresh_buffer, substitution, tidy, used_buffers
+from tinyengine.stages.primitives.nest import Body, fresh_buffer, substitution, tidy, used_buffers
 
 CHAINS, CHAIN_LANES = 4, 64  # sums of each kind of value, and their lanes together: enough that none waits for the one before it
 NEVER = 0x5BD1E995  # what no sum is, but for one in four thousand million

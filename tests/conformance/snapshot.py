@@ -21,7 +21,7 @@ from tinyengine.node import Graph, Node
 from tinyengine.pipeline import STAGES, Lowered, lower
 from tinyengine.stages import simplify
 from tinyengine.stages.emit import prepare
-from tinyengine.stages.fuse_groups import decision_text
+from tinyengine.stages.fusion.groups import decision_text
 
 TARGET = Target("x86_64-unknown-linux-gnu", "znver4", "+avx512f,+fma")  # text only: nothing is compiled for it
 SOURCE_LINES = 30

@@ -24,7 +24,7 @@ from tinyengine.node import Graph
 from tinyengine.program import Call, Program, Slot
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.runtime.native import SMALLEST_SHARE
-from tinyengine.stages.nest_spec import SCHEDULED
+from tinyengine.stages.specs.nests import SCHEDULED
 from tinyengine.tensor import Tensor
 from tinyengine.trial import Isolated, Timing
 from tinyengine.variants import arithmetic_only, empty, loads_only

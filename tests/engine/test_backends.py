@@ -45,7 +45,7 @@ from tinyengine.pipeline import lower
 from tinyengine.program import Call, Program, Slot
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import loops
-from tinyengine.stages import primitives as schedule_primitives
+from tinyengine.stages.primitives import apply as schedule_primitives
 
 from .graphs import buf, conv2d, ew, expand, fused, layernorm, matmul, num, op, permute, red, reshape, softmax
 

@@ -17,8 +17,8 @@ from tinyengine.loopnest import Alloc, walk
 from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
 from tinyengine.pipeline import Lowered, lower
-from tinyengine.stages.fuse_blocks import block_rows
-from tinyengine.stages.primitives import apply
+from tinyengine.stages.fusion.blocks import block_rows
+from tinyengine.stages.primitives.apply import apply
 
 rng = np.random.default_rng(0)
 

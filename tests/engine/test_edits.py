@@ -158,7 +158,7 @@ def test_an_edited_schedule_is_checked_and_measured() -> None:
 
 
 def forms_loops(k: Kernel) -> list[Any]:
-    from tinyengine.stages.nest import loops
+    from tinyengine.stages.primitives.nest import loops
 
     return list(loops(k.body))
 

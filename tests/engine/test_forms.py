@@ -18,7 +18,7 @@ from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
 from tinyengine.pipeline import Lowered
 from tinyengine.stages import schedule
-from tinyengine.stages.forms import form
+from tinyengine.stages.schedules.forms import form
 
 
 @pytest.fixture

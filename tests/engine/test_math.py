@@ -1,7 +1,7 @@
 """The engine's own exp, log, sin, tanh and erf: errors in units in the last place, special values, and the random generator.
 
 References: NumPy's 80-bit long double (64 mantissa bits, so 1/2048 ulp of float64), math.erf in float64 for float32, and a series
-in exact integers for erf in float64. The bounds asserted here are those that the docstrings of `stages.expand_math` state.
+in exact integers for erf in float64. The bounds asserted here are those that the docstrings of `stages.arithmetic.math` state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from tinyengine.backends.reference import ReferenceBackend
 from tinyengine.dtypes import float16, float32, float64, uint32
 from tinyengine.loopnest import Kernel, Let, load_index, walk
 from tinyengine.ops import OPS, threefry2x32
-from tinyengine.stages import expand, expand_math
+from tinyengine.stages.arithmetic import expand
+from tinyengine.stages.arithmetic import math as expand_math
 
 N = 1 << 18
 rng = np.random.default_rng(3)
@@ -229,7 +230,7 @@ def test_nothing_is_left_that_no_machine_has(op):
 
 def expressions(s):
     from tinyengine.loopnest import Loop, stmt_exprs
-    from tinyengine.stages.affine import order
+    from tinyengine.stages.arithmetic.affine import order
 
     for root in () if isinstance(s, Loop) else stmt_exprs(s):
         yield from order(root, ())

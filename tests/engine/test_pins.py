@@ -20,7 +20,7 @@ from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
 from tinyengine.stages import schedule
 from tinyengine.stages.keys import edge_key, edge_keys, kernel_key
-from tinyengine.stages.nest import ScheduleError
+from tinyengine.stages.primitives.nest import ScheduleError
 from tinyengine.tensor import Tensor
 
 rng = np.random.default_rng(0)

@@ -13,7 +13,8 @@ from tinyengine import Tensor, backends, jit, machine, manual_seed, nn, optim, p
 from tinyengine.backends.graph_eval import Evaluator
 from tinyengine.choices import Choices
 from tinyengine.node import Graph
-from tinyengine.stages import recompute, simplify
+from tinyengine.stages import simplify
+from tinyengine.stages.fusion import recompute
 
 rng = np.random.default_rng(0)
 

@@ -14,7 +14,8 @@ from tinyengine.node import Graph, Node
 from tinyengine.origin import Origin, here
 from tinyengine.rules import RewriteError, Rule
 from tinyengine.runtime.buffer import Buffer
-from tinyengine.stages import graph_spec, simplify
+from tinyengine.stages import simplify
+from tinyengine.stages.specs import graph as graph_spec
 
 
 def buffer(*shape: int) -> Node:

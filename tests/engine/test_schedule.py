@@ -14,7 +14,7 @@ from tinyengine.choices import DEFAULT, Choices
 from tinyengine.loopnest import Accumulate, Alloc, Kernel, Let, Loop, Stmt, Store, walk
 from tinyengine.machine import FIXTURE
 from tinyengine.stages import schedule
-from tinyengine.stages.nest import ScheduleError
+from tinyengine.stages.primitives.nest import ScheduleError
 
 NEON = replace(FIXTURE, name="neon", vector_bytes=16, threads=4)
 AVX2 = replace(FIXTURE, name="avx2", vector_bytes=32, vector_registers=16)

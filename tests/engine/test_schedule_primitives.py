@@ -9,8 +9,8 @@ from tests.engine.forms import assert_same
 from tinyengine import spec
 from tinyengine.loopnest import Alloc, Kernel, Loop, walk
 from tinyengine.stages import emit
-from tinyengine.stages.nest_spec import SCHEDULED
-from tinyengine.stages.primitives import TABLE, ScheduleError, apply, parse
+from tinyengine.stages.primitives.apply import TABLE, ScheduleError, apply, parse
+from tinyengine.stages.specs.nests import SCHEDULED
 
 LEGAL: list[tuple[str, str]] = [
     ("elementwise", "tile(j, 16)"),

@@ -15,8 +15,8 @@ from tinyengine.machine import FIXTURE
 from tinyengine.program import Call, Program, Slot
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import schedule
-from tinyengine.stages.nest_spec import SCHEDULED
-from tinyengine.stages.primitives import ScheduleError, apply_one, parse, tidy
+from tinyengine.stages.primitives.apply import ScheduleError, apply_one, parse, tidy
+from tinyengine.stages.specs.nests import SCHEDULED
 
 size = st.integers(1, 21)
 

@@ -11,7 +11,7 @@ from tests.engine.forms import F, loop, v
 from tinyengine import dtypes, spec
 from tinyengine import loopnest as ir
 from tinyengine.loopnest import Alloc, Buf, Expr, Kernel, Let, Loop, Store, const, index, load, name, ramp
-from tinyengine.stages.nest_spec import SCHEDULED, SPEC
+from tinyengine.stages.specs.nests import SCHEDULED, SPEC
 
 x, out = Buf("x", F, (16,)), Buf("out", F, (16,))
 reg = Buf("reg", F, (16,), "register")

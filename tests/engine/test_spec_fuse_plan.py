@@ -11,8 +11,9 @@ import pytest
 
 from tinyengine import spec
 from tinyengine.program import Program
-from tinyengine.stages import fuse_spec, plan_spec
-from tinyengine.stages.fuse_groups import Fusion, Group
+from tinyengine.stages.fusion.groups import Fusion, Group
+from tinyengine.stages.specs import fusion as fuse_spec
+from tinyengine.stages.specs import plan as plan_spec
 
 from .graphs import buf, ew, expand, fused, matmul, num, reshape, softmax
 from .test_plan import held, lowered

@@ -13,7 +13,7 @@ from tinyengine import dtypes, spec
 from tinyengine.node import Graph, Node
 from tinyengine.origin import here
 from tinyengine.runtime.buffer import Buffer
-from tinyengine.stages.graph_spec import SPEC
+from tinyengine.stages.specs.graph import SPEC
 
 F32, I32, BOOL = dtypes.float32, dtypes.int32, dtypes.bool_
 

@@ -20,8 +20,9 @@ from tinyengine.loopnest import Buf, Kernel, Loop
 from tinyengine.machine import FIXTURE
 from tinyengine.neighbours import neighbours
 from tinyengine.node import Graph
-from tinyengine.stages import primitives, schedule
+from tinyengine.stages import schedule
 from tinyengine.stages.keys import generalise, kernel_key, localise
+from tinyengine.stages.primitives import apply as primitives
 from tinyengine.tensor import Tensor
 from tinyengine.tensor import random as engine_random
 from tinyengine.trial import Case
@@ -233,7 +234,7 @@ def test_without_a_disk_it_lives_in_memory(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def renamed(k: Kernel, new: dict[str, str]) -> Kernel:
-    from tinyengine.stages.nest import rename_buffers
+    from tinyengine.stages.primitives.nest import rename_buffers
 
     bufs: dict[Buf, Buf] = {p: replace(p, name=new[p.name]) for p in k.params}
     body = rename_buffers(k.body, bufs)

@@ -32,7 +32,7 @@ from tinyengine.loopnest import (
     map_stmt,
     walk,
 )
-from tinyengine.stages import affine as af
+from tinyengine.stages.arithmetic import affine as af
 
 Operand = tuple[str, int]  # an SSA name or literal, and the depth of the scope that defines it
 

@@ -14,7 +14,7 @@ from tinyengine import dtypes
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_strided import Strided
 from tinyengine.loopnest import Alloc, Buf, Expr, load_index, load_mask
-from tinyengine.stages import affine as af
+from tinyengine.stages.arithmetic import affine as af
 
 if TYPE_CHECKING:
     from tinyengine.backends.llvm_ir import Writer

@@ -21,9 +21,9 @@ from tinyengine.loopnest import (
     stmt_exprs,
     walk,
 )
-from tinyengine.stages import affine as af
+from tinyengine.stages.arithmetic import affine as af
+from tinyengine.stages.arithmetic.expand import Expander, expander
 from tinyengine.stages.emit import Code, Part, line_numbers
-from tinyengine.stages.expand import Expander, expander
 
 ENTRY = "(ptr %slots, ptr %which, i64 %begin, i64 %end, ptr %scratch, ptr %status)"
 FIRST_LOCATION = 10  # metadata numbers below are the module's own

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import Loads
 from tinyengine.loopnest import Accumulate, Buf, Expr, Prefetch, Store
-from tinyengine.stages import affine as af
+from tinyengine.stages.arithmetic import affine as af
 
 Merge = Callable[[str, str, int], str]  # (old, new, lanes) -> combined
 

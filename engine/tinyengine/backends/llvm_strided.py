@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.loopnest import Buf, Expr, Loop, load_index, load_mask, stmt_exprs, subexprs, walk
-from tinyengine.stages import affine as af
+from tinyengine.stages.arithmetic import affine as af
 
 if TYPE_CHECKING:
     from tinyengine.backends.llvm_ir import Writer

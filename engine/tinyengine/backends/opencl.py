@@ -25,8 +25,8 @@ from tinyengine.backends.opencl_device import Device, Memory
 from tinyengine.backends.opencl_module import Function, Source, identifier, program_text, source, uses_doubles
 from tinyengine.program import Program
 from tinyengine.runtime.buffer import Buffer
+from tinyengine.stages.arithmetic.expand import Expander
 from tinyengine.stages.emit import prepare
-from tinyengine.stages.expand import Expander
 
 ITEMS_PER_UNIT = 4  # work-items at once for each compute unit, where each needs scratch memory
 CANCELLED = -1

@@ -20,9 +20,9 @@ from tinyengine.backends.opencl_ops import Helpers
 from tinyengine.backends.opencl_source import Writer
 from tinyengine.backends.opencl_values import Line, NotRegister, identifier
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Loop, Stmt, Store, load_index, stmt_exprs, walk
-from tinyengine.stages import affine as af
+from tinyengine.stages.arithmetic import affine as af
+from tinyengine.stages.arithmetic.expand import Expander
 from tinyengine.stages.emit import Code, Part, line_numbers, scratch_bytes
-from tinyengine.stages.expand import Expander
 
 PRIVATE_BYTES = 16 << 10
 PRAGMA = "#pragma OPENCL FP_CONTRACT OFF"

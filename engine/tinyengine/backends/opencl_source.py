@@ -17,7 +17,7 @@ from tinyengine.backends.opencl_ops import Operand, bare, pieces, register
 from tinyengine.backends.opencl_values import ROOM, Address, Line, NotRegister, Value, Values, prefix
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Let, Loop, Prefetch, Stmt, Store, index, map_stmt
-from tinyengine.stages import affine as af
+from tinyengine.stages.arithmetic import affine as af
 
 _Write = Callable[[str, int, str], str]  # (offset, lane, value) -> statement
 UNITS = 4  # variables declared on one line

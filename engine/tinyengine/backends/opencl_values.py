@@ -16,8 +16,8 @@ from tinyengine.backends import opencl_ops as ops
 from tinyengine.backends.opencl_ops import Helpers, Operand, bare, pieces, register
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Buf, Expr, load_index, load_mask
-from tinyengine.stages import affine as af
-from tinyengine.stages.expand import Expander
+from tinyengine.stages.arithmetic import affine as af
+from tinyengine.stages.arithmetic.expand import Expander
 
 ROOM = 16  # elements before and after the function's own arrays
 LONGEST = 88  # characters of an operand that is not given a name

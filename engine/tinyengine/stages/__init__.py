@@ -1,18 +1,20 @@
-"""The stages of the compiler, in the order of `tinyengine.pipeline.STAGES`. A stage is the file of its name; its helpers
-stand beside it.
+"""The stages of the compiler, in the order of `tinyengine.pipeline.STAGES`. A stage is the file of its name; what it works with
+stands in the room beside it. Each stage's `SPEC` says what it promises the next (room `specs`).
 
-  record          the only constructors of nodes          graph_spec (the spec of graphs), values (what is a value)
-  differentiate   derivative rules, one per op
-  simplify        named rules to a fixed point            simplify_arithmetic, simplify_movement, simplify_reduce
-  fuse            inline, at a loop, or whole             fuse_uses (who needs what), fuse_cost (prices), fuse_groups, fuse_spec
-  loops           index arithmetic and bounds             loops_merge, nest_spec (the spec of loop nests)
-  schedule        the engine's own choice of primitives   schedule_elementwise, schedule_contraction, schedule_tile,
-                                                          schedule_outer_sum, schedule_depth, schedule_lanes,
-                                                          schedule_cost,
-                                                          contraction (what is a product), forms (equal kernels, once)
-    primitives    parse and apply what a person types     vectorize, reorder, pack, unpack, partial; nest (tools for loop nests)
-  plan            order, memory, updates in place         plan_spec
-  emit            what every backend starts from          expand, expand_math (exp, log, sin... as arithmetic), affine (addresses)
+  record         the only constructors of nodes        values: what is a value of its own, what only moves elements
+  differentiate  derivative rules, one per op
+  simplify       named rules to a fixed point          rules/       arithmetic, movement, reduce, windows, narrow
+  fuse           inline, at a loop, or whole           fusion/      uses (who needs what), cost (prices), blocks, groups,
+                                                                    recompute
+  loops          index arithmetic and bounds           nests/       merge, reuse
+  schedule       the engine's choice of primitives     schedules/   elementwise, contraction, outer_sum, block; tile, depth,
+                                                                    lanes; forms
+                                                       primitives/  apply (what a person types), vectorize, reorder, pack,
+                                                                    unpack, partial, spill, fission, dot; nest (tools)
+  plan           order, memory, updates in place
+  emit           what every backend starts from        arithmetic/  expand (exp, log, sin... as arithmetic), narrow, affine
+
+`keys` names edges, kernels and loops, so that a choice of one run is found in the next.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinyengine.stages import fuse, fuse_spec, loops, plan, plan_spec, schedule, simplify
+    from tinyengine.stages import fuse, loops, plan, schedule, simplify
 
-    __all__ = ["fuse", "fuse_spec", "loops", "plan", "plan_spec", "schedule", "simplify"]
+    __all__ = ["fuse", "loops", "plan", "schedule", "simplify"]
 
 
 def __getattr__(name: str) -> Any:

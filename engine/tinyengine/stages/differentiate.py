@@ -17,8 +17,8 @@ from tinyengine import hooks
 from tinyengine.node import Graph, Node
 from tinyengine.origin import Origin, user_line
 from tinyengine.stages import record
-from tinyengine.stages.graph_spec import SPEC
 from tinyengine.stages.record import Where
+from tinyengine.stages.specs.graph import SPEC
 
 # (forward node, its gradient, number of the operand, origin of the new nodes) -> gradient of that operand, or None: zero
 # everywhere

@@ -29,7 +29,7 @@ from tinyengine.loopnest import (
     walk,
 )
 from tinyengine.spec import Sentence
-from tinyengine.stages.affine import order
+from tinyengine.stages.arithmetic.affine import order
 
 QUESTION = "What does the machine get?"
 

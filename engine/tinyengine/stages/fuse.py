@@ -18,11 +18,12 @@ from tinyengine.loopnest import Expr
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node
 from tinyengine.ops import OPS, SCATTER
-from tinyengine.stages.fuse_blocks import in_rows, operand_row, operand_seconds
-from tinyengine.stages.fuse_cost import Costs, beside
-from tinyengine.stages.fuse_groups import Fusion, Group, Scope, decision_text
-from tinyengine.stages.fuse_uses import Uses
+from tinyengine.stages.fusion.blocks import in_rows, operand_row, operand_seconds
+from tinyengine.stages.fusion.cost import Costs, beside
+from tinyengine.stages.fusion.groups import Fusion, Group, Scope, decision_text
+from tinyengine.stages.fusion.uses import Uses
 from tinyengine.stages.keys import edge_keys
+from tinyengine.stages.specs.fusion import SPEC as SPEC
 from tinyengine.stages.values import base, is_leaf, squeeze
 
 if TYPE_CHECKING:
@@ -367,7 +368,7 @@ class Fuser(Uses):
 
 
 def _again(n: Node) -> bool:
-    """Whether it is a value that is computed again for its gradient (see `stages.recompute`)."""
+    """Whether it is a value that is computed again for its gradient (see `stages.fusion.recompute`)."""
     return bool(n.origin) and n.origin[0].derivative == AGAIN
 
 

@@ -23,10 +23,10 @@ from tinyengine.ops import ELEMENTWISE, REDUCE, SCATTER
 from tinyengine.size import Symbol
 from tinyengine.spec import Sentence, SpecError
 from tinyengine.stages.fuse import Fusion, Group
-from tinyengine.stages.loops_merge import merge, sink
-from tinyengine.stages.loops_reuse import reuse
-from tinyengine.stages.nest_spec import SPEC as NEST_SPEC
+from tinyengine.stages.nests.merge import merge, sink
+from tinyengine.stages.nests.reuse import reuse
 from tinyengine.stages.record import OPERAND, RESULT
+from tinyengine.stages.specs.nests import SPEC as NEST_SPEC
 from tinyengine.stages.values import base, is_contraction
 
 

@@ -22,9 +22,10 @@ from tinyengine.node import Graph, Node
 from tinyengine.program import Call, Program, Slot
 from tinyengine.size import Symbol
 from tinyengine.stages import schedule
+from tinyengine.stages.fusion.recompute import again
 from tinyengine.stages.loops import Nest
-from tinyengine.stages.plan_spec import ALIGN
-from tinyengine.stages.recompute import again
+from tinyengine.stages.specs.plan import ALIGN
+from tinyengine.stages.specs.plan import SPEC as SPEC
 from tinyengine.stages.values import base
 
 

@@ -15,7 +15,7 @@ from tinyengine.node import Graph, Node, Shape
 from tinyengine.origin import Origin
 from tinyengine.size import most
 from tinyengine.spec import check
-from tinyengine.stages.graph_spec import SPEC
+from tinyengine.stages.specs.graph import SPEC
 
 Where = tuple[Origin, ...]
 _new = tuple.__new__  # Node(...) goes through a Python-level __new__, which costs as much again

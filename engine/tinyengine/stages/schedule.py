@@ -15,15 +15,15 @@ from tinyengine.choices import Choices, word
 from tinyengine.hooks import Decision
 from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store
 from tinyengine.machine import Machine
-from tinyengine.stages import schedule_block, schedule_contraction, schedule_elementwise
-from tinyengine.stages.contraction import chain
-from tinyengine.stages.forms import form
 from tinyengine.stages.keys import kernel_key, localise
-from tinyengine.stages.nest import ScheduleError, loops, settled, tidy
-from tinyengine.stages.nest_spec import SCHEDULED as SPEC
-from tinyengine.stages.primitives import apply, apply_one, parse
-from tinyengine.stages.schedule_cost import body_cycles, plan
-from tinyengine.stages.schedule_lanes import PARALLEL_CYCLES, few, short, stream, together, vectorize
+from tinyengine.stages.primitives.apply import apply, apply_one, parse
+from tinyengine.stages.primitives.nest import ScheduleError, loops, settled, tidy
+from tinyengine.stages.schedules import block, contraction, elementwise
+from tinyengine.stages.schedules.cost import body_cycles, plan
+from tinyengine.stages.schedules.forms import form
+from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES, few, short, stream, together, vectorize
+from tinyengine.stages.schedules.product import chain
+from tinyengine.stages.specs.nests import SCHEDULED as SPEC
 
 
 @dataclass
@@ -156,13 +156,13 @@ def widest(kernel: Kernel) -> int:
 
 def nest(c: Chooser, s: Loop) -> None:
     """Schedule one loop of the outermost level with everything in it."""
-    s = schedule_contraction.joined(c, s) if c.lanes > 1 else s
+    s = contraction.joined(c, s) if c.lanes > 1 else s
     around = chain(s)
     inner = [b for b in around[-1].body if isinstance(b, Loop)]
-    if c.lanes > 1 and (schedule_contraction.run(c, around) or schedule_block.run(c, around)):
+    if c.lanes > 1 and (contraction.run(c, around) or block.run(c, around)):
         return
     if not inner:
-        schedule_elementwise.run(c, around)
+        elementwise.run(c, around)
     else:
         rows(c, s)
 

@@ -1,14 +1,12 @@
 """Stage 3, simplify: what need not be computed?
 
 Input: a Graph of primitive ops (recorded, with gradients). Output: a Graph with the same roots' values, dtypes and shapes, after
-named
-rules; equal nodes have become one. Floating-point values stay bit-equal, except that a reduction may combine its terms in another
+named rules; equal nodes have become one. Floating-point values stay bit-equal, except that a reduction may combine its terms in another
 order (a sum's order is nobody's promise), that it rounds a half only at its end, and that the sign of a zero sum or the payload
 of a NaN is not kept.
 
-The rules come in five families, in files of their own: narrow floats (`simplify_narrow`), arithmetic (`simplify_arithmetic`),
-views (`simplify_movement`), reductions (`simplify_reduce`) and sums over windows (`simplify_windows`). Last,
-`split-large-reduction` gives a big reduction with few results work for every core.
+The rules come in five families, the files of the room `rules`: narrow floats, arithmetic, movement (views), reductions and sums
+over windows. Last, `split-large-reduction` gives a big reduction with few results work for every core.
 """
 
 from __future__ import annotations
@@ -21,20 +19,14 @@ from tinyengine.choices import DEFAULT, Choices
 from tinyengine.hooks import Decision, RuleApplied
 from tinyengine.machine import Machine
 from tinyengine.node import Graph, Node
-from tinyengine.stages import (
-    graph_spec,
-    simplify_arithmetic,
-    simplify_movement,
-    simplify_narrow,
-    simplify_reduce,
-    simplify_windows,
-)
+from tinyengine.stages.rules import arithmetic, movement, narrow, reduce, windows
+from tinyengine.stages.specs import graph as graph_spec
 
 STAGE = "simplify"
 SPEC = graph_spec.SPEC
 RULES: tuple[rules.Rule, ...] = (
-    *simplify_narrow.RULES, *simplify_arithmetic.RULES, *simplify_movement.RULES, *simplify_reduce.RULES,
-    *simplify_windows.RULES,
+    *narrow.RULES, *arithmetic.RULES, *movement.RULES, *reduce.RULES,
+    *windows.RULES,
 )  # fmt: skip
 
 
@@ -71,7 +63,7 @@ def _apply(
     before, fired = rules.rewrite(graph.widened(), RULES, STAGE, observe=observe, most=most)
     if fired == most:
         return before, ()
-    split, decisions = simplify_reduce.split_rule(before, machine)
+    split, decisions = reduce.split_rule(before, machine)
     out, made = before, tuple(decisions.values())
     if split is not None:
         out, became, more = rules.rewrite_map(before, (split,), STAGE, observe=observe, first=fired, most=most)
@@ -79,7 +71,7 @@ def _apply(
         fired += more
     if not choices.recompute or fired == most:
         return out, made
-    from tinyengine.stages import recompute  # it asks `fuse` what is stored
+    from tinyengine.stages.fusion import recompute  # it asks `fuse` what is stored
 
     again, asked = recompute.run(out, choices, machine, observe, fired, most)
     return again, tuple(_renumbered(d, out, again) for d in (*made, *asked))

@@ -1,5 +1,5 @@
 """Functions composed of several ops that compute in float32 where the tensor is narrower, as PyTorch's do: their operands become
-float32, the result is rounded once. Single ops round each result; sums are float32 inside (`stages.simplify_narrow`)."""
+float32, the result is rounded once. Single ops round each result; sums are float32 inside (`stages.rules.narrow`)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,268 @@
+"""The predicted price of each verdict of `fuse`, from bytes, arithmetic and the machine's peaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tinyengine.node import Graph, Node
+from tinyengine.ops import ELEMENTWISE
+from tinyengine.stages.fusion.blocks import below_in_rows, in_rows, operand_row, operand_seconds, products_in, uses_of
+from tinyengine.stages.fusion.blocks import seconds as block_seconds
+from tinyengine.stages.fusion.groups import Group
+from tinyengine.stages.values import is_contraction, repeated
+
+if TYPE_CHECKING:
+    from tinyengine.machine import Machine
+    from tinyengine.stages.fuse import Fuser
+
+# arithmetic instructions per element after expansion (stages/arithmetic/expand.py)
+WORK = {
+    "exp": 12,
+    "log": 14,
+    "sin": 16,
+    "tanh": 14,
+    "erf": 16,
+    "div": 4,
+    "reciprocal": 4,
+    "sqrt": 4,
+    "threefry": 90,
+    "floordiv": 8,
+    "mod": 8,
+}
+EFFICIENCY_TILED = 0.8  # of the FMA peak: a matrix product in a register tile
+EFFICIENCY_ROW = 0.12  # computed row by row, its operand streamed again for each row
+EFFICIENCY_PLAIN = 0.25  # vectorised elementwise arithmetic and reductions
+FLOPS_PER_LANE, HERTZ = 4, 4e9  # two FMA units
+CORE_BANDWIDTH = 40e9  # bytes/s of one core from memory
+LAUNCH = 0.5e-6  # seconds of one kernel inside a running program
+LOCAL_SPEEDUP = 8.0  # bandwidth of a cache-resident row against memory
+POSITION_WORK = 8.0  # operations per element that are cheaper than reading it back
+SHARED_ELEMENTS = 1 << 15  # a kernel with as many results is worth several threads
+BRANCH_LIMIT = 24  # nodes looked at below a value
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    seconds: float
+    reason: str
+    refused: str = ""
+
+
+def beside(o: Option, chosen: Option | None) -> str:
+    """Why `o` was not taken, next to what was."""
+    if chosen is None:
+        return o.reason
+    mine, theirs = (f"{x.seconds * 1e6:.3g} µs" for x in (o, chosen))
+    if mine == theirs:
+        return f"no faster ({mine} predicted for both), and keeps more: {o.reason}"
+    return f"predicted {mine} against {theirs}: {o.reason}"
+
+
+class Costs:
+    """Prices of the options of one value. All in seconds on `machine`; relative size is what matters."""
+
+    def __init__(self, graph: Graph, machine: Machine) -> None:
+        # nominal peaks from the facts that are part of every cache key, so that a new measurement never changes a decision
+        self.machine = machine
+        self.flops = machine.cores * machine.vector_bytes / 4 * FLOPS_PER_LANE * HERTZ
+        self.bandwidth = machine.cores * CORE_BANDWIDTH
+        self.launch = LAUNCH
+        self.row_limit = machine.l2_bytes // 4
+        self._contractions: dict[Node, bool] = {}
+        self._repeated = repeated(graph.nodes)
+        self._work: dict[Node, float] = {}
+        self._leaves: dict[Node, dict[Node, int]] = {}
+
+    def is_contraction(self, n: Node) -> bool:
+        if n not in self._contractions:
+            self._contractions[n] = is_contraction(n, self._repeated)
+        return self._contractions[n]
+
+    def work(self, n: Node) -> float:
+        """Arithmetic per element of n when everything elementwise below it is inlined; reductions below it cost nothing here."""
+        if n not in self._work:
+            below = sum(0.0 if s.is_reduce else self.work(s) for s in n.src) if n.op in ELEMENTWISE or n.is_movement else 0.0
+            own = WORK.get(n.op, 1.0 if n.op in ELEMENTWISE else 0.0)
+            if n.op in ("pad", "place"):
+                own = 2.0
+            if n.is_reduce:
+                extent = n.src[0].size / max(n.size, 1)
+                below, own = extent * (1.0 + self.work(n.src[0])), 0.0
+            self._work[n] = own + below
+        return self._work[n]
+
+    def leaves(self, n: Node) -> dict[Node, int]:
+        """What computing n reads: leaf -> bytes. Reductions below it are leaves."""
+        if n not in self._leaves:
+            out: dict[Node, int] = {}
+            for s in n.src:
+                if s.op in ("buffer", "gather") or s.is_reduce:
+                    out[s] = s.nbytes
+                elif s.op not in ("const", "iota", "size"):
+                    for leaf, size in self.leaves(s).items():
+                        out[leaf] = size
+                if len(out) > BRANCH_LIMIT:
+                    break
+            self._leaves[n] = out
+        return self._leaves[n]
+
+    def products_below(self, n: Node) -> list[Node]:
+        """The matrix products and convolutions of which n could be the epilogue."""
+        return [] if n.is_reduce else [m for m in self.leaves(n) if m.size == n.size and self.is_contraction(m)]
+
+    def gathers(self, n: Node) -> bool:
+        """Whether each element of n is read at an address that depends on data."""
+        return n.op == "gather" or any(m.op == "gather" and m.size == n.size for m in self.leaves(n))
+
+    def compute(self, n: Node, evaluations: float, efficiency: float) -> float:
+        return evaluations * self.work(n) / (self.flops * efficiency)
+
+    def options(self, n: Node, fuser: Fuser, groups: list[Group]) -> dict[str, Option]:
+        """Every verdict with its price, or why it is refused."""
+        bw = self.bandwidth
+        evaluations, size, nbytes = fuser.evaluations(n), n.size, n.nbytes
+        leaf_bytes = sum(self.leaves(n).values())
+        contraction = self.is_contraction(n)
+        own = EFFICIENCY_TILED if contraction else EFFICIENCY_PLAIN
+        uses = len(fuser.uses[n])
+        out: dict[str, Option] = {}
+
+        # a product below n becomes an epilogue when n is stored at its own index, and must itself be stored when n is inlined
+        # elsewhere
+        below = self.products_below(n)
+        elsewhere = [
+            m
+            for m in below
+            if len(fuser.readers[m]) == 1
+            and any(at != fuser.own_index(n, fuser.find(s.group)) for s, at in fuser.uses[n])
+            and not below_in_rows(fuser, n, m)
+        ]
+        stored_below = sum(m.nbytes for m in elsewhere) / bw + self.launch * len(elsewhere)
+        leaf_bytes -= sum(m.nbytes for m in below)
+
+        whole = self.compute(n, size, own) + (leaf_bytes + nbytes + nbytes * len(groups)) / bw + self.launch
+        out["whole"] = Option(whole, f"stored once ({_bytes(nbytes)}) and read by {len(groups)} kernel{'s' * (len(groups) > 1)}")
+
+        busy = [g for g in groups if contraction and g.products and n not in g.products]
+        apart = next((why for g in busy if (why := in_rows(fuser, n, g))), "")
+        if contraction and busy and (apart or evaluations > size):
+            out["inline"] = Option(0, "", apart or f"the product would run {evaluations / max(size, 1):.3g} times per result")
+        elif self.gathers(n) and any(g.products for g in groups):
+            out["inline"] = Option(0, "", "the check of its data-dependent addresses would stand between the loops of a product")
+        elif n.is_reduce and evaluations > size and self.work(n) > 8:
+            out["inline"] = Option(0, "", f"the reduction would run {evaluations / max(size, 1):.3g} times per result")
+        elif uses >= fuser.MAX_USES:
+            out["inline"] = Option(0, "", "it is used in too many different ways")
+        else:
+            efficiency, blocks = own, 0.0
+            if contraction:
+                tiled = evaluations <= size and not any(in_rows(fuser, n, g) for g in groups)
+                at_own_index = all(at == fuser.own_index(n, fuser.find(s.group)) for s, at in fuser.uses[n])
+                efficiency = EFFICIENCY_TILED if tiled or at_own_index else EFFICIENCY_ROW
+                if not at_own_index:
+                    blocks = sum(block_seconds(fuser, n, at, g) for g in groups for at in uses_of(fuser, n, g))
+            seconds = self.compute(n, evaluations, efficiency) / self._parallel(n, groups, None) + leaf_bytes * len(groups) / bw
+            seconds += stored_below + blocks + sum(m.nbytes for m in elsewhere) * len(groups) / bw
+            if evaluations <= size:
+                reason = "each element is used once, so nothing is computed twice"
+            else:
+                reason = f"cheaper to compute {evaluations / max(size, 1):.3g} times than to store"
+            out["inline"] = Option(seconds, reason)
+
+        if not out["inline"].refused and not n.is_reduce and not self.leaves(n) and self.work(n) <= POSITION_WORK:
+            why = "it follows from the position alone in a few operations: there is nothing to keep"
+            return {"inline": Option(0, why), "whole": Option(0, "", why), "at loop": Option(0, "", why)}
+        if len(groups) != 1:
+            out["at loop"] = Option(0, "", f"{len(groups)} kernels use it" + self._again(n, fuser, len(groups)))
+        else:
+            out["at loop"] = self._at_loop(n, fuser, groups[0], leaf_bytes, apart, evaluations, stored_below)
+        if _widens(n) and not out["inline"].refused:
+            out["whole"] = out["at loop"] = Option(0, "", "it only widens a value: the narrower one is what is worth keeping")
+        return out
+
+    def _again(self, n: Node, fuser: Fuser, kernels: int) -> str:
+        """Of a value that a matrix product gives, such as the scores of attention, for several kernels: what its bytes cost, and
+        what the arithmetic would, if each kernel computed it for itself. In words, and empty where no product is below it."""
+        below = products_in(fuser, n)
+        if not below or self.is_contraction(n):
+            return ""
+        flops = max(2.0 * m.src[0].size for m in below)  # at least one of them
+        arithmetic = (kernels - 1) * (flops / (self.flops * EFFICIENCY_TILED) + self.compute(n, n.size, EFFICIENCY_PLAIN))
+        moved = n.nbytes * (1 + kernels) / self.bandwidth
+        verdict = "more than" if arithmetic > moved else "which is not done, although that is less than"
+        return (
+            f": computed again in {kernels - 1} of them it is at least {arithmetic * 1e6:.3g} µs of arithmetic, {verdict} the"
+            f" {moved * 1e6:.3g} µs of its {_bytes(n.nbytes)} stored once and read {kernels} times"
+        )
+
+    def _at_loop(self, n: Node, fuser: Fuser, g: Group, leaf_bytes: float, apart: str, evaluations: int, below: float) -> Option:
+        axes, row, why = fuser.at_loop(n, g)
+        row_bytes = row * n.dtype.itemsize
+        contraction = self.is_contraction(n)
+        if axes is None:
+            return Option(0, "", why)
+        if apart:
+            return Option(0, "", apart)
+        operand = any(s.contraction for s, _ in fuser.uses[n])
+        if not n.is_reduce and evaluations <= n.size:
+            return Option(0, "", "each element is used once: there is nothing to keep")
+        if operand and (why := operand_row(fuser, n, g)):
+            return Option(0, "", why)
+        if not axes and self._elements(g) >= SHARED_ELEMENTS:
+            return Option(0, "", "it would stand in front of all loops, which only one thread could then run")
+        if row_bytes > self.row_limit:
+            return Option(0, "", f"its row of {_bytes(row_bytes)} does not fit in a quarter of L2 ({_bytes(self.row_limit)})")
+        points = 1
+        for a in axes:
+            points *= g.space[a]
+        everywhere = len(axes) == len(g.space)  # inner loops around a product leave no register tile
+        tiled = contraction and ((row == 1 and everywhere) or not in_rows(fuser, n, g))
+        efficiency = (EFFICIENCY_TILED if tiled else EFFICIENCY_ROW) if contraction else EFFICIENCY_PLAIN
+        blocks = operand_seconds(fuser, n, g) if operand else 0.0
+        if contraction and row > 1:
+            blocks += sum(block_seconds(fuser, n, at, g) for at in uses_of(fuser, n, g))
+        local = row_bytes * points * (1 + len(fuser.uses[n])) / (self.bandwidth * LOCAL_SPEEDUP) if row > 1 else 0.0
+        seconds = (
+            self.compute(n, points * row, efficiency) / self._parallel(n, [g], points)
+            + leaf_bytes / self.bandwidth
+            + local
+            + below
+            + blocks
+        )
+        what = "kept in a register" if row == 1 else f"kept as a row of {_bytes(row_bytes)} in cache"
+        return Option(
+            seconds, f"computed once per iteration of the outer loops and {what}; {_bytes(n.nbytes)} never reach memory"
+        )
+
+    def _elements(self, g: Group) -> int:
+        """How often the innermost body of the group runs, reductions left out."""
+        points = 1
+        for d in g.space:
+            points *= d
+        return points
+
+    def _parallel(self, n: Node, groups: list[Group], points: int | None) -> float:
+        """The share of the machine that computes n: one core's where there are fewer points than cores."""
+        worst = 1.0
+        for g in groups:
+            p = points
+            if p is None:
+                p = 1
+                for d in g.space:
+                    p *= d
+            worst = min(worst, min(p, self.machine.cores) / self.machine.cores)
+        return max(worst, 1.0 / self.machine.cores)
+
+
+def _widens(n: Node) -> bool:
+    """Whether n is a float of one or two bytes as a wider one: an instruction or two."""
+    return n.op == "cast" and n.dtype.is_float and n.src[0].dtype.is_float and n.src[0].dtype.itemsize <= 2 < n.dtype.itemsize
+
+
+def _bytes(n: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if n < 1024 or unit == "GiB":
+            return f"{n:.0f} {unit}" if unit == "bytes" else f"{n:.3g} {unit}"
+        n /= 1024
+    return ""

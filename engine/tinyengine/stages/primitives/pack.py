@@ -1,0 +1,150 @@
+"""pack: copy the part of a buffer that a loop touches into contiguous local memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tinyengine import index
+from tinyengine.dependence import accesses, inner_variables, split
+from tinyengine.index import conjuncts
+from tinyengine.loopnest import (
+    Alloc,
+    Buf,
+    Expr,
+    Kernel,
+    Loop,
+    Stmt,
+    Store,
+    load,
+    load_index,
+    load_mask,
+    map_expr,
+    map_stmt,
+    subexprs,
+    var,
+)  # fmt: skip
+from tinyengine.loopnest import index as constant
+from tinyengine.stages.primitives.nest import Path, ScheduleError, at, fresh_buffer
+
+LOCAL_BYTES = 1 << 24  # more than this is no cache-resident copy
+
+
+def axes_order(text: str, buf: Buf, axes: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The order of the axes in a copy of `buf`; its own where none is given."""
+    order = tuple(range(len(buf.shape))) if axes is None else axes
+    if sorted(order) != list(range(len(buf.shape))):
+        raise ScheduleError(f"{text}: axes={order} is not a permutation of the {len(buf.shape)} axes of {buf.name}")
+    return order
+
+
+def pack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = None, of: str | None = None) -> Kernel:
+    """for jo: S(w[k, jo + j])
+       → for jo: local w_pack[K, J]; for w_0 in K: for w_1 in J: w_pack[w_0, w_1] = w[w_0, jo + w_1]; S(w_pack[k, j])
+
+    `axes`: the order of the axes in the copy, (1, 0) transposes. Elements outside the buffer that a padded access would skip are
+    copied as zeros, so that the masks vanish. `of`: only of the reads that move with this loop inside. Illegal where the buffer
+    is written in the loop, or the part touched is no box."""
+    text = f"pack({buf}, at={loop}{f', of={of}' if of else ''})"
+    known = {p.name: p for p in kernel.params}
+    if buf not in known:
+        raise ScheduleError(f"{text}: no global buffer is called {buf!r}; the kernel has {', '.join(known)}")
+    source = known[buf]
+    order = axes_order(text, source, axes)
+    local = fresh_buffer(kernel, f"{buf}_pack")
+    found = 0
+
+    def change(s: Loop, path: Path) -> list[Stmt]:
+        nonlocal found
+        if any(a.buf == source and moves(a.at, of) for a in accesses(s.body)):
+            found += 1
+            return [_packed(s, source, local, order, text, of)]
+        return [s]
+
+    kernel = at(kernel, loop, change)
+    if not found:
+        raise ScheduleError(f"{text}: {buf} is not read inside {loop}")
+    return kernel
+
+
+def moves(at_: tuple[Expr, ...], of: str | None) -> bool:
+    """Whether an access depends on loop `of`; any access where none is named."""
+    return of is None or any(x.op == "var" and x.arg[0] == of for e in at_ for x in subexprs(e))
+
+
+def _packed(s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str, of: str | None) -> Loop:
+    inner = inner_variables(s)
+    touched = [a for a in accesses(s.body) if a.buf == source]
+    if any(a.op != "read" for a in touched):
+        raise ScheduleError(f"{text} is not legal: {source.name} is written in {s.name}")
+    touched = [a for a in touched if moves(a.at, of)]
+    base: list[Expr] = []
+    extent: list[int] = []
+    for axis in range(len(source.shape)):
+        outer, lows, highs = None, [], []
+        for a in touched:
+            if a.at[axis].lanes > 1:
+                raise ScheduleError(f"{text}: {source.name} is already accessed by vectors; pack before vectorize")
+            p = split(a.at[axis], s.name, inner)
+            if p is None or (outer is not None and outer != p[:2]):
+                raise ScheduleError(f"{text} is not legal: the accesses to axis {axis} of {source.name} do not form a box")
+            outer = p[:2]
+            lows.append(p[2])
+            highs.append(p[3])
+        assert outer is not None
+        parts = [*outer[1], (s.var, outer[0])]
+        base.append(index.total(parts, min(lows)))
+        extent.append(max(highs) - min(lows) + 1)
+    shape = tuple(extent[a] for a in order)
+    copy = Buf(local, source.dtype, shape, "local")
+    if copy.nbytes > LOCAL_BYTES:
+        raise ScheduleError(f"{text}: the copy would take {copy.nbytes} bytes; at most {LOCAL_BYTES} are sensible")
+    # masks that only say "inside the buffer" move into the copy
+    prefix = source.name if local == f"{source.name}_pack" else local
+    variables = [var(f"{prefix}_{a}", 0, n - 1) if n > 1 else constant(0) for a, n in enumerate(extent)]
+    place = tuple(index.add(b, v) for b, v in zip(base, variables, strict=True))
+    mask: Expr | None = None
+    for p_, n in zip(place, source.shape, strict=True):
+        for c in index.within(p_, n):
+            mask = index.both(mask, c)
+    moved = _Mover(source, copy, tuple(base), order, of)
+    body = tuple(moved.stmt(b) for b in s.body)
+    store: Stmt = Store(copy, tuple(variables[a] for a in order), load(source, place, mask), None, "", s.nodes)
+    for v, n in reversed(list(zip(variables, extent, strict=True))):
+        if n > 1:
+            store = Loop(v, 0, n, 1, (store,), "serial", False, s.nodes)
+    return replace(s, body=(Alloc(copy, None, s.nodes), store, *body))
+
+
+class _Mover:
+    """Turns loads of the source into loads of the copy."""
+
+    def __init__(self, source: Buf, copy: Buf, base: tuple[Expr, ...], order: tuple[int, ...], of: str | None) -> None:
+        self.source, self.copy, self.base, self.order, self.of = source, copy, base, order, of
+        self.memo: dict[Expr, Expr] = {}
+
+    def stmt(self, s: Stmt) -> Stmt:
+        if isinstance(s, Loop):
+            return replace(s, body=tuple(map(self.stmt, s.body)))
+        return map_stmt(s, lambda e: map_expr(e, self.load, self.memo))
+
+    def load(self, e: Expr) -> Expr | None:
+        if e.op != "load" or e.arg != self.source or not moves(load_index(e), self.of):
+            return None
+        i = load_index(e)
+        rest: Expr | None = None
+        for c in conjuncts(load_mask(e)):
+            if not self.says_inside(c, i):
+                rest = index.both(rest, c)
+        return load(self.copy, tuple(index.sub(i[a], self.base[a]) for a in self.order), rest)
+
+    def says_inside(self, c: Expr, at_: tuple[Expr, ...]) -> bool:
+        """Whether condition `c` is exactly one end of 'this index is inside the buffer': outside, the copy holds zeros anyway."""
+        if c.op != "lt":
+            return False
+        a, b = c.args
+        for e, n in zip(at_, self.source.shape, strict=True):
+            if (a.op == "const" and index.sub(b, e).op == "const" and a.arg + 1 == index.sub(b, e).arg) or (
+                b.op == "const" and index.sub(a, e).op == "const" and b.arg - index.sub(a, e).arg == n
+            ):
+                return True
+        return False

@@ -1,0 +1,1 @@
+"""The rules of `simplify`, by what they rewrite: arithmetic, movement of elements, reductions, windows, narrow dtypes."""

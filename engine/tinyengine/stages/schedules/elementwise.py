@@ -1,0 +1,170 @@
+"""The default schedule of loops without sums: one contiguous loop where there can be one, columns turned in blocks, parts of a
+concatenation apart, rows on the threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tinyengine.dependence import accesses, carried
+from tinyengine.index import terms
+from tinyengine.loopnest import INDEX, Let, Loop, stmt_exprs, subexprs
+from tinyengine.stages.primitives.nest import loops
+from tinyengine.stages.schedules.cost import NEAR, body_cycles, stride
+from tinyengine.stages.schedules.lanes import CODE, PARALLEL_CYCLES, few, stream, streamed, together, vectorize
+
+if TYPE_CHECKING:
+    from tinyengine.stages.schedule import Chooser
+
+CHUNKS = 4  # pieces per thread, so that a thread that starts late finds less to do
+SYMBOLIC = 8  # times as many pieces for a loop whose end is not known
+PARTS = 4  # more cuts than this only lengthen the code
+AHEAD_BYTES = 2048  # of the operand are fetched while as many are computed with
+LINES = 4  # blocks beside each other along the contiguous axis of the source: whole pages are read, not single lines
+
+
+def run(c: Chooser, around: list[Loop]) -> None:
+    """Schedule the nest `around`, whose innermost body holds no loops."""
+    work = around[0].trips * body_cycles(around[0].body, None, c.lanes) / max(1, c.lanes)
+    names = _merged(c, [s.name for s in around])
+    dependent = carried(_find(c, names[-1]))
+    if dependent:
+        c.refuse("vectorize", names[-1], dependent)
+    if work >= PARALLEL_CYCLES and c.machine.threads > 1:
+        names = _outermost(c, names)
+    v, order = names[-1], names
+    if not dependent and c.lanes > 1:
+        if len(names) > 1:
+            _cut(c, _find(c, v))
+            order = _turned(c, names) or names
+            v = order[-1]
+        inner, threads = _find(c, v), c.machine.threads
+        if len(names) == 1 and work >= PARALLEL_CYCLES and threads > 1:
+            # of a symbolic extent more pieces: few of them may be left
+            size = chunk(inner.trips, threads * (SYMBOLIC if inner.limit is not None else 1), together(c, inner)[0])
+            pieces = inner.trips // size
+            if c.do(f"tile({v}, {size})", "tile", "one piece per ticket", {"iterations": inner.trips, "pieces": pieces}):
+                order, v = [v + "o"], v + "i"
+    if work < PARALLEL_CYCLES or c.machine.threads < 2:
+        few(c, names[0], work)
+    elif not (dependent and len(names) == 1):
+        c.do(f"parallel({order[0]})", "parallel", "iterations are independent", {"cycles": work, "threads": c.machine.threads})
+    if not dependent and c.lanes > 1:
+        vectorize(c, _ahead(c, v) if len(names) == 1 else v)
+        if len(order) > len(names):
+            c.do(f"unroll({order[-2]})", "unroll", "the columns of a block share what is loaded: it is turned in registers")
+    stream(c)
+
+
+def _ahead(c: Chooser, v: str) -> str:
+    """Fetch the only operand ahead where the result streams: the machine by itself starts too late for arithmetic to hide it.
+    With several operands hints cost more than they bring. The innermost loop then."""
+    inner = _find(c, v)
+    reads = {a.buf: stride(a.buf, a.at, v) for a in accesses(inner.body) if a.op == "read" and stride(a.buf, a.at, v) != 0}
+    if not reads or not streamed(c):
+        return v
+    if len(reads) > 1 or set(reads.values()) != {1}:
+        c.refuse("prefetch", v, "hints help where one operand is read from end to end", {"operands": len(reads)})
+        return v
+    (operand,) = reads
+    size = AHEAD_BYTES // operand.dtype.itemsize
+    if inner.trips < 2 * size:
+        return v
+    numbers = {"bytes": AHEAD_BYTES}
+    c.do(f"tile({v}, {size})", "tile", "a piece of the operand that is fetched ahead", numbers)
+    c.do(f"prefetch({operand.name}, {v}o, at={v}i)", "prefetch", "the next piece comes while this one is computed with", numbers)
+    return v + "i"
+
+
+def _find(c: Chooser, name: str) -> Loop:
+    return max((s for s in loops(c.kernel.body) if s.name == name), key=lambda s: s.trips)
+
+
+def _merged(c: Chooser, names: list[str]) -> list[str]:
+    """One loop for neighbouring loops over which every access is contiguous."""
+    reason = "every access is contiguous over these loops: one loop has no short rows"
+    first = 0
+    while first < len(names) - 1:
+        for last in range(len(names), first + 1, -1):
+            text = f"merge({', '.join(names[first:last])})"
+            if c.try_all(text) is not None and c.do(text, "merge", reason):
+                names = [*names[:first], "".join(names[first:last]), *names[last:]]
+                break
+        first += 1
+    if len(names) > 1:
+        c.refuse("merge", names[0], f"some access is not contiguous over {', '.join(names[-2:])}")
+    return names
+
+
+def _outermost(c: Chooser, names: list[str]) -> list[str]:
+    """A loop outside that has enough iterations for the threads."""
+    enough = 2 * c.machine.threads
+    trips = {n: _find(c, n).trips for n in names}
+    if len(names) < 2 or trips[names[0]] >= enough or trips[names[0]] % c.machine.threads == 0:
+        return names
+    best = next((n for n in names[:-1] if trips[n] >= enough), None)
+    if best is None:
+        return names
+    order = [best, *(n for n in names if n != best)]
+    return order if c.do(f"reorder({', '.join(order)})", "reorder", "iterations for every thread outside") else names
+
+
+def _cut(c: Chooser, v: Loop) -> None:
+    """Parts of the innermost loop in which a condition holds throughout, or not at all: the halves of a concatenation."""
+    least, cuts = 4 * c.lanes, set[int]()
+    for s in v.body:
+        for root in () if isinstance(s, Loop) else stmt_exprs(s):
+            for e in subexprs(root):
+                if e.op != "lt" or e.args[0].dtype is not INDEX:
+                    continue
+                (left, a), (right, b) = map(terms, e.args)
+                if dict(left) == {v.var: 1} and not right:
+                    cuts.add(b - a)  # v + a < b
+                elif dict(right) == {v.var: 1} and not left:
+                    cuts.add(a - b + 1)  # a < v + b
+    kept: list[int] = []
+    for at in sorted(cuts):
+        if at - (kept[-1] if kept else v.start) >= least and v.stop - at >= least:
+            kept.append(at)
+    for at in kept if len(kept) <= PARTS else ():
+        c.do(f"split({v.name}, {at})", "split", "what is tested there is settled for each part: no masks", {"at": at})
+
+
+def _turned(c: Chooser, names: list[str]) -> list[str]:
+    """Blocks for operands that lie across: rows are read as they lie, and turned in registers. The loops from the outside in, or
+    nothing where no operand does, or it cannot be helped."""
+    v = _find(c, names[-1])
+    far = [a for a in accesses(v.body) if a.op == "read" and abs(stride(a.buf, a.at, v.name) or 0) > NEAR]
+    across = [n for n in names[:-1] if all(stride(a.buf, a.at, n) == 1 for a in far)]
+    if not far or not across or any(stride(a.buf, a.at, v.name) is None for a in accesses(v.body)):
+        return []
+    m, lanes = _find(c, across[0]), c.lanes
+    if min(m.trips, v.trips) < lanes or sum(not isinstance(s, Let) for s in v.body) * lanes * 2 > CODE:
+        return []
+    wide = m.trips >= 2 * LINES * lanes
+    steps, inner = [], m.name
+    if wide:
+        steps.append((f"tile({inner}, {LINES * lanes})", "tile", "neighbouring blocks of the source together"))
+        inner += "i"
+    steps.append((f"tile({inner}, {lanes})", "tile", "a block of rows that lie across"))
+    steps.append((f"tile({v.name}, {lanes})", "tile", "a block of rows that lie across"))
+    blocks = [m.name + "o"] if not wide else [m.name + "o", inner + "o"]
+    order = [*(blocks[0] if n == m.name else n for n in names[:-1]), v.name + "o", *blocks[1:], inner + "i", v.name + "i"]
+    steps.append((f"reorder({', '.join(order)})", "reorder", "a block in registers inside"))
+    if c.try_all(*(text for text, _, _ in steps)) is None:
+        c.refuse("turn", v.name, "the loops around the rows that lie across cannot be exchanged")
+        return []
+    numbers = {"bytes_between": max(abs(stride(a.buf, a.at, v.name) or 0) * a.buf.dtype.itemsize for a in far)}
+    for text, kind, reason in steps:
+        c.do(text, kind, reason, numbers)
+    return order
+
+
+def chunk(trips: int, threads: int, lanes: int) -> int:
+    """Iterations per piece: whole vectors, few left over."""
+    pieces = threads * CHUNKS
+    vectors = trips // lanes
+    if vectors < pieces:
+        return max(1, trips // threads)
+    # among a few counts the one that leaves the least behind
+    best = min(range(pieces, 2 * pieces + 1), key=lambda n: (vectors - vectors // n * n, n))
+    return vectors // best * lanes

@@ -1,0 +1,402 @@
+"""The register tile of a contraction as primitives: panels for threads, copies for the cache, rows and vectors for registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from tinyengine.dependence import Access
+from tinyengine.dtypes import bfloat16
+from tinyengine.loopnest import Loop
+from tinyengine.stages.primitives.nest import loops
+from tinyengine.stages.schedules.cost import NEAR, stride
+from tinyengine.stages.schedules.product import Contraction, axis_of, depends, last
+
+if TYPE_CHECKING:
+    from tinyengine.stages.schedule import Chooser
+
+PACK_ROWS = 32  # fewer rows than this do not pay for a copy of a contiguous operand that is larger than the cache
+PACK_ROWS_NEAR = 128  # the same where it is not, but its rows are far apart: they compete for a few sets of the first cache
+DOT_ROWS = 6  # fewer rows than this do not pay for a copy in pairs
+LONG_AFTER = 8  # statements after a sum: more are not written out for every register
+EVEN = 0.9  # the share of the threads' time from which on panels are what they share
+PACK_COST = 4  # a copy of a panel takes about as long as the products of this many rows with it
+PAGE = 2048  # bytes between the elements of a column from which on each costs a page translation
+TAPS = 5  # a reduce loop of at most this many iterations is unrolled in a window
+PARALLEL_CYCLES = 12_000.0  # below this a second thread costs more than it brings
+
+
+@dataclass
+class Tile:
+    """Loops and sizes in iterations: `nv` vectors along `v`, `mr` steps of `m`, `lr` of `l`, rows of an image."""
+
+    v: Loop
+    m: Loop | None
+    l: Loop | None
+    batch: tuple[Loop, ...]
+    nv: int
+    mr: int
+    lr: int
+
+
+@dataclass
+class Copy:
+    """An operand to pack: the order of its axes, and why."""
+
+    a: Access
+    axes: tuple[int, ...]
+    why: str
+
+    @property
+    def transposed(self) -> bool:
+        return self.axes != tuple(range(len(self.axes)))
+
+
+def factor(trips: int, most: int) -> int:
+    """At most `most`; a divisor of `trips` if there is one not much smaller, so that there is no tail."""
+    if trips <= most:
+        return trips
+    return next((f for f in range(most, max(1, most // 2), -1) if trips % f == 0), most)
+
+
+def even(trips: int, nv: int, lanes: int, threads: int) -> float:
+    """The share of the threads' time that is used when they take panels of `nv` vectors, the last one of what is left."""
+    full, rest = divmod(trips, nv * lanes)
+    tail = -(-rest // lanes)
+    longest = full // threads * nv + (nv if full % threads else tail)
+    return (full * nv + tail) / (longest * threads)
+
+
+def piece(trips: int, mr: int, threads: int, again: int) -> int:
+    """Rows per ticket, whole tiles: the sizes for which the threads are done soonest. `again`: what every piece
+    does once, in rows."""
+
+    def rows(size: int) -> int:
+        each, rest = divmod(trips, size)
+        more = size if each % threads else rest
+        return each // threads * (size + again) + (more + again if more else 0)
+
+    sizes = {-(-trips // n // mr) * mr for n in range(threads, max(threads, min(4 * threads, trips // (4 * mr))) + 1)}
+    return min(sizes, key=lambda size: (rows(size), size))
+
+
+def vector_lanes(trips: int, lanes: int) -> int:
+    """Narrower where `trips` iterations do not fill half a vector."""
+    while lanes >= 2 * trips:
+        lanes //= 2
+    return max(2, lanes)
+
+
+def no_dots(c: Chooser, k: Contraction, t: Tile) -> str:
+    """Why the machine's dot product does not serve this contraction of bfloat16, in words; empty when it does."""
+    if c.machine.dots != "bfloat16":
+        return "the machine has no dot product of bfloat16: products are float32"
+    if len(k.reduce) != 1 or k.masked or t.l is not None:
+        return "windows and padding: the terms are no pairs of neighbours"
+    if k.reduce[0].trips % 2:
+        return f"{k.reduce[0].trips} terms do not come in pairs"
+    if t.m is None or t.m.trips < DOT_ROWS:
+        return "too few rows to pay for a copy in pairs"
+    return ""
+
+
+def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[str, Copy]:
+    """The operands that are worth a copy. `dots`: pairs of terms will be read together."""
+    out: dict[str, Copy] = {}
+    half = c.machine.l2_bytes // 2
+    each = {s.name: s.trips for s in (*k.space, *k.reduce) if s not in t.batch}
+    for a in k.reads:
+        if t.m is None or a.buf.space != "global" or a.buf.name in c.kernel.outputs:
+            continue  # without rows, nothing is read often enough
+        natural = tuple(range(len(a.buf.shape)))
+        along = axis_of(a, k.reduce[0])
+        if dots and depends(a, t.v) and stride(a.buf, a.at, t.v.name) == 1:
+            out[a.buf.name] = Copy(a, natural, "pairs of terms lie together")
+            continue
+        if dots and not depends(a, t.v) and along is not None and stride(a.buf, a.at, k.reduce[0].name) != 1:
+            out[a.buf.name] = Copy(a, last(a, along), "pairs of terms lie together")
+            continue
+        axis, step, masked = axis_of(a, t.v), stride(a.buf, a.at, t.v.name), a.buf.name in k.masked
+        if masked and step is not None and 0 <= step <= NEAR:
+            out[a.buf.name] = Copy(a, natural, "padding becomes zeros in the copy: no masks in the loop")
+        elif step == 0:
+            far = any(abs(stride(a.buf, a.at, r.name) or 0) * a.buf.dtype.itemsize >= PAGE for r in k.reduce)
+            if far and stride(a.buf, a.at, t.m.name) == 1 and k.footprint(a, each) > half:
+                out[a.buf.name] = Copy(a, natural, "a piece of the rows: its columns are pages apart")
+        elif step is not None and 1 <= step <= NEAR:
+            far = any(abs(stride(a.buf, a.at, r.name) or 0) * a.buf.dtype.itemsize >= PAGE for r in k.reduce)
+            least = PACK_ROWS if k.footprint(a, each) > half else PACK_ROWS_NEAR if far else t.m.trips + 1
+            if t.m.trips >= least:
+                out[a.buf.name] = Copy(a, natural, "rows of the panel become neighbours: one stream, few pages")
+        elif axis is not None:
+            out[a.buf.name] = Copy(a, last(a, axis), "the copy is contiguous along the vectors")
+    return out
+
+
+def panels_outside(c: Chooser, k: Contraction, v: Loop, m: Loop | None, batch: tuple[Loop, ...]) -> bool:
+    """Whether the copy of an operand that all images share is too large to be made for each of them: panels go outside then."""
+    whole = {s.name: s.trips for s in (*k.space, *k.reduce)}
+    return (
+        m is not None
+        and bool(batch)
+        and any(
+            depends(a, v)
+            and stride(a.buf, a.at, v.name) != 1
+            and axis_of(a, v) is not None
+            and not any(depends(a, s) for s in batch)
+            and k.footprint(a, whole) > c.machine.l2_bytes // 2
+            for a in k.reads
+        )
+    )
+
+
+def run(c: Chooser, k: Contraction, t: Tile) -> bool:
+    """Apply the tile; False when a step was not legal."""
+    return _Applier(c, k, t).run()
+
+
+class _Applier:
+    def __init__(self, c: Chooser, k: Contraction, t: Tile) -> None:
+        self.c, self.k, self.t = c, k, t
+        self.dots = False
+        if all(a.buf.dtype is bfloat16 for a in k.reads):
+            why = no_dots(c, k, t)
+            self.dots = not why
+            if why:
+                c.refuse("dot", k.reduce[-1].name, why)
+        self.copies = copies(c, k, t, self.dots)
+        self.width = t.nv * c.lanes
+        self.sizes = {"mr": t.mr, "nv": t.nv * t.lr, "lanes": c.lanes, "registers": t.mr * t.nv * t.lr + t.nv * t.lr + 1}
+        self.window = any(k.window(a, s) for a in k.reads for s in k.space)
+        self.v, self.m, self.l = t.v.name, t.m.name if t.m else "", t.l.name if t.l else ""
+        self.batch = [s.name for s in t.batch]
+        self.order = [s.name for s in k.space]
+        self.rows = self.m  # the loop that the register tile splits
+        self.chunk = 0  # rows per ticket, where rows are what the threads share
+        self.threaded = ""
+        self.outside = t.l is None and panels_outside(c, k, t.v, t.m, t.batch)
+        self.work = prod(s.trips for s in (*k.space, *k.reduce)) / c.lanes
+
+    def do(self, text: str, kind: str, reason: str) -> bool:
+        return self.c.do(text, kind, reason, self.sizes)
+
+    def arrange(self, names: list[str], reason: str) -> bool:
+        """Bring the space loops into this order."""
+        if names == self.order:
+            return True
+        self.order = names
+        return self.do(f"reorder({', '.join(names)})", "reorder", reason)
+
+    def run(self) -> bool:
+        self._threads()
+        if not self._share_weights():
+            return False
+        done = self._image() if self.l else self._panels()
+        if not done:
+            return False
+        inner = [*([self.rows + "i"] if self.m else []), *([self.l + "i"] if self.l else []), self.v + "i"]
+        packed = self._pack()
+        scattered = self._unpack()
+        if self.dots:
+            self.do(f"dot({self.k.reduce[0].name})", "dot", "two products and two sums in one instruction, added up in float32")
+        reduce = [s.name for s in self.k.reduce]
+        if not self.do(f"reorder({', '.join([*reduce, *inner])})", "register tile", "results stay in registers during the sum"):
+            return False
+        lanes = vector_lanes(min(self.t.v.trips, self.width), self.c.lanes)
+        if not self.do(f"vectorize({self.v}i, {lanes})", "vectorize", "the operand, or its copy, is contiguous along it"):
+            return False
+        for tap in self.k.reduce[-1:] if self.m else self.k.reduce[-2:]:
+            if self.window and tap.trips <= TAPS:
+                self.do(f"unroll({tap.name})", "unroll", "a few taps: their addresses become constants")
+        if self.m and self.k.after - 2 > LONG_AFTER:
+            why = "what follows the sum is long: its code is written once for each row"
+            for acc in self.k.accumulators:
+                self.do(f"spill({acc}, at={inner[0]})", "spill", why)
+        for name in packed:
+            copy_loops(self.c, name, self.copies[name].axes, self.copies[name].transposed)
+        for a in scattered:
+            copy_loops(self.c, a.buf.name, tuple(range(len(a.buf.shape))), False)
+        parallel(self.c, self.threaded, self.order[0], self.work)
+        return True
+
+    def _threads(self) -> None:
+        """Which loop goes to the threads: whole batches, else panels if they come out even, else pieces of the rows."""
+        t, threads = self.t, self.c.machine.threads
+        tall = any(not depends(x.a, t.v) and x.a.buf.name not in self.k.masked for x in self.copies.values())
+        if self.work < PARALLEL_CYCLES or threads < 2:
+            pass
+        elif self.outside:
+            self.threaded = self.v + "o"
+        elif self.batch and (t.batch[0].trips >= threads or (t.batch[0].trips > 1 and not self.l)):
+            self.threaded = self.batch[0]
+        elif self.l:
+            self.threaded = self.l + "o"
+        elif t.m is None or t.m.trips < 2 * threads or (even(t.v.trips, t.nv, self.c.lanes, threads) >= EVEN and not tall):
+            self.threaded = self.v + "o"
+        else:
+            self.chunk = piece(t.m.trips, t.mr, threads, PACK_COST if self.copies else 0)
+            self.threaded = self.m + "o"
+        if tall and not self.l and t.m is not None:
+            # the copy of the rows and a panel of the other operand share the cache
+            fit = self.c.machine.l2_bytes // 2 // (4 * prod(r.trips for r in self.k.reduce)) // t.mr * t.mr
+            self.chunk = min(self.chunk or t.m.trips, max(t.mr, fit))
+
+    def _share_weights(self) -> bool:
+        """Several images per ticket, where a copy serves them all."""
+        t = self.t
+        shared = any(not any(depends(x.a, b) for b in t.batch) for x in self.copies.values())
+        if not (shared and self.batch and self.threaded == self.batch[0]):
+            return True
+        most = t.batch[0].trips // (self.c.machine.threads * 4)
+        images = next((n for n in range(most, 1, -1) if t.batch[0].trips % n == 0), 1)
+        if images == 1:
+            return True
+        if not self.do(f"tile({self.threaded}, {images})", "tile", "one copy of the weights serves several images"):
+            return False
+        first = self.batch[0]
+        self.threaded = first + "o"
+        self.batch = [first + "o", first + "i", *self.batch[1:]]
+        at = self.order.index(first)
+        self.order[at : at + 1] = [first + "o", first + "i"]
+        return True
+
+    def _image(self) -> bool:
+        """batch, rows of the image, rows of the tile, vectors."""
+        l, m, v = self.l, self.m, self.v
+        li = l + "i"
+        inner = [x for x in (m, v) if x]
+        return (
+            self.arrange([*self.batch, l, *inner], "rows of the image outside, weights inside")
+            and self.do(f"tile({l}, {self.t.lr})", "tile", "rows of the image that share the weights")
+            and self.do(f"reorder({', '.join([*inner, li])})", "reorder", "rows of one tile together")
+            and (not m or self.do(f"tile({m}, {self.t.mr})", "tile", "rows of the register tile"))
+            and (not m or self.do(f"reorder({v}, {m}i, {li})", "reorder", "the register tile inside"))
+            and self.do(f"tile({v}, {self.width})", "tile", "vectors of the register tile")
+        )
+
+    def _panels(self) -> bool:
+        """batch, (pieces of the rows,) panels, rows, vectors."""
+        m, v = self.m, self.v
+        outside = "panels outside, rows inside: the vector operand stays in the cache"
+        if self.chunk:
+            self.rows = m + "i"
+            ready = (
+                self.arrange([*self.batch, m, v], outside)
+                and self.do(f"tile({m}, {self.chunk})", "tile", "a piece of the rows per ticket")
+                and self.do(f"reorder({v}, {self.rows})", "reorder", outside)
+            )
+        else:
+            first = [v, *self.batch] if self.outside else [*self.batch, v]
+            ready = self.arrange([*first, *([m] if m else [])], outside)
+        inner = [*self.batch, self.rows] if self.outside else [self.rows]
+        return (
+            ready
+            and self.do(f"tile({v}, {self.width})", "tile", "a panel: vectors of the register tile")
+            and (not m or self.do(f"reorder({', '.join(inner)}, {v}i)", "reorder", "rows outside the panel's vectors"))
+            and (not m or self.do(f"tile({self.rows}, {self.t.mr})", "tile", "mr * nv + nv + 1 registers"))
+        )
+
+    def _place(self, x: Copy) -> str:
+        """The loop in which an operand is copied: as far out as the copy fits into half of the cache."""
+        k, t, half = self.k, self.t, self.c.machine.l2_bytes // 2
+        whole = {s.name: s.trips for s in (*k.space, *k.reduce)}
+        if not depends(x.a, t.v) and x.a.buf.name not in k.masked:
+            return self.m + "o"
+        named = list(zip(self.batch[-len(t.batch) :], t.batch, strict=True)) if t.batch else []
+        inside = dict(whole)
+        places: list[tuple[str, dict[str, int]]] = []
+        if self.batch and len(self.batch) > len(t.batch):
+            places.append((self.batch[0], dict(inside)))
+        for name, s in named:
+            inside.pop(s.name)
+            places.append((name, dict(inside)))
+        if self.l:
+            places.append((self.l + "o", inside | {self.l: t.lr}))
+        places.append((self.v + "o", inside | {self.v: self.width} | ({self.l: t.lr} if self.l else {})))
+        # not outside of a loop on which the operand depends and that is no window: nothing would be shared
+        must = [
+            i
+            for i, (name, s) in enumerate(named, len(places) - len(named) - (2 if self.l else 1))
+            if depends(x.a, s) and not k.window(x.a, s)
+        ]
+        first = max(must, default=0)
+        if x.axes == tuple(range(len(x.axes))) and x.a.buf.name not in k.masked and not any(k.window(x.a, s) for s in k.space):
+            return self.v + "o"  # a panel
+        return next((name for name, trips in places[first:] if k.footprint(x.a, trips) <= half), self.v + "o")
+
+    def _pack(self) -> list[str]:
+        """Copy the operands; returns those for which it was legal."""
+        out = []
+        for name, x in self.copies.items():
+            order = f", axes={x.axes}" if x.transposed else ""
+            if any(a.buf == x.a.buf and a.at != x.a.at for a in self.k.reads):  # a product of a matrix with itself
+                order += f", of={self.v}i" if depends(x.a, self.t.v) else f", of={self.rows}i"
+            if self.do(f"pack({name}, at={self._place(x)}{order})", "pack", x.why):
+                out.append(name)
+        return out
+
+    def _unpack(self) -> list[Access]:
+        """Results whose vectors are not contiguous in the output go through a small tile."""
+        out = []
+        at = self.rows + "o" if self.m and not self.l else self.v + "o"
+        for a in self.k.stores:
+            axis = axis_of(a, self.t.v)
+            if stride(a.buf, a.at, self.v) != 1 and axis is not None:
+                text = f"unpack({a.buf.name}, at={at}, axes={last(a, axis)})"
+                if self.do(text, "unpack", "vectors of results are not contiguous in the output: through a small tile"):
+                    out.append(a)
+        return out
+
+
+def parallel(c: Chooser, loop: str, otherwise: str, work: float) -> None:
+    """The loop on the threads, or the Decision that there is too little work."""
+    if c.within:
+        return
+    if loop:
+        c.do(f"parallel({loop})", "parallel", "iterations are independent", {"cycles": work, "threads": c.machine.threads})
+    else:
+        c.refuse(
+            "parallel", otherwise, "too little work to wake a second thread", {"cycles": work, "least_cycles": PARALLEL_CYCLES}
+        )
+
+
+def _turned(c: Chooser, target: str, after: list[str], numbers: dict[str, int]) -> bool:
+    """A transposing copy in square blocks: rows are read as they lie, and turned in registers."""
+    row, lanes = after[-1], c.lanes
+    order = f"reorder({', '.join([*after[:-1], row + 'o', row + 'i', target + 'i'])})"
+    steps = [
+        (f"tile({target}, {lanes})", "tile", "a block"),
+        (f"tile({row}, {lanes})", "tile", "a block"),
+        (order, "reorder", "blocks along the rows of the source"),
+        (f"vectorize({target}i, {lanes})", "vectorize", "lines of the copy"),
+        (f"unroll({row}i)", "unroll", "the lines of a block share what is loaded: it is turned in registers"),
+    ]
+    if c.try_all(*(text for text, _, _ in steps)) is None:
+        return False
+    return all([c.do(text, kind, reason, numbers) for text, kind, reason in steps])
+
+
+def copy_loops(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool) -> None:
+    """Vectors for the loops of a copy; a transposing one takes as many rows of the source at once as a line of the copy holds."""
+    trips: dict[str, int] = {}
+    for s in loops(c.kernel.body):
+        if s.name.startswith(f"{name}_"):
+            trips[s.name] = max(trips.get(s.name, 0), s.trips)
+    last_axis = next((x for x in reversed(axes) if f"{name}_{x}" in trips), None)
+    if last_axis is None:
+        return
+    target = f"{name}_{last_axis}"
+    numbers = {"iterations": trips[target]}
+    if not transposed:
+        c.do(f"vectorize({target}, {vector_lanes(trips[target], c.lanes)})", "vectorize", "a contiguous copy", numbers)
+        return
+    after = [f"{name}_{x}" for x in range(last_axis + 1, len(axes)) if f"{name}_{x}" in trips]
+    if after and min(trips[target], trips[after[-1]]) >= c.lanes and _turned(c, target, after, numbers):
+        return
+    if trips[target] > c.lanes:
+        if not c.do(f"tile({target}, {c.lanes})", "tile", "a line of the copy", numbers):
+            return
+        target += "i"
+    if not after or c.do(f"reorder({', '.join([*after, target])})", "reorder", "along the rows of the source", numbers):
+        c.do(f"unroll({target})", "unroll", "whole lines of the copy", numbers)
