@@ -1,9 +1,9 @@
 """Stage 3, simplify: what need not be computed?
 
 Input: a Graph of primitive ops (recorded, with gradients). Output: a Graph with the same roots' values, dtypes and shapes, after
-named rules; equal nodes have become one. Floating-point values stay bit-equal, except that a reduction may combine its terms in another
-order (a sum's order is nobody's promise), that it rounds a half only at its end, and that the sign of a zero sum or the payload
-of a NaN is not kept.
+named rules; equal nodes have become one. Floating-point values stay bit-equal, except that a reduction may combine its terms in
+another order (a sum's order is nobody's promise), that it rounds a half only at its end, and that the sign of a zero sum or the
+payload of a NaN is not kept.
 
 The rules come in five families, the files of the room `rules`: narrow floats, arithmetic, movement (views), reductions and sums
 over windows. Last, `split-large-reduction` gives a big reduction with few results work for every core.
