@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.peer import Case, compare, draw, same, torch, value
-from tinyengine import Tensor, dtypes, manual_seed
+from tinyengine import Tensor, dtypes, jit, manual_seed
 
 FEW = settings(max_examples=12, derandomize=True, deadline=None)
 SHAPES = st.sampled_from([((), 0), ((1,), 0), ((7,), -1), ((0,), 0), ((2, 0), 1), ((2, 0), 0), ((3, 4), 0), ((2, 3, 5), 1)])
@@ -63,6 +64,34 @@ def test_topk_positions_and_errors() -> None:
             x.topk(7, 1)
         with pytest.raises(IndexError):
             x.sort(2)
+
+
+@FEW
+@given(
+    n=st.integers(33, 120), k=st.integers(1, 34), largest=st.booleans(), dim=st.sampled_from([0, 1]), seed=st.integers(0, 99),
+    dtype=st.sampled_from(["float32", "float64", "float16", "int32", "uint8", "uint32", "int64", "bool"]),
+)  # fmt: skip
+def test_the_few_largest_are_the_first_of_the_sorted(n: int, k: int, largest: bool, dim: int, seed: int, dtype: str) -> None:
+    """Many equal elements and NaN: of equal ones the first, as a stable sort has them."""
+    k = min(k, n)
+    a = np.random.default_rng(seed).integers(0, 20, (n, 3) if dim == 0 else (3, n)).astype(dtype)
+    if a.dtype.kind == "f":
+        a[a == 7] = np.nan
+    got = Tensor(a).topk(k, dim, largest)
+    want = Tensor(a).argsort(dim, largest)
+    np.testing.assert_array_equal(value(got.indices), value(want).take(range(k), dim))
+    np.testing.assert_array_equal(value(got.values), np.take_along_axis(a, value(got.indices), dim))
+
+
+def test_each_of_the_few_largest_takes_one_pass_in_one_kernel() -> None:
+    def cost(k: int) -> tuple[int, int]:
+        lowered = jit(lambda x: x.topk(k)[0]).lower(Tensor(draw((4, 500), -1, 1, 1)))
+        return len(lowered.kernels), int(lowered.certificate.flops)
+
+    costs = [cost(k) for k in (2, 3, 4)]
+    assert [kernels for kernels, _ in costs] == [1, 1, 1]
+    for (_, a), (_, b) in pairwise(costs):
+        assert b - a <= 4 * 4 * 500
 
 
 @pytest.mark.parametrize("n", [31, 32, 33, 64, 65, 200, 1000])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.peer import Case, F, compare, draw, torch, value
-from tinyengine import Tensor, dtypes
+from tinyengine import Tensor, dtypes, jit
 
 FEW = settings(max_examples=15, derandomize=True, deadline=None)
 
@@ -127,6 +127,10 @@ FORMULAS = [
     ("ba", (3, 4)),
     ("i,j->ij", (3,), (4,)),
     ("i,i,i->", (3,), (3,), (3,)),
+    ("bij,bjk,k->bi", (2, 3, 4), (2, 4, 5), (5,)),
+    ("...i,ij,jk,...k->...", (2, 3), (3, 4), (4, 5), (2, 5)),
+    ("i,j,k->ikj", (3,), (4,), (1,)),
+    ("ab,cd,bc,e,ea,f->df", (3, 4), (5, 2), (4, 5), (3,), (3, 3), (2,)),
     ("ij,ij->ij", (3, 1), (1, 4)),
     (",i->i", (), (3,)),
     ("ij->", (0, 3)),
@@ -139,6 +143,12 @@ def test_einsum(case: Any) -> None:
     formula, *shapes = case
     arrays = [draw(s, -1, 1, i) for i, s in enumerate(shapes)]
     compare(Case(formula, lambda *xs: Tensor.einsum(formula, *xs), lambda *xs: torch.einsum(formula, *xs), atol=1e-5), *arrays)
+
+
+def test_einsum_of_three_takes_the_cheap_order() -> None:
+    xs = [Tensor(draw(s, -1, 1, i)) for i, s in enumerate(((2, 30, 40), (2, 40, 50), (50,)))]
+    flops = jit(lambda *xs: Tensor.einsum("bij,bjk,k->bi", *xs)).lower(*xs).certificate.flops
+    assert flops == 2 * (2 * 40 * 50 + 2 * 30 * 40)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "float64"])

@@ -1,15 +1,22 @@
-"""einsum: each operand with its axes in one common order, multiplied, and summed over the letters that the output lacks."""
+"""einsum: operands with their axes in one common order, multiplied, and summed over the letters that nobody needs any more; two
+at a time where there are more."""
 
 from __future__ import annotations
 
+import string
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tinyengine.origin import user_line
+from tinyengine.size import most
 from tinyengine.tensor import core
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
 
+_ALL_WAYS = 5  # operands whose contractions are tried in every order
 _SPARE = "0123456789"  # names for the axes that '...' stands for, from the last one
 
 
@@ -65,7 +72,31 @@ def einsum(formula: str, operands: list[Any]) -> Tensor:
             if extent.setdefault(c, s) not in (1, s) and s != 1:
                 raise RuntimeError(f"einsum {formula!r}: {c} has extents {extent[c]} and {s}\n  at {user_line()}")
             extent[c] = s if extent[c] == 1 else extent[c]
-    order = out + "".join(c for c in extent if c not in out)  # summed letters last
+    for *step, last in _path([t for _, t in pairs], out, extent):
+        taken = [pairs.pop(i) for i in sorted((*step, last), reverse=True)][::-1]
+        needed = set(out).union(*(t for _, t in pairs))
+        inner = "".join(c for c in extent if c in needed and any(c in t for _, t in taken)) if pairs else out
+        pairs.append((_contracted(taken, inner, extent), inner))
+    return pairs[0][0]  # type: ignore[no-any-return]
+
+
+def _path(terms: list[str], out: str, extent: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """Which operands are contracted together, one step after the other: the result goes to the end of the list. NumPy's search:
+    the fewest products, or a greedy choice among many operands."""
+    if len(terms) < 3:
+        return [tuple(range(len(terms)))]
+    name = dict(zip(extent, string.ascii_letters, strict=False))
+    ins = ",".join("".join(name[c] for c in t) for t in terms)
+    shapes = [np.broadcast_to(0.0, [most(extent[c]) for c in t]) for t in terms]
+    how = "optimal" if len(terms) <= _ALL_WAYS else "greedy"
+    path, _ = np.einsum_path(f"{ins}->{''.join(name[c] for c in out)}", *shapes, optimize=how)
+    return path[1:]
+
+
+def _contracted(pairs: list[tuple[Any, str]], out: str, extent: Mapping[str, Any]) -> Any:
+    """The product of all operands, summed over the letters that `out` lacks."""
+    letters = [c for c in extent if any(c in t for _, t in pairs)]
+    order = out + "".join(c for c in letters if c not in out)  # summed letters last
     product: Any = None
     for x, t in pairs:
         held = [c for c in order if c in t]
@@ -75,9 +106,9 @@ def einsum(formula: str, operands: list[Any]) -> Tensor:
         product = y if product is None else product * y
     product = product.expand([extent[c] for c in order])
     if len(order) == len(out):
-        return product  # type: ignore[no-any-return]
+        return product
     total = None if product.dtype.kind == "bool" else product.dtype  # small ints stay small, as in PyTorch
-    return product.sum(tuple(range(len(out), len(order))), dtype=total)  # type: ignore[no-any-return]
+    return product.sum(tuple(range(len(out), len(order))), dtype=total)
 
 
 __all__ = ["einsum"]

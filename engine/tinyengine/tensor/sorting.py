@@ -7,6 +7,7 @@ loads per doubling, and no element is moved by a scatter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tinyengine import dtypes
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _BLOCK = 32
+_FEW = 32  # elements that are found one by one
 
 
 def _sorted_blocks(x: Any) -> Any:
@@ -94,6 +96,25 @@ def _order(keys: list[Any]) -> Any:
     return at
 
 
+def _largest(key: Any, k: int) -> Any:
+    """int32 (rows, k): the positions of the k largest elements of each row in order, of equal ones the first: pass after pass
+    over the row, each for the largest one below the one before."""
+    rows, n = key.shape
+    position = make(record.iota(1, dtypes.int64, (rows, n), here()), core.NO_FLOW)
+    x = (key.cast(dtypes.int64) << 32) + (n - 1 - position)  # no two are equal
+    best = [x.amax(1, keepdim=True)]
+    while len(best) < k:
+        best.append(choose(x < best[-1], x, dtypes.int64.min).cast(dtypes.int64).amax(1, keepdim=True))
+    return (n - 1 - (core._cls.cat(best, dim=1) & 0xFFFFFFFF)).cast(dtypes.int32)
+
+
+def _in_rows(x: Any, d: int, f: Callable[[Any], Any]) -> Any:
+    """f of the matrix whose rows run along axis d of x, with that axis back in its place."""
+    last = [k for k in range(x.ndim) if k != d] + [d]
+    y = f(x.permute(last).reshape(-1, x.shape[d]))
+    return y.reshape(*[x.shape[k] for k in last[:-1]], y.shape[-1]).permute(sorted(range(x.ndim), key=last.__getitem__))
+
+
 class Sorting(Scatter):
     """Sorting methods. Positions are int32 (PyTorch: int64). Equal elements keep their order; NaN counts as largest."""
 
@@ -104,12 +125,7 @@ class Sorting(Scatter):
         d = axis_of(dim, self.ndim)
         if not self.numel() or not self.ndim or self.shape[d] == 1:
             return make(record.const(0, dtypes.int32, self.shape, here()), core.NO_FLOW)
-        last = [k for k in range(self.ndim) if k != d] + [d]
-        x: Any = self.detach().permute(last)
-        rows = x.reshape(-1, self.shape[d])
-        keys = [~k for k in _keys(rows)] if descending else _keys(rows)
-        at = _order(keys)
-        return at.reshape(x.shape).permute(sorted(range(self.ndim), key=last.__getitem__))  # type: ignore[no-any-return]
+        return _in_rows(self.detach(), d, lambda x: _order([~k for k in _keys(x)] if descending else _keys(x)))  # type: ignore[no-any-return]
 
     def sort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Selected:
         """(values, positions), each of this shape. The gradient goes back to where the values came from."""
@@ -123,7 +139,10 @@ class Sorting(Scatter):
             raise RuntimeError(f"topk: {k} elements along axis {dim} of shape {list(self.shape)}\n  at {user_line()}")
         if not self.ndim:
             return self.sort(dim, largest)
-        at = self.argsort(d, largest).shrink([(0, k) if a == d else None for a in range(self.ndim)])
+        if 0 < k <= _FEW and most(self.shape[d]) > _BLOCK and self.dtype.itemsize < 8:
+            at = _in_rows(self.detach(), d, lambda x: _largest(_keys(x)[0] if largest else ~_keys(x)[0], k))
+        else:
+            at = self.argsort(d, largest).shrink([(0, k) if a == d else None for a in range(self.ndim)])
         return Selected(self.gather(d, at), at)
 
     def multinomial(self, num_samples: int = 1, replacement: bool = False) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING
 
 from tinyengine import index
@@ -180,8 +181,9 @@ class Uses:
         self.uses[n] = list({(id(self.find(s.group)), s.loops, at): (s, at) for s, at in self.uses[n]}.values())
 
     def evaluations(self, n: Node) -> int:
-        """How often `n` is evaluated when it is inlined at every use."""
-        return sum(s.trips for s, _ in self.uses[n])
+        """How often `n` is evaluated when it is inlined at every use. Where a view is 0 a load is left out; the loops of a
+        reduction run all the same."""
+        return sum(prod(v.arg[2] + 1 for v in s.loops) if n.is_reduce else s.trips for s, _ in self.uses[n])
 
     def at_loop(self, n: Node, g: Group, of: Group | None = None) -> tuple[frozenset[int] | None, int, str]:
         """(axes of g's space that stay open, elements of the local row, why not): where n would be computed once in kernel g.
