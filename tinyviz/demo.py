@@ -24,27 +24,16 @@ def script(name: str) -> Any:
     return SimpleNamespace(**names)
 
 
-def peaks(say: Callable[[str], None]) -> None:
-    """Measure this machine where only estimates are known: predictions are then in its own terms. The result is kept on disk."""
-    from tinyengine import machine
-
-    if machine.current().source == "estimated":
-        say("measuring this machine, once: arithmetic, memory, launches")
-        try:
-            machine.measure()
-        except RuntimeError as e:
-            say(f"the peaks stay estimated: {e}")
-
-
 def run(page: Path, epochs: int = 60, say: Callable[[str], None] = print) -> int:
     """Train, print the accuracy, the prediction ledger and the kernel table, write `page` and a .tvz beside it. 0 when the
     accuracy reached GOAL.
 
     Raises FileNotFoundError, naming the package, where the digits are not installed."""
+    from tinyengine.machine import measure_once
     from tinyviz.recording import watch
     from tinyviz.views import choose, get
 
-    peaks(say)
+    measure_once(say)
     began = time.perf_counter()
     digits = script("digits")
     bar = Progress(epochs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from tinyengine.machine import measure_once
 from tinyviz.cells import CellLines, parent_cell_id
 from tinyviz.gutter import Gutter
 from tinyviz.live import Live
@@ -59,6 +60,7 @@ def notebook() -> Notebook | None:
 def load_ipython_extension(shell: Any) -> None:
     global _notebook
     if _notebook is None:
+        measure_once()  # about a second, for the roofs that the views show; nothing is compiled yet that depends on them
         _notebook = Notebook(shell)
         _notebook.attach()
 

@@ -3,19 +3,20 @@ seconds).
 
 `detect` reads the facts in a few milliseconds and estimates the peaks; `measure` runs kernels of the engine's own
 and keeps the result on disk with its date; `current` is the measured machine where there is one, else the detected one, so
-nobody waits for probes."""
+nobody waits for probes; `measure_once` is for whoever has a second, before the first look."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import functools
 import hashlib
 import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tinyengine.runtime.threads import thread_count
 LEVELS = ("l1", "l2", "l3", "dram")
 L3_OF_A_CORE = 32 << 20  # no processor has more; a virtual machine of a few cores reports what the whole chip has
 FORMAT = 2  # of the JSON on disk
+BUSY = 0.3  # a spread from which on somebody else was using the machine while it was measured
 FACTS = (
     "target",
     "cores",
@@ -243,6 +245,36 @@ def measure() -> Machine:
     from tinyengine import probes
 
     return probes.measure()
+
+
+def measure_once(say: Callable[[str], None] = lambda _: None) -> Machine:
+    """`current`, measured before where there is nothing but estimates, or where the machine was busy when it was measured, on
+    another day: of both measurements the better, as peaks are what it can do at best. Where nothing is kept or can be measured,
+    the estimates stay, and `say` gets the reason."""
+    kept = current()
+    busy = kept.source == "measured" and kept.spread >= BUSY and kept.date != datetime.date.today().isoformat()
+    if _file(kept) is not None and (busy or kept.source == "estimated"):
+        say("measuring this machine, once: arithmetic, memory, launches")
+        try:
+            new = measure()
+        except RuntimeError as e:
+            say(f"the peaks stay estimated: {e}")
+        else:
+            if busy:
+                save(better(kept, new))
+    return current()
+
+
+def better(a: Machine, b: Machine) -> Machine:
+    """Of two measurements of one machine the higher peaks and the shorter launches; facts and date are those of `b`."""
+    best: dict[str, Any] = {}
+    for f in dataclasses.fields(Machine):
+        x, y = getattr(a, f.name), getattr(b, f.name)
+        if isinstance(y, Mapping):
+            best[f.name] = {level: max(x[level], y[level]) for level in y}
+        elif isinstance(y, float):
+            best[f.name] = (min if f.name in ("launch_seconds", "start_seconds", "spread") else max)(x, y)
+    return dataclasses.replace(b, **best)
 
 
 def current() -> Machine:

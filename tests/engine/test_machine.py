@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -121,3 +122,43 @@ def test_probes_measure_and_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = [m.fma_flops, m.fma_flops_all, m.write_all, m.stream_all, m.copy_all, *m.read.values(), *m.read_all.values()]
     assert all(1e7 < n < 1e16 for n in numbers) and 0.05 <= m.spread <= 0.5 and m.launch_seconds > 0 and m.start_seconds > 0
     assert machine.current() == m and "measured" in m.text()
+
+
+def test_the_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[machine.Machine] = []
+
+    def probe() -> machine.Machine:
+        made.append(measured())
+        machine.save(made[-1])
+        return made[-1]
+
+    said: list[str] = []
+    monkeypatch.setattr(machine, "measure", probe)
+    assert machine.measure_once(said.append) == measured() and machine.measure_once(said.append) == measured()
+    assert len(made) == len(said) == 1
+
+
+def test_a_busy_machine_is_measured_again_on_another_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    today = datetime.date.today().isoformat()
+    busy = dataclasses.replace(measured(), fma_flops=1e9, launch_seconds=9.0, copy_all=9e12, spread=machine.BUSY, date=today)
+    now = dataclasses.replace(measured(), date=today)
+    monkeypatch.setattr(machine, "measure", lambda: now)
+    machine.save(busy)
+    assert machine.measure_once() == busy, "once a day is enough"
+    machine.save(dataclasses.replace(busy, date="2020-01-01"))
+    assert machine.measure_once() == dataclasses.replace(now, copy_all=9e12), "of each peak the better one"
+
+
+def test_without_a_place_to_keep_it_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYENGINE_CACHE", "0")
+    monkeypatch.setattr(machine, "measure", lambda: pytest.fail("measured"))
+    assert machine.measure_once() == machine.detect()
+
+
+def test_what_cannot_be_measured_stays_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe() -> machine.Machine:
+        raise RuntimeError("no llvm")
+
+    said: list[str] = []
+    monkeypatch.setattr(machine, "measure", probe)
+    assert machine.measure_once(said.append) == machine.detect() and said[-1] == "the peaks stay estimated: no llvm"
