@@ -181,17 +181,21 @@ def conv(images: int, cin: int, cout: int, size: int, taps: int = 3, pad: int = 
     return Kernel("conv", (x, w, out), (body,), ("out",))
 
 
-def weight_gradient(images: int, cin: int, cout: int, size: int, taps: int) -> Kernel:
-    """The gradient of a convolution's weights: sums over images and pixels of g[b, c, y, z] * x[b, r, y + s, z + t]."""
+def weight_gradient(images: int, cin: int, cout: int, size: int, taps: int, groups: int = 1) -> Kernel:
+    """The gradient of a convolution's weights: sums over images and pixels of g[b, c, y, z] * x[b, r, y + s, z + t]; of each
+    group for itself, with as many channels."""
     o = size - taps + 1
-    g, x, out = Buf("g", F, (images, cout, o, o)), Buf("x", F, (images, cin, size, size)), Buf("out", F, (cout, cin, taps, taps))
+    g, x = Buf("g", F, (images, groups * cout, o, o)), Buf("x", F, (images, groups * cin, size, size))
+    out = Buf("out", F, (groups * cout, cin, taps, taps))
+    q = v("q", groups) if groups > 1 else index(0)
     acc = Buf("acc", F, (), "register")
     c, r, s, t = v("c", cout), v("r", cin), v("s", taps), v("t", taps)
     b, y, z = v("b", images), v("y", o), v("z", o)
-    value = op("mul", load(g, (b, c, y, z)), load(x, (b, r, add(s, y), add(t, z))))
+    of_g, of_x = add(mul(q, cout), c), add(mul(q, cin), r)
+    value = op("mul", load(g, (b, of_g, y, z)), load(x, (b, of_x, add(s, y), add(t, z))))
     sums = loop(b, loop(y, loop(z, Accumulate(acc, (), "add", value), reduce=True), reduce=True), reduce=True)
-    body = loop(c, loop(r, loop(s, loop(t, Alloc(acc, 0), sums, Let("v1", load(acc, ())), Store(out, (c, r, s, t), n("v1"))))))
-    return Kernel("weight_gradient", (g, x, out), (body,), ("out",))
+    body = loop(c, loop(r, loop(s, loop(t, Alloc(acc, 0), sums, Let("v1", load(acc, ())), Store(out, (of_g, r, s, t), n("v1"))))))
+    return Kernel("weight_gradient", (g, x, out), (loop(q, body) if groups > 1 else body,), ("out",))
 
 
 def update(size: int) -> Kernel:

@@ -256,3 +256,22 @@ def test_a_value_is_not_stored_by_a_kernel_that_goes_through_a_part_of_it() -> N
     got = run_nests(f, x=v, w=w)
     np.testing.assert_allclose(got[part], 2 * want[:20], rtol=1e-5)
     np.testing.assert_allclose(got[product.src[0]].reshape(3, 50), w @ want, rtol=1e-4)
+
+
+@pytest.mark.parametrize("read, stored", [(50, False), (30000, True)])
+def test_of_a_computed_table_what_few_positions_read_is_computed_where_they_are(read: int, stored: bool) -> None:
+    t, v, at = rand(40000, 6), rand(6), rng.integers(0, 40000, read).astype(np.int32)
+    f = jit(lambda t, v, at: ((t * v).exp() - t.mean(1, keepdim=True))[at])
+    xs = [Tensor(x) for x in (t, v, at)]
+    lowered = f.lower(*xs)
+    assert len(lowered.kernels) == 1 + stored
+    bound = read * 6 * 25 + (40000 * 6 * 25 if stored else read * 12)
+    assert lowered.certificate.flops <= bound
+    want = (np.exp(t * v) - t.mean(1, keepdims=True))[at]
+    np.testing.assert_allclose(f(*xs).numpy(), want, rtol=1e-5, atol=1e-6)
+
+
+def test_the_loss_of_many_classes_reads_its_logits_and_stores_no_table() -> None:
+    x, y = Tensor(rand(8, 30000)), Tensor(rng.integers(0, 30000, 8).astype(np.int32))
+    lowered = jit(lambda x, y: x.cross_entropy(y)).lower(x, y)
+    assert lowered.certificate.bytes_written < 200

@@ -33,6 +33,7 @@ LARGER: dict[str, Kernel] = {
     "wide conv": forms.conv(2, 3, 32, 13, 5, 2),
     "update": forms.update(40_000),
     "weights": forms.weight_gradient(6, 8, 32, 12, 3),
+    "weights of groups": forms.weight_gradient(5, 4, 16, 10, 3, groups=3),
     "few weights": forms.weight_gradient(5, 1, 20, 10, 3),
     "gather": forms.gather(60, 64, 5),
     "scatter": forms.scatter(90, 7),
@@ -120,6 +121,16 @@ def test_gradients_of_weights_go_image_by_image() -> None:
     assert "pack(g, at=b, axes=(0, 2, 3, 1))" in out.schedule and "partial(acc, at=b)" in out.schedule
     assert [s.buf.space for s in walk(out.body) if isinstance(s, Alloc) and s.buf.name == "acc"] == ["local"]
     assert next(d for d in decisions if d.kind == "outer sum").numbers["images"] == 128
+
+
+def test_gradients_of_the_weights_of_groups_have_the_tile_of_one() -> None:
+    alone, groups = (schedule.run(forms.weight_gradient(16, 16, 16, 28, 3, n), DEFAULT, FIXTURE)[0] for n in (1, 4))
+    assert "pack(g, at=b, axes=(0, 2, 3, 1))" in groups.schedule and groups.schedule[-1] == "parallel(q)"
+
+    def tiles(k: Kernel) -> list[tuple[int, ...]]:
+        return sorted(s.buf.shape for s in walk(k.body) if isinstance(s, Alloc) and s.buf.space == "register")
+
+    assert tiles(alone) == tiles(groups)
 
 
 def test_gradients_of_weights_in_pieces_of_large_images_and_shared_by_lanes() -> None:

@@ -17,7 +17,7 @@ from tinyengine.choices import AGAIN, DEFAULT, VERDICTS, Choices, word
 from tinyengine.loopnest import Expr
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node
-from tinyengine.ops import OPS, SCATTER
+from tinyengine.ops import ELEMENTWISE, OPS, SCATTER
 from tinyengine.stages.fusion.blocks import in_rows, operand_row, operand_seconds
 from tinyengine.stages.fusion.cost import Costs, beside
 from tinyengine.stages.fusion.groups import Fusion, Group, Scope, decision_text
@@ -59,7 +59,7 @@ class Fuser(Uses):
                 self.forced[n] = (
                     "it writes to existing memory" if n.op == "assign" else "its addresses depend on data, so it writes in place"
                 )
-            elif n.op == "gather" and base(n.src[0]).op != "buffer":
+            elif n.op == "gather" and base(n.src[0]).op != "buffer" and not self._found_in_place(n.src[0], 2 * n.size):
                 self.forced.setdefault(base(n.src[0]), "its reader's addresses depend on data")
             if n.op == "assign":
                 self.forced.pop(n.src[0], None)
@@ -78,6 +78,20 @@ class Fuser(Uses):
         self._join_siblings()
         groups = self._ordered()
         return Fusion(self.graph, tuple(groups), self.stored, tuple(self.decisions), self.verdict, self.readers)
+
+    def _found_in_place(self, table: Node, least: int) -> bool:
+        """Whether an element of `table` follows from elements at its own place, and so few of them are read (one of `least`) that
+        the others need not be computed; but storing a small one costs less than a kernel. Views that only name axes are looked
+        through; others would calculate with a position that depends on data."""
+        small = least and table.nbytes < self.costs.launch * self.costs.bandwidth
+        if table.op not in ELEMENTWISE or table.size < least or small:
+            return False
+        for s in table.src:
+            while s.op in ("expand", "permute") or (s.op == "reshape" and squeeze(s.shape) == squeeze(s.src[0].shape)):
+                s = s.src[0]
+            if not (s.op in ("buffer", "const", "iota", "size") or s.is_reduce or self._found_in_place(s, 0)):
+                return False
+        return True
 
     def _join_siblings(self) -> None:
         """Kernels of one space that read the same memory become one kernel, so that it is read once. A decision of its own."""

@@ -27,7 +27,8 @@ LEAST_PIXELS = 32  # terms that are summed up in registers before they are added
 class Sums:
     """`v` in lanes, `nv` vectors; `tile`: loops of the other operand whose results stay in registers, `part` iterations of the
     first one; `rest`: its other loops; `rows`: of an image that are summed up at a time, all of them where it fits the cache;
-    `by_lanes`: the threads share `v`, not the other loops."""
+    `by_lanes`: the threads share `v`, not the other loops; `batch`: loops outside everything, each iteration of which has
+    operands and results of its own, as the groups of a convolution."""
 
     v: Loop
     tile: tuple[Loop, ...]
@@ -36,6 +37,7 @@ class Sums:
     part: int
     rows: int
     by_lanes: bool
+    batch: tuple[Loop, ...]
 
 
 def choose(c: Chooser, k: Contraction) -> Sums | None:
@@ -43,14 +45,16 @@ def choose(c: Chooser, k: Contraction) -> Sums | None:
     if len(k.reduce) < 2 or len(k.accumulators) != 1:
         return None
     pixels = prod(r.trips for r in k.reduce[1:])
-    windows = prod(s.trips for s in k.space if any(k.window(a, s) for a in k.reads))
-    results, half = prod(s.trips for s in k.space) * 4, c.machine.l2_bytes // 2
+    batch = tuple(s for s in k.space if all(depends(a, s) and not k.window(a, s) for a in k.reads))
+    space = [s for s in k.space if s not in batch]
+    windows = prod(s.trips for s in space if any(k.window(a, s) for a in k.reads))
+    results, half = prod(s.trips for s in space) * 4, c.machine.l2_bytes // 2
     if windows > pixels or results > half * c.machine.threads or pixels < LEAST_PIXELS:
         return None
-    if windows == 1 and any(stride(a.buf, a.at, s.name) == 1 for a in k.reads for s in k.space):
+    if windows == 1 and any(stride(a.buf, a.at, s.name) == 1 for a in k.reads for s in space):
         return None  # a plain product
     first = k.reduce[1]
-    each = {s.name: s.trips for s in (*k.space, *k.reduce[1:])}
+    each = {s.name: s.trips for s in (*space, *k.reduce[1:])}
 
     def fits(rows: int) -> bool:
         return sum(k.footprint(a, each | {first.name: rows}) for a in k.reads) <= half
@@ -59,9 +63,9 @@ def choose(c: Chooser, k: Contraction) -> Sums | None:
     if rows * pixels // first.trips < LEAST_PIXELS:
         return None
     fitting = []
-    for v in k.space:
+    for v in space:
         vector = [a for a in k.reads if depends(a, v)]
-        others = [s for s in k.space if s is not v]
+        others = [s for s in space if s is not v]
         apart = all(not depends(a, s) for a in vector for s in others)
         if vector and others and apart and all(axis_of(a, v) is not None and a.buf.space == "global" for a in vector):
             fitting.append(v)
@@ -69,14 +73,14 @@ def choose(c: Chooser, k: Contraction) -> Sums | None:
         return None
     v = min(fitting, key=lambda s: (-(-s.trips // c.lanes) * c.lanes / s.trips, -s.trips))
     # windows stand last: their taps share what they read
-    order = sorted((s for s in k.space if s is not v), key=lambda s: any(k.window(a, s) for a in k.reads))
+    order = sorted((s for s in space if s is not v), key=lambda s: any(k.window(a, s) for a in k.reads))
     vectors, threads = -(-v.trips // c.lanes), c.machine.threads
     even = any(s.trips % threads == 0 or s.trips >= 8 * threads for s in order if not any(k.window(a, s) for a in k.reads))
-    by_lanes = not even and v.trips % (threads * c.lanes) == 0
+    by_lanes = not batch and not even and v.trips % (threads * c.lanes) == 0
     each_thread = vectors // threads if by_lanes else vectors
     _, nv, part, count = min((_tile(c, order, nv) for nv in range(1, min(VECTORS, each_thread) + 1)), key=lambda x: x[0])
     tile, rest = order[len(order) - count :], order[: len(order) - count]
-    return Sums(v, tuple(tile), tuple(rest), nv, part, rows, by_lanes)
+    return Sums(v, tuple(tile), tuple(rest), nv, part, rows, by_lanes, batch)
 
 
 def _tile(c: Chooser, order: list[Loop], nv: int) -> tuple[float, int, int, int]:
@@ -134,7 +138,9 @@ def _apply(c: Chooser, k: Contraction, s: Sums) -> bool:
             return False
         before = [y for x in before for y in ((x + "o", x + "i") if x == v else (x,))]
         threaded, v = v + "o", v + "i"
-    order = [*([threaded] if threaded else []), *rest, *tile, v]
+    if shared and s.batch:
+        threaded = s.batch[0].name
+    order = [*(x.name for x in s.batch), *([threaded] if s.by_lanes and threaded else []), *rest, *tile, v]
     if order != before and not do(f"reorder({', '.join(order)})", "reorder", "lanes inside"):
         return False
     if shared and rest and not threaded:
