@@ -213,6 +213,8 @@ def kernel_cost(
     """The cost of one launch of `kernel`. `asked`: the same kernel before scheduling, whose FLOPs no padding has grown;
     `program_bytes`: memory of the program around it (see `timing.predict`); `lines`: of the kernel's text by id of a statement,
     where the text is another's."""
+    from tinyengine.stages.primitives.clip import clipped
+
     machine = machine or current()
     found = [a for a in accesses(kernel) if a.buf.space == "global"]
     read, read_exact = _touched([a for a in found if not a.write])
@@ -222,7 +224,7 @@ def kernel_cost(
     time = timing.predict(kernel, machine, program_bytes)
     issued_flops = flops(kernel)
     return KernelCost(
-        kernel.name, flops(asked) if asked is not None else issued_flops, issued_flops, flops(kernel, True),
+        kernel.name, flops(clipped(asked)) if asked is not None else issued_flops, issued_flops, flops(kernel, True),
         read, written, moved, read_exact and write_exact and all(a.exact for a in addresses), addresses,
         time.seconds, time.error, time.bound, time.limits,
     )  # fmt: skip

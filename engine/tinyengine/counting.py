@@ -14,6 +14,7 @@ from tinyengine import cost
 from tinyengine.backends.reference import Interpreter, Touched
 from tinyengine.dtypes import uint8
 from tinyengine.runtime.buffer import Buffer
+from tinyengine.stages.primitives.clip import clipped
 from tinyengine.stages.specs.plan import ALIGN
 from tinyengine.trial import memory
 
@@ -71,7 +72,8 @@ class _Marks:
 
 
 def count(lowered: Lowered) -> Counts:
-    """Run the program once, kernel by kernel as it was before scheduling, on copies of its memory.
+    """Run the program once, kernel by kernel as it was before scheduling (without the terms that a mask makes 0), on copies of
+    its memory.
 
     Raises ValueError where that would take minutes: the interpreter is slow (see `LIMIT`)."""
     plan = lowered.plan
@@ -88,7 +90,7 @@ def count(lowered: Lowered) -> Counts:
     before = {n.kernel.name: n.kernel for n in lowered.nests}
     kernels, top = [], 0
     for call in plan.calls:
-        kernel = before.get(call.kernel.name, call.kernel)
+        kernel = clipped(before.get(call.kernel.name, call.kernel))
         marks = _Marks({p.name: p.size for p in kernel.params}, {p.name: p.dtype.itemsize for p in kernel.params})
         ran: dict[int, int] = {}
         views = [arrays[s][: p.size] for p, s in zip(kernel.params, call.slots, strict=True)]

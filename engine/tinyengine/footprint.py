@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinyengine.loopnest import (
+    INDEX,
     Accumulate,
     Buf,
     Expr,
@@ -23,6 +24,8 @@ from tinyengine.loopnest import (
     Loop,
     Stmt,
     Store,
+    apply,
+    const,
     load_index,
     load_mask,
     map_expr,
@@ -58,11 +61,14 @@ class Access:
 def accesses(kernel: Kernel) -> list[Access]:
     """Every access to global and local memory, in order; an Accumulate reads and writes. Registers are no memory."""
     out: list[Access] = []
-    _collect(kernel.body, (), {}, out)
+    _collect(kernel.body, (), {}, (), out)
     return out
 
 
-def _collect(body: tuple[Stmt, ...], loops: tuple[Loop, ...], lets: dict[str, Expr], out: list[Access]) -> None:
+def _collect(
+    body: tuple[Stmt, ...], loops: tuple[Loop, ...], lets: dict[str, Expr], within: tuple[Expr, ...], out: list[Access]
+) -> None:
+    """`within`: what the ends of the loops around say, which masks their accesses."""
     memo: dict[Expr, Expr] = {}
 
     def inline(e: Expr) -> Expr:
@@ -70,11 +76,14 @@ def _collect(body: tuple[Stmt, ...], loops: tuple[Loop, ...], lets: dict[str, Ex
 
     def add(write: bool, s: Stmt, buf: Buf, at: tuple[Expr, ...], mask: Expr | None, lanes: int) -> None:
         at = tuple(map(inline, at))
-        out.append(Access(buf, write, at, None if mask is None else inline(mask), lanes, loops, s, _data(at)))
+        whole = None if mask is None else inline(mask)
+        for c in within:
+            whole = c if whole is None else apply("and", (whole, c))
+        out.append(Access(buf, write, at, whole, lanes, loops, s, _data(at)))
 
     for s in body:
         if isinstance(s, Loop):
-            _collect(s.body, (*loops, s), dict(lets), out)
+            _collect(s.body, (*loops, s), dict(lets), (*within, *_within(s)), out)
             continue
         seen: set[int] = set()
         for e in stmt_exprs(s):
@@ -88,6 +97,14 @@ def _collect(body: tuple[Stmt, ...], loops: tuple[Loop, ...], lets: dict[str, Ex
             add(True, s, s.buf, s.index, s.mask, lanes)
         elif isinstance(s, Let):
             lets[s.name] = s.value
+
+
+def _within(s: Loop) -> list[Expr]:
+    """What holds in each iteration that runs, where the loop's ends follow from the loops around."""
+    if s.kind == "unroll" or s.trips < 2:
+        return []
+    ends = ((s.limit, lambda e: (s.var, e)), (s.first, lambda e: (const(-1, INDEX), apply("sub", (s.var, e)))))
+    return [apply("lt", pair(e)) for e, pair in ends if e is not None and positional(e)]
 
 
 def positional(e: Expr) -> bool:
@@ -347,10 +364,32 @@ def issued(a: Access) -> Count:
     return Count(prod(p.active.n for p in found) * rest, all(p.active.exact for p in found))
 
 
-def statements(body: tuple[Stmt, ...], trips: int = 1) -> Iterator[tuple[Stmt, int]]:
+def statements(body: tuple[Stmt, ...], around: tuple[Loop, ...] = ()) -> Iterator[tuple[Stmt, int]]:
     """Every statement that is no loop, with the number of times that it runs."""
+    times = -1
     for s in body:
         if isinstance(s, Loop):
-            yield from statements(s.body, trips * s.trips)
+            yield from statements(s.body, (*around, s))
         else:
-            yield s, trips
+            times = runs(around) if times < 0 else times
+            yield s, times
+
+
+def runs(loops: tuple[Loop, ...]) -> int:
+    """How often the body of these nested loops runs. Ends that depend on outer loops are evaluated for all their iterations;
+    ends that are known late (sizes) count as never reached."""
+    ends = [tuple([e for e in s.ends if s.kind != "unroll" and s.trips > 1 and positional(e)]) for s in loops]
+    asked = {x.arg[0] for es in ends for e in es for x in subexprs(e) if x.op == "var"}
+    grid = [s for s in loops if s.name in asked]
+    values = {s.name: np.arange(s.start, s.stop, s.step, dtype=np.int64).reshape(along(k, len(grid))) for k, s in enumerate(grid)}
+    times: Array = np.ones(tuple(s.trips for s in grid), np.int64)
+    memo: dict[Expr, Array] = {}
+    for s, known in zip(loops, ends, strict=True):
+        first = evaluate(s.first, values, memo) if s.first is not None and s.first in known else np.asarray(s.start)
+        limit = evaluate(s.limit, values, memo) if s.limit is not None and s.limit in known else np.asarray(s.stop)
+        if s.name in asked:
+            times = times * ((values[s.name] >= first) & (values[s.name] < limit))
+        else:
+            steps = [np.clip(-(-(e - s.start) // s.step), 0, s.trips) for e in (first, limit)]
+            times = times * np.maximum(0, steps[1] - steps[0])
+    return int(times.sum())

@@ -5,7 +5,7 @@
             | Alloc(buf, init)                  memory of one iteration: a register accumulator or a local (cache-resident) buffer
             | Let(name, value)                  a value used later in this block
             | Store(buf, index, value, mask)    buf[index] = value
-            | Accumulate(buf, index, op, value, mask)   buf[index] = op(buf[index], value); op: add | maximum | mul
+            | Accumulate(buf, index, op, value, mask, only)   buf[index] = op(buf[index], value); op: add | maximum | mul
             | Check(condition, message)         a data-dependent guard: where the condition is false the status word is set
             | Prefetch(buf, index)              a hint
   expr    ::= const | var | name | load | ramp | splat | lanes_reduce | any elementwise op of the op table
@@ -14,8 +14,9 @@ Every expression is an `Expr`: interned (equal means identical), with a dtype an
 stores
 give one index expression per axis of the buffer; index arithmetic is int64. A `mask` is a bool expression: masked-off lanes load
 0 and
-store nothing. A loop's variable carries its bounds, so intervals need no context. `nodes` on a statement: numbers of the graph
-nodes
+store nothing. `only` is a permission: where it is false the term may be left out. A loop's variable carries its bounds, so
+intervals
+need no context. `nodes` on a statement: numbers of the graph nodes
 (`Graph.number` of the simplified graph) that it serves: the link from a kernel line back to the graph and to the user's line.
 Only an outermost loop, with its tail beside it, may be parallel; statements before it (none by default) run on one thread.
 """
@@ -180,10 +181,16 @@ class Loop:
     reduce: bool = False  # iterations combine into an accumulator: they may be reordered only as a reduction
     nodes: tuple[int, ...] = ()
     limit: Expr | None = None  # iterations from here on are not run, unless the loop is unrolled or has just one
+    first: Expr | None = None  # nor are iterations before this one; a whole number of steps from `start`
 
     @property
     def name(self) -> str:
         return str(self.var.arg[0])
+
+    @property
+    def ends(self) -> tuple[Expr, ...]:
+        """The expressions at which it begins and ends, beside the numbers."""
+        return tuple([e for e in (self.first, self.limit) if e is not None])
 
     @property
     def trips(self) -> int:
@@ -222,6 +229,7 @@ class Accumulate:
     value: Expr
     mask: Expr | None = None
     nodes: tuple[int, ...] = ()
+    only: Expr | None = None  # where this is false the term changes nothing, or nobody looks at the result
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,11 +290,12 @@ def _gather(body: tuple[Stmt, ...], out: list[Stmt]) -> None:
 
 
 def stmt_exprs(s: Stmt) -> tuple[Expr, ...]:
-    """The expressions that stand directly in a statement; a loop's limit is none, as it only saves work."""
+    """The expressions that stand directly in a statement; a loop's limit and first are none, as they only save work."""
     if isinstance(s, Let):
         return (s.value,)
     if isinstance(s, (Store, Accumulate)):
-        return (*s.index, s.value) + ((s.mask,) if s.mask is not None else ())
+        only = s.only if isinstance(s, Accumulate) else None
+        return (*s.index, s.value) + ((s.mask,) if s.mask is not None else ()) + ((only,) if only is not None else ())
     if isinstance(s, Check):
         return (s.condition,)
     if isinstance(s, Prefetch):
@@ -335,7 +344,7 @@ def map_stmt(s: Stmt, f: Callable[[Expr], Expr]) -> Stmt:
         mask = f(s.mask) if s.mask is not None else None
         if isinstance(s, Store):
             return Store(s.buf, at, value, mask, s.hint, s.nodes)
-        return Accumulate(s.buf, at, s.op, value, mask, s.nodes)
+        return Accumulate(s.buf, at, s.op, value, mask, s.nodes, f(s.only) if s.only is not None else None)
     if isinstance(s, Check):
         return Check(f(s.condition), s.message, s.nodes)
     if isinstance(s, Prefetch):
@@ -424,8 +433,9 @@ def stmt_lines(s: Stmt, depth: int = 0) -> list[tuple[str, Stmt]]:
     if isinstance(s, Loop):
         word = {"serial": "for", "parallel": "parallel", "unroll": "unroll"}[s.kind] + (" reduce" if s.reduce else "")
         step = f" step {s.step}" if s.step != 1 else ""
+        since = f"{s.start}" if s.first is None else f"max({s.start}, {expr_text(s.first)})"
         until = f"{s.stop}" if s.limit is None else f"min({s.stop}, {expr_text(s.limit)})"
-        out: list[tuple[str, Stmt]] = [(f"{pad}{word} {s.name} in {s.start}..{until}{step}:", s)]
+        out: list[tuple[str, Stmt]] = [(f"{pad}{word} {s.name} in {since}..{until}{step}:", s)]
         for b in s.body:
             out += stmt_lines(b, depth + 1)
         return out
@@ -440,6 +450,8 @@ def stmt_lines(s: Stmt, depth: int = 0) -> list[tuple[str, Stmt]]:
         at = ", ".join(expr_text(i) for i in s.index)
         mask = f"  if {expr_text(s.mask)}" if s.mask is not None else ""
         hint = f"  ({s.hint})" if isinstance(s, Store) and s.hint else ""
+        if isinstance(s, Accumulate) and s.only is not None:
+            hint = f"  (only {expr_text(s.only)})"
         target = f"{s.buf.name}[{at}]" if s.index else s.buf.name
         return [(f"{pad}{target} {sign} {expr_text(s.value)}{mask}{hint}", s)]
     if isinstance(s, Check):

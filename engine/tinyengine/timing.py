@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from tinyengine.dtypes import DType
-from tinyengine.footprint import LANE, accesses, affine, positional
+from tinyengine.footprint import LANE, accesses, affine, positional, runs
 from tinyengine.loopnest import (
     Accumulate,
     Alloc,
@@ -74,6 +74,7 @@ class Level:
 
     loop: Loop | None
     copies: int = 1
+    trips: float = 1.0  # on average, where its ends depend on outer loops
     children: list[Level] = field(default_factory=list)
     alu: float = 0.0
     load: float = 0.0
@@ -87,7 +88,7 @@ class Level:
         once = max(own + inner, max(self.chains.values(), default=0.0))
         if self.loop is None:
             return once
-        return self.copies * (LOOP_START + self.loop.trips * (once + LOOP_CYCLES))
+        return self.copies * (LOOP_START + self.trips * (once + LOOP_CYCLES))
 
 
 @dataclass(slots=True)
@@ -135,7 +136,9 @@ class _Counter:
             self.block(s.body)
             del self.unrolled[s.name], self.names[s.name]
             return
-        level = Level(s, self.copies(frozenset(self.unrolled), len(self.levels) - 1))
+        around = tuple([l.loop for l in self.levels if l.loop is not None])
+        trips = runs((*around, s)) / max(1, runs(around)) if s.ends else s.trips
+        level = Level(s, self.copies(frozenset(self.unrolled), len(self.levels) - 1), trips)
         self.levels[-1].children.append(level)
         self.levels.append(level)
         self.seen.append(set())
@@ -175,9 +178,9 @@ class _Counter:
         at = self.home(deps)
         level, n = self.levels[at], self.copies(deps, at)
         setattr(level, unit, getattr(level, unit) + slots * n)
-        times = n
+        times: float = n
         for l in self.levels[1 : at + 1]:
-            times *= l.copies * (l.loop.trips if l.loop else 1)
+            times *= l.copies * l.trips
         per_cycle = 1 if unit == "store" else UNITS
         self.by_stmt[id(s)] = self.by_stmt.get(id(s), 0.0) + slots * times / per_cycle
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,19 @@ def softmax(rows: int, width: int) -> Kernel:
         Let("total", load(s, ())),
         loop(j, Store(out, (i, j), op("div", load(e, (j,)), n("total")))),
     ),), ("out",))  # fmt: skip
+
+
+def banded(rows: int, keys: int, width: int, below: int, above: int) -> Kernel:
+    """out[i, j] = sum of x[i, r] * w[r, j] over the r from i - below to i + above: other terms are 0, and may be left out."""
+    x, w = Buf("x", F, (rows, keys)), Buf("w", F, (keys, width))
+    out, acc = Buf("out", F, (rows, width)), Buf("acc", F, (), "register")
+    i, j, r = v("i", rows), v("j", width), v("k", keys)
+    inside = op("and", op("lt", add(i, index(-below - 1)), r), op("lt", r, add(i, index(above + 1))))
+    value = op("mul", op("where", inside, load(x, (i, r)), const(0.0, F)), load(w, (r, j)))
+    alloc, summed = sum_of(acc, r, value=value)
+    (term,) = summed.body
+    summed = replace(summed, body=(replace(term, only=inside),))
+    return Kernel("banded", (x, w, out), (loop(i, loop(j, alloc, summed, Store(out, (i, j), load(acc, ())))),), ("out",))
 
 
 def attention(rows: int, keys: int, depth: int, width: int) -> Kernel:
@@ -272,7 +286,7 @@ def pool(rows: int, width: int, step: int, dtype: DType = F) -> Kernel:
 FORMS: dict[str, Kernel] = {
     "cat": cat(3, 5, 4), "turned": turned(19, 23), "pool": pool(3, 21, 2),
     "matmul": matmul(13, 21, 19), "matmul transposed": matmul(9, 35, 20, True), "softmax": softmax(5, 37),
-    "attention": attention(11, 19, 6, 9),
+    "attention": attention(11, 19, 6, 9), "banded": banded(19, 23, 17, 4, 2),
     "bf16 matmul": bf16_matmul(13, 21, 18), "bf16 matmul transposed": bf16_matmul(9, 35, 20, True),
     "elementwise": elementwise(7, 40), "two sums": two_sums(5, 21, 9),
     "bias": elementwise(7, 21, True), "outer sum": outer_sum(23, 19), "full sum": full_sum(9, 17), "conv": conv(2, 3, 5, 9),

@@ -50,8 +50,8 @@ def test_attention_is_one_kernel_and_the_scores_never_reach_memory(causal: bool)
     one = 4 * 2 * 3 * 128 * 64
     assert (k.bytes_read, k.bytes_written) == (3 * one, one) and k.exact
     assert c.certificate.peak_bytes == 4 * one, "q, k, v and the result: no scores"
-    products = 2 * 2 * (2 * 3 * 128 * 128 * 64)
-    assert products < k.flops < 1.05 * products
+    products = 2 * 2 * (2 * 3 * (128 * 129 // 2 if causal else 128 * 128) * 64)
+    assert products < k.flops < 1.08 * products
     kept = [s.buf for s in walk(c.scheduled[0].body) if isinstance(s, Alloc) and s.buf.space == "local"]
     assert max(b.nbytes for b in kept) <= FIXTURE.l2_bytes // 4
 

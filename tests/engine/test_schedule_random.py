@@ -16,6 +16,7 @@ from tinyengine.program import Call, Program, Slot
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import schedule
 from tinyengine.stages.primitives.apply import ScheduleError, apply_one, parse, tidy
+from tinyengine.stages.primitives.clip import clipped
 from tinyengine.stages.specs.nests import SCHEDULED
 
 size = st.integers(1, 21)
@@ -44,6 +45,7 @@ def nests(draw: st.DrawFn) -> Kernel:
         lambda: forms.cat(a, b, c, dtype),
         lambda: forms.turned(a, b, dtype),
         lambda: forms.pool(a, b, 1 + c % 5, dtype),
+        lambda: forms.banded(a, b, c, a % 4, b % 3),
     ]
     return draw(st.sampled_from(made))()
 
@@ -76,6 +78,7 @@ def _primitive(draw: st.DrawFn, k: Kernel) -> str:
                 f"pack({buf}, at={names[0]}, of={loop})",
                 f"partial(acc, at={loop})",
                 f"spill(acc, at={loop})",
+                f"clip({loop})",
                 f"reorder({', '.join(some)}, memory=local)",
                 f"streaming({buf})",
                 f"prefetch({buf}, {names[0]}, at={loop})",
@@ -113,6 +116,9 @@ def test_random_legal_schedules_keep_the_meaning(pair: tuple[Kernel, Kernel]) ->
     note(f"{before.text()}\n{after.text()}")
     spec.check("schedule", [s for s in SCHEDULED if "register" not in s[0]], after)
     assert_same(before, after)
+    clip = clipped(after)
+    spec.check("schedule", [s for s in SCHEDULED if "register" not in s[0]], clip)
+    assert_same(before, clip)
 
 
 @calm(150)

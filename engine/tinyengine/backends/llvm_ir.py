@@ -351,24 +351,25 @@ class Writer:
             return
         if s.kind == "unroll" or s.trips == 1:
             self._unrolled(s)
-        elif s.limit is None:
-            self.counted(s, str(s.start), str(s.stop))
         else:
-            self.counted(s, str(s.start), self.end(s, str(s.stop)), self.some(s))
+            start, stop = self.nearer(s.start, s.first, "smax"), self.nearer(s.stop, s.limit, "smin")
+            self.counted(s, start, stop, self.some(s, start, stop))
 
-    def end(self, s: Loop, stop: str) -> str:
-        """The operand at which a loop with a limit ends, if it runs at all."""
-        assert s.limit is not None
-        limit = self.value(self._machine(s.limit))
-        self.declare("declare i64 @llvm.smin.i64(i64, i64)")
-        return self.at(self.depth)(f"call i64 @llvm.smin.i64(i64 {stop}, i64 {limit})")
+    def nearer(self, own: int | str, end: Expr | None, op: str) -> str:
+        """The operand at which a loop begins, or ends, if it runs at all."""
+        if end is None:
+            return str(own)
+        value = self.value(self._machine(end))
+        self.declare(f"declare i64 @llvm.{op}.i64(i64, i64)")
+        return self.at(self.depth)(f"call i64 @llvm.{op}.i64(i64 {own}, i64 {value})")
 
-    def some(self, s: Loop) -> str:
-        """Whether a loop with a limit runs at all; empty where it always does."""
-        assert s.limit is not None
-        limit = self._machine(s.limit)
-        low = (af.interval(limit) or (0, 0))[0]
-        return "" if low > s.start else self.at(self.depth)(f"icmp slt i64 {s.start}, {self.value(limit)}")
+    def some(self, s: Loop, start: str, stop: str) -> str:
+        """Whether a loop runs at all; empty where it always does."""
+        first, limit = (
+            af.interval(self._machine(e)) if e is not None else (n, n) for e, n in ((s.first, s.start), (s.limit, s.stop))
+        )
+        always = first is not None and limit is not None and max(s.start, first[1]) < min(s.stop, limit[0])
+        return "" if always else self.at(self.depth)(f"icmp slt i64 {start}, {stop}")
 
     def _unrolled(self, s: Loop) -> None:
         outer_env, outer_memo, outer_columns, written = self.env, self.env_memo, self.columns, self.written(s.body)

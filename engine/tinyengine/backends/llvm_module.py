@@ -192,7 +192,7 @@ def _try_body(
             work = line(f"icmp slt i64 {start}, {w.value(loop.limit)}")
             w.put(f"br i1 {work}, label %within, label %beyond")
             w.begin_block("within")
-            stop = w.end(loop, stop)
+            stop = w.nearer(stop, loop.limit, "smin")
         w.counted(loop, start, stop)
         if loop.limit is not None:
             w.put("br label %beyond")
@@ -227,7 +227,7 @@ def accesses(body: Iterable[Stmt]) -> Iterator[tuple[Buf, int]]:
     for s in walk(tuple(body)):
         if isinstance(s, (Store, Accumulate)):
             yield s.buf, max([i.lanes for i in s.index] + [1])
-        for root in (s.limit,) if isinstance(s, Loop) and s.limit is not None else stmt_exprs(s):
+        for root in s.ends if isinstance(s, Loop) else stmt_exprs(s):
             for e in af.order(root, seen):
                 seen.add(e)
                 if e.op == "load":

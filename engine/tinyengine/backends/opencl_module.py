@@ -177,7 +177,7 @@ def accesses(part: Part) -> Iterable[tuple[Buf, int]]:
     for s in walk(part.body):
         if isinstance(s, (Store, Accumulate)):
             yield s.buf, max([i.lanes for i in s.index] + [1])
-        for root in (s.limit,) if isinstance(s, Loop) and s.limit is not None else stmt_exprs(s):
+        for root in s.ends if isinstance(s, Loop) else stmt_exprs(s):
             for e in af.order(root, seen):
                 seen.add(e)
                 if e.op == "load":

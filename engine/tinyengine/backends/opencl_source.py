@@ -290,6 +290,10 @@ class Writer(Values):
     def counted(self, s: Loop, start: str, step: str) -> None:
         self.open()
         end = str(s.stop)
+        if s.first is not None:
+            first = self.machine(s.first)
+            self.evaluate([first])
+            start = self.declare("long", f"max((long){s.start}, {bare(self.values[first][0].full)})")
         if s.limit is not None:
             limit = self.machine(s.limit)
             self.evaluate([limit])

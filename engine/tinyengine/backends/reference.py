@@ -128,10 +128,14 @@ class Interpreter:
     def loop(self, s: Loop, axes: tuple[int, ...]) -> None:
         values = np.arange(s.start, s.stop, s.step, dtype=np.int64)
         depth = len(axes)
-        if s.limit is not None and s.kind != "unroll":
+        if s.ends and s.kind != "unroll" and s.trips > 1:
             self.axes, self.memo = axes, {}
-            (last,) = set(self.eval(s.limit).reshape(-1).tolist())
-            values = values[values < last]
+            if s.limit is not None:
+                (last,) = set(self.eval(s.limit).reshape(-1).tolist())
+                values = values[values < last]
+            if s.first is not None:
+                (first,) = set(self.eval(s.first).reshape(-1).tolist())
+                values = values[values >= first]
         if not self.batches(s):
             for v in values:
                 self.values[s.name] = (np.full((1,) * (depth + 1), v), depth)
@@ -151,7 +155,7 @@ class Interpreter:
             # one accumulation meeting itself keeps its order; a store meeting itself keeps the last value
             own = list(conflicts(s))
             found = all(a is b and a.op != "read" for a, b in own)
-            ends = [b.limit for b in walk(s.body) if isinstance(b, Loop) and b.limit is not None]
+            ends = [e for b in walk(s.body) if isinstance(b, Loop) for e in b.ends]
             found = found and not any(s.var in subexprs(e) for e in ends)
             if own and found:  # and only if no loop inside would run as the outer one
                 found = all(self.batches(b) for b in walk(s.body) if isinstance(b, Loop))

@@ -6,11 +6,12 @@ stands in the room beside it. Each stage's `SPEC` says what it promises the next
   simplify       named rules to a fixed point          rules/       arithmetic, movement, reduce, windows, narrow
   fuse           inline, at a loop, or whole           fusion/      uses (who needs what), cost (prices), blocks, groups,
                                                                     recompute
-  loops          index arithmetic and bounds           nests/       merge, reuse
+  loops          index arithmetic and bounds           nests/       merge, reuse, support (what a mask makes 0)
   schedule       the engine's choice of primitives     schedules/   elementwise, contraction, outer_sum, block; tile, depth,
                                                                     lanes; forms
                                                        primitives/  apply (what a person types), vectorize, reorder, pack,
-                                                                    unpack, partial, spill, fission, dot; nest (tools)
+                                                                    unpack, partial, spill, fission, dot, clip; nest
+                                                                    (tools)
   plan           order, memory, updates in place
   emit           what every backend starts from        arithmetic/  expand (exp, log, sin... as arithmetic), narrow, affine
 

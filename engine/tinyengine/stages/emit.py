@@ -181,7 +181,7 @@ def fingerprint(kernel: Kernel, aliases: Mapping[str, str]) -> str:
     def block(body: Iterable[Stmt]) -> None:
         for s in body:
             if isinstance(s, Loop):
-                limit = "" if s.limit is None else f" {expr(s.limit)}"
+                limit = "".join(f" {word} {expr(e)}" for word, e in (("to", s.limit), ("from", s.first)) if e is not None)
                 out.append(f"loop v{name(s.name)}:{s.var.arg[1]}:{s.var.arg[2]} {s.start} {s.stop} {s.step} {s.kind}{limit}")
                 block(s.body)
                 out.append("end")

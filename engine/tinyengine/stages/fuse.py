@@ -262,12 +262,13 @@ class Fuser(Uses):
             outer *= g.space[a]
         if self.costs.is_contraction(n) or outer * row != n.size:
             return False
-        lead, fixed = list(squeeze(n.shape)), sorted(axes)
+        fixed, space = sorted(axes), self.space_vars(g.space)
+        lead = [{at[d] for s, at in self.uses[n] if self.find(s.group) is g} for d, extent in enumerate(n.shape) if extent != 1]
         if any(s.contraction for s, _ in self.uses[n] if self.find(s.group) is g):
             apart = operand_seconds(self, n, g) > n.nbytes / self.costs.bandwidth + self.costs.launch
         else:
             apart = bool(self.costs.products_below(n) and operand_row(self, n, g))
-        return row == 1 or (not apart and lead[: len(fixed)] == [g.space[a] for a in fixed])
+        return row == 1 or (not apart and lead[: len(fixed)] == [{space[a]} for a in fixed])
 
     def _keep_whole(self, n: Node, groups: list[Group], notes: list[tuple[str, bool]], apart: bool) -> None:
         """Store `n` from a kernel that computes it anyway, or from one of its own; always the latter when it is to stand

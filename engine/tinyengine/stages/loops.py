@@ -25,6 +25,7 @@ from tinyengine.spec import Sentence, SpecError
 from tinyengine.stages.fuse import Fusion, Group
 from tinyengine.stages.nests.merge import merge, sink
 from tinyengine.stages.nests.reuse import reuse
+from tinyengine.stages.nests.support import Support, open_conditions, union
 from tinyengine.stages.record import OPERAND, RESULT
 from tinyengine.stages.specs.nests import SPEC as NEST_SPEC
 from tinyengine.stages.values import base, is_contraction
@@ -68,9 +69,10 @@ def _between(e: Expr, extent: int) -> Expr:
 class _Builder:
     """Builds the body of one kernel by evaluating its outputs at symbolic indices."""
 
-    def __init__(self, fusion: Fusion, group: Group) -> None:
-        self.fusion, self.group = fusion, group
+    def __init__(self, fusion: Fusion, group: Group, support: Support) -> None:
+        self.fusion, self.group, self.support = fusion, group, support
         self.number = fusion.graph.number
+        self.looked: tuple[Expr, ...] = ()  # where one of these is false, nobody looks at the value that is computed now
         self.blocks = [_Block(None)]
         self.depth: dict[Expr | str, int] = {}  # loop variable, let name or local buffer -> block that it lives in
         self.bufs: dict[Node, Buf] = {}
@@ -180,9 +182,22 @@ class _Builder:
             found = b.memo.get((n, at, mask))
             if found is not None:
                 return found
+        outside = self.looked
+        if outside and (self.support.uses(n) > 1 or n in self.fusion.stored):
+            self.looked = ()
         e, depth = self._compute(n, at, mask)
+        self.looked = outside
         self.blocks[depth].memo[n, at, mask] = e
         return e
+
+    def operands(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> tuple[Expr, ...]:
+        """The operands of an elementwise `n`; of each it is noted where it makes no difference."""
+        outside, out = self.looked, []
+        for i, s in enumerate(n.src):
+            self.looked = union(outside, self.support.needed(n, i, at))
+            out.append(self.ev(s, at, mask))
+        self.looked = outside
+        return tuple(out)
 
     def _compute(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> tuple[Expr, int]:
         if self.in_memory(n):
@@ -230,7 +245,7 @@ class _Builder:
             if whole is not None:
                 value = self.ev(whole, at, mask)
                 return value, self.depth.get(value, 0)
-        args = self._factors(n, at, mask) if n.op == "mul" and mask is not None else tuple(self.ev(s, at, mask) for s in n.src)
+        args = self._factors(n, at, mask) if n.op == "mul" and mask is not None else self.operands(n, at, mask)
         value, depth = self.derived(n, args, self.let(n, ir.apply(n.op, args, n.dtype)))
         if n.op in ZERO_PRESERVING:
             outside = [self.zero_outside(a) for a in args]
@@ -307,12 +322,17 @@ class _Builder:
                 self.open(v, src.shape[a], True)
                 loops += 1
                 inner[a] = v
+        outside, self.looked = self.looked, ()
         value = self.ev(src, tuple(inner), mask)
+        self.looked = outside
         beyond = [c for a in n.arg if isinstance(src.shape[a], Extent) for c in index.within(inner[a], src.shape[a])]
         counts: Expr | None = None
         for c in beyond:
             counts = index.both(counts, c)
-        self.blocks[-1].stmts.append(Accumulate(acc, (), REDUCE[n.op], value, counts, num))
+        only: Expr | None = None
+        for c in open_conditions(union(self.looked, self.support.idle(n, tuple(inner)))):
+            only = index.both(only, c)
+        self.blocks[-1].stmts.append(Accumulate(acc, (), REDUCE[n.op], value, counts, num, only))
         for _ in range(loops):
             self.close(num)
         result, depth = self.derived(n, (value,), self.let(n, ir.load(acc, ()), here=True))
@@ -466,7 +486,7 @@ def _flat_views(body: tuple[Stmt, ...], bufs: dict[Node, Buf]) -> tuple[tuple[St
         if isinstance(s, Store) and s.buf in flat:
             return Store(flat[s.buf], (index.flatten(s.index, s.buf.shape),), s.value, s.mask, s.hint, s.nodes)
         if isinstance(s, Accumulate) and s.buf in flat:
-            return Accumulate(flat[s.buf], (index.flatten(s.index, s.buf.shape),), s.op, s.value, s.mask, s.nodes)
+            return replace(s, buf=flat[s.buf], index=(index.flatten(s.index, s.buf.shape),))
         return s
 
     return tuple(map(rebuild, body)), {n: flat.get(b, b) for n, b in bufs.items()}
@@ -495,9 +515,9 @@ def kernel_label(g: Group) -> str:
     return "_".join([*words[:3], shape])
 
 
-def build(fusion: Fusion, group: Group, name: str) -> Nest:
+def build(fusion: Fusion, group: Group, name: str, support: Support) -> Nest:
     """The loop nest of one kernel."""
-    b = _Builder(fusion, group)
+    b = _Builder(fusion, group, support)
     body, outputs = b.build()
     in_place: dict[Node, str] = {}
     for n in outputs:
@@ -524,7 +544,7 @@ def _sizes(body: tuple[Stmt, ...], known: Iterable[Symbol]) -> dict[Buf, Symbol]
 
 
 def _all_exprs(s: Stmt) -> tuple[Expr, ...]:
-    return ir.stmt_exprs(s) if not isinstance(s, Loop) or s.limit is None else (s.limit,)
+    return s.ends if isinstance(s, Loop) else ir.stmt_exprs(s)
 
 
 def _reads_elsewhere(body: tuple[Stmt, ...], buf: Buf | None, at: tuple[Expr, ...]) -> bool:
@@ -553,11 +573,12 @@ def _rename_output(body: tuple[Stmt, ...], old: Buf, new: Buf) -> tuple[Stmt, ..
 def run(fusion: Fusion) -> tuple[Nest, ...]:
     """One Nest per group, with names that are unique in the program. Kernels of empty results are left out."""
     out: list[Nest] = []
+    support = Support(fusion.graph)
     names: dict[str, int] = {}
     for g in fusion.groups:
         if 0 in g.space:
             continue
         label = kernel_label(g)
         names[label] = names.get(label, 0) + 1
-        out.append(build(fusion, g, label if names[label] == 1 else f"{label}_{names[label]}"))
+        out.append(build(fusion, g, label if names[label] == 1 else f"{label}_{names[label]}", support))
     return tuple(out)

@@ -17,6 +17,7 @@ from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store
 from tinyengine.machine import Machine
 from tinyengine.stages.keys import kernel_key, localise
 from tinyengine.stages.primitives.apply import apply, apply_one, parse
+from tinyengine.stages.primitives.clip import clippable, terms
 from tinyengine.stages.primitives.nest import ScheduleError, loops, settled, tidy
 from tinyengine.stages.schedules import block, contraction, elementwise
 from tinyengine.stages.schedules.cost import body_cycles, plan
@@ -103,7 +104,18 @@ def choose(kernel: Kernel, choices: Choices, machine: Machine) -> tuple[Kernel, 
     c = Chooser(kernel, machine, choices.vector_width or max(1, machine.vector_bytes // widest(kernel)))
     for s in list(c.top()):
         nest(c, s)
-    return tidy(c.kernel), tuple(c.decisions)
+    c.kernel = tidy(c.kernel)
+    clip(c)
+    return c.kernel, tuple(c.decisions)
+
+
+def clip(c: Chooser) -> None:
+    """Leave out the terms that a mask makes 0."""
+    for name in clippable(c.kernel):
+        after = c.try_all(f"clip({name})")
+        numbers = {"terms": terms(after if after is not None else c.kernel), "terms_before": terms(c.kernel)}
+        reason = "by the position alone the other terms are 0, or nobody looks at the sum"
+        c.do(f"clip({name})", "clip", reason, numbers)
 
 
 def asked(kernel: Kernel, choices: Choices) -> tuple[str, ...] | None:

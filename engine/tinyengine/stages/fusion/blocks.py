@@ -177,6 +177,12 @@ def products_fit(fuser: Fuser, g: Group) -> str:
     return ""
 
 
+def block_loops(g: Group) -> frozenset[int]:
+    """The axes around the rows that g keeps for its products; none where it keeps none."""
+    rows = frozenset(range(len(g.space) - 1))
+    return rows if g.products and any(axes == rows and g.rows[v] for v, axes in g.at.items()) else frozenset()
+
+
 def in_rows(fuser: Fuser, n: Node, g: Group) -> str:
     """Why the product `n` cannot be computed within the rows of kernel g, which holds other work; empty when it can."""
     uses = [(s, at) for s, at in fuser.uses[n] if fuser.find(s.group) is g]

@@ -12,6 +12,7 @@ from tinyengine.loopnest import Expr, var
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node, Shape
 from tinyengine.ops import SCATTER
+from tinyengine.stages.fusion.blocks import block_loops
 from tinyengine.stages.fusion.groups import Group, Scope
 from tinyengine.stages.values import squeeze
 
@@ -205,6 +206,8 @@ class Uses:
         axes = frozenset(fixed)
         if not self._chain([*g.at.values(), axes]):
             return None, row, "the loops it depends on do not nest with those of another kept value"
+        if axes < block_loops(g) and (row > 1 or n.is_reduce):
+            return None, row, "a loop would stand beside the rows of the kernel's products, which run in blocks"
         if len(self.uses[n]) >= self.MAX_USES:
             return None, row, "it is used in too many different ways"
         return axes, row, ""

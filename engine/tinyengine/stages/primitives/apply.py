@@ -16,6 +16,7 @@
     fission(i, c)           the loop c inside i and what stands before and after it in loops of their own: i, i_1, i_2
     merge(i, j)             one loop over a flattened view
     streaming(out)          stores that go past the caches
+    clip(r)                 no iterations whose terms a mask makes 0: for r in 0..min(256, i + 1)
     prefetch(x, i, at=j)    hint to fetch what the next iteration of i needs, while j runs
 
 A primitive applies to every loop of that name: a tail has the names of its main part, and so gets the same schedule.
@@ -37,6 +38,7 @@ from tinyengine import index
 from tinyengine.dependence import accesses, apart, carried, inner_variables, loads
 from tinyengine.loopnest import Alloc, Kernel, Let, Loop, Prefetch, Stmt, Store, load_index, var, walk
 from tinyengine.loopnest import index as constant
+from tinyengine.stages.primitives.clip import clip
 from tinyengine.stages.primitives.dot import dot
 from tinyengine.stages.primitives.fission import fission
 from tinyengine.stages.primitives.nest import (
@@ -272,6 +274,7 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
     "parallel": (parallel, ("name",), 1, {}),
     "dot": (dot, ("name",), 1, {}),
     "accumulate": (accumulate, ("name", "int"), 2, {}),
+    "clip": (clip, ("name",), 1, {}),
     "streaming": (streaming, ("name",), 1, {}),
     "pack": (pack_of, ("name",), 1, {"at": "name", "axes": "axes", "of": "name"}),
     "partial": (lambda k, b, at: partial(k, b, at), ("name",), 1, {"at": "name"}),

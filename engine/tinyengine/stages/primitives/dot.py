@@ -55,10 +55,10 @@ def dot(kernel: Kernel, loop: str) -> Kernel:
                 lets[b.name] = b.value
             elif isinstance(b, Accumulate) and b.op == "add" and b.mask is None and b.buf.dtype is dtypes.float32:
                 pair = [_pair(x, s, half, paired, text) for x in _factors(b.value, lets, text)]
-                out.append(replace(b, value=apply("dot2", tuple(pair), dtypes.float32)))
+                out.append(replace(b, value=apply("dot2", tuple(pair), dtypes.float32), only=None))
             else:
                 raise ScheduleError(f"{text}: {loop} does more than to add products")
-        return [replace(s, var=half, stop=s.trips // 2, body=tuple(out))]
+        return [replace(s, var=half, stop=s.trips // 2, body=tuple(out), limit=None, first=None)]
 
     kernel = at(kernel, loop, change)
     if paired:

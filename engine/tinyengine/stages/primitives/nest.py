@@ -161,7 +161,8 @@ def rewrite(body: Iterable[Stmt], f: Rewrite) -> Body:
     out: list[Stmt] = []
     for s in body:
         if isinstance(s, Loop):
-            out.append(replace(s, body=rewrite(s.body, f), limit=f(s.limit) if s.limit is not None else None))
+            limit, first = (f(e) if e is not None else None for e in (s.limit, s.first))
+            out.append(replace(s, body=rewrite(s.body, f), limit=limit, first=first))
         else:
             s = map_stmt(s, f)
             if isinstance(s, (Store, Accumulate)) and s.mask is not None and s.mask.op == "const":
@@ -196,25 +197,28 @@ def rename_buffers(body: Body, new: dict[Buf, Buf]) -> Body:
 
 
 def limits(kernel: Kernel) -> Kernel:
-    """Without the limits that name a loop which a primitive has moved inside, or that stand at an unrolled loop: they only save
+    """Without the ends that name a loop which a primitive has moved inside, or that stand at an unrolled loop: they only save
     work."""
+    if not any(s.ends for s in loops(kernel.body)):
+        return kernel
 
     def visit(body: Body, around: frozenset[Expr]) -> Body:
         out: list[Stmt] = []
         for s in body:
             if isinstance(s, Loop):
                 inner = visit(s.body, around | {s.var})
-                limit = s.limit
-                if limit is not None and (s.kind == "unroll" or not {x for x in subexprs(limit) if x.op == "var"} <= around):
-                    limit = None
-                out.append(s if inner is s.body and limit is s.limit else replace(s, body=inner, limit=limit))
+                limit, first = (e if s.kind != "unroll" and _variables(e) <= around else None for e in (s.limit, s.first))
+                same = inner is s.body and limit is s.limit and first is s.first
+                out.append(s if same else replace(s, body=inner, limit=limit, first=first))
             else:
                 out.append(s)
         return tuple(out) if any(a is not b for a, b in zip(out, body, strict=True)) else body
 
-    if not any(p.within is not None for p in kernel.params):
-        return kernel
     return replace(kernel, body=visit(kernel.body, frozenset()))
+
+
+def _variables(e: Expr | None) -> set[Expr]:
+    return set() if e is None else {x for x in subexprs(e) if x.op == "var"}
 
 
 def settled(kernel: Kernel) -> Kernel:

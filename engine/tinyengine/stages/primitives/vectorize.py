@@ -240,7 +240,7 @@ def _widen(
     w = _Widener(s.var, base, lanes, mask, mine, grown, f"_{lanes}" if lanes < full else "", min(lanes, stop - start))
     w.grid = {p.name: (p.start, p.step) for p in path} | {s.name: (start, lanes)}
     body = w.body(s.body)
-    return replace(s, var=v, start=start, stop=stop, step=lanes, body=body)
+    return replace(s, var=v, start=start, stop=stop, step=lanes, body=body, first=None)
 
 
 @dataclass
@@ -297,7 +297,8 @@ class _Widener:
         if self.mask is not None and (private or (s.buf not in self.expanded and not self.spares(s.buf, at_))):
             mask = self.mask if mask is None else build(apply("and", (self.mask, mask)), (self.mask, lanes_of(mask, n)))
         mask = None if mask is None else lanes_of(mask, n)
-        return replace(s, buf=buf, index=at_, value=lanes_of(value, n), mask=mask)
+        s = replace(s, buf=buf, index=at_, value=lanes_of(value, n), mask=mask)
+        return replace(s, only=self.expr(s.only)) if isinstance(s, Accumulate) and s.only is not None else s
 
     def grows(self, buf: Buf, at_: tuple[Expr, ...]) -> bool:
         """Registers are read without a mask: the array grows to whole vectors instead."""

@@ -114,8 +114,9 @@ def _renamed(kernel: Kernel, name: Callable[[str], str], node: Callable[[int], i
     def stmt(s: Stmt) -> Stmt:
         at = tuple([node(n) for n in s.nodes]) if s.nodes else ()
         if isinstance(s, Loop):
-            limit = expr(s.limit) if s.limit is not None else None
-            return Loop(expr(s.var), s.start, s.stop, s.step, tuple([stmt(b) for b in s.body]), s.kind, s.reduce, at, limit)
+            limit, first = (expr(e) if e is not None else None for e in (s.limit, s.first))
+            body = tuple([stmt(b) for b in s.body])
+            return Loop(expr(s.var), s.start, s.stop, s.step, body, s.kind, s.reduce, at, limit, first)
         if isinstance(s, Let):
             return Let(name(s.name), expr(s.value), at)
         if isinstance(s, Alloc):
@@ -128,7 +129,7 @@ def _renamed(kernel: Kernel, name: Callable[[str], str], node: Callable[[int], i
         if isinstance(s, Store):
             return Store(buf(s.buf), exprs(s.index), expr(s.value), mask, s.hint, at)
         assert isinstance(s, Accumulate)
-        return Accumulate(buf(s.buf), exprs(s.index), s.op, expr(s.value), mask, at)
+        return Accumulate(buf(s.buf), exprs(s.index), s.op, expr(s.value), mask, at, expr(s.only) if s.only is not None else None)
 
     return Kernel(
         name(kernel.name), tuple([buf(p) for p in kernel.params]), tuple([stmt(s) for s in kernel.body]),

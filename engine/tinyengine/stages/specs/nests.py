@@ -74,7 +74,7 @@ def touched(s: Stmt) -> Iterator[tuple[Buf, tuple[Expr, ...], Expr | None]]:
 def _defined(k: Kernel) -> Iterator[str]:
     for s, scope in visit(k):
         around = {x.var for x in scope.loops}
-        for e in stmt_exprs(s):
+        for e in s.ends if isinstance(s, Loop) else stmt_exprs(s):
             for x in subexprs(e):
                 if x.op == "var" and x not in around:
                     yield f"{line(s)}: {x.arg[0]} is no loop around it"
