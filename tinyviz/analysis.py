@@ -67,19 +67,24 @@ def whole(value: int | None, n: int) -> int | None:
     return None if value is None else value * n
 
 
+def typical(p: Program) -> tuple[list[float], float | None]:
+    """(seconds of each call, seconds of the run around them) of a typical run: means, which add up. A sum of medians is not the
+    median of the sums: where runs are disturbed at different places each, it falls short by what disturbs them."""
+    ran = p.launches
+    return (ran.typical, ran.host_typical) if ran.typical else (ran.median, ran.host_median)
+
+
 def host_seconds(p: Program) -> float | None:
-    """Time of one run outside of kernels: around the native call, less the kernels."""
-    kernels = total(p.launches.median) if p.launches.median else None
-    if kernels is None or p.launches.host_median is None:
-        return None
-    return max(p.launches.host_median - kernels, 0.0)
+    """Time of a typical run outside of kernels: around the native call, less the kernels."""
+    kernels, run = typical(p)
+    return None if run is None or not kernels else max(run - sum(kernels), 0.0)
 
 
 def line_rows(p: Program) -> tuple[list[LineRow], bool]:
     """(rows by falling time, whether the times are measured). Kernel times are split by the shares of lines; what a kernel
     charges to no line, and the time outside of kernels, is the row of line -1. The shares of all rows sum to 1."""
     rows = kernel_rows(p)
-    measured = bool(p.launches.median)
+    measured, times = bool(p.launches.median), typical(p)[0]
     out: dict[int, LineRow] = {}
 
     def row(line: int) -> LineRow:
@@ -88,11 +93,12 @@ def line_rows(p: Program) -> tuple[list[LineRow], bool]:
     for k in rows:
         shares = p.kernels[k.kernel].shares
         parts = list(zip(shares.line, shares.phase, shares.share, strict=True)) or [(-1, "forward", 1.0)]
+        seconds = sum(times[c] for c in k.calls) if measured else None
         for line, phase, share in parts:
             x = row(line)
-            x.seconds = plus(x.seconds, k.seconds, share)
+            x.seconds = plus(x.seconds, seconds, share)
             x.seconds_predicted = plus(x.seconds_predicted, k.seconds_predicted, share)
-            time = k.seconds if measured else k.seconds_predicted
+            time = seconds if measured else k.seconds_predicted
             x.by_phase[phase] = plus(x.by_phase.get(phase), time, share)
             x.bytes_read = plus(x.bytes_read, k.bytes_read, share)
             x.bytes_written = plus(x.bytes_written, k.bytes_written, share)

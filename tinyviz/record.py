@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any
 
 from tinyengine import hooks
@@ -78,6 +80,9 @@ class Runs:
         if timed:
             folded = [fold(column) for column in zip(*[e.seconds for e in timed], strict=True)]
             out.low, out.median, out.high = ([f[i] for f in folded] for i in range(3))
+            middle = sorted(timed, key=lambda e: e.host_seconds)[len(timed) // 4 : len(timed) - len(timed) // 4]
+            out.typical = [fmean(column) for column in zip(*[e.seconds for e in middle], strict=True)]
+            out.host_typical = fmean(e.host_seconds for e in middle)
         return out
 
 
@@ -102,7 +107,11 @@ class Recorder:
     began: float = 0.0
     ended: float | None = None
     created: str = ""
-    spent: float = 0.0  # seconds inside this recorder while the user's code ran
+    spent: float = 0.0  # seconds inside this recorder while the user's code ran, the two below included
+    asked: float = 0.0  # of them, for values and for watching that they are finite
+    collected: float = (
+        0.0  # of them, in Python's garbage collector: it goes over all that the user holds, sooner or later
+    )
     programs: dict[int, Runs] = field(default_factory=dict)  # by identity of the executable, which `Runs` keeps alive
     realized: dict[Any, _Folded] = field(default_factory=dict)
     caches: dict[Any, _Folded] = field(default_factory=dict)
@@ -112,6 +121,8 @@ class Recorder:
     _differentiated: float = 0.0  # seconds in the stage since then: it runs before there is a program
     _more: Runs | None = None  # of programs beyond MOST_PROGRAMS, counted only
     _end: Callable[[], None] | None = None
+    _inside: bool = False
+    _collecting: float = 0.0  # when a collection inside began; 0: none runs
 
     def start(self) -> None:
         """Begin to listen; does nothing when it listens already."""
@@ -121,17 +132,31 @@ class Recorder:
             self.ended = None
             kinds = [k for k in _HEARD if k is not hooks.Launching or self.every or self.finite]
             self._end = hooks.subscribe(self._take, *kinds)
+            gc.callbacks.append(self._collection)
 
     def stop(self) -> None:
         if self._end is not None:
             self._end()
             self._end = None
+            gc.callbacks.remove(self._collection)
             self.ended = time.perf_counter()
 
     def _take(self, e: hooks.Event) -> None:
         now = time.perf_counter()
-        _HEARD[type(e)](self, e, now)
-        self.spent += time.perf_counter() - now
+        self._inside = True
+        try:
+            _HEARD[type(e)](self, e, now)
+        finally:
+            self._inside = False
+            self.spent += time.perf_counter() - now
+
+    def _collection(self, phase: str, info: Any) -> None:
+        """Python tells when a collection begins and ends; one that an allocation in here happens to set off is not ours."""
+        if self._inside and phase == "start":
+            self._collecting = time.perf_counter()
+        elif self._collecting:
+            self.collected += time.perf_counter() - self._collecting
+            self._collecting = 0.0
 
     def _launch(self, e: hooks.Launch, now: float) -> None:
         runs = self._runs(e.program)
@@ -177,6 +202,11 @@ class Recorder:
         return runs
 
     def _before(self, e: hooks.Launching, now: float) -> None:
+        began, collected = time.perf_counter(), self.collected
+        self._look(e)
+        self.asked += time.perf_counter() - began - (self.collected - collected)
+
+    def _look(self, e: hooks.Launching) -> None:
         runs = self._runs(e.program)
         if self.finite:
             runs.finite.before(runs.count, e.program, e.memory)
@@ -250,7 +280,8 @@ def build(r: Recorder, name_file: NameFile | None = None, kept: list[Any] | None
         wire.VERSION, "", r.title or "recording", r.created, engine_version(), backend or "", machine_of(machine), tables.files,
         tables.lines, tables.rules, programs, realized, caches,
         [wire.Wait(f.event.reason, f.seconds, f.began, f.count) for f in r.waits.values()],
-        (r.ended or time.perf_counter()) - r.began, r.spent, missing,
+        (r.ended or time.perf_counter()) - r.began, r.spent - r.asked - r.collected,
+        {name: s for name, s in (("looking at values", r.asked), ("garbage collection", r.collected)) if s}, missing,
     )  # fmt: skip
     return identified(out)
 

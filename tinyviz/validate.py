@@ -156,14 +156,17 @@ def _layout(at: str, layout: wire.Layout, nodes: int) -> None:
         _ids(f"{at}.stubs", stub, nodes)
 
 
+_FOLDED = ("median", "low", "high")
+
+
 def _launches(at: str, p: wire.Program) -> None:
-    for name in ("median", "low", "high", "total"):
+    for name in (*_FOLDED, "typical", "total"):
         size = len(getattr(p.launches, name))
-        if size not in (0, len(p.calls)) or (name != "total" and size != len(p.launches.median)):
+        if size not in (0, len(p.calls)) or (name in _FOLDED and size != len(p.launches.median)):
             raise ValueError(f"{at}.{name}: {size} times for {len(p.calls)} calls")
     _times(f"{at}.gap", [p.launches.gap_median, p.launches.gap_low, p.launches.gap_high, p.launches.gap_total])
-    _times(f"{at}.host", [p.launches.host_median, p.launches.host_low, p.launches.host_high, p.launches.host_total])
-    for name in ("median", "low", "high", "total"):
+    _times(f"{at}.host", [getattr(p.launches, f"host_{name}") for name in (*_FOLDED, "typical", "total")])
+    for name in (*_FOLDED, "typical", "total"):
         _times(f"{at}.{name}", getattr(p.launches, name))
     for i, run in enumerate(p.launches.runs):
         _times(f"{at}.runs[{i}]", [run.began, run.host_seconds, run.gap, *run.starts, *run.seconds])

@@ -368,6 +368,8 @@ class Launches:
     gap_low: float | None = None
     gap_high: float | None = None
     gap_total: float = 0.0
+    typical: list[float] = field(default_factory=list)  # by call, seconds: the mean of the middle half of the runs by their time
+    host_typical: float | None = None  # the same of the whole run: unlike medians, these add up
 
 
 @dataclass
@@ -558,7 +560,8 @@ class Recording:
     caches: list[CacheEvent]
     waits: list[Wait]
     seconds: float | None = None  # how long was watched
-    observer_seconds: float | None = None  # of it, in the recorder
+    observer_seconds: float | None = None  # of it, in the recorder, without what stands apart
+    observer_apart: dict[str, float] = field(default_factory=dict)  # of it, in the recorder, but not its own: name -> seconds
     missing: list[str] = field(default_factory=list)
 
 

@@ -23,7 +23,7 @@ const STYLE = `
   line-height: 1.4;
   text-align: left;
 }
-.tinyviz { background: var(--tv-back); container-type: inline-size; --tv-shade: color-mix(in srgb, var(--tv-ink) 5%, var(--tv-back)); --tv-lit: color-mix(in srgb, var(--tv-accent) 16%, var(--tv-back)); }
+.tinyviz { background: var(--tv-back); container-type: inline-size; --tv-shade: color-mix(in srgb, var(--tv-ink) 5%, var(--tv-back)); --tv-lit: color-mix(in srgb, var(--tv-accent) 16%, var(--tv-back)); --tv-linkink: color-mix(in srgb, var(--tv-accent) 75%, var(--tv-ink)); }
 .tinyviz[data-ground="dark"] { --tv-accent: var(--jp-brand-color1, var(--vscode-focusBorder, #64aaf2)); --tv-error: var(--jp-error-color1, var(--vscode-errorForeground, #ff6f69)); }
 .tinyviz *, .tinyviz *::before { box-sizing: border-box; }
 .tinyviz-title { font-weight: 600; padding: 4px 8px; }

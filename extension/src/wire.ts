@@ -309,6 +309,8 @@ export interface Launches {
   gap_low: number | null;
   gap_high: number | null;
   gap_total: number;
+  typical: number[];  // by call, seconds: the mean of the middle half of the runs by their time
+  host_typical: number | null;  // the same of the whole run: unlike medians, these add up
 }
 
 /** One entry per row in each column. Figures of one value, sampled run by run; low to norm are of its finite elements, None where there is none. */
@@ -477,7 +479,8 @@ export interface Recording {
   caches: CacheEvent[];
   waits: Wait[];
   seconds: number | null;  // how long was watched
-  observer_seconds: number | null;  // of it, in the recorder
+  observer_seconds: number | null;  // of it, in the recorder, without what stands apart
+  observer_apart: Record<string, number>;  // of it, in the recorder, but not its own: name -> seconds
   missing: string[];
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.conformance import unwatched
 from tests.tinyviz import training
 from tinyengine import Tensor, backends, hooks, jit, machine
 from tinyengine.stages import simplify
-from tinyviz import frames, record, wire
+from tinyviz import analysis, frames, record, wire
 from tinyviz.recording import Recording, watch
 from tinyviz.validate import validate
 
@@ -128,6 +129,38 @@ def test_many_runs_are_folded_in_bounded_memory() -> None:
     assert out.median[0] == pytest.approx(2e-6)
     assert out.total[1] == pytest.approx(0.02) and out.host_total == pytest.approx(0.1)
     assert [r.began for r in out.runs] == [*range(8), *range(9992, 10_000)]
+
+
+def test_what_disturbs_runs_at_different_places_each_is_time_of_kernels() -> None:
+    """Each run is held up in another kernel: every kernel's median stays short while every run is long."""
+    rec, _ = steps(1)
+    p = rec.data.programs[0]
+    n = len(p.calls)
+    runs = record.Runs(mock.Mock(seconds={}))
+    for i in range(n * 8 + 1):
+        seconds = tuple(1e-5 + 1e-3 * (c == i % n) for c in range(n))
+        runs.add(hooks.Launch(runs.lowered, (0.0,) * n, seconds, sum(seconds) + 1e-6))
+    p.launches = runs.wire(0.0)
+    assert p.launches.host_median - sum(p.launches.median) > 0.9e-3, "medians do not add up"
+    assert analysis.host_seconds(p) == pytest.approx(1e-6)
+    rows, _ = analysis.line_rows(p)
+    assert sum(r.seconds or 0.0 for r in rows) == pytest.approx(n * 1e-5 + 1e-3 + 1e-6)
+    assert sum(r.seconds or 0.0 for r in rows if r.line < 0) == pytest.approx(1e-6)
+
+
+def test_another_program_in_the_process_takes_no_time_of_a_line() -> None:
+    """Two programs, recorded one after the other: each line has what its own program's typical run has."""
+    training_of = {}
+    for name in ("first", "second"):
+        rec, _ = steps(9)
+        (p,) = [p for p in rec.data.programs if p.launches.count == 9]
+        rows, measured = analysis.line_rows(p)
+        training_of[name] = {r.line for r in rows}
+        runs = [r for r in p.launches.runs[1:] if r.seconds]
+        middle = sorted(runs, key=lambda r: r.host_seconds)[2:6]
+        outside = sum(r.host_seconds - sum(r.seconds) for r in middle) / 4
+        assert measured and analysis.host_seconds(p) == pytest.approx(outside)
+    assert training_of["first"] == training_of["second"]
 
 
 class Step:
@@ -288,6 +321,30 @@ def test_the_recorder_says_what_it_cost() -> None:
     assert r.observer_seconds is not None and r.seconds is not None
     assert 0 < r.observer_seconds < r.seconds
     assert "cost of recording: " in rec.view("timeline").text and " watched, " in rec.view("timeline").text
+
+
+def test_the_collector_is_no_cost_of_the_recorder_even_where_it_runs_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    add, callbacks = record.Runs.add, list(gc.callbacks)
+    monkeypatch.setattr(record.Runs, "add", lambda *args: (gc.collect(), add(*args)))
+    rec, _ = steps(3)
+    r, own = rec.data, rec.data.observer_seconds
+    assert gc.callbacks == callbacks
+    collected = r.observer_apart["garbage collection"]
+    assert own is not None and own > 0 and collected > 0 and own + collected < (r.seconds or 0.0)
+    assert "; garbage collection in it, " in rec.view("timeline").text
+    gc.collect()
+    monkeypatch.undo()
+    with watch() as quiet:
+        gc.collect()  # the user's own, outside of the recorder
+    assert quiet.data.observer_apart == {}
+
+
+def test_what_was_asked_for_beside_recording_stands_apart() -> None:
+    _, step = training.network()
+    with watch("test", values=1) as rec:
+        step(*batch())
+    assert rec.data.observer_apart["looking at values"] > 0
+    assert steps(1)[0].data.observer_apart.get("looking at values") is None
 
 
 def test_differentiate_has_the_time_of_the_program_that_it_made() -> None:

@@ -16,7 +16,7 @@ MOST = 0.5  # of the arena
 
 
 def host_bound(r: Recording, p: Program) -> Iterator[Diagnosis]:
-    host, kernels = analysis.host_seconds(p), analysis.total(p.launches.median) if p.launches.median else None
+    host, kernels = analysis.host_seconds(p), sum(analysis.typical(p)[0]) or None
     if host is None or kernels is None or host <= kernels:
         return
     why = "More time passes around the kernels than in them: larger batches, or fewer and larger programs, would use the machine."

@@ -12,7 +12,7 @@ NAME = "lines"
 HOWTO = (
     "Each row is a line of your code; its bar is the time per run that its kernels take, forward, backward and optimizer apart.",
     "A fused kernel serves several lines: its time is split by the predicted cost of each line's operations in it.",
-    "“not attributed” is time outside of kernels, or of kernels without a known line; all rows together are 100 %.",
+    "“not attributed” is time outside of kernels, or of kernels without a known line; all rows together are one typical run.",
 )
 
 
@@ -44,7 +44,7 @@ def text(r: Recording, d: LinesData) -> str:
     head = ["line", "share", word, *PHASES, "bytes", "kernels", "code"]
     body = texts.table(head, rows, range(1, 8)) if rows else "no kernel was recorded"
     total = (
-        f"\none run: {units.seconds(d.total_seconds)} measured"
+        f"\na typical run: {units.seconds(d.total_seconds)} measured, the mean of the middle half of the runs"
         if d.measured
         else "\nnothing was measured: shares are of predicted time"
     )

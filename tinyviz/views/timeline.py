@@ -222,7 +222,8 @@ def cost_text(r: Recording) -> str:
     if not r.seconds or r.observer_seconds is None:
         return f"cost of recording: {units.MISSING} not measured"
     share = units.percent(r.observer_seconds / r.seconds)
-    return f"cost of recording: {units.seconds(r.observer_seconds)} of {units.seconds(r.seconds)} watched, {share}"
+    apart = "".join(f"; {name} in it, {units.seconds(s)}, stands apart" for name, s in r.observer_apart.items())
+    return f"cost of recording: {units.seconds(r.observer_seconds)} of {units.seconds(r.seconds)} watched, {share}{apart}"
 
 
 def svg(r: Recording, d: TimelineData) -> str:

@@ -75,5 +75,5 @@ tr.tv-insidenoise > td { color: var(--tv-faint); }
 tr.tv-under > td:first-child { padding-left: 26px; }
 tr[data-agrees="true"] > td, tr[data-agrees="missing"] > td { color: var(--tv-faint); }
 .tv-panenote { border-top: 1px solid var(--tv-line); background: var(--tv-shade); font-size: 11.5px; padding: 2px 8px; min-height: 36px; }
-.tv-editnote { font-size: 12px; color: var(--tv-accent); font-weight: 600; }
+.tv-editnote { font-size: 12px; color: var(--tv-linkink); font-weight: 600; }
 `;

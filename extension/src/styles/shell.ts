@@ -4,7 +4,7 @@ export const SHELL = `
 .tv-top { border-bottom: 1px solid var(--tv-line); }
 .tv-bar { display: flex; flex-wrap: wrap; align-items: end; justify-content: space-between; gap: 2px 12px; }
 .tv-program { padding: 3px 10px; font-size: 12px; max-width: 100%; }
-.tv-program .tv-input { max-width: 250px; }
+.tv-program .tv-input { max-width: 100%; min-width: 0; }
 .tv-tabs { display: flex; flex-wrap: wrap; gap: 2px; padding: 4px 6px 0; }
 .tinyviz button { font: inherit; color: inherit; cursor: pointer; }
 .tv-tab { border: 1px solid transparent; border-bottom: 0; border-radius: 5px 5px 0 0; background: none; padding: 5px 10px 6px; position: relative; color: var(--tv-faint) !important; }
@@ -23,7 +23,7 @@ export const SHELL = `
 .tv-head { padding-top: 8px; }
 .tv-headrow { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 14px; }
 .tv-title { font-weight: 600; font-size: 14px; }
-.tv-link { border: 0; background: none; padding: 0; color: var(--tv-accent) !important; text-decoration: underline; text-decoration-style: dotted; text-underline-offset: 2px; font-size: 12px !important; }
+.tv-link { border: 0; background: none; padding: 0; color: var(--tv-linkink) !important; text-decoration: underline; text-decoration-style: dotted; text-underline-offset: 2px; font-size: 12px !important; }
 .tv-howto { margin: 6px 0 0; padding: 8px 10px 8px 26px; background: var(--tv-shade); border-left: 3px solid var(--tv-accent); border-radius: 0 4px 4px 0; max-width: 900px; }
 .tv-howto li { margin: 2px 0; }
 .tv-legend { display: flex; flex-wrap: wrap; gap: 3px 12px; margin-left: auto; font-size: 12px; color: var(--tv-faint); }

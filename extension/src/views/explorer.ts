@@ -136,10 +136,11 @@ export const explorer: View<Page> = (el, page, selection, host) => {
 };
 
 /** What watching cost, by the recorder's own clock. */
-function cost({ seconds: watched, observer_seconds: own }: Recording): HTMLElement | string {
+function cost({ seconds: watched, observer_seconds: own, observer_apart }: Recording): HTMLElement | string {
   if (!watched || own === null) return "";
-  return h("div.tv-cost", { title: "time inside the recorder, of the time that was watched; the clocks in the kernels come on top: some tens of nanoseconds for each launch" },
-    `recording cost ${seconds(own)} of ${seconds(watched)} watched: ${percent(own / watched)}`);
+  const apart = Object.entries(observer_apart ?? {}).map(([name, time]) => ` · ${name} ${seconds(time)}`).join("");
+  return h("div.tv-cost", { title: "time inside the recorder, of the time that was watched; apart from it what was asked for beside recording (values), and Python's garbage collector where it began inside the recorder. The clocks in the kernels come on top: some tens of nanoseconds for each launch" },
+    `recording cost ${seconds(own)} of ${seconds(watched)} watched: ${percent(own / watched)}${apart}`);
 }
 
 /** The few things without which nothing can be shown; what a view needs beyond them, it misses in its own place. */

@@ -34,7 +34,7 @@ export const lines: Part<LinesData> = (el, data, context) => {
     body.append(line);
     return line;
   });
-  const all = data.total_seconds === null ? "nothing was measured: shares are of the predicted time" : `one run: ${seconds(data.total_seconds)}; the rows together are 100 %`;
+  const all = data.total_seconds === null ? "nothing was measured: shares are of the predicted time" : `a typical run (mean of the middle half of the runs): ${seconds(data.total_seconds)}; the rows together are 100 %`;
   const marks = (name: string) => ((PHASES as readonly string[]).includes(name) ? h("span.tv-key", {}, swatch(context.category(name)), name) : name);
   el.append(head(data), h("div.tv-faint", {}, all));
   if (data.rows.length === 0) el.append(h("p.tv-missing", {}, `${MISSING} no kernel was recorded, so no line has a cost`));
