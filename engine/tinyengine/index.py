@@ -472,6 +472,10 @@ def _reshape(at: Sequence[Expr], shape: Shape, to: Shape) -> tuple[Expr, ...]:
     """`at` in `shape` -> the index of the same element in `to`; axes are grouped so that unrelated ones stay apart."""
     if any([isinstance(d, Extent) for d in (*shape, *to)]):
         return _symbolic_reshape(at, shape, to)
+    if 1 in shape or 1 in to:  # axes of extent 1 come and go without touching the others
+        rest = [(e, d) for e, d in zip(at, shape, strict=True) if d != 1]
+        moved = iter(_reshape([e for e, _ in rest], tuple([d for _, d in rest]), tuple([d for d in to if d != 1])))
+        return tuple([index(0) if d == 1 else next(moved) for d in to])
     out: list[Expr] = []
     i = j = 0
     while i < len(shape) or j < len(to):

@@ -71,6 +71,17 @@ def test_division_disappears_where_intervals_allow() -> None:
     assert index.divisions(index.floordiv(J, 8)) == 1
 
 
+@pytest.mark.parametrize("units", [(4, 1, 6), (1, 4, 6, 1), (4, 6, 1, 1)])
+def test_axes_of_extent_1_leave_the_others_alone(units: tuple[int, ...]) -> None:
+    """Also where an index is beyond its axis, as behind a mask: its remainder would be another expression."""
+    beyond = (index.add(I, number(-2)), index.add(K, number(3)))
+    at, _ = index.pull(node("reshape", (4, 6), (node("buffer", units),)), beyond)
+    assert tuple(e for e, d in zip(at, units, strict=True) if d > 1) == beyond
+    free = iter(beyond)
+    back, _ = index.pull(node("reshape", units, (X,)), [number(0) if d == 1 else next(free) for d in units])
+    assert back == beyond
+
+
 def test_proven_needs_interval_or_mask() -> None:
     shifted = index.add(J, number(-1))
     assert not index.proven((shifted,), (64,), None)

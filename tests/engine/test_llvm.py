@@ -597,6 +597,27 @@ def test_a_load_with_a_step(step, lanes, d, masked):
     assert np.array_equal(run(k, x=data)["y"], want)
 
 
+@pytest.mark.parametrize("d", [float32, int8, float64, bool_], ids=str)
+@pytest.mark.parametrize("lanes", [4, 16, 32])
+@pytest.mark.parametrize("step", [2, 3, 4, 5, 8, 9, 40])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_store_with_a_step(step, lanes, d, masked):
+    """Nothing between the lanes, behind the last one or where the mask does not hold is written."""
+    size = step * (lanes - 1) + 1
+    x, y, i = Buf("x", d, (3, lanes)), Buf("y", d, (3, size)), var("i", 0, 2)
+    at = ramp(index(0), lanes, step)
+    mask = apply("lt", (ramp(i, lanes), splat(index(lanes - 1), lanes))) if masked else None
+    k = Kernel("apart", (x, y), (Loop(i, 0, 3, 1, (Store(y, (i, at), load(x, (i, ramp(index(0), lanes))), mask),)),), ("y",))
+    data, before = (rng.integers(0, 2 if d is bool_ else 100, s).astype(d.numpy) for s in ((3, lanes), (3, size)))
+    want = before.copy()
+    for row in range(3):
+        kept = np.arange(lanes) + row < lanes - 1 if masked else np.ones(lanes, bool)
+        want[row, ::step][kept] = data[row][kept]
+    assert np.array_equal(run(k, x=data, y=before)["y"], want)
+    text = LLVMBackend().compile(nests.program(k)).source(0)
+    assert text.count("call void @llvm.masked.store") == (-(-size // lanes) if step <= 8 else 0)
+
+
 @pytest.mark.parametrize("step", [2, 4, 5, 8, 16, 20])
 @pytest.mark.parametrize("count", [2, 8, 16, 35])
 def test_columns_that_an_unrolled_loop_reads_share_their_loads(step, count):

@@ -231,6 +231,38 @@ def test_in_place_results_must_fit() -> None:
     assert (1 << Tensor([1, 2])).tolist() == [2, 4] and (16 >> Tensor([1, 2])).tolist() == [8, 4]
 
 
+@FEW
+@given(
+    k=st.tuples(st.integers(1, 3), st.integers(1, 3)), apart=st.booleans(), p=st.integers(0, 1), d=st.integers(1, 2),
+    ceil=st.booleans(), size=st.tuples(st.integers(4, 9), st.integers(4, 9)),
+)  # fmt: skip
+def test_of_equal_maxima_the_first_takes_the_gradient(
+    k: tuple[int, int], apart: bool, p: int, d: int, ceil: bool, size: tuple[int, int]
+) -> None:
+    arg = (k, None if apart else 1, p if min(k) > 1 else 0, d, ceil)
+    x = np.random.default_rng(sum(size)).integers(0, 3, (2, 3, *size)).astype(np.float32)
+    try:
+        F.max_pool2d(torch.tensor(x), *arg)
+    except RuntimeError:
+        with pytest.raises(RuntimeError):
+            Tensor(x).max_pool2d(*arg)
+        return
+    compare(Case("max_pool2d", lambda x: x.max_pool2d(*arg), lambda x: F.max_pool2d(x, *arg)), x)
+
+
+def test_gradients_of_convolutions_and_pooling_lie_as_the_image_does() -> None:
+    """No axis changes places on the way, so every kernel reads and writes along rows."""
+
+    def step(x: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor | None, ...]:
+        (x.conv2d(v).relu().max_pool2d(2).conv2d(w).avg_pool2d(2) ** 2).sum().backward()
+        return x.grad, v.grad, w.grad
+
+    shapes = ((2, 3, 14, 14), (8, 3, 3, 3), (4, 8, 3, 3))
+    lowered = jit(step).lower(*(Tensor(draw(s, -1, 1, i), requires_grad=True) for i, s in enumerate(shapes)))
+    moved = {n.shape for n in lowered.simplified.nodes if n.op == "permute"}
+    assert not moved, moved
+
+
 def test_on_llvm() -> None:
     a, w = draw((2, 4, 6, 5), -1, 1, 1), draw((4, 3, 3, 3), -1, 1, 2)
     x, t, v, u = Tensor(a), torch.tensor(a), Tensor(w), torch.tensor(w)

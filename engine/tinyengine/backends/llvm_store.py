@@ -1,7 +1,7 @@
 """Stores and accumulations of the LLVM writer.
 
-Where the lanes of an index are neighbours it is one vector store; anything else is written lane after lane, so that later lanes
-win and lanes with equal addresses see each other's sums.
+Where the lanes of an index are neighbours it is one vector store, where they lie a small step apart it is vector stores with
+gaps; anything else is written lane after lane, so that later lanes win and lanes with equal addresses see each other's sums.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import Loads
+from tinyengine.backends.llvm_strided import NEAR, spread
 from tinyengine.loopnest import Accumulate, Buf, Expr, Prefetch, Store
 from tinyengine.stages.arithmetic import affine as af
 
@@ -33,6 +34,8 @@ class Memory(Loads):
         if self._in_registers(buf):
             slot = self._slot(buf, a, lanes)
             self._set_register(buf, slot, value, lanes, s.mask, m)
+        elif a is not None and lanes > 1 and 1 < a.lane <= NEAR and (s.mask is None or s.mask.lanes > 1):
+            self._spread(buf, a, value, lanes, m)
         elif a is None or (lanes > 1 and a.lane != 1):
             self._scatter(buf, s.index, value, lanes, s.mask, m)
         else:
@@ -66,6 +69,20 @@ class Memory(Loads):
             name = f"@llvm.masked.store.{ops.suffix(t, lanes)}.p0"
             w.declare(f"declare void {name}({ty}, ptr, i32, <{lanes} x i1>)")
             w.put(f"call void {name}({ty} {value}, ptr {pointer}, i32 {align}, <{lanes} x i1> {m})")
+
+    def _spread(self, buf: Buf, a: af.Affine, value: str, lanes: int, m: str | None) -> None:
+        """Lanes `a.lane` elements apart: vector stores of which only those elements are written that a lane stands for."""
+        w, t = self.w, ops.memory_type(buf.dtype)
+        here, ty = w.at(w.depth), ops.vector(t, lanes)
+        value = self._to_memory(here, buf, value, lanes)
+        name = f"@llvm.masked.store.{ops.suffix(t, lanes)}.p0"
+        w.declare(f"declare void {name}({ty}, ptr, i32, <{lanes} x i1>)")
+        every = m if m is not None else "splat (i1 true)"
+        for start in range(0, a.lane * (lanes - 1) + 1, lanes):
+            own = spread(here, f"<{lanes} x i1>", every, start, a.lane, lanes, "zeroinitializer")
+            piece = spread(here, ty, value, start, a.lane, lanes, "poison")
+            pointer = self._pointer(buf, a._replace(constant=a.constant + start, lane=1), w.depth)
+            w.put(f"call void {name}({ty} {piece}, ptr {pointer}, i32 {buf.dtype.itemsize}, <{lanes} x i1> {own})")
 
     def _guard(self, m: str) -> str:
         """Opens a block that runs only where the scalar mask holds; returns the label that `_join` closes it with."""

@@ -49,6 +49,13 @@ def columns(s: Loop, loads: tuple[Expr, ...], first: Callable[[Expr], Expr]) -> 
     return found
 
 
+def spread(line: ops.Line, ty: str, x: str, start: int, step: int, lanes: int, rest: str) -> str:
+    """Elements start, start + 1, ... of a line in which the lanes of `x` lie `step` apart, as many as lanes; `rest` elsewhere."""
+    picks = [(start + k) // step if (start + k) % step == 0 else lanes for k in range(lanes)]
+    text = ", ".join(f"i32 {p}" for p in picks)
+    return line(f"shufflevector {ty} {x}, {ty} {rest}, <{lanes} x i32> <{text}>")
+
+
 class Strided:
     """The strided loads of one function being written by `w`. `pointer(buf, offset, depth)` gives an address."""
 
@@ -142,9 +149,7 @@ class Strided:
         """Elements start, start + 1, ... of which only those are read that a lane of the mask stands for."""
         line, t = self.w.at(depth), ops.memory_type(buf.dtype)
         ty, bits = ops.vector(t, lanes), f"<{lanes} x i1>"
-        picks = [(start + k) // a.lane if (start + k) % a.lane == 0 else lanes for k in range(lanes)]
-        text = ", ".join(f"i32 {p}" for p in picks)
-        own = line(f"shufflevector {bits} {m}, {bits} zeroinitializer, <{lanes} x i32> <{text}>")
+        own = spread(line, bits, m, start, a.lane, lanes, "zeroinitializer")
         name = f"@llvm.masked.load.{ops.suffix(t, lanes)}.p0"
         self.w.declare(f"declare {ty} {name}(ptr, i32, {bits}, {ty})")
         at = a._replace(constant=a.constant + start, lane=1)

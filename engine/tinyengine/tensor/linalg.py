@@ -35,6 +35,13 @@ def couple(x: Any, n: int, what: str) -> tuple[int, ...]:
     return out
 
 
+def _fits(extents: Sequence[int], kernel: Sequence[int], dilation: Sequence[int]) -> None:
+    """RuntimeError when a window is larger than what it is to move over."""
+    for size, extent, dil in zip(kernel, extents, dilation, strict=True):
+        if dil * (size - 1) + 1 > extent:
+            raise RuntimeError(f"a window of {size} (dilation {dil}) does not fit an extent of {extent}\n  at {user_line()}")
+
+
 def steps_and_padding(what: str, stride: tuple[int, ...], dilation: tuple[int, ...], padding: Any) -> None:
     """RuntimeError for steps that are not positive, widths that are negative, words other than 'same' and 'valid', and 'same'
     with a stride."""
@@ -102,20 +109,24 @@ class Linalg(Random):
         xs = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
         return einsum(formula, list(xs))
 
+    def _tiles(self, kernel: Sequence[int]) -> Tensor:
+        """The last len(kernel) axes in windows beside each other, each as two axes that stay where they are: (..., H, W) ->
+        (..., OH, KH, OW, KW). What does not fill a window is left out. RuntimeError when none fits."""
+        first = self.ndim - len(kernel)
+        _fits(self.shape[first:], kernel, (1,) * len(kernel))
+        lead, count = self.shape[:first], [e // s for e, s in zip(self.shape[first:], kernel, strict=True)]
+        x = self.shrink([*[None] * first, *((0, c * s) for c, s in zip(count, kernel, strict=True))])
+        return x.reshape(*lead, *(e for pair in zip(count, kernel, strict=True) for e in pair))
+
     def _windows(self, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
         """The last len(kernel) axes windowed: (..., H, W) -> (..., OH, OW, KH, KW)."""
+        k, rank = len(kernel), self.ndim
+        if tuple(stride) == tuple(kernel) and set(dilation) == {1}:  # they do not overlap: a reshape, whose gradient is one too
+            x, first = self._tiles(kernel), rank - k
+            return x.permute(*range(first), *range(first, x.ndim, 2), *range(first + 1, x.ndim, 2))
+        _fits(self.shape[rank - k :], kernel, dilation)
         flow, n = core.operand(self)
         o = here()
-        k, rank = len(kernel), len(n.shape)
-        for size, ext, dil in zip(kernel, n.shape[rank - k :], dilation, strict=True):
-            if dil * (size - 1) + 1 > ext:
-                raise RuntimeError(f"a window of {size} (dilation {dil}) does not fit an extent of {ext}\n  at {user_line()}")
-        if tuple(stride) == tuple(kernel) and set(dilation) == {1}:  # they do not overlap: a reshape, whose gradient is one too
-            lead, count = n.shape[: rank - k], [e // s for e, s in zip(n.shape[rank - k :], kernel, strict=True)]
-            x = self.shrink([*[None] * len(lead), *((0, c * s) for c, s in zip(count, kernel, strict=True))])
-            x = x.reshape(*lead, *(e for pair in zip(count, kernel, strict=True) for e in pair))
-            first = len(lead)
-            return x.permute(*range(first), *range(first, x.ndim, 2), *range(first + 1, x.ndim, 2))
         n = record.expand(record.reshape(n, n.shape + (1,) * k, o), (*n.shape, *kernel), o)
         for i in range(k):
             n = record.window(n, rank - k + i, rank + i, stride[i], dilation[i], o)
@@ -157,18 +168,17 @@ class Linalg(Random):
         o = here()
         flow, (n, w), dtype = both(x, weight)
         per_out, k = out // groups, axes
-        # x as (batch, group, 1, *space, channel, 1...), spread over (..., output channel, ..., kernel) at once: one sum in the
-        # gradient
-        n = record.reshape(n, (batch, groups, per_group, *n.shape[2:]), o)
-        n = record.permute(n, (0, 1, *range(3, 3 + k), 2), o)
-        n = record.reshape(n, (batch, groups, 1, *n.shape[2:], *(1,) * k), o)
+        # x as (batch, group, 1, channel, *space, 1...), spread over (..., output channel, ..., kernel) at once: one sum in the
+        # gradient; no axis changes places, so gradients lie as x and weights do
+        n = record.reshape(n, (batch, groups, 1, per_group, *n.shape[2:], *(1,) * k), o)
         n = record.expand(n, (batch, groups, per_out, *n.shape[3 : 4 + k], *kernel), o)
         for i in range(k):
-            n = record.window(n, 3 + i, 4 + k + i, s[i], d[i], o)
-        w = record.reshape(w, (1, groups, per_out, *(1,) * k, per_group, *kernel), o)
+            n = record.window(n, 4 + i, 4 + k + i, s[i], d[i], o)
+        w = record.reshape(w, (1, groups, per_out, per_group, *(1,) * k, *kernel), o)
         w = record.expand(w, n.shape, o)
-        y = record.result(record.reduce("sum", record.binary("mul", n, w, o), tuple(range(3 + k, 4 + 2 * k)), o), dtype, o)
-        z = make(record.reshape(y, (batch, out, *y.shape[3 : 3 + k]), o), flow)
+        taps = (3, *range(4 + k, 4 + 2 * k))
+        y = record.result(record.reduce("sum", record.binary("mul", n, w, o), taps, o), dtype, o)
+        z = make(record.reshape(y, (batch, out, *y.shape[4 : 4 + k]), o), flow)
         return z if bias is None else z + bias.reshape((out,) + (1,) * k)
 
     conv1d = conv2d

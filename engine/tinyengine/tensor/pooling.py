@@ -32,22 +32,25 @@ def _high(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
 
 
 class MaxPool(Function):
-    """The maximum of each window (the last two axes, which stay with extent 1); the first of equal ones takes the gradient."""
+    """The maximum of each window (its rows and columns are two axes, which stay with extent 1); the first of equal ones takes
+    the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, windows: Any) -> Any:
-        best = windows.amax((-2, -1), keepdim=True)
+    def forward(ctx: Any, windows: Any, axes: tuple[int, int]) -> Any:
+        best = windows.amax(axes, keepdim=True)
         ctx.save_for_backward(windows, best)
+        ctx.axes = axes
         return best
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         windows, best = ctx.saved_tensors
         shape, o = windows.shape, here()
-        row, col = (make(record.iota(windows.ndim - 2 + i, dtypes.int32, shape, o), core.NO_FLOW) for i in range(2))
-        left = shape[-2] * shape[-1] - (row * shape[-1] + col)  # from here to the end of the window
+        height, width = (shape[a] for a in ctx.axes)
+        row, col = (make(record.iota(windows.ndim + a, dtypes.int32, shape, o), core.NO_FLOW) for a in ctx.axes)
+        left = height * width - (row * width + col)  # from here to the end of the window
         found = choose(windows == best, left, 0)
-        return choose(found == found.amax((-2, -1), keepdim=True), g, 0)
+        return choose(found == found.amax(ctx.axes, keepdim=True), g, 0), None
 
 
 class Pooling(Linalg):
@@ -71,6 +74,11 @@ class Pooling(Linalg):
         pads = [(p[i], _high(self.shape[i - 2], k[i], s[i], p[i], d[i], ceil_mode)) for i in range(2)]
         return k, s, p, d, [*[None] * (self.ndim - 2), *pads]
 
+    def _windowed(self, k: tuple[int, ...], s: tuple[int, ...], d: tuple[int, ...]) -> tuple[Any, tuple[int, int]]:
+        """The windows, and the axes of their rows and columns. Windows beside each other stay where they are, so that what is
+        found about an element lies where the element does."""
+        return (self._tiles(k), (-3, -1)) if k == s and d == (1, 1) else (self._windows(k, s, d), (-2, -1))
+
     def max_pool2d(
         self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
         return_indices: bool = False,
@@ -79,11 +87,11 @@ class Pooling(Linalg):
         `return_indices`: (maxima, int32 positions h * W + w of the first of them), for `max_unpool2d`."""
         k, s, p, d, pads = self._pool(kernel_size, stride, padding, dilation, ceil_mode)
         x = self.pad(pads, value=self.dtype.min) if any(map(any, pads[-2:])) else self
-        windows = x._windows(k, s, d)
-        best = MaxPool.apply(windows).squeeze((-2, -1)) if windows.flow else windows.amax((-2, -1))
+        windows, axes = x._windowed(k, s, d)
+        best = MaxPool.apply(windows, axes).squeeze(axes) if windows.flow else windows.amax(axes)
         if not return_indices:
             return best
-        at = windows.detach().flatten(-2).argmax(-1)
+        at = x.detach()._windows(k, s, d).flatten(-2).argmax(-1)
         o = here()
         row, col = (make(record.iota(at.ndim - 2 + i, dtypes.int32, at.shape, o), core.NO_FLOW) for i in range(2))
         h = row * s[0] + at // k[1] * d[0] - p[0]
@@ -125,7 +133,8 @@ class Pooling(Linalg):
         """The mean of each window; `count_include_pad`: padded zeros count as elements (those that only `ceil_mode` adds do
         not)."""
         k, s, p, d, pads = self._pool(kernel_size, stride, padding, dilation, ceil_mode)
-        total = self.pad(pads)._windows(k, s, d).sum((-2, -1))
+        windows, axes = self.pad(pads)._windowed(k, s, d)
+        total: Tensor = windows.sum(axes)
         if not ceil_mode and (count_include_pad or not any(p)):
             return total * (1 / math.prod(k))
         rim = [(v, v) if count_include_pad else (0, 0) for v in p]

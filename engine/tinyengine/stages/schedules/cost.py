@@ -15,7 +15,7 @@ EXPENSIVE = {
     "exp": 8.0, "log": 12.0, "sin": 12.0, "tanh": 14.0, "erf": 20.0, "threefry": 60.0, "div": 4.0, "sqrt": 4.0, "reciprocal": 4.0,
 }  # fmt: skip
 FREE = frozenset(("const", "var", "name", "load", "ramp", "splat", "cast", "bitcast"))
-NEAR = 8  # elements between lanes up to which a vector of them is loaded as it lies (backends/llvm_strided.py)
+NEAR = 8  # elements between lanes up to which a vector of them is loaded or stored as it lies (backends/llvm_strided.py)
 JOIN = 12.0  # cycles for joining the lanes of an accumulator
 
 
@@ -61,7 +61,7 @@ def statement(s: Stmt, v: str | None, lanes: int) -> float:
         step = stride(a.buf, a.at, v) if v is not None else 0
         if step in (0, 1):
             total += 1.0
-        elif step is not None and 1 < step <= NEAR and a.op == "read":
+        elif step is not None and 1 < step <= NEAR:
             total += step
         else:
             total += 2.0 if step == -1 else lanes * (1.0 if a.op == "read" else 1.5)

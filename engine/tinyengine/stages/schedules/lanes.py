@@ -56,15 +56,15 @@ def _columns(c: Chooser, s: Loop) -> int:
 
 
 def short(c: Chooser, names: Iterable[str]) -> None:
-    """Unroll short reductions: where lanes read elements that lie apart and the steps their neighbours, and where the steps are
-    compared with positions."""
+    """Unroll short loops: where lanes lie apart and the steps are their neighbours, and reductions whose steps are compared with
+    positions."""
     for name in names:
         r = next((x for x in loops(c.kernel.body) if x.name == name), None)
-        if r is None or not r.reduce or r.kind == "unroll" or not 1 < r.trips <= SHORT or loops(r.body):
+        if r is None or r.kind == "unroll" or not 1 < r.trips <= SHORT or loops(r.body):
             continue
         if any(_apart(a, r) for a in accesses(r.body)):
             c.do(f"unroll({name})", "unroll", "neighbours of one vector: what is loaded for one step serves the next")
-        elif _tested(r):
+        elif r.reduce and _tested(r):
             c.do(f"unroll({name})", "unroll", "what is tested is a constant in each step")
 
 
@@ -84,8 +84,8 @@ def _tested(r: Loop) -> bool:
 
 
 def _apart(a: Access, r: Loop) -> bool:
-    """Whether lanes read elements that lie apart, and steps of `r` the neighbours of these."""
-    offset = flat(a.at, a.buf.strides) if a.op == "read" and a.buf.space == "global" else None
+    """Whether lanes stand for elements that lie apart, and steps of `r` for the neighbours of these."""
+    offset = flat(a.at, a.buf.strides) if a.buf.space != "register" else None
     return offset is not None and 1 < abs(offset.lane) <= SHORT and dict(offset.terms).get(r.var) == 1
 
 
