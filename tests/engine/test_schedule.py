@@ -9,10 +9,12 @@ import pytest
 
 from tests.engine import forms
 from tests.engine.forms import arrays, assert_same, outputs
-from tinyengine import spec
+from tinyengine import Tensor, spec
 from tinyengine.choices import DEFAULT, Choices
 from tinyengine.loopnest import Accumulate, Alloc, Kernel, Let, Loop, Stmt, Store, walk
 from tinyengine.machine import FIXTURE
+from tinyengine.node import Graph
+from tinyengine.pipeline import lower
 from tinyengine.stages import schedule
 from tinyengine.stages.primitives.nest import ScheduleError
 
@@ -215,3 +217,30 @@ def test_special_values_survive() -> None:
         x, y = outputs(k, a)["out"], outputs(out, a)["out"]
         np.testing.assert_array_equal(x, y)
         np.testing.assert_array_equal(np.signbit(x[:3]), np.signbit(y[:3]))
+
+
+def _of(y: Tensor) -> tuple[str, ...]:
+    """The schedule of the only kernel below `y`."""
+    (kernel,) = lower(Graph([y.node]), machine=FIXTURE).scheduled
+    return tuple(map(str, kernel.schedule))
+
+
+@pytest.mark.parametrize("width, taps, copied", [(56, 3, False), (200, 3, True), (30, 5, False), (14, 7, True)])
+def test_padded_images_of_one_channel_are_copied_where_masks_are_worked_out_anew(width: int, taps: int, copied: bool) -> None:
+    x, w = (np.ones(s, np.float32) for s in ((2, 8, width, width), (8, 1, taps, taps)))
+    said = _of(Tensor(x).conv2d(Tensor(w), padding=taps // 2, groups=8))
+    assert any(p.startswith("pack(") for p in said) == copied
+
+
+def test_tiles_of_results_are_turned_in_blocks() -> None:
+    x, w = (np.ones(s, np.float32) for s in ((4, 32, 28, 28), (64, 32, 3, 3)))
+    said = _of(Tensor(x).conv2d(Tensor(w), padding=1, stride=2))
+    (tile,) = (p for p in said if p.startswith("unpack("))
+    name = tile[len("unpack(") : tile.index(",")]
+    block = next(int(p.split(", ")[1][:-1]) for p in said if p.startswith(f"vectorize({name}_4"))
+    assert f"tile({name}_2, {block})" in said and f"unroll({name}_2i)" in said
+
+
+def test_few_rows_are_shared_out_evenly_among_tiles() -> None:
+    x, w = Tensor(np.ones((7, 800), np.float32)), Tensor(np.ones((500, 800), np.float32))
+    assert "tile(i, 4)" in _of(x @ w.T)

@@ -28,7 +28,8 @@ def run(c: Chooser, k: Contraction, along: str) -> bool:
     rest = [s for s in k.space if s not in (v, m)]
     if m.trips < 2:
         return False
-    rows, side = min(m.trips, MOST_ROWS), min(v.trips, SIDE)
+    rows = -(-m.trips // -(-m.trips // MOST_ROWS))  # tiles of about as many rows: the last one waits no longer than the others
+    side = min(v.trips, SIDE)
     order, inner = [*(s.name for s in rest), v.name, m.name], m.name
     steps = []
     if order != [s.name for s in k.space]:

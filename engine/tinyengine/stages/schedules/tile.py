@@ -24,6 +24,7 @@ EVEN = 0.9  # the share of the threads' time from which on panels are what they 
 PACK_COST = 4  # a copy of a panel takes about as long as the products of this many rows with it
 PAGE = 2048  # bytes between the elements of a column from which on each costs a page translation
 TAPS = 5  # a reduce loop of at most this many iterations is unrolled in a window
+SHORT_ROW = 6  # vectors of an image's row up to which the masks at its ends cost nothing
 PARALLEL_CYCLES = 12_000.0  # below this a second thread costs more than it brings
 
 
@@ -101,14 +102,20 @@ def no_dots(c: Chooser, k: Contraction, t: Tile) -> str:
     return ""
 
 
+def masks_vary(c: Chooser, k: Contraction, t: Tile) -> bool:
+    """Whether the masks of a padded window are worked out again and again: where the taps are not written out, or the rows of the
+    image are long. Of short rows with few taps they are constants, and cheaper than a copy."""
+    return k.reduce[-1].trips > TAPS or t.v.trips > SHORT_ROW * c.lanes
+
+
 def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[str, Copy]:
     """The operands that are worth a copy. `dots`: pairs of terms will be read together."""
     out: dict[str, Copy] = {}
     half = c.machine.l2_bytes // 2
     each = {s.name: s.trips for s in (*k.space, *k.reduce) if s not in t.batch}
     for a in k.reads:
-        if t.m is None or a.buf.space != "global" or a.buf.name in c.kernel.outputs:
-            continue  # without rows, nothing is read often enough
+        if a.buf.space != "global" or a.buf.name in c.kernel.outputs:
+            continue
         natural = tuple(range(len(a.buf.shape)))
         along = axis_of(a, k.reduce[0])
         if dots and depends(a, t.v) and stride(a.buf, a.at, t.v.name) == 1:
@@ -118,8 +125,12 @@ def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[str,
             out[a.buf.name] = Copy(a, last(a, along), "pairs of terms lie together")
             continue
         axis, step, masked = axis_of(a, t.v), stride(a.buf, a.at, t.v.name), a.buf.name in k.masked
+        if t.m is None and not (t.l is not None and masks_vary(c, k, t)):
+            continue  # without rows, nothing is read often enough
         if masked and step is not None and 0 <= step <= NEAR:
             out[a.buf.name] = Copy(a, natural, "padding becomes zeros in the copy: no masks in the loop")
+        elif t.m is None:
+            continue
         elif step == 0:
             far = any(abs(stride(a.buf, a.at, r.name) or 0) * a.buf.dtype.itemsize >= PAGE for r in k.reduce)
             if far and stride(a.buf, a.at, t.m.name) == 1 and k.footprint(a, each) > half:
@@ -166,6 +177,9 @@ class _Applier:
             if why:
                 c.refuse("dot", k.reduce[-1].name, why)
         self.copies = copies(c, k, t, self.dots)
+        if t.m is None and t.l is not None and not masks_vary(c, k, t):
+            for name in sorted(k.masked):
+                c.refuse("pack", name, "few taps and short rows: the masks are constants, and cheaper than a copy")
         self.width = t.nv * c.lanes
         self.sizes = {"mr": t.mr, "nv": t.nv * t.lr, "lanes": c.lanes, "registers": t.mr * t.nv * t.lr + t.nv * t.lr + 1}
         self.window = any(k.window(a, s) for a in k.reads for s in k.space)
@@ -216,7 +230,7 @@ class _Applier:
         for name in packed:
             copy_loops(self.c, name, self.copies[name].axes, self.copies[name].transposed)
         for a in scattered:
-            copy_loops(self.c, a.buf.name, tuple(range(len(a.buf.shape))), False)
+            turned_back(self.c, a.buf.name, axis_of(a, self.t.v))
         parallel(self.c, self.threaded, self.order[0], self.work)
         return True
 
@@ -400,3 +414,28 @@ def copy_loops(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool) -
         target += "i"
     if not after or c.do(f"reorder({', '.join([*after, target])})", "reorder", "along the rows of the source", numbers):
         c.do(f"unroll({target})", "unroll", "whole lines of the copy", numbers)
+
+
+def turned_back(c: Chooser, name: str, along: int | None) -> None:
+    """The copy of a tile of results to its places: lines of the tile run along axis `along` of the result, so square blocks of
+    them are turned in registers."""
+    trips: dict[int, int] = {}
+    for s in loops(c.kernel.body):
+        axis = s.name.removeprefix(f"{name}_")
+        if axis != s.name and axis.isdigit():
+            trips[int(axis)] = max(trips.get(int(axis), 0), s.trips)
+    rows = [axis for axis in trips if axis != along]
+    if rows:
+        row = f"{name}_{max(rows)}"
+        block = 1 << (min(trips[max(rows)], c.lanes).bit_length() - 1)
+        numbers = {"iterations": trips[max(rows)], "lines": trips.get(along or 0, 1)}
+        steps = [
+            (f"vectorize({row}, {block})", "vectorize", "lines of the result"),
+            (f"tile({name}_{along}, {block})", "tile", "a block"),
+            (f"unroll({name}_{along}i)", "unroll", "the lines of a block share what is loaded: it is turned in registers"),
+        ]
+        if block > 2 and trips.get(-1 if along is None else along, 0) % block == 0 and c.try_all(*(text for text, _, _ in steps)):
+            for text, kind, reason in steps:
+                c.do(text, kind, reason, numbers)
+            return
+    copy_loops(c, name, tuple(sorted(trips)), False)
