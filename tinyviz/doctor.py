@@ -59,6 +59,8 @@ def backends() -> Iterator[Finding]:
             usable.append(name)
             mark = ", the default" if name == engine.current() else ""
             says = "computes nothing, on purpose" if name == "null" else f"a test kernel was built and run{mark}"
+            about = getattr(engine.get(name), "about", None)
+            says += f" on {about()}" if about is not None else ""
             yield GOOD, f"backend {name}", says
     if engine.current() not in usable:
         yield BAD, "backends", f"the default backend {engine.current()} cannot be used; usable: {', '.join(usable) or 'none'}"

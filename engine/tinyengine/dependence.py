@@ -7,9 +7,10 @@ does not claim.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import gcd
 
 from tinyengine.index import bounds, terms
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Expr, Loop, Stmt, Store, load_index, stmt_exprs, subexprs, walk
@@ -66,6 +67,15 @@ def inner_variables(loop: Loop) -> set[str]:
     return {s.name for s in walk(loop.body) if not isinstance(s, (Alloc, Store, Accumulate)) and hasattr(s, "name")}
 
 
+def grains(body: tuple[Stmt, ...]) -> dict[str, int]:
+    """For each loop in `body` a number of which all values of its variable are multiples."""
+    out: dict[str, int] = {}
+    for s in walk(body):
+        if isinstance(s, Loop):
+            out[s.name] = gcd(out.get(s.name, 0), s.start, s.step)
+    return out
+
+
 def split(e: Expr, v: str, inner: set[str]) -> tuple[int, frozenset[tuple[Expr, int]], int, int] | None:
     """e as coefficient * v + outer part + [low, high]; None when v stands in it in another way."""
     parts = _parts(e, v, inner)
@@ -75,7 +85,9 @@ def split(e: Expr, v: str, inner: set[str]) -> tuple[int, frozenset[tuple[Expr, 
     return coefficient, outer, constant + sum(a for _, a, _ in spans), constant + sum(b for _, _, b in spans)
 
 
-def _parts(e: Expr, v: str, inner: set[str]) -> tuple[int, frozenset[tuple[Expr, int]], list[tuple[int, int, int]], int] | None:
+def _parts(
+    e: Expr, v: str, inner: set[str], grain: Mapping[str, int] = {}
+) -> tuple[int, frozenset[tuple[Expr, int]], list[tuple[int, int, int]], int] | None:
     """e as coefficient * v + outer part + inner parts + constant; inner parts as (multiple of what, lowest, highest)."""
     spans: list[tuple[int, int, int]] = []
     if e.op == "ramp":
@@ -95,20 +107,22 @@ def _parts(e: Expr, v: str, inner: set[str]) -> tuple[int, frozenset[tuple[Expr,
             return None
         if names & inner:
             a, b = bounds(atom)
-            spans.append((abs(c), min(a * c, b * c), max(a * c, b * c)))
+            step = grain.get(atom.arg[0], 1) if atom.op == "var" else 1
+            spans.append((abs(c) * step, min(a * c, b * c), max(a * c, b * c)))
         else:
             outer.append((atom, c))
     return coefficient, frozenset(outer), spans, constant
 
 
-def apart(loop: Loop, a: Access, b: Access, inner: set[str]) -> bool:
-    """Whether `a` in one iteration of `loop` and `b` in another can be shown to touch different elements."""
+def apart(loop: Loop, a: Access, b: Access, inner: set[str], grain: Mapping[str, int] = {}) -> bool:
+    """Whether `a` in one iteration of `loop` and `b` in another can be shown to touch different elements. `grain`: of the loops
+    inside, see `grains`."""
     for x, y in zip(a.at, b.at, strict=True):
         (x0, x1), (y0, y1) = bounds(x), bounds(y)
         if x1 < y0 or y1 < x0:
             return True
-        p = _parts(x, loop.name, inner)
-        q = p if x is y else _parts(y, loop.name, inner)
+        p = _parts(x, loop.name, inner, grain)
+        q = p if x is y else _parts(y, loop.name, inner, grain)
         if p is None or q is None or p[:2] != q[:2] or not p[0]:
             continue
         distance = abs(p[0]) * loop.step
@@ -131,7 +145,7 @@ def conflicts(loop: Loop) -> Iterator[tuple[Access, Access]]:
     if loop.trips <= 1:
         return
     own = {s.buf for s in walk(loop.body) if isinstance(s, Alloc)}
-    inner = inner_variables(loop)
+    inner, grain = inner_variables(loop), grains(loop.body)
     by_buf: dict[Buf, list[Access]] = {}
     for a in accesses(loop.body):
         if a.buf not in own:
@@ -139,7 +153,7 @@ def conflicts(loop: Loop) -> Iterator[tuple[Access, Access]]:
     for all_of in by_buf.values():
         for i, a in enumerate(all_of):
             for b in all_of[i:]:
-                if not (a.op == b.op == "read") and not apart(loop, a, b, inner):
+                if not (a.op == b.op == "read") and not apart(loop, a, b, inner, grain):
                     yield a, b
 
 

@@ -28,6 +28,7 @@ LEVELS = ("l1", "l2", "l3", "dram")
 L3_OF_A_CORE = 32 << 20  # no processor has more; a virtual machine of a few cores reports what the whole chip has
 FORMAT = 2  # of the JSON on disk
 BUSY = 0.3  # a spread from which on somebody else was using the machine while it was measured
+OF_GROUPS = ("work_items", "local_bytes")  # left out where there are none
 FACTS = (
     "target",
     "cores",
@@ -71,6 +72,8 @@ class Machine:
     source: str
     date: str = ""
     dots: str = ""  # the dtype of which one instruction adds pairs of products in float32: "bfloat16", or none
+    work_items: int = 0  # of a work-group, for a device that has them: then a core is a compute unit
+    local_bytes: int = 0  # of memory that the work-items of a group share
 
     @property
     def clock(self) -> float:
@@ -78,14 +81,15 @@ class Machine:
         return self.fma_flops / (2 * 2 * self.vector_bytes / 4)
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, **dataclasses.asdict(self)}
+        return {"format": FORMAT} | {k: v for k, v in dataclasses.asdict(self).items() if v or k not in OF_GROUPS}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Machine:
         """Raises ValueError when `data` is of another format, lacks a field or has one of a wrong type."""
         types = {f.name: f.type for f in dataclasses.fields(cls)}
-        if not isinstance(data, Mapping) or data.get("format") != FORMAT or set(data) != {*types, "format"}:
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT or {*data, *OF_GROUPS} != {*types, "format"}:
             raise ValueError(f"not a machine of format {FORMAT}: {str(data)[:80]}")
+        types = {k: v for k, v in types.items() if k in data}
         for name, kind in types.items():
             value = data[name]
             accepted: Any = {"int": int, "float": (int, float), "str": str}.get(str(kind), Mapping)

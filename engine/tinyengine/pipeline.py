@@ -18,7 +18,6 @@ from tinyengine.choices import DEFAULT, Choices
 from tinyengine.extent import valued
 from tinyengine.loopnest import Kernel
 from tinyengine.machine import Machine
-from tinyengine.machine import current as current_machine
 from tinyengine.node import Graph
 from tinyengine.origin import user_line
 from tinyengine.program import Program, Slot
@@ -384,7 +383,8 @@ def root_slots(graph: Graph, buffers: Sequence[Buffer]) -> list[int]:
 def lower(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = None, backend: str | None = None) -> Lowered:
     """`graph` ready to be looked at stage by stage, edited, and run."""
     _, buffers = graph.key()
-    return Lowered(graph, buffers, choices, machine or current_machine(), backend or backends.current())
+    backend = backend or backends.current()
+    return Lowered(graph, buffers, choices, machine or backends.machine(backend), backend)
 
 
 __all__ = ["STAGES", "Compiled", "Lowered", "Stage", "lower", "root_slots"]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tinyengine import backends, choices, hooks, machine, origin, stored, tune_store
+from tinyengine import backends, choices, hooks, origin, stored, tune_store
 from tinyengine.choices import Choices
 from tinyengine.node import Graph, Node, reading, toposort
 from tinyengine.pipeline import Lowered
@@ -43,7 +43,7 @@ def chosen() -> Choices:
 def current_choices() -> Choices:
     """What the next program is compiled with: the pins, and what tuning found for this machine and backend."""
     global _current
-    c, tuned = _choices[-1], tune_store.store(machine.current(), backends.current()).tuned
+    c, tuned = _choices[-1], tune_store.store(backends.machine(), backends.current()).tuned
     if _current[0] is not c or _current[1] is not tuned:
         _current = (c, tuned, dataclasses.replace(c, tuned={**tuned, **c.tuned}) if tuned else c)
     return _current[2]
@@ -99,7 +99,7 @@ def last_updates(roots: Sequence[Node]) -> list[Node]:
 def compiled(graph: Graph) -> tuple[Lowered, list[Buffer]]:
     """The program for `graph`, from the cache when a graph of equal form was compiled before; and the buffers it takes first."""
     key, buffers = graph.key()
-    m = machine.current()
+    m = backends.machine()
     # names are seen in kernels and views: another model of the same form is another program (its kernels share their code)
     now = current_choices()
     full = (key, tuple([b.name for b in buffers]), now.key(), m.key(), backends.current())

@@ -27,6 +27,9 @@ LEGAL: list[tuple[str, str]] = [
     ("matmul", "vectorize(k, 8)"),
     ("matmul", "vectorize(k, 4); accumulate(k, 3)"),
     ("matmul", "accumulate(k, 4)"),
+    ("matmul", "accumulate(k, 4, memory=local); parallel(i); parallel(j); parallel(ka); parallel(kat)"),
+    ("matmul", "pack(x, at=i); parallel(i); parallel(x_1); parallel(j)"),
+    ("softmax", "vectorize(c, 4); accumulate(c, 4, memory=local); parallel(i); parallel(ca); parallel(cat); parallel(j)"),
     (
         "matmul",
         "reorder(j, i); tile(j, 8); reorder(i, ji); tile(i, 4); pack(w, at=jo); reorder(k, ii, ji); vectorize(ji, 4);"
@@ -128,6 +131,11 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("matmul", "vectorize(j, 4); vectorize(k, 4)", "k already contains vectors"),
     ("matmul", "parallel(j)", "j stands inside another loop"),
     ("matmul", "parallel(i); parallel(i)", "i is parallel already"),
+    ("matmul", "parallel(i); parallel(j); parallel(j)", "j is parallel already"),
+    ("matmul", "parallel(i); parallel(k)", "iterations of k may touch the same element of acc"),
+    ("matmul", "parallel(i); unroll(j); parallel(j)", "j is unrolled"),
+    ("matmul", "pack(x, at=i); pack(w, at=j); parallel(i); parallel(j); parallel(w_0)", "w_0 stands inside j, where each"),
+    ("softmax", "accumulate(r, 4, memory=disk)", "memory=disk is neither register nor local"),
     ("matmul", "parallel(i); reorder(j, i)", "reorder before parallel"),
     ("matmul", "reorder(i, i)", "name at least two different loops"),
     ("matmul", "reorder(k, i)", "j stands between i and the loops inside it; name it too"),

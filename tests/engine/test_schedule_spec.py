@@ -22,6 +22,10 @@ def kernel(*body: ir.Stmt, outputs: tuple[str, ...] = ("out",)) -> Kernel:
     return Kernel("k", (x, out), body, outputs)
 
 
+def shared(v: Expr, *body: ir.Stmt) -> ir.Loop:
+    return replace(loop(v, *body), kind="parallel")
+
+
 BROKEN: dict[str, list[Kernel]] = {
     "every variable, value and buffer is defined before it is used": [
         kernel(Store(out, (i,), const(0, F))),
@@ -59,6 +63,9 @@ BROKEN: dict[str, list[Kernel]] = {
         kernel(loop(i, replace(loop(v("j", 2), Store(out, (i,), const(0, F))), kind="parallel"))),
         kernel(*(replace(loop(x, Store(out, (x,), const(0, F))), kind="parallel") for x in (i, v("j", 2)))),
         kernel(*(replace(loop(i, Store(out, (i,), const(0, F))), kind=k) for k in ("parallel", "serial", "parallel"))),
+    ],
+    "work-items of a group share no loop where each goes its own way": [
+        kernel(shared(i, loop(v("a", 2), shared(v("j", 2), loop(v("b", 2), shared(v("c", 2), Store(out, (i,), const(0, F))))))))
     ],
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyengine import backends, hooks, nn, optim, spec, stored
+from tinyengine import backends, hooks, machine, nn, optim, spec, stored
 from tinyengine import realize as engine
 from tinyengine.backends import llvm_code
 from tinyengine.choices import Choices
@@ -206,7 +206,7 @@ def test_choices_and_the_machine_and_the_engine_are_part_of_the_key(
         run()
         assert no_stages
     with monkeypatch.context() as m:
-        m.setattr(engine.machine, "current", lambda: FIXTURE)
+        m.setattr(machine, "current", lambda: FIXTURE)
         run()
         assert no_stages
     with monkeypatch.context() as m:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from tinyengine import machine as machines
+from tinyengine.machine import Machine
 from tinyengine.origin import user_line
 from tinyengine.program import Program
 from tinyengine.runtime.buffer import Buffer
@@ -81,6 +83,17 @@ def get(name: str | None = None) -> Backend:
             raise BackendError(f"backend {name!r} cannot be used here: {why}")
         _made[name] = backend
     return _made[name]
+
+
+def machine(name: str | None = None) -> Machine:
+    """What programs for that backend (the current one when None) are scheduled for: this computer, or the device that the backend
+    computes on where it has its own description. This computer too for a backend that cannot be used here."""
+    with contextlib.suppress(BackendError):
+        own = getattr(get(name), "machine", None)
+        if own is not None:
+            found: Machine = own()
+            return found
+    return machines.current()
 
 
 def current() -> str:

@@ -1,8 +1,9 @@
 """The opencl backend: any device whose driver builds and runs a tiny kernel.
 
-Tested on PoCL on x86-64 CPUs, on the process's own memory and, on the same device, with copies. On a GPU the same programs run
-with copies and the driver chooses the size of work-groups; that path, and devices without float64 or fused multiply-add, have
-not been run on such a device.
+Tested on PoCL on x86-64 CPUs, on the process's own memory and, on the same device, with copies. On a GPU programs run with
+copies, and kernels whose parallel loops have parallel loops inside run in work-groups with local memory (opencl_groups). That
+path is tested on PoCL, with groups, and has not yet been run on GPU hardware; nor have devices without float64 or fused
+multiply-add.
 
 All kernels of a program are one cl.Program, equal kernels one function. A run queues everything in order and waits once. What
 is written in place is held back until all of it is queued: an interrupt before that leaves no update half done, and neither
@@ -18,26 +19,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinyengine import dtypes, hooks
+from tinyengine import machine as machines
 from tinyengine.backends import BackendError, Times
 from tinyengine.backends import opencl_device as dev
 from tinyengine.backends.llvm import shared_memory
 from tinyengine.backends.opencl_device import Device, Memory
 from tinyengine.backends.opencl_module import Function, Source, identifier, program_text, source, uses_doubles
+from tinyengine.machine import Machine
 from tinyengine.program import Program
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages.arithmetic.expand import Expander
 from tinyengine.stages.emit import prepare
 
 ITEMS_PER_UNIT = 4  # work-items at once for each compute unit, where each needs scratch memory
+GROUPS_PER_UNIT = 64  # groups for each compute unit; each takes several iterations where there are more
 CANCELLED = -1
 
 
 @dataclass(eq=False)
 class _Step:
-    """One enqueue. `given`: (argument, slot) for the memory that the caller gives; `bound`: what these arguments hold now."""
+    """One enqueue. `items`: work-items in all, `local`: of a group, None where the driver chooses; `given`: (argument, slot) for
+    the memory that the caller gives; `bound`: what these arguments hold now."""
 
     kernel: Any
     items: int
+    local: tuple[int] | None
     call: int
     given: tuple[tuple[int, int], ...]
     bound: list[Any] = field(default_factory=list)
@@ -71,7 +77,9 @@ class OpenCLExecutable:
             if found is None:
                 if not device.doubles and uses_doubles(code.kernel, lower):
                     raise BackendError(f"kernel {code.kernel.name} needs float64, which {device.name} has not; use float32")
-                found = known[code.symbol] = source(code, _free(_function_name(code.kernel.name), names), lower, guarded)
+                name = _free(_function_name(code.kernel.name), names)
+                local = None if device.cpu else device.local_bytes
+                found = known[code.symbol] = source(code, name, lower, guarded, local)
             self.sources.append(found)
         self._built = device.build(program_text(list(known.values()))) if known else None
         self._memory: Memory = dev.SharedMemory(device) if device.shared else dev.CopiedMemory(device, program)
@@ -117,18 +125,24 @@ class OpenCLExecutable:
                     at += 1
                 if f.checks:
                     kernel.set_arg(at, dtypes.int32.numpy.type(first))
-                steps.append((_Step(kernel, self._items(f), n, tuple(given), [None] * len(given)), f))
-        nbytes = max([s.items * f.scratch_bytes for s, f in steps], default=0)
+                items, local = self._items(kernel, f)
+                steps.append((_Step(kernel, items, local, n, tuple(given), [None] * len(given)), f))
+        nbytes = max([s.items * f.scratch_bytes + s.items // (s.local or (1,))[0] * f.group_scratch for s, f in steps], default=0)
         if nbytes:
             self._scratch = c.Buffer(self.device.context, c.mem_flags.READ_WRITE, size=nbytes)
             for s, f in steps:
-                if f.scratch_bytes:
+                if f.scratch_bytes or f.group_scratch:
                     s.kernel.set_arg(s.kernel.num_args - 1, self._scratch)
         return [s for s, _ in steps]
 
-    def _items(self, f: Function) -> int:
-        trips = f.part.trips
-        return min(trips, ITEMS_PER_UNIT * self.device.units) if f.scratch_bytes else trips
+    def _items(self, kernel: Any, f: Function) -> tuple[int, tuple[int] | None]:
+        """Work-items in all, and of a group."""
+        few = ITEMS_PER_UNIT * self.device.units
+        if f.items:
+            size = self.device.group(kernel, f.items)
+            most = few if f.scratch_bytes or f.group_scratch else GROUPS_PER_UNIT * self.device.units
+            return size * min(f.trips, most), (size,)
+        return min(f.trips, few) if f.scratch_bytes else f.trips, (1,) if self.device.cpu else None
 
     def run(self, buffers: Sequence[Buffer], clocks: bool = False) -> Times | None:
         """Run all kernels on `buffers`, memory for the first `program.given` slots. Raises ValueError for a wrong number of them,
@@ -160,7 +174,6 @@ class OpenCLExecutable:
 
     def _enqueue(self, queue: Any, buffers: Sequence[Buffer]) -> list[Any]:
         c, bind = dev.cl(), self._memory.bind
-        local = (1,) if self.device.cpu else None
         memory = [bind(i, b) for i, b in enumerate(buffers)]
         events: list[Any] = []
         gate: Any = None
@@ -174,7 +187,7 @@ class OpenCLExecutable:
                 if n == self._first_write:
                     gate = c.UserEvent(self.device.context)
                     wait = [gate]
-                events.append(c.enqueue_nd_range_kernel(queue, s.kernel, (s.items,), local, wait_for=wait))
+                events.append(c.enqueue_nd_range_kernel(queue, s.kernel, (s.items,), s.local, wait_for=wait))
         except BaseException:
             # nothing has been written in place: what waits behind the gate returns at once when it opens
             self._cancel()
@@ -243,6 +256,15 @@ class OpenCLBackend:
         if found.device is None:
             raise BackendError(f"backend 'opencl' cannot be used here: {found.why}")
         return found.device if not self.copies else dev.with_copies(found.device)
+
+    def about(self) -> str:
+        """The device in one line."""
+        return self.device().text()
+
+    def machine(self) -> Machine:
+        """What programs are scheduled for: this computer where the device is its CPU, else a description of the device."""
+        d = self.device()
+        return machines.current() if d.cpu else dev.machine(d)
 
     def compile(self, program: Program) -> OpenCLExecutable:
         """Raises BackendError for a kernel that needs float64 on a device that has none."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tinyengine import dtypes
+from tinyengine.machine import Machine
 from tinyengine.program import Program
 from tinyengine.runtime.buffer import Buffer
 
@@ -40,7 +41,8 @@ def cl() -> Any:
 @dataclass(eq=False)
 class Device:
     """A device that passed the probe. `shared`: it works on the process's own memory, without copies; `doubles`: it has float64;
-    `cpu`: work-items are iterations of a thread, so that one at a time is right; `units`: compute units."""
+    `cpu`: work-items are iterations of a thread, so that one at a time is right, and groups of them bring nothing; `units`:
+    compute units; `items`: of a group at most; `local_bytes`: memory that the work-items of a group share."""
 
     handle: Any
     context: Any
@@ -51,7 +53,16 @@ class Device:
     units: int
     align: int
     options: tuple[str, ...]
+    items: int
+    local_bytes: int
     queues: dict[bool, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """One line for people: what it is, and how far this way of using it is tested."""
+        if self.cpu:
+            return f"{self.name}, {self.units} compute units, a CPU: no work-groups"
+        groups = f"work-groups of up to {self.items} work-items with {self.local_bytes >> 10} KiB"
+        return f"{self.name}, {self.units} compute units, {groups}: tested on PoCL, not yet on GPU hardware"
 
     def queue(self, clocks: bool) -> Any:
         """An in-order queue; with `clocks` one whose events carry times."""
@@ -59,6 +70,11 @@ class Device:
             kind = cl().command_queue_properties.PROFILING_ENABLE if clocks else 0
             self.queues[clocks] = cl().CommandQueue(self.context, self.handle, properties=kind)
         return self.queues[clocks]
+
+    def group(self, kernel: Any, items: int) -> int:
+        """Work-items of a group for `kernel`, which has work for `items`: a multiple of 32, as far as the device lets it."""
+        info = cl().kernel_work_group_info.WORK_GROUP_SIZE
+        return max(1, min(-(-items // 32) * 32, self.items, int(kernel.get_work_group_info(info, self.handle))))
 
     def build(self, text: str) -> Any:
         """A built cl.Program. The binaries are kept on disk by pyopencl, or by the driver. Raises pyopencl.RuntimeError with the
@@ -120,7 +136,7 @@ def probe(handle: Any, label: str) -> Device:
     cpu = bool(int(handle.type) & int(c.device_type.CPU))
     d = Device(
         handle, context, label, False, "cl_khr_fp64" in handle.extensions.split(), cpu, int(handle.max_compute_units),
-        max(1, int(handle.mem_base_addr_align) // 8), options,
+        max(1, int(handle.mem_base_addr_align) // 8), options, int(handle.max_work_group_size), int(handle.local_mem_size),
     )  # fmt: skip
     kernel = c.Kernel(d.build(PROBE), "probe")
     _try(d, kernel, False)
@@ -154,6 +170,30 @@ def _try(d: Device, kernel: Any, shared: bool) -> None:
             c.enqueue_copy(q, out, b)
         if not np.array_equal(out, 2 * x + 1):
             raise RuntimeError("the tiny kernel gave wrong numbers")
+
+
+WORK_ITEMS = 256  # of a group: enough to hide waiting, and several groups find room on a compute unit
+FLOPS_PER_CYCLE = 256  # of a compute unit: 128 fused multiply-adds, as is usual
+VECTOR_BYTES = 16  # the widest load of one work-item
+
+
+@functools.cache
+def machine(d: Device) -> Machine:
+    """A device with work-groups as the stages see it: what it says of itself, and peaks that are estimated from that. A core is
+    a compute unit; its L1 and L2 are its local memory, where the rows of a group lie; L3 is the device's cache. The estimates
+    have not yet been compared with a GPU."""
+    h = d.handle
+    fma = max(1, int(h.max_clock_frequency)) * 1e6 * FLOPS_PER_CYCLE
+    cache = int(h.global_mem_cache_size) or 1 << 20
+    near, far = 64 * fma / FLOPS_PER_CYCLE, 2e9 * d.units
+    bandwidth = {"l1": 2 * near, "l2": 2 * near, "l3": near / 2, "dram": far}
+    return Machine(
+        name=d.name, target="opencl", cores=d.units, threads=d.units, vector_bytes=VECTOR_BYTES, vector_registers=64,
+        l1_bytes=d.local_bytes, l2_bytes=d.local_bytes, l3_bytes=cache, fma_flops=fma, fma_flops_all=fma * d.units,
+        read=bandwidth, read_all={k: v * d.units if k != "dram" else v for k, v in bandwidth.items()},
+        write_all=far, stream_all=far, copy_all=far, launch_seconds=5e-6, start_seconds=2e-5, spread=0.5, source="estimated",
+        work_items=min(WORK_ITEMS, d.items), local_bytes=d.local_bytes,
+    )  # fmt: skip
 
 
 # ---- memory

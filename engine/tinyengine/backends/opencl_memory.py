@@ -25,7 +25,7 @@ from tinyengine.backends.opencl_ops import (
 )  # fmt: skip
 from tinyengine.dtypes import DType
 
-SPACES = {"global": "", "private": "private_"}
+SPACES = {"global": "", "private": "private_", "local": "local_"}
 
 
 def pointer(d: DType, space: str, const: bool = False) -> str:

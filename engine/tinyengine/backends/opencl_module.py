@@ -3,7 +3,7 @@
 A kernel is one function per part (see `emit.split`). The iterations of a parallel loop are work-items; any number of them is
 right, since each takes every n-th iteration. Local buffers are private memory up to PRIVATE_BYTES in all; larger ones are a
 slice of `scratch` in global memory per work-item, so that no limit of a device applies and the launcher bounds how many
-work-items there are.
+work-items there are. Kernels with parallel loops inside the parallel one are written by opencl_groups on devices with groups.
 
 `#line N` in front of a function's lines says that what follows does line N of the kernel's text (`loopnest.kernel_lines`, from
 1), as debug information does.
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from tinyengine import dtypes
 from tinyengine.backends import opencl_ops as ops
+from tinyengine.backends.opencl_groups import GroupWriter
 from tinyengine.backends.opencl_ops import Helpers
 from tinyengine.backends.opencl_source import Writer
 from tinyengine.backends.opencl_values import Line, NotRegister, identifier
@@ -23,6 +24,7 @@ from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Loo
 from tinyengine.stages.arithmetic import affine as af
 from tinyengine.stages.arithmetic.expand import Expander
 from tinyengine.stages.emit import Code, Part, line_numbers, scratch_bytes
+from tinyengine.stages.primitives.groups import grid, grid_of, outermost
 
 PRIVATE_BYTES = 16 << 10
 PRAGMA = "#pragma OPENCL FP_CONTRACT OFF"
@@ -32,7 +34,9 @@ DOUBLES = "#pragma OPENCL EXTENSION cl_khr_fp64 : enable"
 @dataclass(frozen=True, slots=True)
 class Function:
     """One part. `params`: positions of the kernel's parameters that it takes, in order; then the status word (`guarded`), the
-    number of the kernel's first message (`checks`), and scratch if `scratch_bytes`, per work-item, is not 0."""
+    number of the kernel's first message (`checks`), and scratch if `scratch_bytes`, per work-item, or `group_scratch`, per group,
+    is not 0. `items`: for how many work-items of a group there are iterations; 0 for a function without groups, whose work-items
+    are the iterations themselves. `trips`: groups, or such work-items. `local_bytes`: per group; `barriers`: in the text."""
 
     name: str
     part: Part
@@ -41,6 +45,11 @@ class Function:
     guarded: bool
     scratch_bytes: int
     lines: tuple[Line, ...]
+    trips: int
+    items: int = 0
+    local_bytes: int = 0
+    group_scratch: int = 0
+    barriers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +100,26 @@ def uses_doubles(kernel: Kernel, lower: Expander) -> bool:
     return False
 
 
-def source(code: Code, name: str, lower: Expander, guarded: bool) -> Source:
+def source(code: Code, name: str, lower: Expander, guarded: bool, local_bytes: int | None = None) -> Source:
     """`name` is that of the first function. `guarded`: return at once when the status word is set, be it by a failed Check or by
-    an interrupt: nothing is written in place after either."""
+    an interrupt: nothing is written in place after either. `local_bytes`: of local memory that a group may take; None where
+    work-items of a group bring nothing."""
     helpers = Helpers()
     numbers = line_numbers(code.kernel)
     names = [name if i == 0 else f"{name}_{i + 1}" for i in range(len(code.parts))]
     functions = []
+
+    def writer(part: Part, in_memory: frozenset[str]) -> Writer:
+        if local_bytes is None or all(grid(s) is None for s in part.loops):
+            return Writer(helpers, lower, numbers, in_memory)
+        return GroupWriter(helpers, lower, numbers, in_memory, local_bytes, code.aliases)
+
     for part, n in zip(code.parts, names, strict=True):
-        functions.append(_function(code, part, n, lambda in_memory: Writer(helpers, lower, numbers, in_memory), guarded))
+        functions.append(_function(code, part, n, writer, guarded))
     return Source(code, tuple(functions), helpers, uses_doubles(code.kernel, lower))
 
 
-def _function(code: Code, part: Part, name: str, writer: Callable[[frozenset[str]], Writer], guarded: bool) -> Function:
+def _function(code: Code, part: Part, name: str, writer: Callable[[Part, frozenset[str]], Writer], guarded: bool) -> Function:
     """Register buffers that turn out not to be registers are tried again as arrays."""
     widths: dict[str, set[int]] = {}
     for buf, lanes in accesses(part):
@@ -111,7 +127,7 @@ def _function(code: Code, part: Part, name: str, writer: Callable[[frozenset[str
             widths.setdefault(buf.name, set()).add(lanes)
     in_memory = frozenset(n for n, w in widths.items() if len(w) > 1)
     while True:
-        w = writer(in_memory)
+        w = writer(part, in_memory)
         w.widths = {n: min(x) for n, x in widths.items()}
         try:
             return _try_function(code, part, name, w, guarded)
@@ -134,16 +150,26 @@ def _try_function(code: Code, part: Part, name: str, w: Writer, guarded: bool) -
         w.places[p.name] = (text, "global")
         const = "" if shared in written else "const "
         signature.append(f"global {const}{ops.MEMORY[p.dtype.name]}* {'restrict ' if alone else ''}{text}")
-    w.messages, w.in_scratch = code.messages, scratch_bytes(body) > PRIVATE_BYTES
+    w.messages = code.messages
+    private: list[Sequence[Stmt]] = [body]  # each by itself on a work-item
+    if isinstance(w, GroupWriter):
+        private = [s.body for loop in part.loops for s in outermost(grid_of(loop).body)]
+    w.in_scratch = max(map(scratch_bytes, private), default=0) > PRIVATE_BYTES
     w.summands, w.needed = uses_of_names(body)
     checks = _has_checks(part)
     if guarded:
         signature.append("global int* restrict status")
-        w.put("if (*status) return;")
+        if isinstance(w, GroupWriter):
+            w.guard()
+        else:
+            w.put("if (*status) return;")
     if checks:
         signature.append("int first")
     start = len(w.lines)
-    if part.loops:
+    if isinstance(w, GroupWriter):
+        w.block(tuple(s for s in body if not any(s is t for t in part.loops)))
+        w.grids(part.loops)
+    elif part.loops:
         w.block(tuple(s for s in body if not any(s is t for t in part.loops)))
         done = 0
         for loop in part.loops:
@@ -159,12 +185,18 @@ def _try_function(code: Code, part: Part, name: str, w: Writer, guarded: bool) -
             done += loop.trips
     else:
         w.block(body)
-    head = []
-    if w.scratch_bytes:
+    if w.scratch_bytes or (isinstance(w, GroupWriter) and w.group_scratch):
         signature.append("global uchar* restrict scratch")
-        head.append(Line(f"  global uchar* mine = scratch + get_global_id(0) * {w.scratch_bytes};", 1))
-    lines = [Line(f"kernel void {name}({', '.join(signature)}) {{", 1), *w.lines[:start], *head, *w.lines[start:], Line("}", 1)]
-    return Function(name, part, params, checks, guarded, w.scratch_bytes, tuple(lines))
+    opening = Line(f"kernel void {name}({', '.join(signature)}) {{", 1)
+    if isinstance(w, GroupWriter):
+        lines = (opening, *w.header(), *w.lines, Line("}", 1))
+        trips = sum(grid_of(s).trips for s in part.loops)
+        sizes = (w.scratch_bytes, lines, trips, w.items, w.local_bytes, w.group_scratch, w.barriers)
+        return Function(name, part, params, checks, guarded, *sizes)
+    mine = f"  global uchar* mine = scratch + get_global_id(0) * {w.scratch_bytes};"
+    head = [Line(mine, 1)] if w.scratch_bytes else []
+    lines = (opening, *w.lines[:start], *head, *w.lines[start:], Line("}", 1))
+    return Function(name, part, params, checks, guarded, w.scratch_bytes, lines, part.trips)
 
 
 def _has_checks(part: Part) -> bool:

@@ -108,14 +108,14 @@ class Writer(Values):
         name = self.fresh(buf.name)
         t = ops.MEMORY[d.name]
         if buf.space == "local" and self.in_scratch:
-            self.put(f"global {t}* restrict {name} = (global {t}*)(mine + {self.scratch_at + 64 * _ends(buf)});")
+            self.put(f"global {t}* restrict {name} = (global {t}*)(mine + {self.scratch_at + 64 * ends(buf)});")
             self.scratch_at += own_bytes(buf)
             self.scratch_bytes = max(self.scratch_bytes, self.scratch_at)
             self.places[buf.name] = (name, "global")
         else:
             around = self.fresh(f"{buf.name}_room")
-            self.put(f"{t} {around}[{buf.size + 2 * 64 * _ends(buf) // buf.dtype.itemsize}] __attribute__((aligned(64)));")
-            self.put(f"private {t}* restrict {name} = {around} + {64 * _ends(buf) // buf.dtype.itemsize};")
+            self.put(f"{t} {around}[{buf.size + 2 * 64 * ends(buf) // buf.dtype.itemsize}] __attribute__((aligned(64)));")
+            self.put(f"private {t}* restrict {name} = {around} + {64 * ends(buf) // buf.dtype.itemsize};")
             self.places[buf.name] = (name, "private")
         if s.init is not None:
             counter = self.fresh("i")
@@ -164,7 +164,8 @@ class Writer(Values):
         for k, (first, w) in enumerate(pieces(lanes)):
             at, v, m = self.offset(a, first), value[k].full, self.bit(mask, k)
             if m is None:
-                if hint == "stream" and w > 1 and d not in (dtypes.bool_, dtypes.float16) and self.aligned(a, first, w):
+                past = hint == "stream" and space == "global" and d not in (dtypes.bool_, dtypes.float16)
+                if past and w > 1 and self.aligned(a, first, w):
                     self.put(mem.stream(h, d, w, base, at, v))
                 else:
                     self.put(mem.store(h, d, w, base, at, v))
@@ -287,7 +288,8 @@ class Writer(Values):
         else:
             self.counted(s, str(s.start), str(s.step))
 
-    def counted(self, s: Loop, start: str, step: str) -> None:
+    def counted(self, s: Loop, start: str, step: str, body: Iterable[Stmt] | None = None) -> None:
+        """A loop in C; around `body` in place of its own, where one is given."""
         self.open()
         end = str(s.stop)
         if s.first is not None:
@@ -305,7 +307,7 @@ class Writer(Values):
         self.put(f"for (long {name} = {start}; {name} < {end}; {bump}) {{")
         self.indent += 1
         number, held = self.number, self.scratch_at
-        self.block(s.body)
+        self.block(s.body if body is None else body)
         self.scratch_at, self.number = held, number
         self.indent -= 1
         self.put("}")
@@ -340,14 +342,14 @@ def _muladd(h: ops.Helpers, d: DType, w: int, a: Operand, b: Operand, c: Operand
     return ops.rounded(h, f"{name}({bare(a.full)}, {bare(b.full)}, {bare(c.full)})", d, w)
 
 
-def _ends(buf: Buf) -> int:
+def ends(buf: Buf) -> int:
     """How many times 64 bytes lie before and after an array of its own: ROOM elements at least."""
     return (ROOM * buf.dtype.itemsize + 63) // 64
 
 
 def own_bytes(buf: Buf) -> int:
     """Memory for a local buffer with what lies around it."""
-    return (buf.nbytes + 63) // 64 * 64 + 2 * 64 * _ends(buf)
+    return (buf.nbytes + 63) // 64 * 64 + 2 * 64 * ends(buf)
 
 
 def _comment(text: str) -> str:

@@ -7,11 +7,11 @@ stands in the room beside it. Each stage's `SPEC` says what it promises the next
   fuse           inline, at a loop, or whole           fusion/      uses (who needs what), cost (prices), blocks, groups,
                                                                     recompute
   loops          index arithmetic and bounds           nests/       merge, reuse, support (what a mask makes 0)
-  schedule       the engine's choice of primitives     schedules/   elementwise, contraction, outer_sum, block; tile, depth,
-                                                                    lanes; forms
+  schedule       the engine's choice of primitives     schedules/   elementwise, contraction, outer_sum, block, groups; tile,
+                                                                    depth, lanes; forms
                                                        primitives/  apply (what a person types), vectorize, reorder, pack,
                                                                     unpack, partial, spill, fission, dot, clip; nest
-                                                                    (tools)
+                                                                    (tools), groups (work-groups and their barriers)
   plan           order, memory, updates in place
   emit           what every backend starts from        arithmetic/  expand (exp, log, sin... as arithmetic), narrow, affine
 

@@ -218,10 +218,10 @@ def line_numbers(kernel: Kernel) -> dict[int, int]:
 
 
 def _outer_parallel(k: Kernel) -> Iterable[str]:
-    top = [s for s in k.body if isinstance(s, Loop)]
-    for s in walk(k.body):
-        if isinstance(s, Loop) and s.kind == "parallel" and not any(s is t for t in top):
-            yield f"{k.name}: loop {s.name}"
+    for top in k.body:
+        for s in walk(top.body) if isinstance(top, Loop) and top.kind != "parallel" else ():
+            if isinstance(s, Loop) and s.kind == "parallel":
+                yield f"{k.name}: loop {s.name}"
 
 
 def _outputs_are_params(k: Kernel) -> Iterable[str]:
@@ -236,7 +236,7 @@ def _writes_are_outputs(k: Kernel) -> Iterable[str]:
 
 
 SPEC: list[Sentence] = [
-    ("only an outermost loop is parallel", _outer_parallel),
+    ("only an outermost loop, or one inside a parallel one, is parallel", _outer_parallel),
     ("every output is a parameter", _outputs_are_params),
     ("every global buffer that is written is an output", _writes_are_outputs),
 ]

@@ -19,7 +19,7 @@ from tinyengine.stages.keys import kernel_key, localise
 from tinyengine.stages.primitives.apply import apply, apply_one, parse
 from tinyengine.stages.primitives.clip import clippable, terms
 from tinyengine.stages.primitives.nest import ScheduleError, loops, settled, tidy
-from tinyengine.stages.schedules import block, contraction, elementwise
+from tinyengine.stages.schedules import block, contraction, elementwise, groups
 from tinyengine.stages.schedules.cost import body_cycles, plan
 from tinyengine.stages.schedules.forms import form
 from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES, few, short, stream, together, vectorize
@@ -168,6 +168,9 @@ def widest(kernel: Kernel) -> int:
 
 def nest(c: Chooser, s: Loop) -> None:
     """Schedule one loop of the outermost level with everything in it."""
+    if c.machine.work_items:
+        groups.run(c, s)
+        return
     s = contraction.joined(c, s) if c.lanes > 1 else s
     around = chain(s)
     inner = [b for b in around[-1].body if isinstance(b, Loop)]

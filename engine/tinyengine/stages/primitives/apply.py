@@ -5,13 +5,13 @@
     reorder(j, i)           another order of nested loops; reorder(k, i, j) with a reduction k inside makes the register tile
     vectorize(j, 16)        the iterations as lanes of vectors
     unroll(k) unroll(k, 4)  no loop in the machine code; or only of every 4 iterations
-    parallel(i)             iterations on several cores
+    parallel(i)             iterations on several cores; of a loop inside: on the work-items of a group, where there are groups
     pack(w, at=jo)          a contiguous local copy of what the loop touches; pack(w, at=jo, axes=(1, 0)) transposes;
                             pack(w, at=jo, of=j) only what the reads that move with j touch
     unpack(out, at=mo)      the counterpart: results into a local tile first, then to their places
     partial(acc, at=k)      sum up in registers inside a loop, add to the accumulator once
     spill(acc, at=i)        finished sums leave the registers, so that what follows is a loop and not written out for each
-    accumulate(k, 4)        independent accumulators
+    accumulate(k, 4)        independent accumulators; accumulate(k, 64, memory=local) in local memory, joined by a tree
     dot(k)                  pairs of bfloat16 products by the machine's dot product
     fission(i, c)           the loop c inside i and what stands before and after it in loops of their own: i, i_1, i_2
     merge(i, j)             one loop over a flattened view
@@ -41,6 +41,7 @@ from tinyengine.loopnest import index as constant
 from tinyengine.stages.primitives.clip import clip
 from tinyengine.stages.primitives.dot import dot
 from tinyengine.stages.primitives.fission import fission
+from tinyengine.stages.primitives.groups import parted
 from tinyengine.stages.primitives.nest import (
     Path,
     ScheduleError,
@@ -55,6 +56,7 @@ from tinyengine.stages.primitives.nest import (
     tidy,
     used_buffers,
     used_names,
+    written,
 )
 from tinyengine.stages.primitives.pack import pack
 from tinyengine.stages.primitives.partial import partial
@@ -131,15 +133,17 @@ def unroll(kernel: Kernel, loop: str, size: int | None = None) -> Kernel:
 
 def parallel(kernel: Kernel, loop: str) -> Kernel:
     """for i: S → parallel i: S; the loop's own tail is shared in the same way, beside it. Other statements of the outermost
-    level run before them, on one thread.
+    level run before them, on one thread. Of a loop inside a parallel one: each iteration of that one is a work-group, whose
+    work-items share the iterations of this one (see `primitives.groups`).
 
-    Illegal inside another loop, or where iterations depend on each other or on memory that the outermost level allocates."""
+    Illegal inside a serial outermost loop, or where iterations depend on each other, on memory that the outermost level
+    allocates, or, inside, on registers of the group."""
     text = f"parallel({loop})"
     top = [s for s in kernel.body if isinstance(s, Loop) and s.name == loop]
     if not top:
-        inside = any(s.name == loop for s in loops(kernel.body))
-        why = f"{loop} stands inside another loop" if inside else f"no loop is called {loop!r}; {listing(kernel)}"
-        raise ScheduleError(f"{text}: {why}")
+        if not any(s.name == loop for s in loops(kernel.body)):
+            raise ScheduleError(f"{text}: no loop is called {loop!r}; {listing(kernel)}")
+        return _work_items(kernel, loop, text)
     if kernel.parallel is not None:
         raise ScheduleError(f"{text}: {kernel.parallel.name} is parallel already")
     main = max(top, key=lambda s: s.trips)
@@ -170,6 +174,34 @@ def parallel(kernel: Kernel, loop: str) -> Kernel:
     needed = closure(used_names(s for s in others if not isinstance(s, Let)), lets)
     others = [s for s in others if not isinstance(s, Let) or s in needed]
     return replace(kernel, body=(*others, *shared))
+
+
+def _work_items(kernel: Kernel, loop: str, text: str) -> Kernel:
+    """The iterations of a loop inside a parallel one, shared by the work-items of a group."""
+    found = 0
+
+    def change(s: Loop, path: Path) -> list[Loop]:
+        nonlocal found
+        if not path or path[0].kind != "parallel":
+            return [s]
+        found += 1
+        why = carried(s) if s.kind == "serial" else f"{loop} is {'parallel already' if s.kind == 'parallel' else 'unrolled'}"
+        own = {x.buf for x in walk(s.body) if isinstance(x, Alloc)}
+        kept = [b.name for b in written(s.body) - own if b.space == "register"]
+        if kept and not why and s.trips == 1:
+            return [s]  # every work-item does it, on its own registers
+        if why or kept:
+            raise ScheduleError(f"{text} is not legal: {why or f'each work-item would have {kept[0]} of its own'}")
+        return [replace(s, kind="parallel")]
+
+    kernel = at(kernel, loop, change)
+    if not found:
+        raise ScheduleError(f"{text}: {loop} stands inside another loop")
+    for s in kernel.body:
+        why = parted(s) if isinstance(s, Loop) and s.kind == "parallel" else ""
+        if why:
+            raise ScheduleError(f"{text} is not legal: {why}")
+    return kernel
 
 
 def _clash(a: Stmt, b: Stmt) -> str:
@@ -273,7 +305,7 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
     "unroll": (unroll, ("name", "int"), 1, {}),
     "parallel": (parallel, ("name",), 1, {}),
     "dot": (dot, ("name",), 1, {}),
-    "accumulate": (accumulate, ("name", "int"), 2, {}),
+    "accumulate": (accumulate, ("name", "int"), 2, {"memory": "name"}),
     "clip": (clip, ("name",), 1, {}),
     "streaming": (streaming, ("name",), 1, {}),
     "pack": (pack_of, ("name",), 1, {"at": "name", "axes": "axes", "of": "name"}),

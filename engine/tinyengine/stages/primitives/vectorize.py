@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from tinyengine import index
@@ -46,6 +47,7 @@ from tinyengine.stages.primitives.nest import (
     rename_buffers,
     used_buffers,
 )  # fmt: skip
+from tinyengine.stages.primitives.reorder import reorder
 
 
 def identity(op: str, dtype: DType) -> float | int | bool:
@@ -89,20 +91,29 @@ def vectorize(kernel: Kernel, loop: str, lanes: int) -> Kernel:
     return replace(kernel, body=rename_buffers(body, grown))
 
 
-def accumulate(kernel: Kernel, loop: str, count: int) -> Kernel:
+def accumulate(kernel: Kernel, loop: str, count: int, memory: str = "register") -> Kernel:
     """for reduce k in 0..64: acc += f(k)
        → register acc_0[4] = 0; for reduce ko in 0..64 step 4: unroll ka in 0..4: acc_0[ka] += f(ko + ka)
          unroll ka in 0..4: acc += acc_0[ka]
 
-    Independent chains of additions hide the latency of one. Illegal where the loop is not a reduction."""
+    Independent chains of additions hide the latency of one. With memory=local each is a whole loop, which may be parallel, and
+    they are joined by a tree, in as many steps as `count` has bits:
+       → local acc_0[4] = 0; for reduce ka in 0..4: (register acc_1 = 0; for reduce ko: acc_1 += f(ko + ka); acc_0[ka] += acc_1)
+         for kat in 0..2: acc_0[kat] += acc_0[kat + 2]; for kat in 0..1: acc_0[kat] += acc_0[kat + 1]; acc += acc_0[0]
+
+    Illegal where the loop is not a reduction."""
     from tinyengine.stages.primitives.apply import tile
 
     if count < 2:
         raise ScheduleError(f"accumulate({loop}, {count}): the number of accumulators must be at least 2")
+    if memory not in ("register", "local"):
+        raise ScheduleError(f"accumulate: memory={memory} is neither register nor local")
     private: dict[Buf, _Private] = {}
     text = f"accumulate({loop}, {count})"
     kernel = tile(kernel, loop, count, inner="a")
     part = loop + "a"
+    if memory == "local":
+        return _by_items(reorder(kernel, part, loop + "o"), loop, count, text)
 
     def change(s: Loop, path: Path) -> list[Stmt]:
         mine = _privatise(kernel, s, text, private, (count,), ())
@@ -114,6 +125,77 @@ def accumulate(kernel: Kernel, loop: str, count: int) -> Kernel:
 
     kernel = at(kernel, part, change)
     return replace(kernel, body=_join_private(kernel.body, private))
+
+
+def _by_items(kernel: Kernel, loop: str, count: int, text: str) -> Kernel:
+    """Each iteration of loop `a` sums up in registers of its own and adds the result to its element of local memory."""
+    private: dict[Buf, _Private] = {}
+
+    def change(s: Loop, path: Path) -> list[Stmt]:
+        mine = _privatise(kernel, s, text, private, (count,), ())
+        if s.trips == 1:
+            return [s]
+        if not mine:
+            raise ScheduleError(f"{text}: {loop} accumulates into nothing outside it")
+        own: dict[Buf, _Private] = {}
+        for b, p in mine.items():
+            if p.own.space != "local":
+                p.own = replace(p.own, space="local")
+            own[b] = replace(p, own=replace(b, name=f"{p.own.name}_own"))
+        body = _redirect(s.body, own, ())
+        ends = [
+            _each(p, _width(p, p.own, body), lambda at_, p=p: (mine[p.buf].own, (s.var, *at_), load(p.own, at_)), s.nodes)  # type: ignore[misc]
+            for p in own.values()
+        ]
+        starts = [Alloc(p.own, p.init, s.nodes) for p in own.values()]
+        return [replace(s, body=(*starts, *body, *ends))]
+
+    kernel = at(kernel, loop + "a", change)
+    return replace(kernel, body=_join_private(kernel.body, private, lambda p, users, nodes: _tree(p, loop + "at", users, nodes)))
+
+
+def _tree(p: _Private, loop: str, users: Body, nodes: tuple[int, ...]) -> Body:
+    """The statements that join the private copies: each step adds the second half of them to the first."""
+    out: list[Stmt] = []
+    left, width = p.own.shape[0], _width(p, p.own, users)
+    while left > 1:
+        half = (left + 1) // 2
+        v = var(loop, 0, left - half - 1)
+        far = index.add(v, index_const(half))
+        step = _each(p, width, lambda at_, v=v, far=far: (p.own, (v, *at_), load(p.own, (far, *at_))), nodes)  # type: ignore[misc]
+        out.append(Loop(v, 0, left - half, 1, (step,), "serial", False, nodes))
+        left = half
+    first = index_const(0)
+    out.append(_each(p, width, lambda at_: (p.buf, at_, load(p.own, (first, *at_))), nodes))
+    return tuple(out)
+
+
+def _each(
+    p: _Private, step: int, f: Callable[[tuple[Expr, ...]], tuple[Buf, tuple[Expr, ...], Expr]], nodes: tuple[int, ...]
+) -> Stmt:
+    """One accumulation for every element of the accumulator, `step` at a time; f: place -> (buffer, where, value)."""
+    places: list[Expr] = []
+    around: list[Loop] = []
+    for axis, n in enumerate(p.buf.shape):
+        width = step if axis == len(p.buf.shape) - 1 else 1
+        if width == n:
+            v = index_const(0)
+        else:
+            v = var(f"{p.own.name}_{axis}", 0, n - width)
+            around.append(Loop(v, 0, n, width, (), "unroll" if p.buf.space == "register" else "serial", False, nodes))
+        places.append(ramp(v, width) if width > 1 else v)
+    buf, where, value = f(tuple(places))
+    out: Stmt = Accumulate(buf, where, p.op, value, None, nodes)
+    for s in reversed(around):
+        out = replace(s, body=(out,))
+    return out
+
+
+def _width(p: _Private, buf: Buf, body: Body) -> int:
+    """Lanes by which the last axis of `buf` is used in `body`, where the accumulator is a multiple of them; else 1."""
+    widths = {a.at[-1].lanes for a in accesses(body) if a.buf == buf} if p.buf.shape else set()
+    width = widths.pop() if len(widths) == 1 else 1
+    return width if p.buf.shape and p.buf.shape[-1] % width == 0 else 1
 
 
 # ---- private accumulators
@@ -154,7 +236,7 @@ def _privatise(
     return mine
 
 
-def _join(p: _Private, users: Body, nodes: tuple[int, ...]) -> Stmt:
+def _join(p: _Private, users: Body, nodes: tuple[int, ...]) -> Body:
     """The statement that adds the private copies to the accumulator: each element once, by vectors where they use vectors."""
     kind = "unroll" if p.buf.space == "register" else "serial"
     group = _grouping(p, users)
@@ -173,16 +255,12 @@ def _join(p: _Private, users: Body, nodes: tuple[int, ...]) -> Stmt:
     out: Stmt = Accumulate(p.buf, tuple(at_), p.op, value, None, nodes)
     for loop in reversed(loops_):
         out = replace(loop, body=(out,))
-    return out
+    return (out,)
 
 
 def _grouping(p: _Private, users: Body) -> int:
     """Lanes by which the last axis of the accumulator is used, where its extent is a multiple of them; else 1."""
-    if p.lanes or not p.buf.shape:
-        return 1
-    widths = {a.at[-1].lanes for a in accesses(users) if a.buf == p.own}
-    width = widths.pop() if len(widths) == 1 else 1
-    return width if p.buf.shape[-1] % width == 0 else 1
+    return 1 if p.lanes else _width(p, p.own, users)
 
 
 def index_const(value: int) -> Expr:
@@ -201,9 +279,11 @@ def _redirect(body: Body, mine: dict[Buf, _Private], first: tuple[Expr, ...]) ->
     return tuple(out)
 
 
-def _join_private(body: Body, private: dict[Buf, _Private]) -> Body:
+def _join_private(
+    body: Body, private: dict[Buf, _Private], join: Callable[[_Private, Body, tuple[int, ...]], Body] = _join
+) -> Body:
     """Allocate private accumulators before, and join them after, the statements that use them, beside the accumulator."""
-    out = [replace(s, body=_join_private(s.body, private)) if isinstance(s, Loop) else s for s in body]
+    out = [replace(s, body=_join_private(s.body, private, join)) if isinstance(s, Loop) else s for s in body]
     for s in body:
         if not (isinstance(s, Alloc) and s.buf in private):
             continue
@@ -214,7 +294,7 @@ def _join_private(body: Body, private: dict[Buf, _Private]) -> Body:
             for y in walk((x,)):
                 if any(p.buf in read_buffers(e) for e in stmt_exprs(y)):
                     raise ScheduleError(f"{p.buf.name} is read between two loops that accumulate into it")
-        out.insert(last + 1, _join(p, tuple(out[first : last + 1]), s.nodes))
+        out[last + 1 : last + 1] = join(p, tuple(out[first : last + 1]), s.nodes)
         out.insert(first, Alloc(p.own, p.init, s.nodes))
     return tuple(out)
 

@@ -25,8 +25,8 @@ LINES = 4  # blocks beside each other along the contiguous axis of the source: w
 def run(c: Chooser, around: list[Loop]) -> None:
     """Schedule the nest `around`, whose innermost body holds no loops."""
     work = around[0].trips * body_cycles(around[0].body, None, c.lanes) / max(1, c.lanes)
-    names = _merged(c, [s.name for s in around])
-    dependent = carried(_find(c, names[-1]))
+    names = merged(c, [s.name for s in around])
+    dependent = carried(find(c, names[-1]))
     if dependent:
         c.refuse("vectorize", names[-1], dependent)
     if work >= PARALLEL_CYCLES and c.machine.threads > 1:
@@ -34,10 +34,10 @@ def run(c: Chooser, around: list[Loop]) -> None:
     v, order = names[-1], names
     if not dependent and c.lanes > 1:
         if len(names) > 1:
-            _cut(c, _find(c, v))
+            _cut(c, find(c, v))
             order = _turned(c, names) or names
             v = order[-1]
-        inner, threads = _find(c, v), c.machine.threads
+        inner, threads = find(c, v), c.machine.threads
         if len(names) == 1 and work >= PARALLEL_CYCLES and threads > 1:
             # of a symbolic extent more pieces: few of them may be left
             size = chunk(inner.trips, threads * (SYMBOLIC if inner.limit is not None else 1), together(c, inner)[0])
@@ -58,7 +58,7 @@ def run(c: Chooser, around: list[Loop]) -> None:
 def _ahead(c: Chooser, v: str) -> str:
     """Fetch the only operand ahead where the result streams: the machine by itself starts too late for arithmetic to hide it.
     With several operands hints cost more than they bring. The innermost loop then."""
-    inner = _find(c, v)
+    inner = find(c, v)
     reads = {a.buf: stride(a.buf, a.at, v) for a in accesses(inner.body) if a.op == "read" and stride(a.buf, a.at, v) != 0}
     if not reads or not streamed(c):
         return v
@@ -75,11 +75,12 @@ def _ahead(c: Chooser, v: str) -> str:
     return v + "i"
 
 
-def _find(c: Chooser, name: str) -> Loop:
+def find(c: Chooser, name: str) -> Loop:
+    """The longest loop of this name."""
     return max((s for s in loops(c.kernel.body) if s.name == name), key=lambda s: s.trips)
 
 
-def _merged(c: Chooser, names: list[str]) -> list[str]:
+def merged(c: Chooser, names: list[str]) -> list[str]:
     """One loop for neighbouring loops over which every access is contiguous."""
     reason = "every access is contiguous over these loops: one loop has no short rows"
     first = 0
@@ -98,7 +99,7 @@ def _merged(c: Chooser, names: list[str]) -> list[str]:
 def _outermost(c: Chooser, names: list[str]) -> list[str]:
     """A loop outside that has enough iterations for the threads."""
     enough = 2 * c.machine.threads
-    trips = {n: _find(c, n).trips for n in names}
+    trips = {n: find(c, n).trips for n in names}
     if len(names) < 2 or trips[names[0]] >= enough or trips[names[0]] % c.machine.threads == 0:
         return names
     best = next((n for n in names[:-1] if trips[n] >= enough), None)
@@ -132,12 +133,12 @@ def _cut(c: Chooser, v: Loop) -> None:
 def _turned(c: Chooser, names: list[str]) -> list[str]:
     """Blocks for operands that lie across: rows are read as they lie, and turned in registers. The loops from the outside in, or
     nothing where no operand does, or it cannot be helped."""
-    v = _find(c, names[-1])
+    v = find(c, names[-1])
     far = [a for a in accesses(v.body) if a.op == "read" and abs(stride(a.buf, a.at, v.name) or 0) > NEAR]
     across = [n for n in names[:-1] if all(stride(a.buf, a.at, n) == 1 for a in far)]
     if not far or not across or any(stride(a.buf, a.at, v.name) is None for a in accesses(v.body)):
         return []
-    m, lanes = _find(c, across[0]), c.lanes
+    m, lanes = find(c, across[0]), c.lanes
     if min(m.trips, v.trips) < lanes or sum(not isinstance(s, Let) for s in v.body) * lanes * 2 > CODE:
         return []
     wide = m.trips >= 2 * LINES * lanes

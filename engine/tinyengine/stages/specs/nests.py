@@ -28,6 +28,7 @@ from tinyengine.loopnest import (
 )  # fmt: skip
 from tinyengine.ops import ELEMENTWISE
 from tinyengine.spec import Sentence
+from tinyengine.stages.primitives.groups import parted
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _one_width(k: Kernel) -> Iterator[str]:
 
 def _parallel(k: Kernel) -> Iterator[str]:
     for s, scope in visit(k):
-        if isinstance(s, Loop) and s.kind == "parallel" and scope.loops:
+        if isinstance(s, Loop) and s.kind == "parallel" and scope.loops and scope.loops[0].kind != "parallel":
             yield line(s)
     shared = [i for i, s in enumerate(k.body) if isinstance(s, Loop) and s.kind == "parallel"]
     names = {s.name for s in k.body if isinstance(s, Loop) and s.kind == "parallel"}
@@ -176,6 +177,13 @@ def _parallel(k: Kernel) -> Iterator[str]:
         yield f"{k.name} has {', '.join(sorted(names))}"
     elif shared and shared[-1] - shared[0] >= len(shared):
         yield f"{k.name}: the parts of {names.pop()} are not beside each other"
+
+
+def _items(k: Kernel) -> Iterator[str]:
+    for s in k.body:
+        why = parted(s) if isinstance(s, Loop) and s.kind == "parallel" else ""
+        if why:
+            yield why
 
 
 def _outputs(k: Kernel) -> Iterator[str]:
@@ -200,4 +208,5 @@ SCHEDULED: list[Sentence] = [
     ("the index of a register is constant once loops are unrolled", _registers),
     ("a register buffer is accessed by one number of lanes", _one_width),
     ("only one loop of the outermost level, with its tail beside it, is parallel", _parallel),
+    ("work-items of a group share no loop where each goes its own way", _items),
 ]
