@@ -73,7 +73,7 @@ class GroupWriter(Writer):
 
     def over(self, loops: Sequence[Loop], body: Sequence[Stmt], first: str, count: str) -> None:
         """`body` for every `count`-th iteration of these loops, one in the other, from `first` on."""
-        if len(loops) == 1 and loops[0].limit is None:
+        if len(loops) == 1 and loops[0].limit is loops[0].first is None:
             s = loops[0]
             times = f" * {s.step}" if s.step != 1 else ""
             start = f"({first}){times}" if times and " " in first else f"{first}{times}"
@@ -87,19 +87,18 @@ class GroupWriter(Writer):
         inside = 1
         for s in reversed(loops):
             name = self.fresh(s.name)
-            place = n if inside == 1 else f"{n} / {inside}"
-            place = place if s is loops[0] else f"({place}) % {s.trips}"
+            place = n if inside == 1 else f"({n} / {inside})"
+            place = place if s is loops[0] else f"{place} % {s.trips}"
             place = place if s.step == 1 else f"({place}) * {s.step}"
             self.put(f"const long {name} = {place if s.start == 0 else f'{s.start} + {place}'};")
             self.blocks[-1].names[s.name] = [Operand(name, name)]
             self.grain[s.name] = gcd(s.start, s.step)
-            if s.limit is not None:
-                conditions.append((s.limit, name))
+            conditions += [(f"{name} {sign}", e) for sign, e in (("<", s.limit), (">=", s.first)) if e is not None]
             inside *= s.trips
-        for bound, name in conditions:
-            limit = self.machine(bound)
-            self.evaluate([limit])
-            self.put(f"if ({name} < {self.values[limit][0].full}) {{")
+        for text, e in conditions:
+            end = self.machine(e)
+            self.evaluate([end])
+            self.put(f"if ({text} {self.values[end][0].full}) {{")
             self.indent += 1
         self.block(body)
         for _ in conditions:
