@@ -101,7 +101,7 @@ def _collect(
 
 def _within(s: Loop) -> list[Expr]:
     """What holds in each iteration that runs, where the loop's ends follow from the loops around."""
-    if s.kind == "unroll" or s.trips < 2:
+    if s.trips < 2:
         return []
     ends = ((s.limit, lambda e: (s.var, e)), (s.first, lambda e: (const(-1, INDEX), apply("sub", (s.var, e)))))
     return [apply("lt", pair(e)) for e, pair in ends if e is not None and positional(e)]
@@ -378,7 +378,7 @@ def statements(body: tuple[Stmt, ...], around: tuple[Loop, ...] = ()) -> Iterato
 def runs(loops: tuple[Loop, ...]) -> int:
     """How often the body of these nested loops runs. Ends that depend on outer loops are evaluated for all their iterations;
     ends that are known late (sizes) count as never reached."""
-    ends = [tuple([e for e in s.ends if s.kind != "unroll" and s.trips > 1 and positional(e)]) for s in loops]
+    ends = [tuple([e for e in s.ends if s.trips > 1 and positional(e)]) for s in loops]
     asked = {x.arg[0] for es in ends for e in es for x in subexprs(e) if x.op == "var"}
     grid = [s for s in loops if s.name in asked]
     values = {s.name: np.arange(s.start, s.stop, s.step, dtype=np.int64).reshape(along(k, len(grid))) for k, s in enumerate(grid)}

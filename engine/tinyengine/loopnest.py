@@ -181,7 +181,7 @@ class Loop:
     kind: str = "serial"
     reduce: bool = False  # iterations combine into an accumulator: they may be reordered only as a reduction
     nodes: tuple[int, ...] = ()
-    limit: Expr | None = None  # iterations from here on are not run, unless the loop is unrolled or has just one
+    limit: Expr | None = None  # iterations from here on are not run, unless the loop has just one
     first: Expr | None = None  # nor are iterations before this one; a whole number of steps from `start`
 
     @property
@@ -434,8 +434,10 @@ def stmt_lines(s: Stmt, depth: int = 0) -> list[tuple[str, Stmt]]:
     if isinstance(s, Loop):
         word = {"serial": "for", "parallel": "parallel", "unroll": "unroll"}[s.kind] + (" reduce" if s.reduce else "")
         step = f" step {s.step}" if s.step != 1 else ""
-        since = f"{s.start}" if s.first is None else f"max({s.start}, {expr_text(s.first)})"
-        until = f"{s.stop}" if s.limit is None else f"min({s.stop}, {expr_text(s.limit)})"
+        since, until = (
+            f"{own}" if e is None else expr_text(e) if e.op == "const" else f"{word}({own}, {expr_text(e)})"
+            for own, e, word in ((s.start, s.first, "max"), (s.stop, s.limit, "min"))
+        )
         out: list[tuple[str, Stmt]] = [(f"{pad}{word} {s.name} in {since}..{until}{step}:", s)]
         for b in s.body:
             out += stmt_lines(b, depth + 1)

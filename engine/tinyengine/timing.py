@@ -73,7 +73,7 @@ class Level:
     iteration that accumulations into one element wait for each other, by buffer."""
 
     loop: Loop | None
-    copies: int = 1
+    copies: float = 1.0
     trips: float = 1.0  # on average, where its ends depend on outer loops
     children: list[Level] = field(default_factory=list)
     alu: float = 0.0
@@ -104,7 +104,7 @@ class _Counter:
         self.vector_bytes = vector_bytes
         self.levels: list[Level] = [Level(None)]
         self.names: dict[str, int] = {}  # loop variable -> level (for an unrolled loop: the level it stands in)
-        self.unrolled: dict[str, int] = {}  # variable of an open unrolled loop -> trips
+        self.unrolled: dict[str, Loop] = {}  # the open unrolled loops by name
         self.deps: dict[str, frozenset[str]] = {}  # let -> loop variables it changes with
         self.written: dict[str, frozenset[str]] = {}  # buffer -> loops around every write to it
         self.seen: list[set[Expr]] = [set()]
@@ -132,12 +132,11 @@ class _Counter:
 
     def loop(self, s: Loop) -> None:
         if s.kind == "unroll":
-            self.names[s.name], self.unrolled[s.name] = len(self.levels) - 1, s.trips
+            self.names[s.name], self.unrolled[s.name] = len(self.levels) - 1, s
             self.block(s.body)
             del self.unrolled[s.name], self.names[s.name]
             return
-        around = tuple([l.loop for l in self.levels if l.loop is not None])
-        trips = runs((*around, s)) / max(1, runs(around)) if s.ends else s.trips
+        trips = self.trips(s, [l.loop for l in self.levels if l.loop is not None])
         level = Level(s, self.copies(frozenset(self.unrolled), len(self.levels) - 1), trips)
         self.levels[-1].children.append(level)
         self.levels.append(level)
@@ -148,11 +147,17 @@ class _Counter:
         self.levels.pop()
         self.seen.pop()
 
-    def copies(self, deps: frozenset[str], level: int) -> int:
-        n = 1
-        for v, trips in self.unrolled.items():
+    def trips(self, s: Loop, around: Iterable[Loop]) -> float:
+        """On average over the iterations of the loops around on which its ends depend."""
+        around = tuple(around)
+        return runs((*around, s)) / max(1, runs(around)) if s.ends else s.trips
+
+    def copies(self, deps: frozenset[str], level: int) -> float:
+        n, around = 1.0, list[Loop]()
+        for v, s in self.unrolled.items():
             if v in deps and self.names[v] >= level:
-                n *= trips
+                n *= self.trips(s, around)
+            around.append(s)
         return n
 
     def vectors(self, lanes: int, dtype: DType) -> int:
@@ -178,7 +183,7 @@ class _Counter:
         at = self.home(deps)
         level, n = self.levels[at], self.copies(deps, at)
         setattr(level, unit, getattr(level, unit) + slots * n)
-        times: float = n
+        times = n
         for l in self.levels[1 : at + 1]:
             times *= l.copies * l.trips
         per_cycle = 1 if unit == "store" else UNITS

@@ -24,10 +24,7 @@ BOUNDS: dict[str, str] = {
         "The forward kernel takes 356 µs, and 305 µs from a fresh copy of the weights: after the update they lie "
         "in the other core's cache."
     ),
-    "cnn": (
-        "Gradients of inputs of 5×5 convolutions also sum the zeros of the border (1.44 times the FLOPs); passes "
-        "of norms and pooling are bound by memory."
-    ),
+    "cnn": "Convolutions take 1.1 to 1.2 times their products; passes of norms and pooling are bound by memory.",
     "gpt": "Causal attention computes the masked half of its scores; passes of norms, gelu and Adam are bound by memory.",
     "cold_cnn_empty": "NumPy by hand imports in 0.1 s and compiles nothing; of the engines none is quicker.",
     "cold_gpt_empty": "NumPy by hand imports in 0.1 s and compiles nothing; of the engines none is quicker.",

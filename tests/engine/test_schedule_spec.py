@@ -56,6 +56,10 @@ BROKEN: dict[str, list[Kernel]] = {
     "the index of a register is constant once loops are unrolled": [
         kernel(Alloc(reg, 0), loop(i, Store(reg, (i,), const(0, F))))
     ],
+    "the ends of an unrolled loop are numbers once the loops around it are unrolled": [
+        kernel(loop(i, replace(loop(v("j", 16), Store(out, (v("j", 16),), const(0, F))), kind="unroll", limit=i))),
+        kernel(loop(i, replace(loop(v("j", 16), Store(out, (v("j", 16),), const(0, F))), kind="unroll", first=i))),
+    ],
     "a register buffer is accessed by one number of lanes": [
         kernel(Alloc(reg, 0), Store(reg, (index(0),), const(0, F)), Store(reg, (ramp(index(0), 4),), const(0, F, 4)))
     ],

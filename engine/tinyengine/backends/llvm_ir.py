@@ -380,7 +380,7 @@ class Writer:
             env: dict[Expr, Expr] = {**outer_env, s.var: index(s.start)}
             memo: dict[Expr, Expr] = {}
             self.columns = {**outer_columns, **columns(s, loads, lambda e: af.substitute(e, env, memo))}
-        for i in range(s.start, s.stop, s.step):
+        for i in af.iterations(s, self._machine):
             self.env, self.env_memo = {**outer_env, s.var: index(i)}, {}
             self.enter(written, self.scope.label, loop=False)
             self.block(s.body)

@@ -315,7 +315,7 @@ class Writer(Values):
 
     def unrolled(self, s: Loop) -> None:
         outer, memo, number, held = self.env, self.env_memo, self.number, self.scratch_at
-        for i in range(s.start, s.stop, s.step):
+        for i in af.iterations(s, self.machine):
             self.env, self.env_memo = {**outer, s.var: index(i)}, {}
             self.open()
             begin, counter = len(self.lines), self.temporaries

@@ -128,7 +128,7 @@ class Interpreter:
     def loop(self, s: Loop, axes: tuple[int, ...]) -> None:
         values = np.arange(s.start, s.stop, s.step, dtype=np.int64)
         depth = len(axes)
-        if s.ends and s.kind != "unroll" and s.trips > 1:
+        if s.ends and s.trips > 1:
             self.axes, self.memo = axes, {}
             if s.limit is not None:
                 (last,) = set(self.eval(s.limit).reshape(-1).tolist())

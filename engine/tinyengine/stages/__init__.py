@@ -8,7 +8,7 @@ stands in the room beside it. Each stage's `SPEC` says what it promises the next
                                                                     recompute
   loops          index arithmetic and bounds           nests/       merge, reuse, support (what a mask makes 0)
   schedule       the engine's choice of primitives     schedules/   elementwise, contraction, outer_sum, block, groups; tile,
-                                                                    depth, lanes; forms
+                                                                    depth, lanes, border; forms
                                                        primitives/  apply (what a person types), vectorize, reorder, pack,
                                                                     unpack, partial, spill, fission, dot, clip; nest
                                                                     (tools), groups (work-groups and their barriers)

@@ -17,9 +17,9 @@ from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store
 from tinyengine.machine import Machine
 from tinyengine.stages.keys import kernel_key, localise
 from tinyengine.stages.primitives.apply import apply, apply_one, parse
-from tinyengine.stages.primitives.clip import clippable, terms
+from tinyengine.stages.primitives.clip import EVERY, clippable, terms
 from tinyengine.stages.primitives.nest import ScheduleError, loops, settled, tidy
-from tinyengine.stages.schedules import block, contraction, elementwise, groups
+from tinyengine.stages.schedules import block, border, contraction, elementwise, groups
 from tinyengine.stages.schedules.cost import body_cycles, plan
 from tinyengine.stages.schedules.forms import form
 from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES, few, short, stream, together, vectorize
@@ -105,17 +105,24 @@ def choose(kernel: Kernel, choices: Choices, machine: Machine) -> tuple[Kernel, 
     for s in list(c.top()):
         nest(c, s)
     c.kernel = tidy(c.kernel)
+    border.run(c)
     clip(c)
     return c.kernel, tuple(c.decisions)
 
 
 def clip(c: Chooser) -> None:
     """Leave out the terms that a mask makes 0."""
-    for name in clippable(c.kernel):
-        after = c.try_all(f"clip({name})")
-        numbers = {"terms": terms(after if after is not None else c.kernel), "terms_before": terms(c.kernel)}
-        reason = "by the position alone the other terms are 0, or nobody looks at the sum"
-        c.do(f"clip({name})", "clip", reason, numbers)
+    names, whole = clippable(c.kernel), list[str]()
+    before = terms(c.kernel) if names else 0
+    for name in names:
+        if c.do(f"clip({name})", "clip", "by the position alone the other terms are 0, or nobody looks at the sum"):
+            numbers = {"terms": terms(c.kernel), "terms_before": before}
+            c.decisions[-1], before = replace(c.decisions[-1], numbers=numbers), numbers["terms"]
+        elif c.decisions[-1].reason.endswith(EVERY):
+            c.decisions.pop()
+            whole.append(name)
+    if whole:
+        c.refuse("clip", whole[0], f"every iteration of {', '.join(whole)} {EVERY}", {"terms": before})
 
 
 def asked(kernel: Kernel, choices: Choices) -> tuple[str, ...] | None:

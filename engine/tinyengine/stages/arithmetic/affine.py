@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Mapping
 from typing import NamedTuple
 
 from tinyengine import dtypes
-from tinyengine.loopnest import Expr, apply, const, index, ramp
+from tinyengine.loopnest import Expr, Loop, apply, const, index, ramp
 
 INT32_MAX = 2**31 - 1
 
@@ -92,6 +92,17 @@ def flat_expr(at: tuple[Expr, ...], strides: tuple[int, ...]) -> Expr:
         term = e if stride == 1 else apply("mul", (e, index(stride)))
         out = term if out is None else apply("add", (out, term))
     return index(0) if out is None else out
+
+
+def iterations(s: Loop, known: Callable[[Expr], Expr]) -> range:
+    """The values that the variable of an unrolled loop takes, or that of a loop with one iteration. `known` replaces the
+    variables of the unrolled loops around."""
+    start, stop = s.start, s.stop
+    if s.trips > 1:
+        first, limit = (interval(known(e)) if e is not None else None for e in (s.first, s.limit))
+        assert all(e is None or e[0] == e[1] for e in (first, limit)), f"the ends of {s.name} are no numbers"
+        start, stop = max(start, first[0]) if first else start, min(stop, limit[0]) if limit else stop
+    return range(start, stop, s.step)
 
 
 def interval(e: Expr) -> tuple[int, int] | None:

@@ -1,4 +1,5 @@
 """Where is a value known by its position alone? A causal mask makes scores -inf above the diagonal, so their exponentials are 0.
+Padding is 0.
 
 For a value at an index: conditions on positions, each of which makes it 0 (`zero`), or -inf (`low`), where it is false. They are
 found in the graph, through values that other kernels store, and say nothing where a mask is data. 0 is meant for finite factors,
@@ -63,7 +64,7 @@ class Support:
     def __init__(self, graph: Graph) -> None:
         self.graph, self.counts = graph, Counter[Node]()
         # without positions, or with sizes that are known late, nothing follows
-        self.silent = graph.sizes() or not any(n.op == "iota" for n in graph)
+        self.silent = graph.sizes() or not any(n.op in ("iota", "pad", "place") for n in graph)
         self.known: dict[tuple[str, Node, At], Conditions] = {}
         self.left = LOOK
 
@@ -109,7 +110,12 @@ class Support:
             self.left -= 1
             if n.is_movement:
                 below, conditions = index.pull(n, at)
-                found = () if conditions else self._ask(what, n.src[0], below)
+                if not conditions:
+                    found = self._ask(what, n.src[0], below)
+                elif what == "zero":  # a pad adds zeros
+                    found = union(tuple(c for c in conditions if c.op == "lt"), self._ask(what, n.src[0], below))
+                else:
+                    found = ()
             else:
                 found = _ANSWERS[what](self, n, at)
             self.known[what, n, at] = found

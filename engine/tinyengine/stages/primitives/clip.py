@@ -13,12 +13,13 @@ from dataclasses import replace
 from functools import reduce
 
 from tinyengine import index
-from tinyengine.footprint import statements
+from tinyengine.footprint import conjuncts, runs
 from tinyengine.index import bounds
-from tinyengine.loopnest import Accumulate, Alloc, Check, Expr, Kernel, Loop, Store, apply, subexprs, walk
+from tinyengine.loopnest import Accumulate, Alloc, Check, Expr, Kernel, Loop, Stmt, Store, apply, subexprs, walk
 from tinyengine.loopnest import index as constant
 from tinyengine.stages.primitives.nest import Path, ScheduleError, at, loops
 
+EVERY = "has terms that count"
 Ends = tuple[Expr | None, Expr | None]  # the first iteration that is needed, and the first that is not any more
 
 
@@ -27,17 +28,25 @@ def clip(kernel: Kernel, loop: str) -> Kernel:
     → for reduce r in 0..min(256, k + 1): acc += p[k, r] * v[r]  (only r < k + 1)
 
     Best last: what moves or widens loops after it loses the ends. Illegal where an iteration has another effect."""
-    found = 0
+    found, refused = 0, ""
 
     def change(s: Loop, path: Path) -> list[Loop]:
-        nonlocal found
-        first, limit = (None, None) if s.kind == "unroll" or s.trips < 2 or s.limit is not None else _clipped(s, path)
+        nonlocal found, refused
+        if s.trips < 2 or s.limit is not None:
+            return [s]
+        effects = _conditions(s)
+        conditions = [e for e in dict.fromkeys(effects) if e is not None]
+        if None in effects:
+            if any(isinstance(x, Accumulate) and x.only is not None for x in walk(s.body)):
+                refused = f" is not legal: every iteration of {loop} does more than to add to such sums"
+            return [s]
+        first, limit = _clipped(s, path, conditions)
         found += (first, limit) != (None, None)
-        return [replace(s, first=first, limit=limit if s.limit is None else s.limit)]
+        return [replace(s, first=first, limit=limit)]
 
     kernel = at(kernel, loop, change)
     if not found:
-        raise ScheduleError(f"clip({loop}): every iteration of {loop} has terms that count")
+        raise ScheduleError(f"clip({loop}){refused or f': every iteration of {loop} {EVERY}'}")
     return kernel
 
 
@@ -45,7 +54,7 @@ def clippable(kernel: Kernel) -> list[str]:
     """The loops around sums that do not need all of their terms."""
     if not any(isinstance(s, Accumulate) and s.only is not None for s in walk(kernel.body)):
         return []
-    some = [s for s in loops(kernel.body) if s.kind != "unroll" and s.trips > 1 and any(_conditions(s))]
+    some = [s for s in loops(kernel.body) if s.trips > 1 and any(_conditions(s))]
     return list(dict.fromkeys(s.name for s in some if not any(isinstance(x, Store) for x in walk(s.body)) or s.reduce))
 
 
@@ -61,7 +70,13 @@ def clipped(kernel: Kernel) -> Kernel:
 
 def terms(kernel: Kernel) -> int:
     """How many terms it adds up in the sums that do not need all of them."""
-    return sum(n * s.value.lanes for s, n in statements(kernel.body) if isinstance(s, Accumulate) and s.only is not None)
+
+    def count(body: Sequence[Stmt], around: tuple[Loop, ...]) -> int:
+        inner = sum(count(s.body, (*around, s)) for s in body if isinstance(s, Loop))
+        lanes = sum(s.value.lanes for s in body if isinstance(s, Accumulate) and s.only is not None)
+        return inner + lanes * runs(around) if lanes else inner
+
+    return count(kernel.body, ())
 
 
 def _conditions(s: Loop) -> list[Expr | None]:
@@ -71,24 +86,21 @@ def _conditions(s: Loop) -> list[Expr | None]:
     return [x.only if isinstance(x, Accumulate) else None for x in effects]
 
 
-def _clipped(s: Loop, path: Path) -> Ends:
-    """The ends of `s` in terms of the loops around it; None where they are its own."""
-    conditions = list(dict.fromkeys(_conditions(s)))
-    if None in conditions:
-        raise ScheduleError(f"clip({s.name}) is not legal: every iteration of {s.name} does more than to add to such sums")
-    known = frozenset(x.var for x in (*path, s) if x.kind != "unroll")
+def _clipped(s: Loop, path: Path, conditions: Sequence[Expr]) -> Ends:
+    """The ends of `s` in terms of the loops around it, of an unrolled one in terms of unrolled ones: there they are numbers.
+    None where they are its own."""
+    known = frozenset(x.var for x in (*path, s) if (x.kind == "unroll") == (s.kind == "unroll"))
     parts: list[Ends] = []
     for only in conditions:
-        slacks = [_split(_slack(c, known), s.var) for c in index.conjuncts(only)]
-        parts.append(_ends(s, path, [(a, rest) for a, rest in slacks if rest is not None]))
+        slacks = [_slack(c, known) for c in conjuncts(only)]
+        free = [_split(x, s.var) for x in slacks if not any(_held(x, p) for p in path)]
+        parts.append(_ends(s, [(a, rest) for a, rest in free if rest is not None]))
     return _hull([p[0] for p in parts], "minimum"), _hull([p[1] for p in parts], "maximum")
 
 
 def _slack(condition: Expr, known: frozenset[Expr]) -> Expr:
     """What is at least 1 wherever a condition, lt(a, b), holds in some lane, and in some iteration of the loops that are not
     `known`."""
-    while condition.op == "splat":
-        condition = condition.args[0]
     if condition.op == "const":
         return constant(int(condition.arg))
     a, b = condition.args
@@ -116,7 +128,23 @@ def _split(slack: Expr, v: Expr) -> tuple[int, Expr | None]:
     return a, None if v in subexprs(rest) else rest
 
 
-def _ends(s: Loop, path: Path, slacks: Sequence[tuple[int, Expr]]) -> Ends:
+def _held(slack: Expr, s: Loop) -> bool:
+    """Whether it is at least 1 in all iterations of `s` that run."""
+    if not s.ends:
+        return False
+    a, rest = _split(slack, s.var)
+    if rest is None:
+        return False
+    first, limit = _ends(s, [(a, rest)])
+    held = _operands(s.first, "maximum"), _operands(s.limit, "minimum")
+    return (first is None or first in held[0]) and (limit is None or limit in held[1])
+
+
+def _operands(e: Expr | None, op: str) -> tuple[Expr | None, ...]:
+    return (*_operands(e.args[0], op), *_operands(e.args[1], op)) if e is not None and e.op == op else (e,)
+
+
+def _ends(s: Loop, slacks: Sequence[tuple[int, Expr]]) -> Ends:
     """Where all a * v + rest >= 1."""
     first: list[Expr] = []
     limit: list[Expr] = []
@@ -127,16 +155,11 @@ def _ends(s: Loop, path: Path, slacks: Sequence[tuple[int, Expr]]) -> Ends:
             first.append(index.add(index.mul(steps, s.step), constant(s.start)))
         elif a < 0:
             limit.append(index.add(index.floordiv(index.add(rest, constant(-1)), -a), constant(1)))
-        elif not any(p.limit is _whole(p, rest) for p in path):
-            limit.append(_whole(s, rest))
+        else:  # all of the loop, or nothing
+            limit.append(index.add(index.mul(rest, s.stop - s.start), constant(s.start)))
     first = [e for e in dict.fromkeys(first) if bounds(e)[1] > s.start]
     limit = [e for e in dict.fromkeys(limit) if bounds(e)[0] < s.stop]
     return _joined(first, "maximum"), _joined(limit, "minimum")
-
-
-def _whole(s: Loop, rest: Expr) -> Expr:
-    """The limit of a loop that runs where rest >= 1, or not at all."""
-    return index.add(index.mul(rest, s.stop - s.start), constant(s.start))
 
 
 def _joined(ends: Sequence[Expr], op: str) -> Expr | None:

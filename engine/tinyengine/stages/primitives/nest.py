@@ -197,28 +197,31 @@ def rename_buffers(body: Body, new: dict[Buf, Buf]) -> Body:
 
 
 def limits(kernel: Kernel) -> Kernel:
-    """Without the ends that name a loop which a primitive has moved inside, or that stand at an unrolled loop: they only save
-    work."""
+    """Without the ends that name a loop which a primitive has moved inside, and those of an unrolled loop that are no numbers
+    where the loops around are unrolled too: they only save work."""
     if not any(s.ends for s in loops(kernel.body)):
         return kernel
 
-    def visit(body: Body, around: frozenset[Expr]) -> Body:
+    def visit(body: Body, around: frozenset[Expr], unrolled: frozenset[Expr]) -> Body:
         out: list[Stmt] = []
         for s in body:
             if isinstance(s, Loop):
-                inner = visit(s.body, around | {s.var})
-                limit, first = (e if s.kind != "unroll" and _variables(e) <= around else None for e in (s.limit, s.first))
+                copied = s.kind == "unroll"
+                inner = visit(s.body, around | {s.var}, unrolled | {s.var} if copied else unrolled)
+                kept = [e for e in s.ends if _leaves(e, not copied) <= (unrolled if copied else around)]
+                limit, first = (e if e in kept else None for e in (s.limit, s.first))
                 same = inner is s.body and limit is s.limit and first is s.first
                 out.append(s if same else replace(s, body=inner, limit=limit, first=first))
             else:
                 out.append(s)
         return tuple(out) if any(a is not b for a, b in zip(out, body, strict=True)) else body
 
-    return replace(kernel, body=visit(kernel.body, frozenset()))
+    return replace(kernel, body=visit(kernel.body, frozenset(), frozenset()))
 
 
-def _variables(e: Expr | None) -> set[Expr]:
-    return set() if e is None else {x for x in subexprs(e) if x.op == "var"}
+def _leaves(e: Expr, loads: bool) -> set[Expr]:
+    """The variables in `e`, and the loads where these do not count as known."""
+    return {x for x in subexprs(e) if x.op == "var" or (x.op == "load" and not loads)}
 
 
 def settled(kernel: Kernel) -> Kernel:

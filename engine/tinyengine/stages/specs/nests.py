@@ -157,6 +157,15 @@ def _registers(k: Kernel) -> Iterator[str]:
                 yield f"{line(s)}: {buf.name}[{', '.join(map(str, at))}]"
 
 
+def _ends(k: Kernel) -> Iterator[str]:
+    for s, scope in visit(k):
+        if isinstance(s, Loop) and s.kind == "unroll":
+            free = {x.var for x in scope.loops if x.kind == "unroll"}
+            for e in s.ends:
+                if any(x.op in ("name", "load") or (x.op == "var" and x not in free) for x in subexprs(e)):
+                    yield f"{line(s)}: {e}"
+
+
 def _one_width(k: Kernel) -> Iterator[str]:
     widths: dict[str, int] = {}
     for s, _ in visit(k):
@@ -206,6 +215,7 @@ SPEC: list[Sentence] = [
 SCHEDULED: list[Sentence] = [
     *SPEC,
     ("the index of a register is constant once loops are unrolled", _registers),
+    ("the ends of an unrolled loop are numbers once the loops around it are unrolled", _ends),
     ("a register buffer is accessed by one number of lanes", _one_width),
     ("only one loop of the outermost level, with its tail beside it, is parallel", _parallel),
     ("work-items of a group share no loop where each goes its own way", _items),
