@@ -254,6 +254,34 @@ def test_a_row_of_a_softmax_is_a_group(device: Device) -> None:
     assert c.executable.source(0).count("barrier(CLK_LOCAL_MEM_FENCE)") == f.barriers
 
 
+def test_a_product_has_tiles_for_groups_and_packs_in_local_memory(device: Device) -> None:
+    c = compiled((numbers(64, 48) @ numbers(48, 32) + numbers(32)).relu())
+    (f,) = functions(c)
+    assert f.trips == 4 * 2 and f.items == 64 and f.group_scratch == 0  # tiles of 16 x 16, copied by vectors of 4
+    assert f.local_bytes == 3 * (16 * 16 * 4 + 128)  # the results and a step of each operand, with room around each
+    # before the products of a step, before the copies of the next one, before the next tile
+    assert f.barriers == 3
+    text = c.executable.source(0)
+    assert "vload4(0, t0 +" in text and "vstore4(" in text and text.count("muladd_float4") > 4
+    said = [d for d in c.decisions if d.stage == "schedule"]
+    assert {"tile", "reorder", "pack", "partial", "vectorize", "parallel"} <= {d.kind for d in said}
+
+
+@pytest.mark.parametrize("shape", [(37, 50, 41), (70, 17, 16), (16, 16, 129)])
+def test_products_of_odd_sizes_transposed_and_in_batches(device: Device, shape: tuple[int, int, int]) -> None:
+    a, b, k = shape
+    x, y = numbers(a, k), numbers(k, b)
+    c = compiled(x @ y, numbers(k, a).T @ y, x @ numbers(b, k).T, numbers(2, a, k) @ numbers(2, k, b))
+    assert [f.local_bytes > 0 for f in functions(c)] == 4 * [True]
+
+
+def test_what_lies_across_is_turned_in_local_memory(device: Device) -> None:
+    c = compiled(numbers(70, 96).T * 2.0, numbers(2, 33, 40).permute(0, 2, 1) + numbers(40, 33))
+    for f in functions(c):
+        assert f.local_bytes >= 32 * 32 * 4 and f.barriers >= 2
+    assert functions(c)[0].trips == 3 * 3
+
+
 def test_columns_are_summed_by_a_work_item_each_and_short_rows_too(device: Device) -> None:
     for c, iterations in ((compiled(numbers(40, 96).sum(0)), 96), (compiled(numbers(50, 5).softmax(-1)), 50)):
         assert [(f.trips, f.items, f.barriers) for f in functions(c)] == [(-(-iterations // ITEMS), ITEMS, 0)]

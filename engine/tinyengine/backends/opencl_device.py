@@ -28,6 +28,7 @@ kernel void probe(global const float* x, global float* out) {
 """
 OPTIONS = ("-cl-std=CL1.2",)
 _LANES = 4
+WORK_ITEMS = 256  # of a group: enough to hide waiting, and several groups find room on a compute unit
 
 
 @functools.cache
@@ -74,7 +75,7 @@ class Device:
     def group(self, kernel: Any, items: int) -> int:
         """Work-items of a group for `kernel`, which has work for `items`: a multiple of 32, as far as the device lets it."""
         info = cl().kernel_work_group_info.WORK_GROUP_SIZE
-        return max(1, min(-(-items // 32) * 32, self.items, int(kernel.get_work_group_info(info, self.handle))))
+        return max(1, min(-(-items // 32) * 32, WORK_ITEMS, self.items, int(kernel.get_work_group_info(info, self.handle))))
 
     def build(self, text: str) -> Any:
         """A built cl.Program. The binaries are kept on disk by pyopencl, or by the driver. Raises pyopencl.RuntimeError with the
@@ -172,7 +173,6 @@ def _try(d: Device, kernel: Any, shared: bool) -> None:
             raise RuntimeError("the tiny kernel gave wrong numbers")
 
 
-WORK_ITEMS = 256  # of a group: enough to hide waiting, and several groups find room on a compute unit
 FLOPS_PER_CYCLE = 256  # of a compute unit: 128 fused multiply-adds, as is usual
 VECTOR_BYTES = 16  # the widest load of one work-item
 

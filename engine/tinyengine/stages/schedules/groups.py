@@ -2,7 +2,8 @@
 work-items of a group.
 
 Loops without sums are one contiguous loop where there can be one, in pieces for groups. A row goes to a group where it is long
-enough for its work-items: each sums up a part, and a tree in local memory joins the parts. What falls in neither form has an
+enough for its work-items: each sums up a part, and a tree in local memory joins the parts. A product has a tile of results per
+group, and copies of what it reads in local memory. What falls in neither form has an
 iteration of its outermost loop per work-item, with memory of its own.
 """
 
@@ -14,15 +15,21 @@ from typing import TYPE_CHECKING
 from tinyengine.dependence import accesses, carried
 from tinyengine.loopnest import Alloc, Loop
 from tinyengine.stages.primitives.nest import loops
+from tinyengine.stages.schedules.contraction import undo
 from tinyengine.stages.schedules.cost import stride
 from tinyengine.stages.schedules.elementwise import find, merged
-from tinyengine.stages.schedules.product import chain
+from tinyengine.stages.schedules.product import axis_of, chain, depends, last
+from tinyengine.stages.schedules.product import find as find_product
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
 
+OWN = 4  # results of a work-item along each axis
+STEP = 16  # terms of a step of the sum, and the smallest tile
+SIDE = 32  # of a square that is turned in local memory
 LEAST = 64  # iterations of a row that are worth a group
 WHOLE = "a group per iteration, whatever their number: each takes every n-th"
+NEAR = "one load or store for several elements"
 SHARED = "work-items share the iterations: neighbours read neighbours"
 
 
@@ -30,7 +37,7 @@ def run(c: Chooser, s: Loop) -> bool:
     """Schedule one loop of the outermost level; False where one work-item has to do it all."""
     around = chain(s)
     inside = any(isinstance(b, Loop) for b in around[-1].body)
-    return (inside and _rows(c, around)) or _items(c, around, not inside)
+    return (inside and (_product(c, around) or _rows(c, around))) or _items(c, around, not inside)
 
 
 def _items(c: Chooser, around: list[Loop], vectors: bool) -> bool:
@@ -42,6 +49,8 @@ def _items(c: Chooser, around: list[Loop], vectors: bool) -> bool:
         c.refuse("parallel", outer.name, f"{dependent}: one work-item")
         return False
     names = merged(c, [s.name for s in around]) if vectors else [s.name for s in around]
+    if vectors and len(names) > 1 and _turned(c, names):
+        return True
     v = find(c, names[-1])
     if vectors and (len(names) == 1 or v.trips % c.lanes == 0):
         _vectors(c, v)
@@ -55,13 +64,129 @@ def _items(c: Chooser, around: list[Loop], vectors: bool) -> bool:
     return True
 
 
+def _turned(c: Chooser, names: list[str]) -> bool:
+    """Squares of an operand that lies across, copied into local memory row by row and read from there column by column."""
+    v = find(c, names[-1])
+    reads = {a.buf.name: a for a in accesses(v.body) if a.op == "read" and a.buf.space == "global"}
+    far = [a for a in reads.values() if abs(stride(a.buf, a.at, v.name) or 0) > 1]
+    m = next((n for n in names[:-1] if far and all(stride(a.buf, a.at, n) == 1 for a in far)), None)
+    if m is None or min(find(c, m).trips, v.trips) < SIDE or any(stride(a.buf, a.at, v.name) is None for a in reads.values()):
+        return False
+    outer = [*(n for n in names[:-1] if n != m), m + "o", v.name + "o"]
+    why = "a square of the operand that lies across, for a group"
+    steps = [(f"tile({n}, {SIDE})", "tile", why) for n in (m, v.name)]
+    steps.append((f"reorder({', '.join([*outer, m + 'i', v.name + 'i'])})", "reorder", "squares outside, for groups"))
+    why = "neighbours are read together, and turned in local memory"
+    steps += [(f"pack({a.buf.name}, at={v.name}o)", "pack", why) for a in far]
+    copies = [f"{a.buf.name}_{axis}" for a in far for axis in range(len(a.buf.shape))]
+    if c.try_all(*(text for text, _, _ in steps)) is None or SIDE * SIDE * 8 * len(far) > c.machine.local_bytes:
+        c.refuse("groups", v.name, "squares of what lies across cannot be copied")
+        return False
+    for step in steps:
+        c.do(*step, {"local_bytes": 4 * SIDE * SIDE * len(far)})
+    for n in outer:
+        c.do(f"parallel({n})", "parallel", WHOLE)
+    for n in (m + "i", v.name + "i", *(n for n in copies if any(x.name == n for x in loops(c.kernel.body)))):
+        c.do(f"parallel({n})", "parallel", SHARED, {"work_items": c.machine.work_items})
+    return True
+
+
 def _vectors(c: Chooser, s: Loop) -> None:
     """Lanes where they are neighbours in memory: what lies apart is read by other work-items at the same time as well."""
     apart = [a.buf.name for a in accesses(s.body) if a.buf.space != "register" and stride(a.buf, a.at, s.name) not in (0, 1)]
     if apart or s.trips < c.lanes or c.lanes < 2:
         c.refuse("vectorize", s.name, f"lanes of {apart[0]} lie apart" if apart else "one iteration fills no vector")
         return
-    c.do(f"vectorize({s.name}, {c.lanes})", "vectorize", "one load or store for several elements", {"lanes": c.lanes})
+    c.do(f"vectorize({s.name}, {c.lanes})", "vectorize", NEAR, {"lanes": c.lanes})
+
+
+def _product(c: Chooser, around: list[Loop]) -> bool:
+    """A tile of results for a group, of 4 x 4 for each work-item. A step of the sum copies what the tile needs of both operands
+    into local memory, as the work-items will read it; the results are summed up in registers and kept in local memory between."""
+    k = find_product(around)
+    if k is None or len(k.reduce) != 1 or len(k.space) < 2 or len(k.accumulators) != 1 or len(k.reads) != 2:
+        return False
+    v, r, (acc,) = k.space[-1], k.reduce[0], k.accumulators
+    m = next((s for s in k.space[-2::-1] if sorted(depends(a, s) for a in k.reads) == [False, True]), None)
+    columns = [a for a in k.reads if depends(a, v)]
+    if m is None or len(columns) != 1 or depends(columns[0], m) or k.reads[0].buf == k.reads[1].buf:
+        c.refuse("groups", v.name, "no tiles: they want one operand along the rows of the result and another along its columns")
+        return False
+    if min(m.trips, v.trips, r.trips) < STEP:
+        why = f"too few results or terms for tiles of {STEP}"
+        c.refuse("groups", v.name, why, {"results": m.trips * v.trips, "terms": r.trips})
+        return False
+    size = _tile(c, m.trips * v.trips)
+    kernel, count = c.kernel, len(c.decisions)
+    numbers = {"results": size * size, "work_items": (size // OWN) ** 2, "local_bytes": _tile_bytes(size)}
+    i, j, kk = m.name, v.name, r.name
+    others = [s.name for s in k.space if s is not m and s is not v]
+    outer = [*others, i + "o", j + "o"]
+    steps = [(f"tile({x}, {size})", "tile", "a tile of results for a group") for x in (i, j)]
+    steps += [
+        (f"tile({kk}, {STEP})", "tile", "what one step of the sum reads fits local memory"),
+        (f"reorder({', '.join([*outer, i + 'i', j + 'i'])})", "reorder", "tiles outside, for groups"),
+        (f"reorder({kk}o, {i}i, {j}i, {kk}i, memory=local)", "reorder", "all results of the tile take each step together"),
+    ]
+    for a in k.reads:
+        axis = axis_of(a, v if a is columns[0] else m)
+        axes = f", axes={last(a, axis)}" if a is columns[0] and axis is not None else ""
+        steps.append((f"pack({a.buf.name}, at={kk}o{axes})", "pack", "read from memory once for the tile"))
+    steps += [(f"tile({x}i, {OWN})", "tile", "results of one work-item") for x in (i, j)]
+    steps += [
+        (f"reorder({i}io, {j}io, {i}ii, {j}ii)", "reorder", "the results of one work-item together"),
+        (f"reorder({kk}i, {i}ii, {j}ii)", "reorder", "each element that is read serves several results"),
+        (f"partial({acc}, at={j}io)", "partial", "summed up in registers, added to local memory once a step"),
+        (f"unroll({i}ii)", "unroll", "results in registers have no addresses"),
+    ]
+    if not all(c.do(*step, numbers) for step in steps):
+        undo(c, kernel, count)
+        return False
+    if v.trips % c.lanes:
+        c.do(f"unroll({j}ii)", "unroll", "results in registers have no addresses; a rest of them fills no vector")
+    else:
+        c.do(f"vectorize({j}ii, {c.lanes})", "vectorize", NEAR)
+    _copies(c, [a.buf.name for a in k.reads], acc if v.trips % c.lanes == 0 else "")
+    for n in outer:
+        if not c.do(f"parallel({n})", "parallel", WHOLE):
+            undo(c, kernel, count)
+            return False
+    inside = {x.name: x for x in loops(c.kernel.body) if x.kind == "serial" and not x.reduce}
+    copies = [n for n in inside if any(n.startswith(f"{a.buf.name}_") for a in k.reads)]
+    for n in (f"{i}io", f"{j}io", *copies):
+        c.do(f"parallel({n})", "parallel", SHARED, {"work_items": c.machine.work_items})
+    return True
+
+
+def _tile(c: Chooser, results: int) -> int:
+    """Results of a group along each axis: as many as its work-items and local memory allow, and all compute units get some."""
+    size = STEP
+    while (
+        (2 * size // OWN) ** 2 <= c.machine.work_items
+        and _tile_bytes(2 * size) <= c.machine.local_bytes
+        and results >= (2 * size) ** 2 * c.machine.cores
+    ):
+        size *= 2
+    return size
+
+
+def _tile_bytes(size: int) -> int:
+    """Local memory for the results of a tile and a step of both operands, of float32, each with room around it."""
+    return 4 * (size * size + 2 * size * STEP) + 3 * 128
+
+
+def _copies(c: Chooser, operands: list[str], acc: str) -> None:
+    """Vectors for the sums of a step, where `acc` is summed up in vectors, and for the copies of operands that are read as they
+    lie and leave no rest."""
+    found: dict[str, list[Loop]] = {}
+    for s in loops(c.kernel.body):
+        found.setdefault(s.name, []).append(s)
+    for name, same in found.items():
+        copied = name.rpartition("_")[0] in operands and all(s.trips % c.lanes == 0 for s in same)
+        if copied or (acc and name.startswith(f"{acc}_")):
+            body = same[0].body
+            if not loops(body) and all(stride(a.buf, a.at, name) == 1 for a in accesses(body)):
+                c.do(f"vectorize({name}, {c.lanes})", "vectorize", NEAR)
 
 
 def _rows(c: Chooser, around: list[Loop]) -> bool:
@@ -91,13 +216,9 @@ def _rows(c: Chooser, around: list[Loop]) -> bool:
 
 
 def _columns(row: Loop) -> bool:
-    """Whether what lies beside each other belongs to different rows, everywhere."""
-    reads = [a for a in accesses(row.body) if a.op == "read" and a.buf.space == "global"]
-    inner = [x.name for x in loops(row.body)]
-    moving = [a for a in reads if any(stride(a.buf, a.at, n) != 0 for n in inner)]
-    return bool(moving) and all(
-        stride(a.buf, a.at, row.name) == 1 and all(stride(a.buf, a.at, n) not in (1, None) for n in inner) for a in moving
-    )
+    """Whether neighbouring rows read neighbours, or the same."""
+    strides = {stride(a.buf, a.at, row.name) for a in accesses(row.body) if a.op == "read" and a.buf.space == "global"}
+    return 1 in strides and strides <= {0, 1}
 
 
 def longest(s: Loop) -> list[Loop]:
