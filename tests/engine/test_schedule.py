@@ -244,3 +244,10 @@ def test_tiles_of_results_are_turned_in_blocks() -> None:
 def test_few_rows_are_shared_out_evenly_among_tiles() -> None:
     x, w = Tensor(np.ones((7, 800), np.float32)), Tensor(np.ones((500, 800), np.float32))
     assert "tile(i, 4)" in _of(x @ w.T)
+
+
+def test_rows_that_are_woven_into_each_other_are_read_as_they_lie() -> None:
+    x = Tensor(np.ones((4, 8, 6, 40), np.float32))
+    said = _of(x.reshape(4, 4, 2, 6, 40).permute(0, 1, 3, 4, 2).contiguous())
+    rows = next(p[len("vectorize(") : -1].split(", ") for p in said if p.startswith("vectorize("))
+    assert rows[1] == "16" and said[-1].startswith("unroll("), said  # two stores with gaps fill each line

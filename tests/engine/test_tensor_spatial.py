@@ -283,3 +283,16 @@ def test_on_llvm() -> None:
         np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(ours[-2].numpy(), bits.view(np.uint32))
     np.testing.assert_array_equal(ours[-1].numpy(), bits)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "bilinear"])
+@pytest.mark.parametrize("factor", [2, 3, (4, 2)])
+def test_whole_factors_have_static_addresses_forward_and_backward(mode: str, factor: Any) -> None:
+    a = draw((2, 3, 6, 5), -1, 1, 5)
+
+    def resized(x: Any) -> Any:
+        return x.interpolate(scale_factor=factor, mode=mode)
+
+    compare(Case(mode, resized, lambda x: F.interpolate(x, scale_factor=factor, mode=mode)), a)
+    lowered = jit(lambda x: (resized(x) * resized(x)).gradient(x, gradient=resized(x) * 0 + 1)[0]).lower(Tensor(a))
+    assert not {n.op for n in lowered.graph.nodes} & {"gather", "scatter_add"}

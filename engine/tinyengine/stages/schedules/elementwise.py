@@ -19,6 +19,7 @@ CHUNKS = 4  # pieces per thread, so that a thread that starts late finds less to
 SYMBOLIC = 8  # times as many pieces for a loop whose end is not known
 PARTS = 4  # more cuts than this only lengthen the code
 AHEAD_BYTES = 2048  # of the operand are fetched while as many are computed with
+WOVEN = 1.5  # times as many cycles along a short loop, from which on a longer one takes its place
 LINES = 4  # blocks beside each other along the contiguous axis of the source: whole pages are read, not single lines
 
 
@@ -35,7 +36,7 @@ def run(c: Chooser, around: list[Loop]) -> None:
     if not dependent and c.lanes > 1:
         if len(names) > 1:
             _cut(c, find(c, v))
-            order = _turned(c, names) or names
+            order = _turned(c, names) or _woven(c, names) or names
             v = order[-1]
         inner, threads = find(c, v), c.machine.threads
         if len(names) == 1 and work >= PARALLEL_CYCLES and threads > 1:
@@ -51,7 +52,7 @@ def run(c: Chooser, around: list[Loop]) -> None:
     if not dependent and c.lanes > 1:
         vectorize(c, _ahead(c, v) if len(names) == 1 else v)
         if len(order) > len(names):
-            c.do(f"unroll({order[-2]})", "unroll", "the columns of a block share what is loaded: it is turned in registers")
+            c.do(f"unroll({order[-2]})", "unroll", "the rows of a block share what is loaded, or the lines that are stored")
     stream(c)
 
 
@@ -158,6 +159,31 @@ def _turned(c: Chooser, names: list[str]) -> list[str]:
     for text, kind, reason in steps:
         c.do(text, kind, reason, numbers)
     return order
+
+
+def _woven(c: Chooser, names: list[str]) -> list[str]:
+    """The loop around a short innermost one in its place, where its lanes cost less: rows that are woven into each other, as
+    channels of pixels, are read as they lie and stored with gaps. The loops from the outside in, or nothing."""
+    v, m = find(c, names[-1]), find(c, names[-2])
+    if not 1 < v.trips <= NEAR or m.trips < c.lanes or any(isinstance(s, Loop) for s in v.body):
+        return []
+
+    def cycles(lanes: Loop, other: Loop) -> float:
+        return other.trips * -(-lanes.trips // c.lanes) * body_cycles(v.body, lanes.name, min(c.lanes, lanes.trips))
+
+    numbers = {"cycles": cycles(m, v), "cycles_along_short": cycles(v, m)}
+    if numbers["cycles"] * WOVEN > numbers["cycles_along_short"]:
+        return []
+    steps = [
+        (f"tile({m.name}, {c.lanes})", "tile", "rows that are woven into each other, a vector of each at a time"),
+        (f"reorder({v.name}, {m.name}i)", "reorder", "longer rows in lanes"),
+    ]
+    if c.try_all(*(text for text, _, _ in steps)) is None:
+        c.refuse("weave", v.name, "the loops cannot be exchanged", numbers)
+        return []
+    for text, kind, reason in steps:
+        c.do(text, kind, reason, numbers)
+    return [*names[:-2], m.name + "o", v.name, m.name + "i"]
 
 
 def chunk(trips: int, threads: int, lanes: int) -> int:
