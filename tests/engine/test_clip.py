@@ -72,9 +72,9 @@ def test_a_window_costs_what_it_is_wide() -> None:
     assert products < c.certificate.flops < products + 2 * 10 * t * t
 
 
-@pytest.mark.parametrize("options", [{"is_causal": True}, {"attn_mask": window(40, 40, 7)}])
-def test_the_certificate_says_what_runs(options: dict[str, Any]) -> None:
-    c = low(*attention(40, 40, 16, **options))
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_certificate_says_what_runs(causal: bool) -> None:
+    c = low(*attention(40, 40, 16, is_causal=causal, attn_mask=None if causal else window(40, 40, 7)))
     for said, ran, k in zip(c.certificate.kernels, count(c).kernels, c.kernels, strict=True):
         assert said.flops == ran.flops
         assert (said.bytes_read, said.bytes_written, said.bytes_issued) == counted(k.scheduled)
