@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinyviz import asm, wire
+from tinyviz import asm, views, wire
 from tinyviz.codec import to_json
 from tinyviz.convert import attempt, loops_code
-from tinyviz.viewdata import CountAnswer, ScheduleAnswer, Times, TuneAnswer, WhatIfAnswer
+from tinyviz.viewdata import CountAnswer, ScheduleAnswer, Times, TriedAgain, TuneAnswer, UnderAnswer, WhatIfAnswer
 
 LIVE_BYTES = 256 << 20  # of user memory that a recording keeps alive for questions
 MOST_SECONDS = 60.0  # that a page may ask the tuner to take
@@ -33,13 +33,16 @@ class Answers:
 
     def __call__(self, question: dict[str, Any], say: Callable[[str], None] = lambda text: None) -> Any:
         """The answer, as JSON values. Raises ValueError, KeyError or TypeError for a question that makes no sense."""
-        asked = (self.what_if, self.schedule, self.tune, self.ablate, self.count, self.bisect, self.recompute)
+        asked = (
+            self.what_if, self.schedule, self.tune, self.ablate, self.count, self.bisect, self.recompute, self.recompute_under,
+            self.page,
+        )  # fmt: skip
         known: dict[Any, Callable[..., Any]] = {f.__name__: f for f in asked}
         what = question.get("what")
         if what not in known:
             raise ValueError(f"unknown question {what!r}; known: {', '.join(known)}")
         arguments = {k: v for k, v in question.items() if k not in ("what", "type", "id")}
-        if what == "tune":
+        if what in ("tune", "recompute_under"):
             arguments["say"] = say
         return to_json(known[what](**arguments))
 
@@ -129,7 +132,10 @@ class Answers:
         for i in slots:
             if not p.slots[_index(i, len(p.slots), "buffer")].again:
                 raise ValueError(f"buffer {p.slots[i].name} holds no activation that the gradient reads")
-        r = lowered.recompute([p.slots[i].again for i in slots])
+        return self._recomputed(p, lowered, slots, [p.slots[i].again for i in slots])
+
+    def _recomputed(self, p: wire.Program, lowered: Any, slots: list[int], names: list[str]) -> wire.Recomputed:
+        r = lowered.recompute(names)
         found = wire.Recomputed(
             list(slots), list(r.names), r.refused, r.kernels_before, r.kernels, r.flops_before, r.flops, r.peak_before, r.peak,
             r.counted_before, r.counted, r.seconds_predicted_before, r.seconds_predicted, spread(r.before), spread(r.after),
@@ -137,6 +143,30 @@ class Answers:
         )  # fmt: skip
         p.recomputed = [x for x in p.recomputed if x.slots != found.slots] + [found]
         return found
+
+    def recompute_under(self, program: int, limit: int, say: Callable[[str], None] = lambda text: None) -> UnderAnswer:
+        """Search for the activations to compute again so that the peak is at most `limit` bytes, and measure what that does; the
+        effect is kept in the recording."""
+        from tinyengine.recompute_search import search
+
+        p, lowered = self._program(program)
+        if not isinstance(limit, int) or isinstance(limit, bool):
+            raise TypeError(f"the limit is a number of bytes, not {limit!r}")
+        found = search(lowered, limit, say)
+        slot = {s.again: i for i, s in enumerate(p.slots) if s.again}
+        tried = [
+            TriedAgain(slot.get(t.name, -1), t.subject, t.per_flop, t.peak, t.flops, t.taken, t.reason) for t in found.tried
+        ]
+        slots = sorted(slot[name] for name in found.names if name in slot)
+        say("measuring both programs in turn")
+        measured = self._recomputed(p, lowered, slots, list(found.names)) if found.names else None
+        return UnderAnswer(found.limit, found.peak_before, found.peak, slots, tried, measured)
+
+    def page(self, program: int) -> Any:
+        """The views of another program of the recording: what a page that is loaded carries of small ones only."""
+        from tinyviz.explore import program_page
+
+        return program_page(self.data, views.NAMES, _index(program, len(self.data.programs), "program"))
 
     def bisect(self, program: int) -> wire.Bisection:
         """Search for the first step that changes a value; kept in the recording."""

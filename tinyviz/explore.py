@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Before = tuple[wire.Recording, int | None]
 
 
-#: of all other programs together whose views a page carries too
+#: of all other programs together whose views a page carries too; of a larger one a live view asks when it is chosen
 MORE_NODES = 6000
 
 
@@ -80,10 +80,15 @@ def page(
         left -= len(r.programs[i].nodes) if i != shown_program else 0
         if i == shown_program or before is not None or left < 0:
             continue
-        texts, data = _views(r, names, i, None, None)
-        more = to_json(viewdata.ProgramPage(i, viewdata.Views(), texts))
-        more["views"] |= data
-        out["more"].append(more)
+        out["more"].append(program_page(r, names, i))
+    return out
+
+
+def program_page(r: wire.Recording, names: tuple[str, ...], program: int) -> Any:
+    """The wire form of a `viewdata.ProgramPage`, as JSON values."""
+    texts, data = _views(r, names, program, None, None)
+    out = to_json(viewdata.ProgramPage(program, viewdata.Views(), texts))
+    out["views"] |= data
     return out
 
 
@@ -152,6 +157,7 @@ class Explorer:
     @cached_property
     def widget(self) -> Any:
         """The live widget (`tinyviz.widget.ViewWidget`); raises ImportError or FileNotFoundError where it cannot be had."""
+        from tinyviz.answers import Answers
         from tinyviz.widget import ViewWidget
 
         selection = self.options.get("selection")
@@ -159,7 +165,11 @@ class Explorer:
         chosen: Any = None if selection is None else {"kind": selection.kind, "id": selection.id}
         name = self.view or "explorer"
         r = self.recording
-        return ViewWidget(name, data, text=self.text, svg=self.svg, recording=r.data.id, selection=chosen, answers=r.answers)
+        answers = r.answers or Answers(r.data, [None] * len(r.programs))  # a loaded recording shows its other programs too
+        return ViewWidget(
+            name, data, text=self.text, svg=self.svg, recording=r.data.id, selection=chosen, answers=answers,
+            editable=r.answers is not None,
+        )  # fmt: skip
 
     @property
     def selection(self) -> Selection | None:

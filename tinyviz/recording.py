@@ -83,14 +83,24 @@ class Recording:
         answers.count(at)
         return self.view("timeline", at)
 
-    def recompute(self, *buffers: str | int, program: int | None = None) -> Explorer:
+    def recompute(self, *buffers: str | int, under: int | None = None, program: int | None = None) -> Explorer:
         """What if these activations were computed again for their gradient instead of being kept? Predicted and measured effect
         on peak memory and time, on copies. `buffers`: names or numbers of buffers in the view `memory` that offer it. It stays in
         the recording (`rec.programs[i].recomputed`); returns the view `memory` with it.
 
+        `under`: in place of buffers, a number of bytes: those are searched for that keep the predicted peak at or under it, by
+        bytes freed for each FLOP (`tv.lower(...).recompute_under` tells each step); a ValueError says how far it comes else.
+
         Raises ValueError where the recording was loaded, or for a buffer that there is not or that cannot be computed again."""
         answers, at = self._ask(program)
         slots = self.data.programs[at].slots
+        if under is not None:
+            if buffers:
+                raise ValueError("recompute takes buffers, or under=BYTES, not both")
+            found = answers.recompute_under(at, under)
+            if found.peak > under:
+                raise ValueError(f"the peak cannot be brought under {under:,} bytes this way: {found.peak:,} is the least found")
+            return self.view("memory", at)
         names = {s.name: i for i, s in enumerate(slots)}
         for b in buffers:
             if isinstance(b, str) and b not in names:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tinyviz.wire import Attempt, Code, Columns, Counted, Recording, Selection
+from tinyviz.wire import Attempt, Code, Columns, Counted, Recomputed, Recording, Selection
 
 
 @dataclass
@@ -419,6 +419,7 @@ class CompareData(ViewData):
     equal: int = 0  # nodes with the same history
     behind: int = 0  # nodes that are what they were, behind a change
     settings: list[str] = field(default_factory=list)  # what else differs: machine, backend, engine
+    caveat: str = ""  # what a difference of times then means; "": nothing but the program differs
 
 
 @dataclass
@@ -508,6 +509,31 @@ class CountAnswer:
     peak_bytes: int
     kernels: list[Counted]  # in the order of the program's
     ledger: list[LedgerRow]  # with what was counted
+
+
+@dataclass
+class TriedAgain:
+    """One step of the search for what to compute again."""
+
+    slot: int  # -1: it has no buffer of its own
+    subject: str
+    per_flop: float  # its bytes for each FLOP of computing it alone again
+    peak: int  # bytes, of the whole program, predicted with what was taken before and this
+    flops: int  # of the whole program
+    taken: bool
+    reason: str
+
+
+@dataclass
+class UnderAnswer:
+    """Which activations to compute again so that the peak stays under a limit."""
+
+    limit: int  # bytes
+    peak_before: int
+    peak: int  # predicted; above the limit: the least that was found
+    slots: list[int]
+    tried: list[TriedAgain]
+    measured: Recomputed | None  # None: nothing is computed again
 
 
 @dataclass

@@ -60,6 +60,7 @@ class ViewWidget(anywidget.AnyWidget):
         answers: called with each question of the page and a function that tells it how far things are; gives JSON values.
             The page sends {"type": "ask", "id": n, ...}; it gets {"type": "progress", "id": n, "text": ...} now and then, and at
             the end {"type": "answer", "id": n, "data": ...}, or "error" in place of "data".
+        editable: whether the answers reach beyond what the recording holds; None: where there are answers.
 
     Raises:
         ValueError: ``data`` holds something that JSON has no form for, such as NaN.
@@ -69,13 +70,13 @@ class ViewWidget(anywidget.AnyWidget):
     selection = t.Dict(allow_none=True, default_value=None).tag(sync=True)
     #: gzipped JSON of the bundle; empty where it exceeds PAYLOAD_LIMIT_BYTES and is sent in parts
     payload = t.Bytes().tag(sync=True)
-    #: whether questions are answered
+    #: whether the programs are there that what-ifs and measurements need
     editable = t.Bool().tag(sync=True)
     _esm = t.Unicode().tag(sync=True)
 
     def __init__(
         self, view: str, data: Any, *, text: str, svg: str | None = None, recording: str = "",
-        selection: Selection | None = None, answers: Answers | None = None,
+        selection: Selection | None = None, answers: Answers | None = None, editable: bool | None = None,
     ) -> None:  # fmt: skip
         bundle = {"view": view, "recording": recording, "data": data, "text": text}
         try:
@@ -92,7 +93,8 @@ class ViewWidget(anywidget.AnyWidget):
             self._saved["gzip"] = base64.b64encode(compressed).decode()
         self._compressed = compressed
         payload = compressed if len(compressed) <= PAYLOAD_LIMIT_BYTES else b""
-        super().__init__(payload=payload, selection=selection, editable=answers is not None, _esm=bundle_source())
+        ready = answers is not None if editable is None else editable
+        super().__init__(payload=payload, selection=selection, editable=ready, _esm=bundle_source())
         self.on_msg(self._answer)
 
     @t.validate("selection")

@@ -297,6 +297,13 @@ class Lowered:
 
         return recompute(self, values, limit)
 
+    def recompute_under(self, peak_bytes: int) -> Any:
+        """The activations to compute again so that the predicted peak of memory is at most that many bytes, found by bytes freed
+        for each FLOP: see `recompute_search.search`. Nothing runs; `lowered.recompute(found.names)` measures it."""
+        from tinyengine.recompute_search import search
+
+        return search(self, peak_bytes)
+
     def try_schedule(self, kernel: int, lines: Any, limit: float = 0.1) -> Any:
         """Kernel number `kernel` under another schedule, beside its own: see `edits.try_schedule`."""
         from tinyengine.choices import primitives

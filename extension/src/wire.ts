@@ -838,6 +838,7 @@ export interface CompareData extends ViewData {
   equal: number;  // nodes with the same history
   behind: number;  // nodes that are what they were, behind a change
   settings: string[];  // what else differs: machine, backend, engine
+  caveat: string;  // what a difference of times then means; "": nothing but the program differs
 }
 
 /** The views that a page carries; None: not on this page. */
@@ -915,6 +916,27 @@ export interface CountAnswer {
   peak_bytes: number;
   kernels: Counted[];  // in the order of the program's
   ledger: LedgerRow[];  // with what was counted
+}
+
+/** One step of the search for what to compute again. */
+export interface TriedAgain {
+  slot: number;  // -1: it has no buffer of its own
+  subject: string;
+  per_flop: number;  // its bytes for each FLOP of computing it alone again
+  peak: number;  // bytes, of the whole program, predicted with what was taken before and this
+  flops: number;  // of the whole program
+  taken: boolean;
+  reason: string;
+}
+
+/** Which activations to compute again so that the peak stays under a limit. */
+export interface UnderAnswer {
+  limit: number;  // bytes
+  peak_before: number;
+  peak: number;  // predicted; above the limit: the least that was found
+  slots: number[];
+  tried: TriedAgain[];
+  measured: Recomputed | null;  // None: nothing is computed again
 }
 
 /** The views of another program of the recording. */

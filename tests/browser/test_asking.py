@@ -80,6 +80,36 @@ def test_measurements_are_asked_for_by_clicks_and_stay_in_the_recording(open_not
     notebook.shoot(pictures, "recompute")
     panel.get_by_role("checkbox").first.uncheck()
     expect(panel).to_contain_text("Tick activations")
+    field = panel.get_by_role("spinbutton")
+    field.fill(str(int(int(field.input_value()) / 0.75) - 60))  # it proposes three quarters of the peak
+    field.press("Enter")
+    expect(panel.locator(".tv-outcome").first).to_contain_text("of the activations computed again", timeout=2 * MINUTE)
+    expect(panel.locator(".tv-outcome").first).to_contain_text("✓ taken")
+    assert panel.get_by_role("checkbox", checked=True).count() >= 1
+    notebook.shoot(pictures, "recompute-under")
 
     notebook.run(1)
-    assert notebook.text(1).strip() == "True True 1 1"
+    assert notebook.text(1).strip() in ("True True 1 1", "True True 1 2")
+
+
+def test_the_views_of_a_large_program_are_asked_for_when_it_is_chosen(open_notebook: Open) -> None:
+    two = """
+import numpy as np
+import tinyviz as tv
+from tinyviz import explore
+%load_ext tinyviz
+explore.MORE_NODES = 0
+with tv.watch() as rec:
+    tv.Tensor(np.ones((64, 64), np.float32)).exp().sum().item()
+    tv.Tensor(np.ones((3, 5), np.float32)).sqrt().max().item()
+rec.view("kernel", 0)
+"""
+    notebook = open_notebook([two])
+    notebook.run(0)
+    cell = notebook.cell(0)
+    expect(cell.locator("[data-live=true]").first).to_be_visible(timeout=MINUTE)
+    expect(cell.locator(".tv-kernelrow").first).to_contain_text("exp_sum")
+    cell.get_by_role("combobox", name="program").select_option("1")
+    expect(cell.locator(".tv-kernelrow").first).to_contain_text("sqrt_max", timeout=MINUTE)
+    cell.get_by_role("combobox", name="program").select_option("0")
+    expect(cell.locator(".tv-kernelrow").first).to_contain_text("exp_sum")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyengine import Tensor, backends, jit, machine, manual_seed, nn, optim, pinned, pipeline
+from tinyengine import Tensor, backends, jit, machine, manual_seed, nn, optim, pinned, pipeline, recompute_search
 from tinyengine.backends.graph_eval import Evaluator
 from tinyengine.choices import Choices
 from tinyengine.node import Graph
@@ -212,3 +212,44 @@ def test_what_frees_memory_goes_first() -> None:
     assert updates[0] < others[-1], "the first update stands before the last gradient of an activation"
     h = 64 * 256 * 4
     assert low.plan.arena_bytes < 6 * h, "four activations and one gradient, not four of each"
+
+
+def test_a_search_finds_what_keeps_the_peak_under_a_limit() -> None:
+    low = lowered(6)
+    was, sizes = low.certificate.peak_bytes, 64 * 256 * 4
+    limit = was - sizes
+    found = low.recompute_under(limit)
+    assert found.reached and found.peak <= limit < found.peak_before == was
+    assert found.lowered.certificate.peak_bytes == found.peak and found.flops > found.flops_before
+    assert found.peak == found.lowered.count().peak_bytes, "predicted and counted"
+    for a, b in zip(low.run(), found.lowered.run(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [t.name for t in found.tried if t.taken] and set(found.names) <= {t.name for t in found.tried if t.taken}
+    # none of them is needless
+    for name in found.names:
+        rest = [n for n in found.names if n != name]
+        assert low.with_recompute(*rest).certificate.peak_bytes > limit
+    assert all(line in found.text() for line in found.pins)
+
+
+def test_the_cheapest_bytes_come_first() -> None:
+    """Of two activations of one size, the one that needs no product again is tried first."""
+    low = lowered(4)
+    possible = [n for n, why in recompute.candidates(low.fusion).items() if not why]
+    stays = {n for n, v in low.fusion.verdicts.items() if v == "whole"}
+    flops = {n: recompute_search.flops_again(n, stays) for n in possible}
+    # the first layer multiplies by 16 columns, the others by 256: an FMA is 2, then the bias and the larger of two
+    assert sorted(flops.values()) == [64 * 256 * (2 * 16 + 2), *[64 * 256 * (2 * 256 + 2)] * 3]
+    (first, *_) = low.recompute_under(1).tried
+    assert flops[next(n for n, name in recompute.names(possible).items() if name == first.name)] == min(flops.values())
+
+
+def test_a_limit_out_of_reach_says_how_far_it_comes() -> None:
+    low = lowered(3)
+    found = low.recompute_under(1)
+    assert not found.reached and found.peak <= found.peak_before
+    assert "not found: the least that was found is" in found.text()
+    assert all(t.reason for t in found.tried) and [t for t in found.tried if not t.taken]
+    assert low.recompute_under(low.certificate.peak_bytes).tried == ()
+    with pytest.raises(ValueError, match="recompute_under: 0 bytes; expected a positive number"):
+        low.recompute_under(0)

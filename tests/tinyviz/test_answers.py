@@ -11,7 +11,7 @@ import pytest
 
 import tinyviz as tv
 from tinyengine import tune_store
-from tinyviz import answers, codec, viewdata, wire
+from tinyviz import answers, codec, explore, viewdata, wire
 from tinyviz.answers import Answers
 from tinyviz.space import space
 
@@ -45,6 +45,26 @@ def test_a_what_if_names_the_edge_of_its_decision() -> None:
     assert a.pin.startswith('tv.pin("') and len(a.difference.samples) == len(a.before.samples)
 
 
+def test_another_program_comes_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(explore, "MORE_NODES", 0)
+    with tv.watch() as rec:
+        tv.Tensor(np.ones((4, 4), np.float32)).exp().sum().item()
+        tv.Tensor(np.ones((3, 5), np.float32)).sqrt().max().item()
+    shown = rec.view()
+    assert len(rec.programs) == 2 and shown.page["more"] == []
+    other = 1 - shown.data.program
+    loaded = tv.load(rec.save(tmp_path / "a.tvz"))
+    for r, editable in ((rec, True), (loaded, False)):
+        widget = r.view().widget
+        assert widget.editable is editable and widget.answers is not None
+        got = widget.answers({"what": "page", "program": other})
+        page = codec.from_json(viewdata.ProgramPage, got)
+        assert page.program == other and page.views.graph is not None and page.views.graph.program == other
+        assert set(page.texts) == set(tv.views.NAMES)
+    with pytest.raises(ValueError, match="there is no program 7: there are 2"):
+        Answers(rec.data, [])({"what": "page", "program": 7})
+
+
 def test_a_schedule_comes_back_with_linked_code_or_with_the_line_that_is_not_legal() -> None:
     c = lowered()
     ask = asked(c)
@@ -73,7 +93,7 @@ def test_the_tuner_is_asked_for_one_kernel_and_its_attempts_stay_in_later_record
 
 
 @pytest.mark.parametrize(("question", "why"), [
-    ({"what": "sing"}, "unknown question 'sing'; known: what_if, schedule, tune, ablate, count, bisect, recompute"),
+    ({"what": "sing"}, "unknown question 'sing'; known: what_if, schedule, tune, ablate, count, bisect, recompute, recompute_under, page"),
     ({}, "unknown question None"),
     ({"what": "what_if", "program": 7, "decision": 0, "verdict": "whole"}, "there is no program 7: there are 1"),
     ({"what": "what_if", "program": 0, "decision": True, "verdict": "whole"}, "there is no decision True"),

@@ -7,12 +7,14 @@ import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
 import tinyviz as tv
-from tinyengine import Tensor
+from tests.tinyviz import training
+from tinyengine import Tensor, backends, machine
 from tinyviz import cli, codec, matching, record, significance, wire
 from tinyviz.explore import make
 from tinyviz.recording import Recording
@@ -145,6 +147,44 @@ def test_verdicts_of_times(sample: wire.Recording) -> None:
     first = next(k for k in d.kernels if k.after == p.calls[0].kernel)
     assert first.time.chance is not None and first.time.chance < significance.CHANCE and first.time.verdict != "noise"
     assert all(k.time.verdict == "noise" for k in d.kernels if k is not first)
+
+
+def recorded(on: machine.Machine) -> tv.Recording:
+    """Steps of one training program, compiled for that machine."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((32, 16), dtype=np.float32), rng.integers(0, 4, 32).astype(np.int32)
+    with mock.patch.object(machine, "current", lambda: on), backends.use("llvm"):
+        _, step = training.network()
+        with tv.watch(on.name) as rec:
+            for _ in range(4):
+                step(*training.tensors(x, y))
+        assert rec.data.machine.name == on.name
+    return rec
+
+
+def test_two_machines_are_said_first_and_their_kernels_matched_though_schedules_differ() -> None:
+    small = replace(
+        machine.FIXTURE, name="two small cores", vector_bytes=32, vector_registers=16, l2_bytes=512 << 10, l3_bytes=4 << 20,
+        fma_flops=64e9, fma_flops_all=128e9,
+    )  # fmt: skip
+    large, little = recorded(machine.FIXTURE), recorded(small)
+    shown = tv.compare(large, little)
+    d = shown.data
+    assert d.settings == [
+        "machine: fixture: two Zen 5 cores → two small cores", "L2 of all cores: 2 MiB → 1 MiB (0.50 ×)",
+        "L3: 32 MiB → 4 MiB (0.12 ×)", "arithmetic: 506 GFLOP/s → 128 GFLOP/s (0.25 ×)",
+    ]  # fmt: skip
+    assert d.caveat.startswith("two machines: ")
+    assert not d.nodes and d.behind == 0 and d.equal == len(large.programs[0].simplified), "the program is one"
+    assert all(k.before >= 0 and k.after >= 0 and k.common == 1 for k in d.kernels)
+    assert sum(k.schedule is True for k in d.kernels) >= 2, "other vectors, other schedules"
+    assert {k.bytes.verdict for k in d.kernels} == {"equal"}
+    assert shown.text.index("arithmetic: 506 GFLOP/s") < shown.text.index(d.caveat) < shown.text.index("time of one run")
+    assert "differs: L3: 32 MiB" in shown.svg and "two machines: " in shown.svg
+    again = tv.compare(large, large).data
+    assert again.settings == [] and again.caveat == ""
+    other = replace(large.data, backend="opencl", programs=[replace(large.programs[0], backend="opencl")])
+    assert "of these settings" in tv.compare(large, Recording(other)).data.caveat
 
 
 def test_nothing_to_compare_with_says_so(sample: wire.Recording) -> None:

@@ -13,7 +13,7 @@ from tests.tinyviz import training
 from tests.tinyviz.test_roofline import FAULTY, HEALTHY, only, planted
 from tinyengine import rules
 from tinyengine.stages import simplify
-from tinyviz import codec, tvz, wire
+from tinyviz import codec, tvz, viewdata, wire
 from tinyviz.explore import make
 from tinyviz.views import timeline
 
@@ -192,6 +192,27 @@ def test_what_can_be_computed_again_is_offered_and_its_effect_shown(tmp_path: Pa
         rec.recompute(0)
     with pytest.raises(TypeError, match="with one at least"):
         rec.recompute()
+
+
+def test_a_set_of_activations_is_searched_for_that_keeps_the_peak_under_a_limit() -> None:
+    rec = deep()
+    was = rec.programs[0].certificate.peak_bytes
+    limit = was - 256 * 48 * 4
+    shown = rec.recompute(under=limit)
+    (x,) = rec.programs[0].recomputed
+    assert x.peak == x.counted <= limit < x.peak_before == x.counted_before == was and x.ulp == 0
+    assert all(rec.programs[0].slots[i].again for i in x.slots) and "computed again instead of kept" in shown.text
+    assert rec.answers is not None
+    said: list[str] = []
+    a = codec.from_json(
+        viewdata.UnderAnswer, rec.answers({"what": "recompute_under", "program": 0, "limit": limit}, said.append)
+    )
+    assert (a.slots, a.peak, a.peak_before) == (x.slots, x.peak, was)
+    assert len(said) == len(a.tried) + 1 and {i for t in a.tried if t.taken for i in [t.slot]} >= set(a.slots)
+    with pytest.raises(ValueError, match=r"cannot be brought under 1 bytes this way: [\d,]+ is the least found"):
+        rec.recompute(under=1)
+    with pytest.raises(ValueError, match="not both"):
+        rec.recompute("t1", under=1)
 
 
 def test_the_line_of_python_does_what_the_view_said() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from textwrap import wrap
 
 from tinyviz import analysis, matching, palette, texts, units
 from tinyviz.significance import CHANCE, LEAST, mann_whitney
@@ -25,6 +26,21 @@ HOWTO = (
 SIGNS = {
     "equal": "=", "more": "▲", "less": "▼", "noise": "≈", "new": "+", "gone": "−", "untested": "·", "unknown": units.MISSING,
 }  # fmt: skip
+TWO_MACHINES = (
+    "two machines: a difference of times is that of the machines and of the program together; nodes are those of"
+    " the program alone; kernels, FLOPs and bytes also follow what the engine chose for each machine"
+)
+SAME_PEAK = 0.25  # relative: two measurements of one machine differ by less
+PEAKS = {
+    "l1_bytes": ("L1 of all cores", units.nbytes, ""),
+    "l2_bytes": ("L2 of all cores", units.nbytes, ""),
+    "l3_bytes": ("L3", units.nbytes, ""),
+    "flops_per_second": ("arithmetic", units.count, "FLOP/s"),
+    "l1_bytes_per_second": ("reads from L1", units.nbytes, "/s"),
+    "l2_bytes_per_second": ("reads from L2", units.nbytes, "/s"),
+    "l3_bytes_per_second": ("reads from L3", units.nbytes, "/s"),
+    "dram_bytes_per_second": ("reads from memory", units.nbytes, "/s"),
+}
 Three = tuple[float | None, float | None, float | None]
 NONE: Three = (None, None, None)
 
@@ -62,6 +78,22 @@ def data(
         old, new = getattr(out.before, name), getattr(out.after, name)
         if old != new:
             out.settings.append(f"{name}: {old or units.MISSING} → {new or units.MISSING}")
+    apart = machines(before, r)
+    out.settings += apart
+    if apart or any(x.startswith(("machine", "cores")) for x in out.settings):
+        out.caveat = TWO_MACHINES
+    elif out.settings:
+        out.caveat = "a difference of times is one of these settings and of the program together"
+    return out
+
+
+def machines(a: Recording, b: Recording) -> list[str]:
+    """The peaks that differ by more than a measurement of one machine does, with their ratio."""
+    out = []
+    for name, (words, form, per) in PEAKS.items():
+        old, new = a.machine.peaks.get(name), b.machine.peaks.get(name)
+        if old and new and abs(new / old - 1) > SAME_PEAK:
+            out.append(f"{words}: {form(old)}{per} → {form(new)}{per} ({new / old:.2f} ×)")
     return out
 
 
@@ -202,7 +234,7 @@ def kernel_name(x: KernelPair) -> str:
 def text(r: Recording, d: CompareData) -> str:
     out = [texts.heading(d.title, d.howto) + _sides(d)]
     if d.settings:
-        out.append("settings that differ: " + "; ".join(d.settings))
+        out.append("\n".join(["settings that differ", *(f"  {x}" for x in d.settings), d.caveat]))
 
     def numbers(x: Difference) -> list[str]:
         return [units.amount(x.before, x.unit), units.amount(x.after, x.unit), SIGNS[x.verdict], ratio(x), chance(x)]
@@ -220,13 +252,13 @@ def text(r: Recording, d: CompareData) -> str:
 
 def _sides(d: CompareData) -> str:
     rows = [
-        [name, x.recording, x.program, x.created, x.backend, str(x.runs)]
+        [name, x.recording, x.program, x.created, x.backend, x.machine or units.MISSING, str(x.runs)]
         for name, x in (("before", d.before), ("after", d.after))
         if x is not None
     ]
     few = any(x is not None and x.runs <= LEAST for x in (d.before, d.after))
     note = f"\nfewer than {LEAST + 1} runs on a side: no time can be told from noise" if few else ""
-    return texts.table(["", "recording", "program", "made", "backend", "runs"], rows, (5,)) + note
+    return texts.table(["", "recording", "program", "made", "backend", "machine", "runs"], rows, (6,)) + note
 
 
 def _nodes(d: CompareData) -> str:
@@ -252,9 +284,10 @@ def svg(r: Recording, d: CompareData) -> str:
         out.text(12, out.y, name, "bold")
         if x is not None:
             out.text(80, out.y, cut(f"{x.recording}: {x.program}, {x.created}, {x.backend}, {x.runs} runs", 130), "faint")
-    if d.settings:
-        out.y += LINE
-        out.text(12, out.y, cut("settings that differ: " + "; ".join(d.settings), 140))
+    for line in [f"differs: {x}" for x in d.settings] + [d.caveat] * bool(d.caveat):
+        for part in wrap(line, 150):
+            out.y += LINE
+            out.text(12, out.y, part)
     _table(out, "the program", [(x.name, x) for x in d.figures])
     out.y += LINE * 2
     out.text(12, out.y, f"graph: {d.equal} nodes equal, {d.behind} behind a change, {len(d.nodes)} different", "bold")

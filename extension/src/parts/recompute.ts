@@ -1,10 +1,10 @@
 /** "Compute this activation again instead of keeping it": toggles, and what they would change in peak memory and in time. */
 
-import { button, h } from "../dom";
+import { button, h, taken } from "../dom";
 import { message } from "../mount";
 import { bytes, count, MISSING, seconds } from "../units";
 import { NEEDS_KERNEL, type Context } from "../views/view";
-import type { Program, Recomputed } from "../wire";
+import type { Program, Recomputed, TriedAgain, UnderAnswer } from "../wire";
 import { table } from "./head";
 import { pinLine } from "./pinline";
 
@@ -53,13 +53,42 @@ export function recompute(context: Context, at: number, program: Program): Recom
     return h("label.tv-again", { title: kept || (host.editable ? `${name} is dropped after its last use in the forward pass, and computed again for its gradient` : NEEDS_KERNEL) }, box,
       " compute this activation again instead of keeping it", kept ? h("span.tv-faint", {}, ` ${MISSING} ${kept}`) : null);
   };
+  const searching = () => {
+    const first = Math.round((program.certificate.peak_bytes ?? 0) * 0.75 / 1024);
+    const field = h("input.tv-input", { type: "number", min: 1, step: 1, value: first, style: "width:9em", "aria-label": "the most that the peak may be, in KiB" });
+    const key = button("search", () => void search(), { title: "Those first that free the most bytes for each FLOP of computing them again; each is compiled, none is run until the end", "data-ask": "recompute_under" });
+    const search = async () => {
+      const limit = Math.round(Number(field.value) * 1024);
+      if (!(limit > 0)) return field.focus();
+      turn++;
+      key.disabled = true;
+      place.replaceChildren(h("p.tv-faint", {}, "searching: one compilation for each step. A busy kernel answers after its cell."));
+      try {
+        const answer = await host.ask<UnderAnswer>({ what: "recompute_under", program: at, limit }, text => place.replaceChildren(h("p.tv-faint", {}, text)));
+        if (answer.measured) program.recomputed.push(answer.measured);
+        chosen.clear();
+        answer.slots.forEach(slot => chosen.add(slot));
+        boxes.forEach((all, slot) => all.forEach(box => (box.checked = chosen.has(slot))));
+        place.replaceChildren(found(program, answer), answer.measured ? outcome(context, program, answer.measured) : "");
+      } catch (error) {
+        place.replaceChildren(h("p.tv-problem", { role: "alert" }, message(error)));
+      }
+      key.disabled = false;
+    };
+    field.addEventListener("keydown", event => {
+      if (event.key === "Enter") taken(event), void search();
+      else event.stopPropagation();
+    });
+    return h("div.tv-tools", {}, h("label.tv-field", {}, "compute again until the peak is under", field, "KiB"), key);
+  };
   const rows = offered.map(slot => h("div.tv-againrow", {}, button(program.slots[slot]!.name, () => context.selection.set({ kind: "slot", id: `${at}.${slot}` }), { class: "tv-link" }),
     h("span", {}, bytes(program.slots[slot]!.nbytes)), toggle(slot)!));
   const first = offered.find(slot => !program.slots[slot]!.kept);
   const element = h("div.tv-recompute", {},
     h("div.tv-title", {}, `Computed again instead of kept: ${offered.length} activation${offered.length === 1 ? "" : "s"} that the gradient reads`),
     offered.length === 0 ? h("p.tv-missing", {}, `${MISSING} this program stores no activation for its gradient`) : h("div.tv-againlist", { role: "group", "aria-label": "activations that the gradient reads" }, ...rows),
-    host.editable || first === undefined ? null : h("div.tv-faint", {}, `– ${NEEDS_KERNEL}. In Python: `, h("code", {}, `rec.recompute("${program.slots[first]!.name}")`)),
+    host.editable && first !== undefined ? searching() : null,
+    host.editable || first === undefined ? null : h("div.tv-faint", {}, `– ${NEEDS_KERNEL}. In Python: `, h("code", {}, `rec.recompute("${program.slots[first]!.name}")`), ", or ", h("code", {}, "rec.recompute(under=BYTES)"), " to search for a set of them"),
     offered.length === 0 ? null : place);
   if (offered.length > 0) void show();
   return { element, toggle };
@@ -67,6 +96,22 @@ export function recompute(context: Context, at: number, program: Program): Recom
 
 function change(value: number, text: (value: number) => string): string {
   return `${value >= 0 ? "+" : "−"}${text(Math.abs(value))}`;
+}
+
+/** What the search tried, in its order, and what came of it. */
+function found(program: Program, { limit, peak, tried, slots }: UnderAnswer): HTMLElement {
+  const reached = peak <= limit;
+  const why = reached ? (tried.length === 0 ? "it is under that already: nothing need be computed again" : `${bytes(peak)} with ${slots.length} of the activations computed again`)
+    : `out of reach this way; ${bytes(peak)} is the least that was found`;
+  const columns = [
+    { name: "tried", text: (row: TriedAgain) => program.slots[row.slot]?.name ?? row.subject },
+    { name: "bytes per FLOP", text: (row: TriedAgain) => String(Number(row.per_flop.toPrecision(3))), right: true },
+    { name: "peak then", text: (row: TriedAgain) => bytes(row.peak), right: true },
+    { name: "FLOPs then", text: (row: TriedAgain) => count(row.flops), right: true },
+    { name: "", text: (row: TriedAgain) => (row.taken ? "✓ taken" : "✗ not taken") },
+    { name: "why", text: (row: TriedAgain) => row.reason },
+  ];
+  return h("div", {}, h("p", {}, `A peak under ${bytes(limit)}: ${why}.`), tried.length > 0 ? h("div.tv-scroll", { tabindex: 0 }, table(columns, tried)) : null);
 }
 
 function outcome(context: Context, program: Program, r: Recomputed): HTMLElement {

@@ -167,7 +167,8 @@ export const VIEWS = `
 .tv-gain { margin-left: auto; font-variant-numeric: tabular-nums; }
 .tv-compared { display: grid; grid-template-columns: minmax(0, 1fr) auto minmax(0, 1fr); gap: 4px 12px; }
 .tv-comparedside { border: 1px solid var(--tv-line); border-radius: 5px; padding: 5px 10px; min-width: 0; overflow-wrap: anywhere; }
-.tinyviz p.tv-settings { margin: 0; padding: 6px 10px; border-left: 3px solid var(--tv-error); background: var(--tv-shade); }
+.tinyviz .tv-settings { margin: 0; padding: 6px 10px; border-left: 3px solid var(--tv-error); background: var(--tv-shade); }
+.tinyviz .tv-settings ul { margin: 2px 0 4px; padding-left: 18px; }
 .tinyviz .tv-pairs td { white-space: nowrap; }
 .tinyviz .tv-pairs td:last-child { white-space: pre-wrap; min-width: 60px; }
 .tinyviz .tv-alarm { border: 1px solid var(--tv-error); border-left-width: 4px; border-radius: 4px; padding: 6px 10px; }

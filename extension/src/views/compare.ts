@@ -18,7 +18,7 @@ export const compare: Part<CompareData> = (el, data, context) => {
   const { before, after, figures, kernels, nodes, lines } = data;
   if (!before || !after) throw new Error("this page holds one recording only: tv.compare(before, after) shows two");
   el.append(head(data), sides(before, after));
-  if (data.settings.length > 0) el.append(h("p.tv-settings", {}, `Settings that differ: ${data.settings.join("; ")}`));
+  if (data.settings.length > 0) el.append(h("div.tv-settings", { role: "note" }, h("strong", {}, "Settings that differ"), h("ul", {}, ...data.settings.map(setting => h("li", {}, setting))), data.caveat));
 
   el.append(section("The program"), h("div.tv-scroll", { tabindex: 0 }, table(numbers<Difference>("figure", row => row.name, row => row), figures)));
   marked(el.lastElementChild!, figures);

@@ -9,7 +9,7 @@ import { crumbs, viewOf } from "../parts/crumbs";
 import { hoverOf, type SelectionStore } from "../selection";
 import { followTheme } from "../theme";
 import { percent, seconds } from "../units";
-import { WIRE_VERSION, type Category, type LineRow, type Page, type Recording, type ViewData, type Views } from "../wire";
+import { WIRE_VERSION, type Category, type LineRow, type Page, type ProgramPage, type Recording, type ViewData, type Views } from "../wire";
 import { addresses } from "./addresses";
 import { compare } from "./compare";
 import { fusion } from "./fusion";
@@ -102,19 +102,38 @@ export const explorer: View<Page> = (el, page, selection, host) => {
     const more = new Map((page.more ?? []).map(each => [each.program, each]));
     const select = h("select.tv-input", { "aria-label": "program" }, ...recording.programs.map(({ name, launches }, i) => {
       const time = launches.host_median === null ? "" : `, ${seconds(launches.host_median)} each`;
-      const absent = i !== shown && !more.has(i);
+      const absent = i !== shown && !more.has(i) && !host.live;
       return h("option", { value: i, disabled: absent }, `${i}: ${name} · ${launches.count} run${launches.count === 1 ? "" : "s"}${time}${absent ? ` · not on this page: view(program=${i})` : ""}`);
     }));
     select.value = String(shown);
-    select.addEventListener("change", () => {
-      const other = more.get(Number(select.value));
+    let turn = 0;
+    select.addEventListener("change", async () => {
+      const at = Number(select.value);
+      const mine = ++turn;
+      if (at !== shown && !more.has(at)) {
+        // a large one: the kernel makes its views when somebody wants them
+        said.textContent = "asking the kernel for its views …";
+        try {
+          more.set(at, await host.ask<ProgramPage>({ what: "page", program: at }));
+          said.textContent = "";
+        } catch (error) {
+          if (mine === turn) said.textContent = message(error);
+          select.value = String(on);
+          return;
+        }
+        if (mine !== turn) return;
+      }
+      on = at;
+      const other = more.get(at);
       context.page = other ? { ...page, views: other.views, texts: other.texts } : page;
       views = context.page.views;
       selection.set(null);
       path.refresh();
       show(views[current as keyof Views] ? current : there[0]!, false, true);
     });
-    return h("label.tv-field.tv-program", {}, "program", select);
+    const said = h("span.tv-faint", { role: "status", "aria-live": "polite" });
+    let on = shown;
+    return h("span.tv-field.tv-program", {}, h("label.tv-field", {}, "program", select), said);
   }
 
   if (there.length === 0) throw new Error(recording.missing.join("; ") || "this page carries no view");
