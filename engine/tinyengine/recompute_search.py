@@ -76,8 +76,8 @@ class Search:
 
 def search(lowered: Lowered, limit: int, say: Callable[[str], None] = lambda text: None) -> Search:
     """The activations to compute again so that the predicted peak of `lowered` is at most `limit` bytes. `say` hears of each
-    step. Nothing runs. Where the limit cannot be reached this way, the result is the lowest peak that was found (`reached` is False).
-    Raises ValueError for a limit that is not positive."""
+    step. Nothing runs. Where the limit cannot be reached this way, the result is the lowest peak that was found (`reached` is
+    False). Raises ValueError for a limit that is not positive."""
     if limit <= 0:
         raise ValueError(f"recompute_under: {limit} bytes; expected a positive number of bytes")
     possible = stage.candidates(lowered.fusion)

@@ -115,7 +115,7 @@ function hostOf(model: Model): { host: Host; close: Cleanup } {
   };
   model.on("msg:custom", receive);
   const host: Host = {
-    live: true,
+    live: model.get("editable") !== undefined, // an exported page's model has no such trait, and nobody behind it
     editable: model.get("editable") === true,
     send: content => model.send(content),
     ask: (question, progress) => new Promise((resolve, reject) => {

@@ -321,3 +321,19 @@ def test_a_module_can_be_selected_and_lights_its_lines_and_kernels(show: Show, s
     expect(lit.filter(has_text="optimizer.step()")).to_have_count(0)
     page.get_by_role("tab", name="kernel", exact=True).click()
     assert 2 <= page.locator(".tv-kernel .tv-kernelrow.tv-lit").count() < len(sample["recording"]["programs"][0]["kernels"])
+
+
+def test_a_part_of_the_optimizer_lights_its_line_and_kernels(show: Show) -> None:
+    page = show(width=1400)
+    page.get_by_role("tab", name="graph", exact=True).click()
+    graph = page.locator(".tv-graph")
+    graph.get_by_role("combobox", name="group").select_option("module")
+    graph.get_by_role("button", name="close all").click()
+    box = graph.locator(".tv-box[data-shape='group']").filter(has_text="optimizer").first.locator(".tv-body").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + box["width"] - 8, box["y"] + 8)
+    for name, what in {"lines": "tr.tv-lit", "kernel": ".tv-kernelrow.tv-lit", "timeline": ".tv-launch.tv-lit"}.items():
+        page.get_by_role("tab", name=name, exact=True).click()
+        expect(page.locator(f".tv-{name} {what}").first).to_be_attached()
+    page.get_by_role("tab", name="lines", exact=True).click()
+    expect(page.locator(".tv-lines tr.tv-sel")).to_contain_text("optimizer.step()")

@@ -93,7 +93,10 @@ def test_the_tuner_is_asked_for_one_kernel_and_its_attempts_stay_in_later_record
 
 
 @pytest.mark.parametrize(("question", "why"), [
-    ({"what": "sing"}, "unknown question 'sing'; known: what_if, schedule, tune, ablate, count, bisect, recompute, recompute_under, page"),
+    (
+        {"what": "sing"},
+        "unknown question 'sing'; known: what_if, schedule, tune, ablate, count, bisect, recompute, recompute_under, page",
+    ),
     ({}, "unknown question None"),
     ({"what": "what_if", "program": 7, "decision": 0, "verdict": "whole"}, "there is no program 7: there are 1"),
     ({"what": "what_if", "program": 0, "decision": True, "verdict": "whole"}, "there is no decision True"),

@@ -58,10 +58,16 @@ export function treeGroups({ recording, links }: Context, data: GraphData): Grou
     if (module && home >= 0 && module === names(home).join(".")) for (let at = home; at >= 0 && !member.has(at); at = data.groups[at]!.parent) member.set(at, node);
   });
   const moduleKey = (at: number) => (member.has(at) ? { kind: "module", id: `${data.program}.${member.get(at)}.${names(at).length}` } : null);
+  const update = new Map<number, number>(); // of a parameter: the node that writes it, which is its last
+  data.home.forEach((home, i) => home >= 0 && program.nodes.op[data.drawn[i]!] === "assign" && update.set(home, data.drawn[i]!));
+  // The optimizer as a whole is the line that steps it; one parameter of it is its update.
+  const line = program.nodes.lines[data.drawn.find(node => program.nodes.op[node] === "assign" && program.nodes.phase[node] === "optimizer") ?? -1]?.[0];
+  const optimizerKey = line === undefined ? null : { kind: "line", id: String(line) };
+  const parameterKey = (at: number) => (update.has(at) ? { kind: "node", id: `${data.program}.${update.get(at)}` } : null);
   const groups = data.groups.map(({ name, kind, parent, nodes, line }, i): Group => ({
     id: `t${i}`, parent: parent < 0 ? "" : `t${parent}`, detail: `${nodes} node${nodes === 1 ? "" : "s"}${times.has(i) ? ` · ${amount(times.get(i), "s")}` : ""}`,
     title: kind === "line" ? `${lineName(recording, line)} ${(recording.lines.text[line] ?? "").trim()}` : name,
-    key: kind === "line" ? { kind: "line", id: String(line) } : kind === "module" ? moduleKey(i) : null,
+    key: kind === "line" ? { kind: "line", id: String(line) } : kind === "module" ? moduleKey(i) : kind === "optimizer" ? optimizerKey : kind === "parameter" ? parameterKey(i) : null,
     category: kind === "optimizer" || kind === "parameter" ? "optimizer" : (program.nodes.phase[first.get(i) ?? -1] ?? ""),
   }));
   const homes = new Map(data.drawn.map((node, i) => [node, data.home[i]! >= 0 ? [`t${data.home[i]}`] : []]));
