@@ -165,6 +165,19 @@ def test_memory_that_is_too_large_for_a_group_is_global(device: Device) -> None:
     assert only(fits).group_scratch == 0 and "GLOBAL_MEM_FENCE" not in fits.source(0)
 
 
+def test_a_barrier_waits_for_the_memory_that_is_concerned(device: Device) -> None:
+    """An update in place that reads what the neighbour will write: of global memory, then."""
+    p, x = Buf("p", F, (3, 16)), Buf("x", F, (3, 16))
+    i, j, m, row = var("i", 0, 2), var("j", 0, 15), var("m", 0, 15), Buf("row", F, (16,), "local")
+    back = load(p, (i, apply("sub", (index(15), j))))
+    fill = Loop(j, 0, 16, 1, (Store(row, (j,), back),))
+    update = Loop(m, 0, 16, 1, (Store(p, (i, m), apply("add", (load(row, (m,)), load(x, (i, m))))),))
+    k = Kernel("mirror", (x, p), (Loop(i, 0, 3, 1, (Alloc(row), fill, update)),), ("p",))
+    e = same(device, (k, scheduled(k, "parallel(i); parallel(j); parallel(m)")))
+    # its own element of the row is each work-item's, and another row of p is another group's
+    assert only(e).barriers == 1 and "barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)" in e.source(0)
+
+
 def test_any_number_of_groups_is_right(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """One group takes all iterations, of a loop and of its tail."""
     monkeypatch.setattr(backend, "GROUPS_PER_UNIT", 1)

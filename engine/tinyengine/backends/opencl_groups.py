@@ -20,7 +20,7 @@ from tinyengine.backends import opencl_ops as ops
 from tinyengine.backends.opencl_ops import Helpers, Operand
 from tinyengine.backends.opencl_source import Writer, ends, own_bytes
 from tinyengine.backends.opencl_values import Line
-from tinyengine.loopnest import Accumulate, Alloc, Let, Loop, Stmt, Store
+from tinyengine.loopnest import Accumulate, Alloc, Let, Loop, Stmt, Store, walk
 from tinyengine.stages.arithmetic.expand import Expander
 from tinyengine.stages.primitives.groups import Barriers, chain, grid_of
 
@@ -40,7 +40,7 @@ class GroupWriter(Writer):
         self.items = 1
         self.local_at = self.group_at = 0  # of the memory of this loop's groups, how much is given away
         self.local_bytes = self.group_scratch = self.barriers = 0
-        self.stops = False
+        self.stops = self.spills = False
         self.before: dict[int, frozenset[str]] = {}
 
     def guard(self) -> None:
@@ -60,6 +60,7 @@ class GroupWriter(Writer):
                 self.barriers += 1
             self.local_at = self.group_at = 0
             self.items = max(self.items, g.items)
+            self.spills = sum(own_bytes(x.buf) for x in walk(g.body) if isinstance(x, Alloc)) > self.limit
             self.before = Barriers(g, self.aliases).before
             self.number = self.numbers.get(id(s), 0)
             count = "(long)get_num_groups(0)"
@@ -121,10 +122,11 @@ class GroupWriter(Writer):
                 self.barrier(self.before[id(s)])
             super().block((s,))
 
-    def barrier(self, written: frozenset[str]) -> None:
-        spaces = {self.places[b][1] for b in written if b in self.places}
-        fences = [f"CLK_{x.upper()}_MEM_FENCE" for x in ("local", "global") if x in spaces]
-        self.put(f"barrier({' | '.join(fences or ['CLK_LOCAL_MEM_FENCE'])});")
+    def barrier(self, memory: frozenset[str]) -> None:
+        # memory that the iteration before used and this one has not allocated yet may be of either kind where not all fits
+        unknown = {"local", "global"} if self.spills else {"local"}
+        spaces = {x for b in memory for x in ({self.places[b][1]} if b in self.places else unknown)}
+        self.put(f"barrier({' | '.join(f'CLK_{x.upper()}_MEM_FENCE' for x in ('local', 'global') if x in spaces)});")
         self.barriers += 1
 
     def loop(self, s: Loop) -> None:

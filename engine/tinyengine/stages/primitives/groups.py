@@ -106,7 +106,8 @@ class _Touch:
 
 @dataclass
 class Barriers:
-    """`before`: id of a statement -> the memory that was written, and not waited for, before the barrier in front of it."""
+    """`before`: id of a statement -> the memory that the barrier in front of it waits for: what was touched since the last one
+    and is written somewhere in the group."""
 
     grid: Grid
     aliases: Mapping[str, str]
@@ -115,6 +116,8 @@ class Barriers:
     def __post_init__(self) -> None:
         self.inner = inner_variables(replace(self.grid.groups[-1], body=self.grid.body))
         self.grain = grains(self.grid.body)
+        touched = [(self.aliases.get(a.buf.name, a.buf.name), a.op) for a in accesses(self.grid.body)]
+        self.written = {memory for memory, op in touched if op != "read"}
         around = self._round(self.grid.body, frozenset(), own=True)
         self._block(self.grid.body, around)
 
@@ -137,7 +140,7 @@ class Barriers:
             mine = self._touches(s)
             self.before.pop(id(s), None)
             if any(self._clash(a, b) for a in pending for b in mine):
-                self.before[id(s)] = frozenset(t.buf.name for t in pending if t.write)
+                self.before[id(s)] = frozenset(t.buf.name for t in pending if t.write or t.memory in self.written)
                 pending = frozenset()
             pending |= mine
         return pending
