@@ -154,3 +154,15 @@ def test_only_what_is_asked_for_is_differentiated() -> None:
     loss = (x @ w).sum()
     (g,) = loss.gradient(w)
     assert sum(n.op == "mul" and n.phase == "backward" for n in toposort([g.node])) == 1
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "silu", "gelu"])
+def test_inside_a_sigmoid_the_exponential_is_not_kept(name: str) -> None:
+    """Its gradient needs r alone: exp(a) r^2 is r (1 - r), finite where exp(a) is not."""
+    x = Tensor(np.array([-200.0, -3.0, 0.0, 2.0, 200.0], np.float32), requires_grad=True)
+    y = x.gelu("tanh") if name == "gelu" else getattr(x, name)()
+    y.sum().backward()
+    assert x.grad is not None
+    readers = [n for n in toposort([x.grad.node]) for s in n.src if s.op == "exp"]
+    assert [n.op for n in readers] == ["add"]
+    assert np.isfinite(x.grad.numpy()).all()

@@ -85,6 +85,21 @@ def _sin(n: Node, g: Node, i: int, o: Where) -> Node:
     return _mul(g, record.unary("sin", record.binary("add", x, _like(x, math.pi / 2, o), o), o), o)
 
 
+def _exp(n: Node, g: Node, i: int, o: Where) -> Node:
+    """Inside r = 1 / (exp(a) + 1), whose own gradient is -g r^2, exp(a) r^2 is r (1 - r): finite where exp(a) is not, and nothing
+    but r need be kept for it."""
+    if g.op == "neg" and g.src[0].op == "mul":
+        outer, square = g.src[0].src
+        r = square.src[0] if square.op == "mul" and square.src[0] is square.src[1] else square
+        if r.op == "reciprocal" and r.src[0].op == "add" and r.src[0].src[0] is n and _is_one(r.src[0].src[1]):
+            return record.unary("neg", _mul(outer, _mul(r, record.binary("sub", _like(r, 1.0, o), r, o), o), o), o)
+    return _mul(g, n, o)
+
+
+def _is_one(n: Node) -> bool:
+    return n.op == "const" and bool(n.arg == 1)
+
+
 def _tanh(n: Node, g: Node, i: int, o: Where) -> Node:
     return _mul(g, record.binary("sub", _like(n, 1.0, o), _mul(n, n, o), o), o)
 
@@ -219,7 +234,7 @@ _TABLE = (
     Derivative("d-div", "d(a / b) = da / b - (a / b) db / b", "div", _div),
     Derivative("d-fma", "d(a b + c) = b da + a db + dc", "fma", _fma),
     Derivative("d-neg", "d(-a) = -da", "neg", lambda n, g, i, o: record.unary("neg", g, o)),
-    Derivative("d-exp", "d exp(a) = exp(a) da", "exp", lambda n, g, i, o: _mul(g, n, o)),
+    Derivative("d-exp", "d exp(a) = exp(a) da; inside a sigmoid r, exp(a) r^2 = r (1 - r)", "exp", _exp),
     Derivative("d-log", "d log(a) = da / a", "log", lambda n, g, i, o: record.binary("div", g, n.src[0], o)),
     Derivative("d-sin", "d sin(a) = cos(a) da, and cos(a) = sin(a + pi/2)", "sin", _sin),
     Derivative("d-tanh", "d tanh(a) = (1 - tanh(a)^2) da", "tanh", _tanh),
