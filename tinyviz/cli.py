@@ -12,6 +12,7 @@ from typing import Any
 
 from tinyviz import query, views
 from tinyviz.recording import Recording
+from tinyviz.wire import SELECTABLE, Selection
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("file", type=Path)
     p.add_argument("--view", choices=views.NAMES, help="one view only (as text: default overview)")
     p.add_argument("--table", choices=tuple(query.TABLES), help="print one table: aligned, or with --json as a list of objects")
+    p.add_argument("--select", metavar="KIND:ID", help="what is asked about: node:0.17, rule:3, firing:0.5.2 (one step)")
     _outputs(p)
     p.add_argument("--dot", type=Path, metavar="OUT", help="write the graph for Graphviz; .svg, .pdf and .png are drawn by it")
     p.add_argument("--perfetto", type=Path, metavar="OUT", help="write the runs as a trace for ui.perfetto.dev")
@@ -90,7 +92,17 @@ def _show(args: Any) -> int:
         wrote.append(_dot(recording, args.program, args.dot))
     if args.perfetto is not None:
         wrote.append(recording.perfetto(args.perfetto))
-    return _put(recording.view(args.view, args.program), args, wrote)
+    return _put(recording.view(args.view, args.program, _selection(args.select)), args, wrote)
+
+
+def _selection(text: str | None) -> Selection | None:
+    """'firing:0.5.2' as a selection. ValueError says which kinds there are."""
+    if text is None:
+        return None
+    kind, _, id = text.partition(":")
+    if kind not in SELECTABLE or not all(part.isdecimal() for part in id.split(".")):
+        raise ValueError(f"--select {text}: expected KIND:ID such as firing:0.5.2; kinds: {', '.join(SELECTABLE)}")
+    return Selection(kind, id)
 
 
 def _compare(args: Any) -> int:

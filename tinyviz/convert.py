@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinyviz import asm, layout, wire
+from tinyviz.convert_steps import add_steps
 from tinyviz.identity import Identities
 from tinyviz.space import space
 from tinyviz.tables import Tables
@@ -33,6 +34,7 @@ class Parts:
     decisions: list[Any] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     firings: dict[str, list[Any]] = field(default_factory=dict)
+    fused: Any = None  # what `tinyengine.stages.fuse_steps.explain` says
     replayed: bool = False
     missing: list[str] = field(default_factory=list)
 
@@ -49,12 +51,15 @@ class Parts:
         return p
 
     def replay(self, choices: Any, machine: Any) -> None:
-        """Derive the rule firings by doing the (deterministic) stage again."""
+        """Derive single firings and decisions by doing the (deterministic) stages again."""
         from tinyengine.stages import simplify
+        from tinyengine.stages.fusion import steps as fuse_steps
 
         events = self.attempt("single rewrites", lambda: simplify.explain(self.graph, choices, machine))
         if events is not None:
             self.firings, self.replayed = {"simplify": list(events)}, True
+        fuse = lambda: fuse_steps.explain(self.simplified, choices, machine)  # noqa: E731
+        self.fused = self.attempt("steps of fuse", fuse)
 
     def attempt(self, what: str, f: Callable[[], Any]) -> Any:
         """f(), or None with a sentence in `missing`: one part that fails takes no other with it."""
@@ -90,9 +95,11 @@ def program(parts: Parts, tables: Tables) -> wire.Program:
         simplified=simplified, roots=[ids.find(r) for r in roots], layouts={}, stages=stages, decisions=decisions,
         kernels=kernels, calls=calls,
         slots=_slots(parts, simplified), arena_bytes=None if parts.plan is None else parts.plan.arena_bytes, peak_bytes=None,
-        certificate=certificate, launches=wire.Launches(), backend=parts.backend, missing=list(parts.missing),
+        certificate=certificate, launches=wire.Launches(), backend=parts.backend,
     )  # fmt: skip
     out.layouts = _layouts(out, ids)
+    add_steps(out, parts, tables)
+    out.missing = list(parts.missing)
     return out
 
 

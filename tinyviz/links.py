@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tinyviz.wire import SELECTABLE, Frames, Program, Recording, Selection
+from tinyviz.wire import SELECTABLE, Frames, Program, Recording, Selection, Stage
 
 Related = dict[str, list[str]]
 
@@ -67,7 +67,8 @@ def _nodes(r: Recording, p: Program, kind: str, ids: list[int]) -> set[int]:
         origins = {o for o, stack in enumerate(p.origins.lines) if ids[0] in stack}  # the line itself, or what it called
         return {n for n, row in enumerate(p.nodes.origins) if origins.intersection(row)}
     if kind == "rule":
-        return {n for s in p.stages for k, rule in enumerate(s.frames.rule) if rule == ids[0] for n in made(s.frames, k)}
+        found = {n for s in p.stages for k, rule in enumerate(s.frames.rule) if rule == ids[0] for n in made(s.frames, k)}
+        return found | {n for s in p.stages for k, rule in enumerate(s.steps.rule) if rule == ids[0] for n in about(p, s, k)}
     if kind == "node":
         (n,) = ids
         _ = p.nodes.op[n]
@@ -82,7 +83,7 @@ def _nodes(r: Recording, p: Program, kind: str, ids: list[int]) -> set[int]:
     if kind == "firing":
         stage, k = ids
         f = p.stages[stage].frames
-        return {f.replaced[k], f.by[k], *f.added[k], *f.removed[k]}
+        return {f.replaced[k], f.by[k], *f.added[k], *f.removed[k]} if len(f) else about(p, p.stages[stage], k)
     if kind == "decision":
         return set(p.decisions[ids[0]].nodes)
     slot = p.slots[ids[0]]
@@ -92,6 +93,12 @@ def _nodes(r: Recording, p: Program, kind: str, ids: list[int]) -> set[int]:
 def made(f: Frames, k: int) -> list[int]:
     """What a firing put there: what replaces a node, or where it replaces none everything that it added."""
     return [f.by[k]] if f.replaced[k] != f.by[k] or not f.added[k] else f.added[k]
+
+
+def about(p: Program, s: Stage, k: int) -> set[int]:
+    """The nodes that a step of a stage without frames changed, and those that its decision names."""
+    d = s.steps.decision[k]
+    return {*s.steps.nodes[k], *(p.decisions[d].nodes if d >= 0 else ())}
 
 
 def _family(p: Program, n: int) -> set[int]:
@@ -122,6 +129,10 @@ def _add(
             if f.replaced[k] in nodes or not nodes.isdisjoint(made(f, k)):
                 put("firing", [f"{s}.{k}"])
                 found["rule"].append(str(f.rule[k]))
+        for k in range(len(stage.steps)):
+            if not nodes.isdisjoint(about(p, stage, k)):
+                put("firing", [f"{s}.{k}"])
+                found["rule"].append(str(stage.steps.rule[k]))
     put("decision", [i for i, d in enumerate(p.decisions) if nodes.intersection(d.nodes)])
     put("slot", [i for i, slot in enumerate(p.slots) if slot.node in nodes])
     kernels = list(loop_lines) if loop_lines is not None else [i for i, k in enumerate(p.kernels) if nodes.intersection(k.nodes)]

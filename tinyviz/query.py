@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tinyviz import analysis, texts, units, views
+from tinyviz import analysis, steps, texts, units, views
 from tinyviz.viewdata import LedgerRow
 from tinyviz.views.graph import operands
 from tinyviz.views.lines import where
@@ -70,16 +70,30 @@ def nodes(r: Recording, p: Program) -> Iterator[Row]:
 def stages(_: Recording, p: Program) -> Iterator[Row]:
     for s in p.stages:
         made = sum(d.stage == s.name for d in p.decisions)
-        yield {"stage": s.name, "question": s.question, "seconds": s.seconds, "firings": len(s.frames), "decisions": made}
+        yield {"stage": s.name, "question": s.question, "seconds": s.seconds, "firings": steps.count(s), "decisions": made}
 
 
 def firings(r: Recording, p: Program) -> Iterator[Row]:
+    """Single firings of rules; `steps` has those of the stages that make no new graph."""
     for s in p.stages:
         f = s.frames
         for k in range(len(f)):
             yield {
                 "stage": s.name, "firing": k, "rule": r.rules.name[f.rule[k]], "reason": r.rules.reason[f.rule[k]],
                 "replaced": f.replaced[k], "by": f.by[k], "added": f.added[k], "removed": f.removed[k], "seconds": f.seconds[k],
+            }  # fmt: skip
+
+
+def steps_(r: Recording, p: Program) -> Iterator[Row]:
+    """What each decision and each primitive did, in the stages from fuse on."""
+    for s in p.stages:
+        x = s.steps
+        for k, made in enumerate(steps.edits(s)):
+            lines = {"lines_new": sum(len(e.text) for e in made), "lines_gone": sum(e.gone for e in made)}
+            yield {
+                "stage": s.name, "step": k, "rule": r.rules.name[x.rule[k]], "reason": r.rules.reason[x.rule[k]],
+                "what": x.text[k], "decision": x.decision[k], "kernel": x.kernel[k], "nodes": x.nodes[k], **lines,
+                "seconds": x.seconds[k],
             }  # fmt: skip
 
 
@@ -117,7 +131,8 @@ def ledger(r: Recording, p: Program) -> Iterator[Row]:
 
 
 TABLES: dict[str, Callable[[Recording, Program], Iterator[Row]]] = {
-    f.__name__: f for f in (programs, kernels, lines, nodes, stages, firings, decisions, launches, memory, ledger)
+    f.__name__.rstrip("_"): f
+    for f in (programs, kernels, lines, nodes, stages, firings, steps_, decisions, launches, memory, ledger)
 }
 
 

@@ -119,6 +119,9 @@ class Recorder:
     _waiting: list[_Folded] = field(default_factory=list)  # realised, and not launched yet
     _last: float | None = None  # when the last run ended
     _differentiated: float = 0.0  # seconds in the stage since then: it runs before there is a program
+    _trace: float | None = None  # when a function began to be traced, later by what was done meanwhile and is no tracing
+    _traced: dict[str, dict[str, float]] = field(default_factory=dict)  # key of a graph -> seconds of the stages before it
+    _forced: float | None = None  # when a computation was forced that has not run yet
     _more: Runs | None = None  # of programs beyond MOST_PROGRAMS, counted only
     _end: Callable[[], None] | None = None
     _inside: bool = False
@@ -164,7 +167,13 @@ class Recorder:
             runs.count, runs.host_total = runs.count + 1, runs.host_total + e.host_seconds
         else:
             runs.add(e, None if self._last is None else max(e.began - self._last, 0.0))
-        self._last, self._differentiated = e.began + e.host_seconds, 0.0
+        self._last = e.began + e.host_seconds
+        if self._trace is None:  # else it belongs to the program that is being traced
+            self._differentiated = 0.0
+        if self._forced is not None:
+            if self._trace is not None:
+                self._trace += now - self._forced
+            self._forced = None
         if self.finite and (found := runs.finite.after(e.program)) is not None:
             warn(found)
         if self._waiting:
@@ -176,18 +185,36 @@ class Recorder:
     def _finished(self, e: hooks.StageFinished, now: float) -> None:
         if e.stage == "differentiate":
             self._differentiated += e.seconds
+            if self._trace is not None:
+                self._trace += e.seconds
 
     def _realized(self, e: hooks.Realized, now: float) -> None:
+        self._forced = now if self._forced is None else self._forced
         frames = e.origin.frames
         self._waiting.append(self._fold(self.realized, (e.cause, frames[0] if frames else None), e, now))
 
     def _waited(self, e: hooks.HostWait, now: float) -> None:
         self._fold(self.waits, e.reason, e, now).seconds += e.seconds
 
+    def _graph(self, key: str, now: float) -> None:
+        """The graph of a program is known. If no forced computation asked for it, a traced function did: recording ends here. How
+        long an unjitted program was recorded cannot be said: its operations stand between other lines of the user's."""
+        if self._trace is not None and self._forced is None:
+            self._traced[key] = {"record": now - self._trace}
+            if self._differentiated:
+                self._traced[key]["differentiate"] = self._differentiated
+            self._trace, self._differentiated = None, 0.0
+
     def _hit(self, e: hooks.CacheHit, now: float) -> None:
+        if e.cache == "program":
+            self._graph(e.key, now)
         self._fold(self.caches, (e.cache, "" if e.cache == "kernel" else e.key), e, now)
 
     def _missed(self, e: hooks.CacheMiss, now: float) -> None:
+        if e.cache == "jit":
+            self._trace = now
+        elif e.cache == "program":
+            self._graph(e.key, now)
         key = "" if e.cache == "kernel" else e.key
         self._fold(self.caches, (e.cache, key, e.guard, str(e.old), str(e.new)), e, now)
 
@@ -197,6 +224,8 @@ class Recorder:
             self._more = runs = self._more or Runs(program)
         elif runs is None:
             runs = self.programs[id(program.executable)] = Runs(program)
+            if self._traced:
+                runs.seconds |= self._traced.pop(program.graph.key()[0], {})
             if self._differentiated and any(o.phase == "backward" for n in program.graph.nodes for o in n.origin):
                 runs.seconds["differentiate"] = self._differentiated
         return runs

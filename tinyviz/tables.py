@@ -77,11 +77,12 @@ class Tables:
             self._frames[key] = found
         return found
 
-    def rule(self, stage: str, name: str, reason: str) -> int:
+    def rule(self, stage: str, name: str, reason: str, function: Callable[..., Any] | None = None) -> int:
+        """The id of a rule; `function`: what does it, where that is not the function behind the rule of this name."""
         found = self._rules.get((stage, name))
         if found is None:
             found = self._rules[stage, name] = len(self.rules.name)
-            file, line = _definition(name)
+            file, line = _definition(name) if function is None else _place(function)
             for column, value in zip(vars(self.rules).values(), (stage, name, reason, file, line), strict=True):
                 column.append(value)
         return found
@@ -95,7 +96,15 @@ def _definition(rule: str) -> tuple[str, int]:
         rules = getattr(module, "RULES", ())
         for r in [*(rules.values() if isinstance(rules, dict) else rules), getattr(module, "MERGE", None)]:
             if getattr(r, "name", None) == rule and hasattr(r, "build"):
-                code = getattr(r.build, "__code__", None)
-                if code is not None:
-                    return code.co_filename.rpartition("tinyengine" + os.sep)[2].replace(os.sep, "/"), code.co_firstlineno
+                file, line = _place(r.build)
+                if file:
+                    return file, line
     return "", 0
+
+
+def _place(function: Any) -> tuple[str, int]:
+    """(file relative to the engine, line) of a function of the engine's; ("", 0) of one that was not written in Python."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return "", 0
+    return code.co_filename.rpartition("tinyengine" + os.sep)[2].replace(os.sep, "/"), code.co_firstlineno

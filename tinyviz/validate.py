@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tinyviz import units, wire
+from tinyviz import steps, units, wire
 
 MAX_NODES = 2_000_000
 MAX_EXTENT = 1 << 48
 MAX_SECONDS = 1e12
+MAX_INDENT = 1000  # that a line of a text moves in one step
 MAX_SIDE = 1e7  # of a layout, drawing units
 
 
@@ -112,6 +113,35 @@ def _stages(at: str, p: wire.Program, r: wire.Recording) -> None:
             if old in replaced or new in replaced:
                 raise ValueError(f"{here}.frames[{k}]: node {old if old in replaced else new} was replaced before: a cycle")
             replaced.add(old)
+        _steps(here, p, s, r)
+
+
+def _steps(at: str, p: wire.Program, s: wire.Stage, r: wire.Recording) -> None:
+    """Ids in range; and every edit lies in the text that it changes, so that stepping never leaves it."""
+    x = s.steps
+    if len(x) and len(s.frames):
+        raise ValueError(f"{at}: it has {len(s.frames)} frames and {len(x)} steps; a stage has one of both")
+    _ids(f"{at}.steps.rule", x.rule, len(r.rules))
+    _ids(f"{at}.steps.decision", x.decision, len(p.decisions), none=True)
+    _ids(f"{at}.steps.kernel", x.kernel, len(p.kernels), none=s.name not in ("loops", "emit"))
+    _ids(f"{at}.steps.nodes", (n for row in x.nodes for n in row), len(p.nodes))
+    _ids(f"{at}.edits.step", s.edits.step, len(x))
+    lines: dict[int, int] = {}
+    for k, made in enumerate(steps.edits(s)):
+        of = x.kernel[k]
+        size = lines.setdefault(of, len(p.kernels[of].loops.text) if of >= 0 else 0)
+        end = 0
+        for e in made:
+            if not (end <= e.at and e.gone >= 0 and e.at + e.gone <= size):
+                raise ValueError(f"{at}.edits of step {k}: lines {e.at} to {e.at + e.gone} of {size}, behind line {end}")
+            if len(e.nodes) not in (0, len(e.text)):
+                raise ValueError(f"{at}.edits of step {k}: {len(e.text)} lines of text, {len(e.nodes)} of nodes")
+            _ids(f"{at}.edits.nodes", (n for row in e.nodes for n in row), len(p.nodes))
+            end = e.at + e.gone
+        size = lines[of] = size + sum(len(e.text) - e.gone for e in made)
+        for row in x.moved[k]:
+            if len(row) != 3 or not 0 <= row[0] <= row[1] <= size or abs(row[2]) > MAX_INDENT:
+                raise ValueError(f"{at}.steps.moved[{k}]: {row[:4]} is no [from, to, by] of a text of {size} lines")
 
 
 def _kernel(at: str, k: wire.Kernel, nodes: int, lines: int) -> None:

@@ -130,7 +130,7 @@ class StageRow:
     name: str
     question: str
     seconds: float | None
-    firings: int | None  # None: not recorded
+    firings: int | None  # or steps; None: not recorded
     nodes_before: int | None
     nodes_after: int | None
     decisions: int
@@ -144,6 +144,8 @@ class StageRow:
 class StagesData(ViewData):
     rows: list[StageRow] = field(default_factory=list)
     node: int = -1  # node id that is asked about: where it came from, what became of it; -1
+    firing: list[int] = field(default_factory=list)  # [stage, step] that is asked about; []: none
+    rule: int = -1  # rule id whose firings are asked about; -1
 
 
 @dataclass

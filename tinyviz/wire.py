@@ -21,7 +21,7 @@ VERSION = 2
 PHASES = ("forward", "backward", "optimizer")
 
 #: what can be selected, and the form of its id (see tinyviz/links.py): line "3"; rule "5"; node "0.17" (program.node);
-#: firing "0.2.31" (program.stage.frame); decision "0.4"; kernel "0.2"; loop, source and assembly "0.2.12"
+#: firing "0.2.31" (program.stage.frame or step); decision "0.4"; kernel "0.2"; loop, source and assembly "0.2.12"
 #: (program.kernel.line from 0; loop: of the scheduled loops); slot "0.3" (a piece of memory); call "0.2" (program.position in
 #: the program: one launch of each run).
 SELECTABLE = ("line", "rule", "node", "firing", "decision", "kernel", "loop", "source", "assembly", "slot", "call", "module")
@@ -134,6 +134,32 @@ class Frames(Columns):
 
 
 @dataclass
+class Edits(Columns):
+    """Lines of texts that became others; what stands elsewhere stays. Those of one step stand in order, none within another."""
+
+    step: list[int] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)  # the first line, from 0, counted before the step
+    gone: list[int] = field(default_factory=list)  # how many go
+    text: list[list[str]] = field(default_factory=list)  # what comes in their place
+    nodes: list[list[list[int]]] = field(default_factory=list)  # by line of `text`: the nodes that it is about; []: not said
+
+
+@dataclass
+class Steps(Columns):
+    """What a stage did that makes no new graph, in order. A step changes a text: that of its kernel, which begins as the
+    kernel's `loops` and ends as `scheduled`; without a kernel the one of the stage, which begins empty. In `loops` and `emit` a
+    step changes none: it makes a text of a kernel that stands there (see tinyviz/steps.py)."""
+
+    rule: list[int] = field(default_factory=list)  # into rules of the recording: the kind of choice, or the primitive
+    text: list[str] = field(default_factory=list)  # what was done: "tile(i, 32)", "whole"
+    decision: list[int] = field(default_factory=list)  # into decisions: why; -1: none was made about it
+    kernel: list[int] = field(default_factory=list)  # -1
+    nodes: list[list[int]] = field(default_factory=list)  # nodes whose kernel, loops or memory it changed
+    moved: list[list[list[int]]] = field(default_factory=list)  # [from, to, by]: lines of the new text that stay, further in
+    seconds: list[float | None] = field(default_factory=list)
+
+
+@dataclass
 class Stage:
     """One stage of the compilation of one program. Stages without graphs have empty `before` and `after`."""
 
@@ -143,8 +169,10 @@ class Stage:
     before: list[int] = field(default_factory=list)  # node ids, operands first
     after: list[int] = field(default_factory=list)
     roots: list[int] = field(default_factory=list)  # of before
-    frames: Frames = field(default_factory=Frames)
-    replayed: bool = False  # frames were derived after the run, by doing the (deterministic) stage again
+    frames: Frames = field(default_factory=Frames)  # of a stage that makes a new graph
+    steps: Steps = field(default_factory=Steps)  # of another
+    edits: Edits = field(default_factory=Edits)  # what the steps changed
+    replayed: bool = False  # frames or steps were derived after the run, by doing the (deterministic) stage again
 
 
 @dataclass

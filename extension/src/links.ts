@@ -5,6 +5,7 @@
  */
 
 import { same, type Selection } from "./selection";
+import { about, rulesOf, stepCount } from "./steps";
 import { SELECTABLE, type Kernel, type Program, type Recording, type Selectable } from "./wire";
 
 /** Kind → ids of everything related to a selection, itself included. */
@@ -108,6 +109,10 @@ export class ProgramIndex {
         this.by.set(old, now);
       }
     });
+    stages.forEach(({ steps }, at) => steps.rule.forEach((rule, k) => new Set(about(program, at, k)).forEach(node => {
+      this.firingsOf.add(node, [at, k]);
+      this.nodesOfRule.add(rule, node);
+    })));
     decisions.forEach((decision, i) => decision.nodes.forEach(n => this.decisionsOf.add(n, i)));
     kernels.forEach((kernel, i) => {
       kernel.nodes.forEach(n => this.kernelsOf.add(n, i));
@@ -218,14 +223,15 @@ export class Links {
       for (const line of program.nodes.lines[n] ?? []) lit.add("line", String(line));
       for (const [stage, k] of index.firingsOf.get(n)) {
         lit.add("firing", `${at}.${stage}.${k}`);
-        lit.add("rule", String(program.stages[stage]!.frames.rule[k]));
+        lit.add("rule", String(rulesOf(program.stages[stage]!)[k]));
       }
       for (const i of index.decisionsOf.get(n)) lit.add("decision", `${at}.${i}`);
       for (const i of index.slotsOf.get(n)) lit.add("slot", `${at}.${i}`);
       if (inside) continue;
       for (const i of index.kernelsOf.get(n)) kernels.add(i);
-      for (const [kernel, line] of index.loopsOf.get(n)) this.addLoop(lit, at, index, kernel, line);
     }
+    // Not the lines of kernels that only read what another left in memory.
+    for (const n of inside ? [] : nodes) for (const [kernel, line] of index.loopsOf.get(n)) if (kernels.has(kernel)) this.addLoop(lit, at, index, kernel, line);
     for (const i of kernels) {
       lit.add("kernel", `${at}.${i}`);
       for (const call of index.callsOf.get(i)) lit.add("call", `${at}.${call}`);
@@ -247,7 +253,7 @@ function exists(program: Program, kind: Selectable, ids: number[]): boolean {
   const inKernel = (code: (kernel: Kernel) => string[]) => second >= 0 && second < (program.kernels[first] ? code(program.kernels[first]).length : 0);
   switch (kind) {
     case "node": return first < program.nodes.op.length;
-    case "firing": return second >= 0 && second < (program.stages[first]?.frames.rule.length ?? 0);
+    case "firing": return second >= 0 && program.stages[first] !== undefined && second < stepCount(program.stages[first]);
     case "decision": return first < program.decisions.length;
     case "kernel": return first < program.kernels.length;
     case "loop": return inKernel(kernel => kernel.scheduled.text);
@@ -273,7 +279,7 @@ function nodesOf(index: ProgramIndex, kind: Selectable, ids: number[]): Set<numb
     case "node": return index.family(first);
     case "firing": {
       const { replaced, by, added, removed } = program.stages[first]!.frames;
-      return new Set([replaced[second]!, by[second]!, ...added[second]!, ...removed[second]!]);
+      return new Set(replaced.length === 0 ? about(program, first, second) : [replaced[second]!, by[second]!, ...added[second]!, ...removed[second]!]);
     }
     case "decision": return new Set(program.decisions[first]!.nodes);
     case "module": {

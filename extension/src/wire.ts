@@ -107,6 +107,30 @@ export interface Frames {
   seconds: (number | null)[];
 }
 
+/** One entry per row in each column. Lines of texts that became others; what stands elsewhere stays. Those of one step stand in order, none within another. */
+export interface Edits {
+  step: number[];
+  at: number[];  // the first line, from 0, counted before the step
+  gone: number[];  // how many go
+  text: string[][];  // what comes in their place
+  nodes: number[][][];  // by line of `text`: the nodes that it is about; []: not said
+}
+
+/**
+ * One entry per row in each column. What a stage did that makes no new graph, in order. A step changes a text: that of its kernel, which begins as the
+ * kernel's `loops` and ends as `scheduled`; without a kernel the one of the stage, which begins empty. In `loops` and `emit` a
+ * step changes none: it makes a text of a kernel that stands there (see tinyviz/steps.py).
+ */
+export interface Steps {
+  rule: number[];  // into rules of the recording: the kind of choice, or the primitive
+  text: string[];  // what was done: "tile(i, 32)", "whole"
+  decision: number[];  // into decisions: why; -1: none was made about it
+  kernel: number[];  // -1
+  nodes: number[][];  // nodes whose kernel, loops or memory it changed
+  moved: number[][][];  // [from, to, by]: lines of the new text that stay, further in
+  seconds: (number | null)[];
+}
+
 /** One stage of the compilation of one program. Stages without graphs have empty `before` and `after`. */
 export interface Stage {
   name: string;  // record, differentiate, simplify, fuse, loops, schedule, plan, emit
@@ -115,8 +139,10 @@ export interface Stage {
   before: number[];  // node ids, operands first
   after: number[];
   roots: number[];  // of before
-  frames: Frames;
-  replayed: boolean;  // frames were derived after the run, by doing the (deterministic) stage again
+  frames: Frames;  // of a stage that makes a new graph
+  steps: Steps;  // of another
+  edits: Edits;  // what the steps changed
+  replayed: boolean;  // frames or steps were derived after the run, by doing the (deterministic) stage again
 }
 
 /** What the engine chose and what it refused. */
@@ -588,7 +614,7 @@ export interface StageRow {
   name: string;
   question: string;
   seconds: number | null;
-  firings: number | null;  // None: not recorded
+  firings: number | null;  // or steps; None: not recorded
   nodes_before: number | null;
   nodes_after: number | null;
   decisions: number;
@@ -601,6 +627,8 @@ export interface StageRow {
 export interface StagesData extends ViewData {
   rows: StageRow[];
   node: number;  // node id that is asked about: where it came from, what became of it; -1
+  firing: number[];  // [stage, step] that is asked about; []: none
+  rule: number;  // rule id whose firings are asked about; -1
 }
 
 /** One edge producer -> consumer; reason, numbers and alternatives are those of its decision. */

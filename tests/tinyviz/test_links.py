@@ -9,6 +9,7 @@ import pytest
 
 from tinyviz import wire
 from tinyviz.links import related
+from tinyviz.steps import count
 from tinyviz.wire import SELECTABLE, Selection
 
 CASES = Path(__file__).parent / "links.json"
@@ -21,7 +22,7 @@ def everything(r: wire.Recording) -> dict[str, list[str]]:
     out["rule"] = [str(i) for i in range(len(r.rules))]
     for a, p in enumerate(r.programs):
         out["node"] += [f"{a}.{i}" for i in range(len(p.nodes))]
-        out["firing"] += [f"{a}.{s}.{k}" for s, stage in enumerate(p.stages) for k in range(len(stage.frames))]
+        out["firing"] += [f"{a}.{s}.{k}" for s, stage in enumerate(p.stages) for k in range(count(stage))]
         out["decision"] += [f"{a}.{i}" for i in range(len(p.decisions))]
         out["module"] += [f"{a}.{i}.{d}" for i, m in enumerate(p.nodes.module) if m for d in range(1, m.count(".") + 2)]
         out["slot"] += [f"{a}.{i}" for i in range(len(p.slots))]

@@ -266,11 +266,11 @@ def test_every_rule_has_a_reason_a_source_and_a_time(sample: wire.Recording) -> 
         assert len(row.rules) == len(row.counts) == len(row.times)
         for rule in row.rules:
             assert sample.rules.reason[rule]
-            if row.name == "simplify":
+            if row.name not in ("record", "differentiate"):
                 assert sample.rules.file[rule].startswith(("stages/", "rules")), sample.rules.name[rule]
     simplified = next(x for x in made.data.rows if x.name == "simplify")
     assert all(t is not None and t > 0 for t in simplified.times)
-    assert {x.name for x in made.data.rows if x.firings} == {"record", "differentiate", "simplify"}
+    assert all(x.firings for x in made.data.rows), "every stage can be stepped through"
 
 
 def test_what_replaces_a_node_stands_in_its_place_where_that_became_free(sample: wire.Recording) -> None:

@@ -167,7 +167,9 @@ def test_without_peaks_or_counts_nothing_is_said(sample: wire.Recording) -> None
     sample.machine.peaks = {}
     made = make(sample, "roofline")
     d: RooflineData = made.data
-    assert d.roofs == [] and all(x.kernel < 0 for x in d.diagnoses) and all(x.wasted is None and x.roof == "" for x in d.points)
+    # idle lanes are read off the schedule alone
+    assert {x.code for x in d.diagnoses if x.kernel >= 0} <= {"masked-tail"}
+    assert d.roofs == [] and all(x.wasted is None and x.roof == "" for x in d.points)
     assert "roofs: –" in made.text and not made.error
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tinyviz import texts, units
 from tinyviz.analysis import plus
 from tinyviz.frames import became as became_at
 from tinyviz.frames import blame, fate
+from tinyviz.step_text import firing_text, node_text
+from tinyviz.steps import count, edits, effects, touched
 from tinyviz.svg import LINE, Svg, css, cut
 from tinyviz.viewdata import StageRow, StagesData
 from tinyviz.views import base, choose
@@ -15,8 +19,8 @@ from tinyviz.wire import Program, Recording, Selection
 NAME = "stages"
 HOWTO = (
     "The stages of the compiler from top to bottom; each asks one question. Stages that changed nothing are folded.",
-    "Under a stage stand the rules that fired in it, how often, and the reason why each is allowed.",
-    "In the live view the arrow keys step through single firings: + marks new nodes, − those that went; nothing else moves.",
+    "Under a stage stand the rules, choices and primitives that fired in it, how often, and why each is allowed.",
+    "In the live view the arrow keys step through single firings: + marks what is new, − what went; nothing else moves.",
 )
 TEXT_FIRINGS = 40
 
@@ -25,24 +29,38 @@ def data(r: Recording, program: int | None = None, selection: Selection | None =
     at = choose(r, program, selection)
     p = r.programs[at]
     rows = [_row(p, i) for i in range(len(p.stages))]
-    node = int(selection.id.split(".")[1]) if selection is not None and selection.kind == "node" else -1
+    kind, ids = ("", []) if selection is None else (selection.kind, [int(part) for part in selection.id.split(".")])
+    node = ids[1] if kind == "node" else -1
+    rule = ids[0] if kind == "rule" else -1
+    firing = ids[1:] if kind == "firing" else []
     if node >= len(p.nodes):
         raise ValueError(f"the program has {len(p.nodes)} nodes, counted from 0; there is no {node}")
-    return StagesData(**base(NAME, f"Stages: {p.name}", HOWTO, ("new", "removed"), at), rows=rows, node=node)
+    if rule >= len(r.rules):
+        raise ValueError(f"the recording has {len(r.rules)} rules, counted from 0; there is no {rule}")
+    if firing and not (firing[0] < len(p.stages) and firing[1] < count(p.stages[firing[0]])):
+        raise ValueError(f"the program has no step {firing[1]} of stage {firing[0]}")
+    legend = ("new", "removed", "inline", "at loop", "whole")
+    return StagesData(
+        **base(NAME, f"Stages: {p.name}", HOWTO, legend, at), rows=rows, node=node, firing=firing, rule=rule
+    )  # fmt: skip
 
 
 def _row(p: Program, i: int) -> StageRow:
     s = p.stages[i]
     counts: dict[int, int] = {}
     times: dict[int, float | None] = {}
-    for rule, seconds in zip(s.frames.rule, s.frames.seconds, strict=True):
+    columns = s.frames if len(s.frames) else s.steps
+    for rule, seconds in zip(columns.rule, columns.seconds, strict=True):
         counts[rule] = counts.get(rule, 0) + 1
         times[rule] = plus(times.get(rule), seconds, 1.0)
     order = sorted(counts, key=lambda rule: (-counts[rule], rule))
     has_graph = bool(s.before or s.after)
-    recorded = s.replayed or len(s.frames) > 0
-    firings = len(s.frames) if recorded else None
-    changed = None if not has_graph else s.before != s.after or bool(firings)
+    recorded = s.replayed or count(s) > 0
+    firings = count(s) if recorded else None
+    if has_graph:
+        changed: bool | None = s.before != s.after or bool(firings)
+    else:  # loops and emit make texts, and edit none
+        changed = len(s.edits) > 0 or (s.name in ("loops", "emit") and bool(firings)) if recorded else None
     decisions = sum(d.stage == s.name for d in p.decisions)
     before, after = (len(s.before) if has_graph else None), (len(s.after) if has_graph else None)
     return StageRow(
@@ -57,11 +75,11 @@ def text(r: Recording, d: StagesData) -> str:
     for x in d.rows:
         nodes = f"{x.nodes_before} → {x.nodes_after}" if x.nodes_after is not None else ""
         note = "(unchanged)" if x.changed is False else nodes
-        firings = units.MISSING if x.firings is None and x.name == "simplify" else "" if x.firings is None else str(x.firings)
+        firings = units.MISSING if x.firings is None else str(x.firings)
         rows.append([x.name, x.question, units.seconds(x.seconds), note, firings, str(x.decisions or "")])
     out = [
         texts.heading(d.title, d.howto)
-        + texts.table(["stage", "question", "time", "nodes", "firings", "decisions"], rows, (2, 4, 5))
+        + texts.table(["stage", "question", "time", "nodes", "steps", "decisions"], rows, (2, 4, 5))
     ]
     if p.bisection is not None:
         out.append(f"bisection: {p.bisection.sentence}")
@@ -70,7 +88,12 @@ def text(r: Recording, d: StagesData) -> str:
             each = zip(x.rules, x.counts, x.times, strict=True)
             body = [[str(n), units.seconds(t), r.rules.name[i], r.rules.reason[i], _source(r, i)] for i, n, t in each]
             out.append(f"rules of {x.name}\n" + texts.table(["fired", "time", "rule", "reason", "source"], body, (0, 1)))
-            out.append(firings_text(r, p, x.stage))
+            out.append(firings_text(r, p, x.stage, rule=d.rule))
+    if d.firing:
+        out.append(firing_text(r, p, *d.firing))
+    elif stepped := [x.stage for x in d.rows if x.rules and x.name != "emit"]:
+        step = f"{d.program}.{stepped[-1]}.0"
+        out.append(f'one step, word by word: rec.view("stages", selection=("firing", "{step}")), or --select firing:{step}')
     if d.node >= 0:
         out.append(history_text(r, p, d.node))
     return "\n\n".join(out)
@@ -80,11 +103,37 @@ def _source(r: Recording, rule: int) -> str:
     return f"{r.rules.file[rule]}:{r.rules.line[rule]}" if r.rules.file[rule] else ""
 
 
-def firings_text(r: Recording, p: Program, stage: int, limit: int = TEXT_FIRINGS) -> str:
-    """One line per firing: what became what."""
+def firings_text(r: Recording, p: Program, stage: int, limit: int = TEXT_FIRINGS, rule: int = -1) -> str:
+    """One line per firing: what became what. `rule`: of this one alone, and then all of them."""
+    s = p.stages[stage]
+    of = (s.frames if len(s.frames) else s.steps).rule
+    effect = range(len(of)) if len(s.frames) else effects(s)
+    wanted = [k for k, x in enumerate(of) if x == rule] if rule in of else effect
+    shown = wanted if rule in of else wanted[:limit]
+    if len(s.frames):
+        head, rows, right = ["#", "rule", "before", "after", "nodes"], _frame_rows(r, p, stage, shown), (0,)
+    else:
+        head, rows, right = ["#", "rule", "about", "what was done", "lines"], _step_rows(r, p, stage, shown), (0,)
+    notes = [f"… and {len(wanted) - len(shown)} more"] if len(wanted) > len(shown) else []
+    notes += [f"{len(of) - len(wanted)} without effect, or refused"] if len(wanted) < len(of) and rule not in of else []
+    return f"{'steps' if len(s.steps) else 'firings'} of {s.name}\n" + "\n".join([texts.table(head, rows, right), *notes])
+
+
+def _step_rows(r: Recording, p: Program, stage: int, shown: Iterable[int]) -> list[list[str]]:
+    s, of = p.stages[stage].steps, edits(p.stages[stage])
+    rows = []
+    for k in shown:
+        nodes = p.decisions[s.decision[k]].nodes if s.decision[k] >= 0 else []
+        about = p.kernels[s.kernel[k]].name if s.kernel[k] >= 0 else " -> ".join(f"#{n} {p.nodes.op[n]}" for n in nodes)
+        lines = f"+{sum(len(e.text) for e in of[k])} −{sum(e.gone for e in of[k])}" if of[k] or s.moved[k] else ""
+        rows.append([str(k), r.rules.name[s.rule[k]], cut(about, 44), cut(s.text[k], 60), lines])
+    return rows
+
+
+def _frame_rows(r: Recording, p: Program, stage: int, shown: Iterable[int]) -> list[list[str]]:
     f = p.stages[stage].frames
     rows = []
-    for k in range(min(len(f), limit)):
+    for k in shown:
         change = f"+{len(f.added[k])} −{len(f.removed[k])}"
         before, after = node_text(p, f.replaced[k]), node_text(p, f.by[k])
         if f.replaced[k] == f.by[k] and f.added[k]:  # it only adds: for a line of the user's, or for the node of a gradient
@@ -93,8 +142,7 @@ def firings_text(r: Recording, p: Program, stage: int, limit: int = TEXT_FIRINGS
                 before = cut(f"{where(r, lines[0])}  {r.lines.text[lines[0]]}", 56) if lines else ""
             after = cut(", ".join(f"#{i} {p.nodes.op[i]}" for i in f.added[k]), 56)
         rows.append([str(k), r.rules.name[f.rule[k]], before, "→ " + after, change])
-    more = f"\n… and {len(f) - limit} more firings" if len(f) > limit else ""
-    return f"firings of {p.stages[stage].name}\n" + texts.table(["#", "rule", "before", "after", "nodes"], rows, (0,)) + more
+    return rows
 
 
 def history_text(r: Recording, p: Program, node: int) -> str:
@@ -105,17 +153,15 @@ def history_text(r: Recording, p: Program, node: int) -> str:
             f = p.stages[s].frames
             became = "" if f.replaced[k] == f.by[k] else f": {node_text(p, f.replaced[k])} → {node_text(p, f.by[k])}"
             out.append(f"  {word} {p.stages[s].name} step {k}, {r.rules.name[f.rule[k]]}{became}")
+    for s, k in touched(p, node):
+        x = p.stages[s].steps
+        of = f", {p.kernels[x.kernel[k]].name}" if x.kernel[k] >= 0 else ""
+        out.append(f"  {p.stages[s].name} step {k}{of}, {r.rules.name[x.rule[k]]}: {cut(x.text[k], 60)}")
     end = became_at(p, node)
     kernels = [k.name for k in p.kernels if end in k.nodes]
     out.append(f"  at the end: {node_text(p, end)}" + (f", in {', '.join(kernels)}" if kernels else ", in no kernel"))
     out += [f"  asked for by {where(r, line)}  {r.lines.text[line]}" for line in p.nodes.lines[node]]
     return "\n".join(out)
-
-
-def node_text(p: Program, n: int) -> str:
-    """'#12 mul(#3, #7) [8, 4]': ids of the recording."""
-    args = ", ".join(f"#{s}" for s in p.nodes.src[n]) or p.nodes.arg[n]
-    return cut(f"#{n} {p.nodes.op[n]}({args}) {units.shape(p.nodes.shape[n])}", 56)
 
 
 def svg(r: Recording, d: StagesData) -> str:
@@ -144,6 +190,13 @@ def svg(r: Recording, d: StagesData) -> str:
         if len(x.rules) > 18:
             out.y += LINE
             out.text(70, out.y, f"… and {len(x.rules) - 18} more rules", "faint")
+    if d.firing:
+        out.y += 10
+        for row in firing_text(r, p, *d.firing).split("\n"):
+            out.y += LINE
+            if row[:2] in ("+ ", "- ", "~ "):
+                out.rect(14, out.y - 12, 912, LINE - 1, "raised")
+            out.text(20, out.y, cut(row, 136), "mono")
     if p.bisection is not None:
         out.y += LINE + 8
         out.text(20, out.y, "bisection", "bold")

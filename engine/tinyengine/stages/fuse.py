@@ -10,6 +10,7 @@ evaluations that inlining costs is counted, not guessed. Movement ops are never 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tinyengine import hooks
@@ -115,9 +116,7 @@ class Fuser(Uses):
                     reads[a] |= reads[b]
                 subject = tuple(self.graph.number[v] for v in (a.outputs[0], b.outputs[0]))
                 text = why or "they read the same memory in the same loops"
-                self.decisions.append(
-                    hooks.Decision("fuse", "join", subject, "kept apart" if why else "joined", text, {"bytes_shared": shared})
-                )
+                self.note("join", subject, "kept apart" if why else "joined", text, {"bytes_shared": shared})
                 if not why:
                     break
 
@@ -151,8 +150,7 @@ class Fuser(Uses):
         for name, verdict in self.choices.fusion.items():
             count = found.get(word(name), 0)
             why = f"{count} edge{'s' * (count != 1)} of this form" if count else "no edge of the program has this form"
-            made = hooks.Decision("fuse", "pin", (name,), verdict if count else "matches nothing", why, {"edges": count})
-            self.decisions.append(made)
+            self.note("pin", (name,), verdict if count else "matches nothing", why, {"edges": count})
 
     def decide(self, n: Node) -> None:
         """Choose where `n` is kept, record one Decision per edge, and pass its needs on."""
@@ -161,9 +159,8 @@ class Fuser(Uses):
             return  # only an assign's own target
         self._merge_uses(n)
         groups = self.groups_of(n)
-        joined: list[tuple[str, bool]] = []
         if len(groups) > 1 and n not in self.forced and chosen != "whole":
-            groups = self._join_users(n, groups, joined)
+            groups = self._join_users(n, groups)
             self._merge_uses(n)
         options = self.costs.options(n, self, groups) if n not in self.forced else {}
         reasons = {k: o.refused for k, o in options.items() if o.refused}
@@ -189,7 +186,7 @@ class Fuser(Uses):
             numbers |= self._saved(n, groups, verdict)
         place = ""
         if verdict == "whole":
-            self._keep_whole(n, groups, joined, apart=chosen == "whole" or _again(n))
+            self._keep_whole(n, groups, apart=chosen == "whole" or _again(n))
         elif verdict == "at loop":
             g = groups[0]
             axes = self.at_loop(n, g)[0]
@@ -207,9 +204,22 @@ class Fuser(Uses):
             word = verdict if not place else f"{verdict} {place}"
             if verdict == "whole" and reader is not n and self._forwarded(n, reader):
                 word = "whole, forwarded in a register"
-            self.decisions.append(hooks.Decision("fuse", "edge", subject, word, reason, numbers, reasons))
-        for text, ok in joined:
-            self.decisions.append(hooks.Decision("fuse", "join", (num[n],), "joined" if ok else "kept apart", text))
+            self.note("edge", subject, word, reason, numbers, reasons)
+
+    def note(
+        self,
+        kind: str,
+        subject: tuple[int | str, ...],
+        verdict: str,
+        reason: str,
+        numbers: Mapping[str, float] | None = None,
+        alternatives: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep a decision. They are noted as they are made, and what they change is done by then (see `fuse_steps`)."""
+        self.decisions.append(hooks.Decision("fuse", kind, subject, verdict, reason, numbers or {}, alternatives or {}))
+
+    def _note_join(self, n: Node, joined: bool, reason: str) -> None:
+        self.note("join", (self.graph.number[n],), "joined" if joined else "kept apart", reason)
 
     def _saved(self, n: Node, groups: list[Group], verdict: str) -> dict[str, float]:
         """What not storing `n` saves and costs: the bytes of one store and of one load per kernel that uses it; the FLOPs of `n`
@@ -227,7 +237,7 @@ class Fuser(Uses):
         g = self.stored.get(n)
         return g is not None and (self.stored.get(reader) is g or reader in self.find(g).inlined or reader in self.find(g).at)
 
-    def _join_users(self, n: Node, groups: list[Group], notes: list[tuple[str, bool]]) -> list[Group]:
+    def _join_users(self, n: Node, groups: list[Group]) -> list[Group]:
         """Kernels of one space that all need `n` at their own index, or all once per iteration of the same loops, become one,
         so that n is computed once."""
         for i, b in enumerate(groups):
@@ -239,7 +249,7 @@ class Fuser(Uses):
                 if not why:
                     self.join(a, b)
                 how = "at the same index" if mine == "own" else "in the same loops"
-                notes.append((why or f"both need %{self.graph.number[n]} {how}", not why))
+                self._note_join(n, not why, why or f"both need %{self.graph.number[n]} {how}")
                 if not why:
                     break
         return self.groups_of(n)
@@ -270,7 +280,7 @@ class Fuser(Uses):
             apart = bool(self.costs.products_below(n) and operand_row(self, n, g))
         return row == 1 or (not apart and lead[: len(fixed)] == [{space[a]} for a in fixed])
 
-    def _keep_whole(self, n: Node, groups: list[Group], notes: list[tuple[str, bool]], apart: bool) -> None:
+    def _keep_whole(self, n: Node, groups: list[Group], apart: bool) -> None:
         """Store `n` from a kernel that computes it anyway, or from one of its own; always the latter when it is to stand
         `apart`."""
         home: Group | None = None
@@ -280,20 +290,20 @@ class Fuser(Uses):
             if not own and (not isinstance(need, tuple) or n in self.forced or not self._row_is_contiguous(n, g, *need)):
                 continue
             if n.op in SCATTER or g.writes_by_data:
-                notes.append(("it writes to addresses that depend on data", False))
+                self._note_join(n, False, "it writes to addresses that depend on data")
             elif any(self.reaches(x, g) for x in groups if x is not g):
-                notes.append(("another reader of it must run before this kernel", False))
+                self._note_join(n, False, "another reader of it must run before this kernel")
             elif self.costs.is_contraction(n) and g.products and in_rows(self, n, g):
-                notes.append((in_rows(self, n, g), False))
+                self._note_join(n, False, in_rows(self, n, g))
             elif self.costs.gathers(n) and g.products:
-                notes.append(("the check of its data-dependent addresses would stand between the loops of a product", False))
+                self._note_join(n, False, "the check of its data-dependent addresses would stand between the loops of a product")
             elif own:
                 home = g
-                notes.append(("it is stored from the kernel that needs it at the same index anyway", True))
+                self._note_join(n, True, "it is stored from the kernel that needs it at the same index anyway")
                 break
             else:
                 # computed once per iteration of outer loops there: stored from there as well
-                notes.append(("it is stored from the kernel that computes it in an outer loop anyway", True))
+                self._note_join(n, True, "it is stored from the kernel that computes it in an outer loop anyway")
                 g.also_stored.append(n)
                 self.stored[n] = g
                 self.feeds[g] |= {x for x in groups if x is not g}

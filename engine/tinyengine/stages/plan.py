@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinyengine import hooks
 from tinyengine import loopnest as ir
@@ -36,6 +36,25 @@ class _Step:
     kernel: Kernel
     values: list[Any]  # Node, or a key of a temporary made here
     writes: set[Any] = field(default_factory=set)
+
+
+class _Taken(NamedTuple):
+    """A piece of the arena that is taken from call `first` to call `last`."""
+
+    offset: int
+    end: int
+    first: int
+    last: int
+    name: str
+
+
+def _some(names: Sequence[str]) -> str:
+    """All of a few names, the first of many."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _stand(names: Sequence[str]) -> str:
+    return f"{_some(names)} stand{'s' * (len(names) == 1)}"
 
 
 class _Order:
@@ -168,6 +187,17 @@ class _Planner:
             hooks.Decision("plan", "update", (self.graph.number[n],), verdict, reason, {"bytes": float(n.nbytes)})
         )
 
+    def _decide_place(self, n: Node, offset: int, passed: list[str], taken: list[_Taken], new: _Taken) -> None:
+        """Place a temporary in the arena, and say whose memory it takes over."""
+        shared = [t.name for t in taken if t.offset < new.end and offset < t.end]
+        others = f"{_stand(shared)} there at other times" if shared else "nothing else stands there"
+        reason = f"The lowest place that is free from call {new.first} to call {new.last}; {others}."
+        numbers = {"bytes": float(new.end - offset), "offset": float(offset), "first": float(new.first), "last": float(new.last)}
+        refused = {"lower": f"{_stand(passed)} there at the same time"} if passed else {}
+        verdict = f"at {offset}" + (f", in turn with {_some(shared)}" if shared else "")
+        self.decisions.append(hooks.Decision("plan", "place", (self.graph.number[n],), verdict, reason, numbers, refused))
+        taken.append(new)
+
     def _target(self, n: Node) -> Node:
         return self.node_of[id(n.src[0].arg)]
 
@@ -246,17 +276,19 @@ class _Planner:
                 if k not in place:
                     spans.setdefault(k, [i, i])[1] = i
         arena = 0
-        taken: list[tuple[int, int, int, int]] = []  # offset, end, first, last
+        taken: list[_Taken] = []
         for k, (first, last) in sorted(spans.items(), key=lambda kv: (-_nbytes(kv[0]), kv[1])):
-            nbytes = -(-_nbytes(k) // ALIGN) * ALIGN
-            offset = 0
-            for o, end, f, la in sorted(taken):
-                if f <= last and first <= la and o < offset + nbytes and offset < end:
-                    offset = end
-            taken.append((offset, offset + nbytes, first, last))
-            arena = max(arena, offset + nbytes)
             n = k if isinstance(k, Node) else k[1]
             label = f"t{self.graph.number[n]}" + ("" if isinstance(k, Node) else "_old")
+            nbytes = -(-_nbytes(k) // ALIGN) * ALIGN
+            offset = 0
+            passed: list[str] = []  # what stands lower, at the same time
+            for t in sorted(taken):
+                if t.first <= last and first <= t.last and t.offset < offset + nbytes and offset < t.end:
+                    offset = t.end
+                    passed.append(t.name)
+            self._decide_place(n, offset, passed, taken, _Taken(offset, offset + nbytes, first, last, label))
+            arena = max(arena, offset + nbytes)
             place[k] = len(slots)
             slots.append(Slot(label, n.dtype, n.shape, "temporary", offset))
             if hooks.watching:

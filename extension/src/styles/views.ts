@@ -72,11 +72,29 @@ export const VIEWS = `
 .tv-slider { flex: 1 1 160px; accent-color: var(--tv-accent); min-width: 100px; }
 .tv-stepnumber { font-variant-numeric: tabular-nums; min-width: 92px; }
 .tv-step { display: grid; gap: 4px; min-height: 92px; }
+.tv-step.tv-fixed { align-content: start; height: 218px; overflow: auto; }
+.tv-both .tv-side .tv-picture { --tv-height: clamp(220px, 38vh, 440px); }
+.tv-both .tv-steptext { height: clamp(180px, 28vh, 320px); }
 .tv-rulename { font-family: var(--tv-code); }
 .tv-diff { font: 12.5px/1.6 var(--tv-code); padding: 4px 8px; background: var(--tv-shade); border-radius: 4px; overflow-wrap: anywhere; }
 .tv-diff del, .tv-diff ins { border-radius: 2px; padding: 0 1px; margin: 0 1px; }
 .tv-diff del { text-decoration: line-through; background: color-mix(in srgb, var(--tv-c-removed) 22%, transparent); }
 .tv-diff ins { text-decoration: underline; background: color-mix(in srgb, var(--tv-c-new) 34%, transparent); }
+.tv-steptext { font: 12px/1.5 var(--tv-code); overflow: auto; height: clamp(240px, 44vh, 520px); padding: 4px 0; }
+.tv-stepline { white-space: pre; min-height: 1.5em; width: max-content; min-width: 100%; padding: 0 8px 0 4px; border-left: 3px solid transparent; }
+.tv-stepline::before { content: ""; display: inline-block; width: 1.4em; text-align: center; color: var(--tv-faint); }
+.tv-stepline[data-change="new"] { background: color-mix(in srgb, var(--tv-c-new) 22%, transparent); border-left-color: var(--tv-c-new); }
+.tv-stepline[data-change="new"]::before { content: "+"; }
+.tv-stepline[data-change="removed"] { background: color-mix(in srgb, var(--tv-c-removed) 18%, transparent); border-left-color: var(--tv-c-removed); }
+.tv-stepline[data-change="removed"]::before { content: "−"; }
+.tv-stepline[data-change="changed"] { background: var(--tv-shade); border-left-color: var(--tv-faint); }
+.tv-stepline[data-change="changed"]::before { content: "~"; }
+.tv-stepline[data-change="fold"] { color: var(--tv-faint); }
+.tv-stepline[data-node] { cursor: pointer; }
+.tv-stepline.tv-lit { background: var(--tv-lit); }
+.tv-stepline del, .tv-stepline ins { border-radius: 2px; }
+.tv-stepline del { text-decoration: line-through; background: color-mix(in srgb, var(--tv-c-removed) 26%, transparent); }
+.tv-stepline ins { text-decoration: underline; background: color-mix(in srgb, var(--tv-c-new) 40%, transparent); }
 .tv-history { font-size: 12px; }
 .tv-pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 8px; }
 .tv-side { border: 1px solid var(--tv-line); border-radius: 5px; overflow: hidden; }

@@ -7,6 +7,8 @@ import { asking } from "../parts/asking";
 import { decisionCard } from "../parts/decision";
 import { head, table, twin } from "../parts/head";
 import { stepper } from "../parts/stepper";
+import { textStepper } from "../parts/textstepper";
+import { rulesOf, touched } from "../steps";
 import { count, MISSING, seconds } from "../units";
 import type { Bisection, StageRow, StagesData } from "../wire";
 import { together, type Cleanup, type Context, type Part } from "./view";
@@ -57,7 +59,7 @@ function history(data: StagesData, context: Context): { element: HTMLElement; un
   const { recording } = context;
   const { program } = context.links.program(data.program);
   const element = h("div.tv-fate", { role: "status" });
-  const link = (stage: number, frame: number) => button(`${recording.rules.name[program.stages[stage]!.frames.rule[frame]!] ?? "?"} (${program.stages[stage]!.name} step ${frame + 1})`,
+  const link = (stage: number, frame: number) => button(`${recording.rules.name[rulesOf(program.stages[stage]!)[frame]!] ?? "?"} (${program.stages[stage]!.name} step ${frame + 1})`,
     () => context.selection.set({ kind: "firing", id: `${data.program}.${stage}.${frame}` }), { class: "tv-link" });
   const undo = context.onSelect(({ selection }) => {
     const [at, node] = selection?.kind === "node" ? selection.id.split(".").map(Number) : [];
@@ -67,10 +69,17 @@ function history(data: StagesData, context: Context): { element: HTMLElement; un
     const on = fate(program, node).map(([stage, frame]) => link(stage, frame));
     const lines = (program.nodes.lines[node] ?? []).map(line => button(lineName(recording, line), () => context.selection.set({ kind: "line", id: String(line) }), { class: "tv-link" }));
     const end = context.links.program(data.program).became(node);
-    const kernels = program.kernels.flatMap((kernel, i) => (kernel.nodes.includes(end) ? [button(kernelName(program, i), () => context.selection.set({ kind: "kernel", id: `${data.program}.${i}` }), { class: "tv-link" })] : []));
+    const step = (stage: number, k: number) => button(program.stages[stage]!.steps.text[k] || recording.rules.name[rulesOf(program.stages[stage]!)[k]!]!,
+      () => context.selection.set({ kind: "firing", id: `${data.program}.${stage}.${k}` }), { class: "tv-link", title: `${program.stages[stage]!.name} step ${k + 1}` });
     const row = (name: string, parts: Node[], none: string) => h("div.tv-cardpart", {}, h("span.tv-faint", {}, name), h("span", {}, ...(parts.length > 0 ? parts.flatMap((part, i) => [i > 0 ? " › " : "", part]) : [none])));
+    const later = touched(program, end);
+    const after = program.stages.flatMap(({ name }, at) => {
+      const own = later.flatMap(([stage, k]) => (stage === at ? [step(stage, k)] : []));
+      return own.length > 0 ? [row(name, own, "")] : [];
+    });
+    const kernels = program.kernels.flatMap((kernel, i) => (kernel.nodes.includes(end) ? [button(kernelName(program, i), () => context.selection.set({ kind: "kernel", id: `${data.program}.${i}` }), { class: "tv-link" })] : []));
     element.append(h("div.tv-card", {}, h("div.tv-cardhead", {}, h("strong", {}, `%${node} ${nodeName(program, node)}`), end === node ? null : h("span", {}, `became %${end} ${nodeName(program, end)}`)),
-      row("made by", back, `${MISSING} not known`), row("what became of it", on, "it stayed as it is"), row("computed in", kernels, "no kernel: nothing of it is left, or it is a view"), row("asked for by", lines, `${MISSING} no line of yours is known`)));
+      row("made by", back, `${MISSING} not known`), row("what became of it", on, "it stayed as it is"), ...after, row("computed in", kernels, "no kernel: nothing of it is left, or it is a view"), row("asked for by", lines, `${MISSING} no line of yours is known`)));
   });
   return { element, undo };
 }
@@ -112,7 +121,10 @@ function stage(el: HTMLElement, data: StagesData, row: StageRow, context: Contex
   el.append(h("div.tv-headrow", {}, h("span.tv-title", {}, `${row.name}: ${row.question}`),
     given.replayed ? h("span.tv-faint", {}, "steps derived afterwards, by doing the stage again") : null));
   const undo: Cleanup[] = [];
-  if (given.after.length > 0) undo.push(stepper(el, { at: data.program, stage: row.stage, rules: row.rules, counts: row.counts, times: row.times }, context));
+  if (row.name === "record" && row.seconds === null) el.append(h("p.tv-faint", {}, `${MISSING} not timed: outside of a jitted function, operations are recorded between your own lines`));
+  const steps = { at: data.program, stage: row.stage, rules: row.rules, counts: row.counts, times: row.times };
+  if (given.after.length > 0) undo.push(stepper(el, steps, context));
+  else if (given.steps.rule.length > 0) undo.push(textStepper(el, steps, context));
   undo.push(decisions(el, data, row, context));
   if (el.childElementCount === 1) el.append(h("p.tv-missing", {}, `${MISSING} this stage has no graph, and made no decision that was recorded; its output stands in the view “kernel”`));
   return together(...undo);
@@ -129,7 +141,7 @@ function decisions(el: HTMLElement, data: StagesData, row: StageRow, context: Co
     { name: "reason", text: (i: number) => program.decisions[i]!.reason },
   ];
   const choose = (i: number) => context.selection.set({ kind: "decision", id: `${data.program}.${i}` });
-  if ((program.stages[row.stage]?.after.length ?? 0) > 0) {
+  if ((program.stages[row.stage]?.after.length ?? 0) > 0 || row.rules.length > 0) {
     el.append(twin(`decisions of ${row.name} (${ids.length})`, columns, () => ids, choose));
     return () => undefined;
   }
