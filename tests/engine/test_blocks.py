@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -98,14 +99,30 @@ def test_refusals_say_what_stands_in_the_way() -> None:
     assert len(few.kernels) > 1 and "4 rows share too little" in refused(few)
     narrow = low((tensor(40, 24) @ tensor(24, 5)).softmax(-1) @ tensor(5, 40))
     assert "its rows of 5 elements fill no vector" in refused(narrow)
-    q, k, v = tensor(64, 16), tensor(12_000, 16), tensor(12_000, 16)
+    q, k, v = tensor(64, 16), tensor(200_000, 16), tensor(200_000, 16)
     long = low(q.scaled_dot_product_attention(k, v))
-    assert len(long.kernels) > 1 and "12 of its rows of 12000 elements" in refused(long)
+    assert len(long.kernels) > 1 and "12 of its rows of 200000 elements" in refused(long)
     x = tensor(2, 3, 12, 12)
     conv = low(x.conv2d(tensor(16, 3, 3, 3)).relu().reshape(2, 16, 100) @ tensor(100, 32))
     assert len(conv.kernels) == 2
     three = low(((tensor(400, 32) @ tensor(32, 32)).relu() @ tensor(32, 32)).relu() @ tensor(32, 32))
     assert len(three.kernels) == 2 and "at most 2 matrix products" in refused(three)
+
+
+def test_scores_of_long_rows_never_reach_memory() -> None:
+    """Of 16,384 positions 1 GiB; a block of two register tiles lies in the last cache."""
+    t = 16_384
+    c = low(tensor(t, 64).scaled_dot_product_attention(tensor(t, 64), tensor(t, 64)))
+    assert len(c.kernels) == 1 and c.certificate.peak_bytes == 4 * t * 64 * 4
+    assert any(s.startswith("tile(") and s.endswith(", 24)") for s in c.kernels[0].schedule)
+
+
+def test_long_rows_are_pytorchs() -> None:
+    q, k, v = tensor(300, 16), tensor(12_001, 16), tensor(12_001, 16)
+    c = low(q.scaled_dot_product_attention(k, v))
+    assert len(c.kernels) == 1
+    want = torch.nn.functional.scaled_dot_product_attention(*(torch.from_numpy(x.numpy().copy()).double() for x in (q, k, v)))
+    np.testing.assert_allclose(c.run()[0], want.numpy(), rtol=2e-5, atol=2e-6)
 
 
 def test_weights_that_each_thread_would_copy_cost_more_than_the_rows_save() -> None:
@@ -115,7 +132,8 @@ def test_weights_that_each_thread_would_copy_cost_more_than_the_rows_save() -> N
 
 
 @pytest.mark.parametrize(("rows", "row_bytes", "expected"), [
-    (64, 256, 64), (256, 1024, 96), (128, 512, 72), (1024, 4096, 60), (5, 100, 5), (1000, 1 << 20, 12), (97, 64, 60),
+    (64, 256, 64), (256, 1024, 96), (128, 512, 72), (1024, 4096, 60), (5, 100, 5),
+    (1000, 1 << 20, 12), (1000, 1 << 16, 24), (97, 64, 60),
 ])  # fmt: skip
 def test_rows_of_a_block(rows: int, row_bytes: int, expected: int) -> None:
     assert block_rows(FIXTURE, rows, row_bytes) == expected

@@ -26,6 +26,7 @@ LEAST_ROWS = 8  # fewer rows than this share too little of what a product stream
 MOST_ROWS = 96  # of a block
 TILES = 12  # a multiple of the rows of a register tile with four vectors, and with two
 SHARE = 4  # of L2 that the rows of a block may fill
+LAST_SPEEDUP = 2.0  # bandwidth of what stays in the last cache, against memory
 COPY_BANDWIDTH = 8e9  # bytes/s of one core that copies an operand so that it lies along the vectors
 MOST_PRODUCTS = 2  # of a kernel
 MOST = f"a kernel holds at most {MOST_PRODUCTS} matrix products: more only lengthen the code"
@@ -38,9 +39,18 @@ def extent(v: Expr) -> int:
     return int(v.arg[2]) + 1
 
 
+def share(machine: Machine) -> int:
+    """Bytes that the rows of a register tile may take: half of what a core has of L2, or of L3 where that is more. Products give
+    each of their elements so much to do that even L3 brings them in time."""
+    return max(machine.l2_bytes, machine.l3_bytes // machine.cores) // 2
+
+
 def block_rows(machine: Machine, rows: int, row_bytes: int) -> int:
-    """Rows of a block: as many as a quarter of L2 holds, at most MOST_ROWS, in about equal blocks of whole register tiles."""
-    most = max(TILES, min(MOST_ROWS, machine.l2_bytes // SHARE // max(row_bytes, 1)))
+    """Rows of a block: as many as a quarter of L2 holds, at most MOST_ROWS, in about equal blocks of whole register tiles. Of
+    rows so long that not even one tile fits, two tiles, in L3, share what a product streams."""
+    most = min(MOST_ROWS, machine.l2_bytes // SHARE // max(row_bytes, 1))
+    if most < TILES:
+        most = 2 * TILES if 2 * TILES * row_bytes <= share(machine) else TILES
     if rows <= most:
         return rows
     equal = -(-rows // -(-rows // (most // TILES * TILES)))
@@ -136,7 +146,7 @@ def _row_loop(fuser: Fuser, product: Node, at: At, g: Group) -> str:
 def seconds(fuser: Fuser, product: Node, at: At, g: Group) -> float:
     """What it costs more to compute `product` for a block of rows at a time than in a kernel of its own. The operand that rows
     share is copied by each thread, where it lies across and serves all iterations, instead of once; and one that is too large for
-    the cache is streamed again for each block."""
+    L2 is streamed again for each block, from L3 where that holds it."""
     operands = _operands(fuser, product, at)
     if operands is None or row_loop(fuser, product, at, g):
         return 0.0
@@ -154,7 +164,8 @@ def seconds(fuser: Fuser, product: Node, at: At, g: Group) -> float:
     if once > m.l2_bytes // 2:
         row_bytes = max((extent(v) for v in _used(at) if v not in space), default=1) * product.dtype.itemsize
         blocks = prod(map(extent, outer)) * -(-extent(rows) // block_rows(m, extent(rows), row_bytes))
-        out += max(0, max(blocks, m.cores) * once - total) / fuser.costs.bandwidth
+        speed = fuser.costs.bandwidth * (LAST_SPEEDUP if once <= m.l3_bytes // 2 else 1.0)
+        out += max(0, max(blocks, m.cores) * once - total) / speed
     return out
 
 
@@ -228,8 +239,8 @@ def operand_row(fuser: Fuser, n: Node, g: Group) -> str:
         return "it is an operand of a matrix product, whose schedule packs what it reads; no product of its size is below it"
     if row * n.dtype.itemsize < fuser.costs.machine.vector_bytes:
         return f"its rows of {row} elements fill no vector"
-    if TILES * row * n.dtype.itemsize > fuser.costs.machine.l2_bytes // 2:
-        return f"{TILES} of its rows of {row} elements, a register tile, do not fit in half of L2"
+    if TILES * row * n.dtype.itemsize > share(fuser.costs.machine):
+        return f"{TILES} of its rows of {row} elements, a register tile, do not fit in half of a core's caches"
     return products_fit(fuser, g)
 
 

@@ -34,7 +34,8 @@ EFFICIENCY_TILED = 0.8  # of the FMA peak: a matrix product in a register tile
 EFFICIENCY_ROW = 0.12  # computed row by row, its operand streamed again for each row
 EFFICIENCY_PLAIN = 0.25  # vectorised elementwise arithmetic and reductions
 FLOPS_PER_LANE, HERTZ = 4, 4e9  # two FMA units
-CORE_BANDWIDTH = 40e9  # bytes/s of one core from memory
+CORE_BANDWIDTH = 40e9  # bytes/s of one core for what other kernels left behind, in part still in the last cache
+BEYOND = 2.0  # times as long for a value that is larger than the last cache
 LAUNCH = 0.5e-6  # seconds of one kernel inside a running program
 LOCAL_SPEEDUP = 8.0  # bandwidth of a cache-resident row against memory
 POSITION_WORK = 8.0  # operations per element that are cheaper than reading it back
@@ -141,7 +142,7 @@ class Costs:
         stored_below = sum(m.nbytes for m in elsewhere) / bw + self.launch * len(elsewhere)
         leaf_bytes -= sum(m.nbytes for m in below)
 
-        whole = self.compute(n, size, own) + (leaf_bytes + nbytes + nbytes * len(groups)) / bw + self.launch
+        whole = self.compute(n, size, own) + leaf_bytes / bw + self.stored(nbytes) * (1 + len(groups)) + self.launch
         out["whole"] = Option(whole, f"stored once ({_bytes(nbytes)}) and read by {len(groups)} kernel{'s' * (len(groups) > 1)}")
 
         busy = [g for g in groups if contraction and g.products and n not in g.products]
@@ -189,7 +190,7 @@ class Costs:
             return ""
         flops = max(2.0 * m.src[0].size for m in below)  # at least one of them
         arithmetic = (kernels - 1) * (flops / (self.flops * EFFICIENCY_TILED) + self.compute(n, n.size, EFFICIENCY_PLAIN))
-        moved = n.nbytes * (1 + kernels) / self.bandwidth
+        moved = self.stored(n.nbytes) * (1 + kernels)
         verdict = "more than" if arithmetic > moved else "which is not done, although that is less than"
         return (
             f": computed again in {kernels - 1} of them it is at least {arithmetic * 1e6:.3g} µs of arithmetic, {verdict} the"
@@ -234,6 +235,10 @@ class Costs:
         return Option(
             seconds, f"computed once per iteration of the outer loops and {what}; {_bytes(n.nbytes)} never reach memory"
         )
+
+    def stored(self, nbytes: int) -> float:
+        """Seconds to write a value to memory, or to read it."""
+        return nbytes / self.bandwidth * (BEYOND if nbytes > self.machine.l3_bytes else 1.0)
 
     def _elements(self, g: Group) -> int:
         """How often the innermost body of the group runs, reductions left out."""
