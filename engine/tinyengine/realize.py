@@ -224,7 +224,7 @@ def realize(tensors: Sequence[Any], cause: str) -> list[tuple[Any, Node]]:
     if hooks.watching:
         hooks.publish(hooks.Realized(cause, origin.capture(2), graph.roots))
         if extra:
-            hooks.publish(hooks.Realized("its memory is about to be overwritten", origin.capture(2), graph.roots[len(pending) :]))
+            hooks.publish(hooks.Realized("an update of its memory", origin.capture(2), graph.roots[len(pending) :]))
     lowered, buffers = compiled(graph)
     last: Any = buffers[-1] if buffers else None
     if isinstance(last, SizePlaceholder):

@@ -78,7 +78,7 @@ def overwriting(memory: Sequence[Buffer], following: Container[int] = ()) -> Non
         reads = reading([n for _, n in recorded], set(map(id, memory)))
         stale = [t for t, n in recorded if reads[n] and id(t) not in following]
         if stale:
-            realize(stale, "its memory is about to be overwritten")
+            realize(stale, "an update of its memory")
     for b in memory:
         b.unshare()
     if _history:

@@ -11,6 +11,7 @@ import { together, type Cleanup, type Context, type Part } from "./view";
 
 const LEFT = 58;
 const BELOW = 36;
+const ROOF_NAME = 120; // pixels that the name of a roof takes
 
 export const roofline: Part<RooflineData> = (el, data, context) => {
   const { program } = context.links.program(data.program);
@@ -129,9 +130,10 @@ function plot(el: HTMLElement, data: RooflineData, context: Context): Cleanup {
       const log = Math.log10(roof.rate);
       const from = Math.max(x0, y0 - log);
       parts.push(s("path.tv-roof", { d: `M${px(from)} ${py(from + log)}L${px(Math.log10(flat) - log)} ${peak}` }));
-      // Along each roof, one name further up than the other, so that they keep apart.
+      // Along each roof; neighbours begin at different places, so that the names of roofs that nearly meet keep apart.
       const to = Math.log10(flat) - log;
-      const place = from + (to - from) * (0.82 - 0.2 * i);
+      const start = Math.max(px(from) + 8, Math.min(px(from) + 8 + (i % 2) * ROOF_NAME, px(to) - ROOF_NAME));
+      const place = x0 + ((start - LEFT) * (x1 - x0)) / (right - LEFT);
       const turn = (-Math.atan2(py(place) - py(place + 1), px(place + 1) - px(place)) * 180) / Math.PI;
       const [x, y] = [px(place), py(place + log)];
       parts.push(s("text.tv-rooftext", { x, y: y - 4, transform: `rotate(${turn} ${x} ${y})` }, `${roof.name} ${rate(roof)}`));

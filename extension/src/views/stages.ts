@@ -103,13 +103,15 @@ function bisection(data: StagesData, context: Context): HTMLElement {
   }), place);
 }
 
+const some = (n: number, what: string) => `${count(n)} ${what}${n === 1 ? "" : "s"}`;
+
 function did(row: StageRow): string {
   const parts: string[] = [];
   if (row.nodes_before !== null && row.nodes_after !== null) {
     parts.push(row.nodes_before === row.nodes_after || row.nodes_before === 0 ? `${count(row.nodes_after)} nodes` : `${count(row.nodes_before)} → ${count(row.nodes_after)} nodes`);
   }
-  if (row.firings !== null) parts.push(`${count(row.firings)} steps`);
-  if (row.decisions > 0) parts.push(`${count(row.decisions)} decisions`);
+  if (row.firings !== null) parts.push(some(row.firings, "step"));
+  if (row.decisions > 0) parts.push(some(row.decisions, "decision"));
   if (row.changed === false) parts.push("unchanged");
   return parts.join(" · ") || "no rules, no choices";
 }
