@@ -6,6 +6,11 @@ from __future__ import annotations
 BOUNDS: dict[str, str] = {
     "cold_mlp_empty": "NumPy by hand imports in 0.1 s and compiles nothing; of the engines none is quicker.",
     "cold_mlp_warm": "NumPy by hand imports in 0.1 s and loads nothing; half of the time is Python's and NumPy's own start.",
+    "chain_1M": (
+        "Where vectors of 512 bits take two passes (Zen 4), arithmetic bounds it, and the limit counts bytes alone: 38 "
+        "instructions per vector take about 24 cycles, the bytes 5."
+    ),
+    "chain_1k": "A call without a kernel takes 2.7 µs where one core is this slow; the kernel, bound as chain_1M, 0.5 µs.",
     "sum_64M": "The limit is the best of a few reads of as many bytes; the loads alone take all of its time (`ablate`).",
     "matmul_512": (
         "The kernel by itself takes 1.13 to 1.16 times the limit; the rest is copying panels and operands that "
@@ -25,7 +30,9 @@ BOUNDS: dict[str, str] = {
         "in the other core's cache."
     ),
     "cnn": "Convolutions take 1.1 to 1.2 times their products; passes of norms and pooling are bound by memory.",
-    "gpt": "Causal attention computes the masked half of its scores; passes of norms, gelu and Adam are bound by memory.",
+    "gpt": (
+        "Of 64 positions little of a panel of scores is masked as a whole; passes of norms, gelu and Adam are bound by memory."
+    ),
     "cold_cnn_empty": "NumPy by hand imports in 0.1 s and compiles nothing; of the engines none is quicker.",
     "cold_gpt_empty": "NumPy by hand imports in 0.1 s and compiles nothing; of the engines none is quicker.",
     "lazy_op": "PyTorch executes it without a line of the user's in its record; here the line is captured too.",
