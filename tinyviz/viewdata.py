@@ -146,6 +146,7 @@ class StagesData(ViewData):
     node: int = -1  # node id that is asked about: where it came from, what became of it; -1
     firing: list[int] = field(default_factory=list)  # [stage, step] that is asked about; []: none
     rule: int = -1  # rule id whose firings are asked about; -1
+    untimed: str = ""  # why the stages have no times; "" where they have
 
 
 @dataclass

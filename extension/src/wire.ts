@@ -629,6 +629,7 @@ export interface StagesData extends ViewData {
   node: number;  // node id that is asked about: where it came from, what became of it; -1
   firing: number[];  // [stage, step] that is asked about; []: none
   rule: number;  // rule id whose firings are asked about; -1
+  untimed: string;  // why the stages have no times; "" where they have
 }
 
 /** One edge producer -> consumer; reason, numbers and alternatives are those of its decision. */

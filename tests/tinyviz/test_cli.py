@@ -7,6 +7,8 @@ import gzip
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,11 @@ def test_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as e:
         cli.main(["show", "a.tvz", "--view", "nonsense"])
     assert e.value.code == 2 and "invalid choice" in capsys.readouterr().err
+
+
+def test_the_package_is_the_command_too() -> None:
+    out = subprocess.run([sys.executable, "-m", "tinyviz", "--help"], capture_output=True, text=True, check=True).stdout
+    assert out.startswith("usage: tinyviz") and "doctor" in out
 
 
 def test_doctor_says_what_works(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ HOWTO = (
     "Under a stage stand the rules, choices and primitives that fired in it, how often, and why each is allowed.",
     "In the live view the arrow keys step through single firings: + marks what is new, − what went; nothing else moves.",
 )
+FROM_DISK = "The stages have no times: the program came from the cache on disk, and they were done again for this view alone."
 TEXT_FIRINGS = 40
 
 
@@ -40,8 +41,10 @@ def data(r: Recording, program: int | None = None, selection: Selection | None =
     if firing and not (firing[0] < len(p.stages) and firing[1] < count(p.stages[firing[0]])):
         raise ValueError(f"the program has no step {firing[1]} of stage {firing[0]}")
     legend = ("new", "removed", "inline", "at loop", "whole")
+    timed = not rows or any(x.seconds is not None for x in rows if x.name not in ("record", "differentiate"))
     return StagesData(
-        **base(NAME, f"Stages: {p.name}", HOWTO, legend, at), rows=rows, node=node, firing=firing, rule=rule
+        **base(NAME, f"Stages: {p.name}", HOWTO, legend, at), rows=rows, node=node, firing=firing, rule=rule,
+        untimed="" if timed else FROM_DISK,
     )  # fmt: skip
 
 
@@ -81,6 +84,8 @@ def text(r: Recording, d: StagesData) -> str:
         texts.heading(d.title, d.howto)
         + texts.table(["stage", "question", "time", "nodes", "steps", "decisions"], rows, (2, 4, 5))
     ]
+    if d.untimed:
+        out.append(f"{units.MISSING} {d.untimed}")
     if p.bisection is not None:
         out.append(f"bisection: {p.bisection.sentence}")
     for x in d.rows:

@@ -27,7 +27,7 @@ export const stages: Part<StagesData> = (el, data, context) => {
   });
   strip.append(...cards);
   const told = history(data, context);
-  el.append(head(data), strip, bisection(data, context), told.element, body);
+  el.append(head(data), strip, ...(data.untimed ? [h("p.tv-faint", {}, `${MISSING} ${data.untimed}`)] : []), bisection(data, context), told.element, body);
   if (data.rows.length === 0) body.append(h("p.tv-missing", {}, `${MISSING} no stage was recorded`));
 
   let current = -1;
