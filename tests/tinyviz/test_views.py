@@ -230,3 +230,12 @@ def test_long_texts_are_cut_and_wrapped_inside_the_drawing() -> None:
     out = Svg(500, "title", ["word " * 100], [])
     for t in ET.fromstring(str(out)).iter(f"{SVG}text"):
         assert len(t.text or "") * 6 < 500
+
+
+def test_stages_of_a_program_from_disk_say_why_they_have_no_times(sample: wire.Recording) -> None:
+    sentence = "the program came from the cache on disk"
+    assert sentence not in str(Recording(sample).view("stages"))
+    for p in sample.programs:
+        for s in p.stages:
+            s.seconds = None
+    assert sentence in str(Recording(sample).view("stages"))
