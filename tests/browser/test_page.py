@@ -149,7 +149,9 @@ def test_roofline_selects_from_its_list_its_picture_and_its_findings(show: Show,
     finding.focus()
     page.keyboard.press("Enter")
     expect(finding).to_have_class(re.compile("tv-lit"))
-    expect(roofline.locator(".tv-finding.tv-lit")).to_have_count(1)
+    found = sample["views"]["roofline"]["diagnoses"]
+    same = [x for x in found if found[-1]["kernel"] in (x["kernel"], *x["also"])]
+    expect(roofline.locator(".tv-finding.tv-lit")).to_have_count(len(same))
 
 
 def test_a_view_with_broken_data_fails_in_its_place(show: Show, sample: dict[str, Any]) -> None:
