@@ -34,7 +34,7 @@ class Parts:
     decisions: list[Any] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     firings: dict[str, list[Any]] = field(default_factory=dict)
-    fused: Any = None  # what `tinyengine.stages.fuse_steps.explain` says
+    fused: Any = None  # what `tinyengine.stages.fusion.steps.explain` says
     replayed: bool = False
     missing: list[str] = field(default_factory=list)
 

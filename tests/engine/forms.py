@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from tinyengine import dtypes
+from tinyengine import backends, dtypes
 from tinyengine import loopnest as ir
 from tinyengine.backends.reference import interpret
 from tinyengine.dtypes import DType
 from tinyengine.index import add, both, mul, within
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Stmt, Store, const, index, load, name, var
+from tinyengine.program import Call, Program, Slot
+from tinyengine.runtime.buffer import Buffer
 
 F, I = dtypes.float32, dtypes.int32
 Array = np.ndarray[Any, Any]
@@ -303,6 +305,27 @@ def arrays(k: Kernel, seed: int = 0) -> dict[str, Array]:
         a = r.integers(0, 5, p.shape) if p.dtype.is_int else r.normal(size=p.shape)
         out[p.name] = p.dtype.encode(a)
     return out
+
+
+def several(kernels: Sequence[Kernel]) -> tuple[Program, list[Buffer]]:
+    """Kernels as one program, each on memory of its own, and that memory."""
+    slots: list[Slot] = []
+    memory: list[Buffer] = []
+    calls = []
+    for n, k in enumerate(kernels):
+        given = arrays(k)
+        calls.append(Call(k, tuple(range(len(slots), len(slots) + len(k.params)))))
+        for p in k.params:
+            slots.append(Slot(f"{p.name}_{n}", p.dtype, p.shape, "state"))
+            memory.append(Buffer.of(p.dtype.decode(given[p.name]), p.dtype))
+    return Program("several", tuple(slots), tuple(calls), 0), memory
+
+
+def native(kernels: Sequence[Kernel]) -> list[dict[str, Array]]:
+    """What the memory of each kernel holds after all have run as one program on llvm."""
+    program, memory = several(kernels)
+    backends.get("llvm").compile(program).run(memory)
+    return [{p.name: memory[i].array for p, i in zip(c.kernel.params, c.slots, strict=True)} for c in program.calls]
 
 
 def outputs(k: Kernel, memory: Mapping[str, Array]) -> dict[str, Array]:

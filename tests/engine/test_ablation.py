@@ -21,8 +21,6 @@ from tinyengine.index import add
 from tinyengine.loopnest import Buf, Kernel, Loop, Prefetch, Store, index, load, stmt_exprs, subexprs, var, walk
 from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
-from tinyengine.program import Call, Program, Slot
-from tinyengine.runtime.buffer import Buffer
 from tinyengine.runtime.native import SMALLEST_SHARE
 from tinyengine.stages.specs.nests import SCHEDULED
 from tinyengine.tensor import Tensor
@@ -90,26 +88,11 @@ def test_variants_of_whole_programs_are_legal(name: str) -> None:
         check_what_is_touched(k)
 
 
-def native(kernels: list[Kernel]) -> list[dict[str, np.ndarray]]:  # type: ignore[type-arg]
-    """What all memory holds after the kernels have run as one program on llvm."""
-    slots: list[Slot] = []
-    memory: list[Buffer] = []
-    calls = []
-    for n, k in enumerate(kernels):
-        given_ = forms.arrays(k)
-        calls.append(Call(k, tuple(range(len(slots), len(slots) + len(k.params)))))
-        for p in k.params:
-            slots.append(Slot(f"{p.name}_{n}", p.dtype, p.shape, "state"))
-            memory.append(Buffer.of(p.dtype.decode(given_[p.name]), p.dtype))
-    backends.get("llvm").compile(Program("several", tuple(slots), tuple(calls), 0)).run(memory)
-    return [{p.name: memory[i].array for p, i in zip(c.kernel.params, c.slots, strict=True)} for c in calls]
-
-
 @calm(12)
 @given(scheduled().filter(lambda pair: code(pair[1].body) < 100))
 def test_llvm_and_the_interpreter_agree_on_variants(pair: tuple[Kernel, Kernel]) -> None:
     kernels = list(variants(pair[1]))
-    for k, memory in zip(kernels, native(kernels), strict=True):
+    for k, memory in zip(kernels, forms.native(kernels), strict=True):
         for name, want in forms.outputs(k, forms.arrays(k)).items():
             assert np.array_equal(memory[name].reshape(-1), want, equal_nan=want.dtype.kind == "f"), (k.text(), name)
 

@@ -63,18 +63,10 @@ def gpu(device: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def run(device: Device, *kernels: Kernel) -> tuple[OpenCLExecutable, list[dict[str, Any]]]:
     """Kernels as one program on their own memory; the executable, and each one's buffers afterwards."""
-    slots: list[Slot] = []
-    memory: list[Buffer] = []
-    calls = []
-    for n, k in enumerate(kernels):
-        given_ = arrays(k)
-        calls.append(Call(k, tuple(range(len(slots), len(slots) + len(k.params)))))
-        for p in k.params:
-            slots.append(Slot(f"{p.name}_{n}", p.dtype, p.shape, "state"))
-            memory.append(Buffer.of(p.dtype.decode(given_[p.name]), p.dtype))
-    e = OpenCLExecutable(Program("several", tuple(slots), tuple(calls), 0), device)
+    program, memory = forms.several(kernels)
+    e = OpenCLExecutable(program, device)
     e.run(memory)
-    return e, [{p.name: memory[i].values.copy() for p, i in zip(c.kernel.params, c.slots, strict=True)} for c in calls]
+    return e, [{p.name: memory[i].values.copy() for p, i in zip(c.kernel.params, c.slots, strict=True)} for c in program.calls]
 
 
 def same(device: Device, *pairs: tuple[Kernel, Kernel]) -> OpenCLExecutable:

@@ -8,12 +8,10 @@ from hypothesis import strategies as st
 
 from tests.engine import forms
 from tests.engine.forms import F, arrays, assert_same, outputs
-from tinyengine import backends, dtypes, spec
+from tinyengine import dtypes, spec
 from tinyengine.choices import DEFAULT, Choices
 from tinyengine.loopnest import Kernel, Loop, Stmt, walk
 from tinyengine.machine import FIXTURE
-from tinyengine.program import Call, Program, Slot
-from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages import schedule
 from tinyengine.stages.primitives.apply import ScheduleError, apply_one, parse, tidy
 from tinyengine.stages.primitives.clip import clipped
@@ -129,26 +127,10 @@ def test_the_engines_own_schedule_of_a_random_nest(k: Kernel, width: int | None)
     assert_same(k, out)
 
 
-def _native(kernels: list[Kernel]) -> list[dict[str, np.ndarray]]:  # type: ignore[type-arg]
-    """The outputs of several kernels, compiled as one program."""
-    slots: list[Slot] = []
-    memory: list[Buffer] = []
-    calls = []
-    for n, k in enumerate(kernels):
-        given_ = arrays(k)
-        calls.append(Call(k, tuple(range(len(slots), len(slots) + len(k.params)))))
-        for p in k.params:
-            slots.append(Slot(f"{p.name}_{n}", p.dtype, p.shape, "state"))
-            memory.append(Buffer.of(p.dtype.decode(given_[p.name]), p.dtype))
-    program = Program("several", tuple(slots), tuple(calls), 0)
-    backends.get("llvm").compile(program).run(memory)
-    return [{p.name: memory[i].array for p, i in zip(c.kernel.params, c.slots, strict=True)} for c in calls]
-
-
 @calm(12)
 @given(st.lists(scheduled().filter(lambda pair: code(pair[1].body) < 150), min_size=6, max_size=6))
 def test_llvm_computes_random_schedules(pairs: list[tuple[Kernel, Kernel]]) -> None:
-    for (before, _), got in zip(pairs, _native([after for _, after in pairs]), strict=True):
+    for (before, _), got in zip(pairs, forms.native([after for _, after in pairs]), strict=True):
         want = outputs(before, arrays(before))
         for o in before.outputs:
             np.testing.assert_allclose(got[o], want[o], rtol=1e-4, atol=1e-4)
@@ -169,7 +151,7 @@ def test_llvm_computes_the_engines_own_schedules() -> None:
         forms.cat(9, 130, 70),
         *(forms.pool(40, 70, step) for step in (2, 3, 4, 8, 11)),
     ]
-    for k, got in zip(before, _native([schedule.run(k, DEFAULT, FIXTURE)[0] for k in before]), strict=True):
+    for k, got in zip(before, forms.native([schedule.run(k, DEFAULT, FIXTURE)[0] for k in before]), strict=True):
         want = outputs(k, arrays(k))
         for o in k.outputs:
             np.testing.assert_allclose(got[o], want[o], rtol=1e-4, atol=1e-4, err_msg=k.name)

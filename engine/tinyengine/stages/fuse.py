@@ -43,8 +43,8 @@ class Fuser(Uses):
         self.verdict: dict[Node, str] = {}
         self.chosen: dict[Node, str] = {}
         self.decisions: list[hooks.Decision] = []
-        self.row_loops: dict[tuple[Node, tuple[Expr, ...], tuple[int, ...]], str] = {}  # see fuse_blocks.row_loop
-        self.leaves_at: dict[tuple[Node, tuple[Expr, ...]], list[tuple[Node, tuple[Expr, ...]]]] = {}  # see fuse_blocks.leaves
+        self.row_loops: dict[tuple[Node, tuple[Expr, ...], tuple[int, ...]], str] = {}  # see fusion.blocks.row_loop
+        self.leaves_at: dict[tuple[Node, tuple[Expr, ...]], list[tuple[Node, tuple[Expr, ...]]]] = {}  # see fusion.blocks.leaves
 
     def run(self) -> Fusion:
         for r in self.graph.roots:
@@ -215,7 +215,7 @@ class Fuser(Uses):
         numbers: Mapping[str, float] | None = None,
         alternatives: Mapping[str, str] | None = None,
     ) -> None:
-        """Keep a decision. They are noted as they are made, and what they change is done by then (see `fuse_steps`)."""
+        """Keep a decision. They are noted as they are made, and what they change is done by then (see `fusion.steps`)."""
         self.decisions.append(hooks.Decision("fuse", kind, subject, verdict, reason, numbers or {}, alternatives or {}))
 
     def _note_join(self, n: Node, joined: bool, reason: str) -> None:

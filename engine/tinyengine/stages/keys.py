@@ -53,7 +53,7 @@ def edge_key(producer: Node, consumer: Node, position: int) -> str:
 
 
 def edge_keys(n: Node, readers: Iterable[tuple[Node, int]]) -> list[str]:
-    """The keys of the edges that leave `n` for its readers (see `fuse_groups.Fusion.readers`)."""
+    """The keys of the edges that leave `n` for its readers (see `fusion.groups.Fusion.readers`)."""
     return [edge_key(n, consumer, position) for consumer, position in readers] or [edge_key(n, n, -1)]
 
 

@@ -2,7 +2,7 @@
 
 Attention is a product, a function of its rows, and a product with what came out. A row of the first product can be kept "at loop"
 like any row, because no other row needs it; the schedule then takes a block of rows at a time, so that each product still has its
-register tile (`schedule_block`). The questions here are asked of any chain of that structure, whatever it is called.
+register tile (`schedules.block`). The questions here are asked of any chain of that structure, whatever it is called.
 """
 
 from __future__ import annotations
