@@ -30,28 +30,14 @@ Array = np.ndarray[Any, Any]
 Edge = tuple[Node, Node, int]  # producer, consumer (the producer itself where nobody reads it), position of the operand
 
 
-# ---- fusion
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """A program (`lowered`) beside the one that it was made from: what both kinds of what-if below tell. Seconds are of one run
+    of the whole program; `difference`: of `after` and `before`, run by run. `ulp`: the largest difference of any element of a
+    result, in units of its last place (of integers: their difference); `result`: which one."""
 
-
-@dataclass(frozen=True)
-class WhatIf:
-    """One edge under another verdict. `name`: of the edge, for a pin; `subject`: for people; `followed`: whether the engine could
-    do what was asked, else `reason` says why not. `recompiled`: kernels that were compiled anew. Seconds are of one run of the
-    whole program; `difference`: of `after` and `before`, run by run. `ulp`: the largest difference of any element of a result,
-    in units of its last place (of integers: their difference); `result`: which one. `lowered`: the program under the verdict."""
-
-    name: str
-    subject: str
-    asked: str
-    verdict_before: str
-    verdict: str
-    followed: bool
-    reason: str
     kernels_before: int
     kernels: int
-    recompiled: tuple[str, ...]
-    bytes_before: int
-    bytes: int
     seconds_predicted_before: float
     seconds_predicted: float
     before: Timing
@@ -61,22 +47,64 @@ class WhatIf:
     result: str
     lowered: Lowered
 
+    def measured(self) -> list[str]:
+        """Times and results as lines."""
+        d, p = self.difference, self.seconds_predicted - self.seconds_predicted_before
+        return [
+            f"  predicted {_s(self.seconds_predicted_before)} -> {_s(self.seconds_predicted)} ({_s(p, True)})",
+            f"  measured {_s(self.before.seconds)} -> {_s(self.after.seconds)}"
+            f" ({_s(d.seconds, True)}, half of the runs {_s(d.low, True)} to {_s(d.high, True)})",
+            f"  results differ by at most {self.ulp:g} ulp" + (f" ({self.result})" if self.ulp else ""),
+        ]
+
+
+def _beside(lowered: Lowered, other: Lowered, limit: float) -> dict[str, Any]:
+    """The fields of `Beside`, measured on copies within `limit` seconds."""
+    a, b = Whole(lowered), Whole(other)
+    before, after = duel(a.seconds, b.seconds, limit)
+    gaps = Timing.of([y - x for x, y in zip(before.samples, after.samples, strict=True)])
+    ulp, result = furthest(a, b)
+    predicted = lowered.certificate.seconds, other.certificate.seconds
+    return vars(
+        Beside(
+            kernels_before=len(lowered.plan.calls), kernels=len(other.plan.calls), seconds_predicted_before=predicted[0],
+            seconds_predicted=predicted[1], before=before, after=after, difference=gaps, ulp=ulp, result=result, lowered=other,
+        )
+    )  # fmt: skip
+
+
+# ---- fusion
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhatIf(Beside):
+    """One edge under another verdict. `name`: of the edge, for a pin; `subject`: for people; `followed`: whether the engine could
+    do what was asked, else `reason` says why not. `recompiled`: kernels that were compiled anew. `lowered`: the program under the
+    verdict."""
+
+    name: str
+    subject: str
+    asked: str
+    verdict_before: str
+    verdict: str
+    followed: bool
+    reason: str
+    recompiled: tuple[str, ...]
+    bytes_before: int
+    bytes: int
+
     @property
     def pin(self) -> str:
         """The line of Python that keeps it."""
         return pinned.line(self.name, self.asked)
 
     def text(self) -> str:
-        d, p = self.difference, self.seconds_predicted - self.seconds_predicted_before
         out = [
             f"what if {self.subject} were {self.asked}? (now: {self.verdict_before})",
             f"  {self.verdict}: {self.reason}" if self.followed else f"  not followed, {self.verdict} stays: {self.reason}",
             f"  kernels {self.kernels_before} -> {self.kernels}; compiled anew: {', '.join(self.recompiled) or 'none'}",
             f"  bytes moved {self.bytes_before:,} -> {self.bytes:,}",
-            f"  predicted {_s(self.seconds_predicted_before)} -> {_s(self.seconds_predicted)} ({_s(p, True)})",
-            f"  measured {_s(self.before.seconds)} -> {_s(self.after.seconds)}"
-            f" ({_s(d.seconds, True)}, half of the runs {_s(d.low, True)} to {_s(d.high, True)})",
-            f"  results differ by at most {self.ulp:g} ulp" + (f" ({self.result})" if self.ulp else ""),
+            *self.measured(),
         ]
         return "\n".join([*out, f"  to keep it: {self.pin}"] if self.followed else out)
 
@@ -97,18 +125,14 @@ def what_if(lowered: Lowered, edge: Any, verdict: str, limit: float = 0.2) -> Wh
     followed = then.verdict.startswith(verdict)
     known = {fingerprint(k, {}) for k in lowered.scheduled}
     anew = tuple(k.name for k in other.scheduled if fingerprint(k, {}) not in known)
-    a, b = Whole(lowered), Whole(other)
-    mine, yours = duel(a.seconds, b.seconds, limit)
-    gaps = Timing.of([y - x for x, y in zip(mine.samples, yours.samples, strict=True)])
-    ulp, result = furthest(a, b)
     was, now_is = lowered.certificate, other.certificate
     numbers = lowered.fusion.graph.number
     ends = [producer] if consumer is producer else [producer, consumer]
     return WhatIf(
-        name, " -> ".join(f"%{numbers[n]} {n.op}" for n in ends), verdict, now.verdict, then.verdict, followed,
-        then.reason if followed else then.alternatives.get(verdict, then.reason), len(lowered.plan.calls), len(other.plan.calls),
-        anew, was.bytes_read + was.bytes_written, now_is.bytes_read + now_is.bytes_written, was.seconds, now_is.seconds, mine,
-        yours, gaps, ulp, result, other,
+        **_beside(lowered, other, limit), name=name, subject=" -> ".join(f"%{numbers[n]} {n.op}" for n in ends), asked=verdict,
+        verdict_before=now.verdict, verdict=then.verdict, followed=followed,
+        reason=then.reason if followed else then.alternatives.get(verdict, then.reason), recompiled=anew,
+        bytes_before=was.bytes_read + was.bytes_written, bytes=now_is.bytes_read + now_is.bytes_written,
     )  # fmt: skip
 
 
@@ -167,32 +191,21 @@ def ulps(a: Array, b: Array, is_float: bool) -> float:
 # ---- recomputation
 
 
-@dataclass(frozen=True)
-class Recompute:
+@dataclass(frozen=True, kw_only=True)
+class Recompute(Beside):
     """Activations that are computed again for their gradient instead of being kept, beside the program as it is. `names`: of the
     values, for pins; `subjects`: for people; `refused`: value -> why it stays. Bytes of peak memory are predicted by the
-    certificate, and `counted` in a run of the interpreter (None where that would take long). Seconds are of one run of the whole
-    program; `difference`: of `after` and `before`, run by run. `ulp`, `result`: as in `WhatIf`."""
+    certificate, and `counted` in a run of the interpreter (None where that would take long)."""
 
     names: tuple[str, ...]
     subjects: tuple[str, ...]
     refused: dict[str, str]
-    kernels_before: int
-    kernels: int
     flops_before: int
     flops: int
     peak_before: int
     peak: int
     counted_before: int | None
     counted: int | None
-    seconds_predicted_before: float
-    seconds_predicted: float
-    before: Timing
-    after: Timing
-    difference: Timing
-    ulp: float
-    result: str
-    lowered: Lowered
 
     @property
     def pins(self) -> tuple[str, ...]:
@@ -200,17 +213,13 @@ class Recompute:
         return tuple(pinned.line(name, RECOMPUTE) for name in self.names)
 
     def text(self) -> str:
-        d, p = self.difference, self.seconds_predicted - self.seconds_predicted_before
         counted = "" if self.counted is None else f"; counted {self.counted_before:,} -> {self.counted:,}"
         out = [
             f"what if {', '.join(self.subjects)} were computed again instead of kept?",
             *(f"  {name} stays: {why}" for name, why in self.refused.items()),
             f"  peak memory {self.peak_before:,} -> {self.peak:,} bytes predicted{counted}",
             f"  kernels {self.kernels_before} -> {self.kernels}, FLOPs {self.flops_before:,} -> {self.flops:,}",
-            f"  predicted {_s(self.seconds_predicted_before)} -> {_s(self.seconds_predicted)} ({_s(p, True)})",
-            f"  measured {_s(self.before.seconds)} -> {_s(self.after.seconds)}"
-            f" ({_s(d.seconds, True)}, half of the runs {_s(d.low, True)} to {_s(d.high, True)})",
-            f"  results differ by at most {self.ulp:g} ulp" + (f" ({self.result})" if self.ulp else ""),
+            *self.measured(),
         ]
         return "\n".join([*out, "  to keep it: " + "; ".join(self.pins)])
 
@@ -238,18 +247,14 @@ def recompute(lowered: Lowered, values: Any, limit: float = 0.2) -> Recompute:
             raise ValueError(f"recompute: {v!r} is no stored value that the gradient reads, such as {example}")
         found.append(n)
     other = lowered.with_recompute(*(known[n] for n in found))
-    a, b = Whole(lowered), Whole(other)
-    mine, yours = duel(a.seconds, b.seconds, limit)
-    gaps = Timing.of([y - x for x, y in zip(mine.samples, yours.samples, strict=True)])
-    ulp, result = furthest(a, b)
     was, now = lowered.certificate, other.certificate
     issued = sum(x.elements for c in (was, now) for k in c.kernels for x in k.addresses)
     counts = [low.count().peak_bytes for low in (lowered, other)] if issued <= COUNTED else [None, None]
     return Recompute(
-        tuple(known[n] for n in found), tuple(f"%{numbers[n]} {n.op}" for n in found),
-        {known[n]: possible[n] for n in found if possible[n]}, len(lowered.plan.calls), len(other.plan.calls), was.flops,
-        now.flops, was.peak_bytes, now.peak_bytes, counts[0], counts[1], was.seconds, now.seconds, mine, yours, gaps, ulp, result,
-        other,
+        **_beside(lowered, other, limit), names=tuple(known[n] for n in found),
+        subjects=tuple(f"%{numbers[n]} {n.op}" for n in found), refused={known[n]: possible[n] for n in found if possible[n]},
+        flops_before=was.flops, flops=now.flops, peak_before=was.peak_bytes, peak=now.peak_bytes, counted_before=counts[0],
+        counted=counts[1],
     )  # fmt: skip
 
 

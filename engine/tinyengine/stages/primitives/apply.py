@@ -102,13 +102,10 @@ def split(kernel: Kernel, loop: str, where: int) -> Kernel:
     """for j in 0..100: S(j)  →  for j in 0..40: S(j); for j in 40..100: S(j)     (`split(j, 40)`)
 
     Conditions that hold, or fail, in a whole part vanish there. Always legal; `where` must be a value that j takes."""
-    text, found = f"split({loop}, {where})", 0
 
-    def change(s: Loop, path: Path) -> list[Loop]:
-        nonlocal found
+    def change(s: Loop, path: Path) -> list[Loop] | None:
         if not s.start < where < s.stop or (where - s.start) % s.step:
-            return [s]
-        found += 1
+            return None
         out: list[Loop] = []
         for start, stop in ((s.start, where), (where, s.stop)):
             part = var(loop, start, start + (-(-(stop - start) // s.step) - 1) * s.step)
@@ -116,10 +113,7 @@ def split(kernel: Kernel, loop: str, where: int) -> Kernel:
             out.append(replace(s, var=part, start=start, stop=stop, body=body))
         return out
 
-    kernel = at(kernel, loop, change)
-    if not found:
-        raise ScheduleError(f"{text}: {loop} never has the value {where} after its first iteration")
-    return kernel
+    return at(kernel, loop, change, f"split({loop}, {where}): {loop} never has the value {where} after its first iteration")
 
 
 def unroll(kernel: Kernel, loop: str, size: int | None = None) -> Kernel:
@@ -178,13 +172,10 @@ def parallel(kernel: Kernel, loop: str) -> Kernel:
 
 def _work_items(kernel: Kernel, loop: str, text: str) -> Kernel:
     """The iterations of a loop inside a parallel one, shared by the work-items of a group."""
-    found = 0
 
-    def change(s: Loop, path: Path) -> list[Loop]:
-        nonlocal found
+    def change(s: Loop, path: Path) -> list[Loop] | None:
         if not path or path[0].kind != "parallel":
-            return [s]
-        found += 1
+            return None
         why = carried(s) if s.kind == "serial" else f"{loop} is {'parallel already' if s.kind == 'parallel' else 'unrolled'}"
         own = {x.buf for x in walk(s.body) if isinstance(x, Alloc)}
         kept = [b.name for b in written(s.body) - own if b.space == "register"]
@@ -194,9 +185,7 @@ def _work_items(kernel: Kernel, loop: str, text: str) -> Kernel:
             raise ScheduleError(f"{text} is not legal: {why or f'each work-item would have {kept[0]} of its own'}")
         return [replace(s, kind="parallel")]
 
-    kernel = at(kernel, loop, change)
-    if not found:
-        raise ScheduleError(f"{text}: {loop} stands inside another loop")
+    kernel = at(kernel, loop, change, f"{text}: {loop} stands inside another loop")
     for s in kernel.body:
         why = parted(s) if isinstance(s, Loop) and s.kind == "parallel" else ""
         if why:
@@ -246,10 +235,9 @@ def prefetch(kernel: Kernel, buf: str, loop: str, at_loop: str) -> Kernel:
     """for i: for j: S(x[i, j]) → for i: for j: prefetch x[i + 1, j]; S(x[i, j])   (`prefetch(x, i, at=j)`)
 
     A hint: always legal."""
-    text, found = f"prefetch({buf}, {loop}, at={at_loop})", 0
+    text = f"prefetch({buf}, {loop}, at={at_loop})"
 
-    def change(s: Loop, path: Path) -> list[Stmt]:
-        nonlocal found
+    def change(s: Loop, path: Path) -> list[Stmt] | None:
         around = next((p for p in path if p.name == loop), None)
         if around is None:
             raise ScheduleError(f"{text}: {at_loop} does not stand inside {loop}")
@@ -262,14 +250,10 @@ def prefetch(kernel: Kernel, buf: str, loop: str, at_loop: str) -> Kernel:
                     hint = Prefetch(e.arg, place, s.nodes)
                     if hint not in body and all(i.lanes == 1 for i in place):
                         body.append(hint)
-                        found += 1
             body.append(b)
-        return [replace(s, body=tuple(body))]
+        return [replace(s, body=tuple(body))] if len(body) > len(s.body) else None
 
-    kernel = at(kernel, at_loop, change)
-    if not found:
-        raise ScheduleError(f"{text}: {buf} is not read directly in {at_loop}")
-    return kernel
+    return at(kernel, at_loop, change, f"{text}: {buf} is not read directly in {at_loop}")
 
 
 # ---- text form

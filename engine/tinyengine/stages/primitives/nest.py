@@ -53,18 +53,20 @@ def loops(body: Iterable[Stmt]) -> list[Loop]:
     return out
 
 
-def at(kernel: Kernel, name: str, f: Callable[[Loop, Path], Sequence[Stmt]]) -> Kernel:
-    """Replace every loop called `name` by `f(loop, loops around it)`."""
-    found = 0
+def at(kernel: Kernel, name: str, f: Callable[[Loop, Path], Sequence[Stmt] | None], otherwise: str = "") -> Kernel:
+    """Replace every loop called `name` by `f(loop, loops around it)`, where that is not None. ScheduleError where there is no
+    such loop, and, with the message `otherwise`, where none was replaced."""
+    found = changed = 0
 
     def visit(body: Body, path: Path) -> Body:
-        nonlocal found
+        nonlocal found, changed
         out: list[Stmt] = []
         for s in body:
             if isinstance(s, Loop):
                 if s.name == name:
-                    found += 1
-                    out += f(s, path)
+                    new = f(s, path)
+                    found, changed = found + 1, changed + (new is not None)
+                    out += (s,) if new is None else new
                 else:
                     inner = visit(s.body, (*path, s))
                     out.append(s if inner is s.body else replace(s, body=inner))
@@ -75,7 +77,18 @@ def at(kernel: Kernel, name: str, f: Callable[[Loop, Path], Sequence[Stmt]]) -> 
     body = visit(kernel.body, ())
     if not found:
         raise ScheduleError(f"no loop is called {name!r}; {listing(kernel)}")
+    if not changed:
+        raise ScheduleError(otherwise)
     return replace(kernel, body=body)
+
+
+def over(variables: Sequence[Expr], s: Store | Accumulate, kind: str = "serial") -> Stmt:
+    """The statement in a loop over all values of each variable, the first one outermost; a constant needs no loop."""
+    out: Stmt = s
+    for v in reversed(variables):
+        if v.op == "var":
+            out = Loop(v, 0, v.arg[2] + 1, 1, (out,), kind, False, s.nodes)
+    return out
 
 
 def listing(kernel: Kernel) -> str:

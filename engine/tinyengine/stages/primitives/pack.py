@@ -24,7 +24,7 @@ from tinyengine.loopnest import (
     var,
 )  # fmt: skip
 from tinyengine.loopnest import index as constant
-from tinyengine.stages.primitives.nest import Path, ScheduleError, at, fresh_buffer
+from tinyengine.stages.primitives.nest import Path, ScheduleError, at, fresh_buffer, over
 
 LOCAL_BYTES = 1 << 24  # more than this is no cache-resident copy
 
@@ -51,19 +51,12 @@ def pack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = Non
     source = known[buf]
     order = axes_order(text, source, axes)
     local = fresh_buffer(kernel, f"{buf}_pack")
-    found = 0
 
-    def change(s: Loop, path: Path) -> list[Stmt]:
-        nonlocal found
-        if any(a.buf == source and moves(a.at, of) for a in accesses(s.body)):
-            found += 1
-            return [_packed(s, source, local, order, text, of)]
-        return [s]
+    def change(s: Loop, path: Path) -> list[Stmt] | None:
+        read = any(a.buf == source and moves(a.at, of) for a in accesses(s.body))
+        return [_packed(s, source, local, order, text, of)] if read else None
 
-    kernel = at(kernel, loop, change)
-    if not found:
-        raise ScheduleError(f"{text}: {buf} is not read inside {loop}")
-    return kernel
+    return at(kernel, loop, change, f"{text}: {buf} is not read inside {loop}")
 
 
 def moves(at_: tuple[Expr, ...], of: str | None) -> bool:
@@ -108,11 +101,8 @@ def _packed(s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str,
             mask = index.both(mask, c)
     moved = _Mover(source, copy, tuple(base), order, of)
     body = tuple(moved.stmt(b) for b in s.body)
-    store: Stmt = Store(copy, tuple(variables[a] for a in order), load(source, place, mask), None, "", s.nodes)
-    for v, n in reversed(list(zip(variables, extent, strict=True))):
-        if n > 1:
-            store = Loop(v, 0, n, 1, (store,), "serial", False, s.nodes)
-    return replace(s, body=(Alloc(copy, None, s.nodes), store, *body))
+    fill = over(variables, Store(copy, tuple(variables[a] for a in order), load(source, place, mask), None, "", s.nodes))
+    return replace(s, body=(Alloc(copy, None, s.nodes), fill, *body))
 
 
 class _Mover:

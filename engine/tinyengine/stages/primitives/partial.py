@@ -7,7 +7,7 @@ from dataclasses import replace
 from tinyengine import index
 from tinyengine.dependence import accesses, inner_variables, split
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Expr, Kernel, Loop, Stmt, load, var, walk
-from tinyengine.stages.primitives.nest import Path, ScheduleError, at, fresh_buffer
+from tinyengine.stages.primitives.nest import Path, ScheduleError, at, fresh_buffer, over
 from tinyengine.stages.primitives.reorder import REGISTER_ELEMENTS
 from tinyengine.stages.primitives.vectorize import identity
 
@@ -24,20 +24,14 @@ def partial(kernel: Kernel, buf: str, loop: str) -> Kernel:
     if not targets:
         raise ScheduleError(f"{text}: {kernel.name} allocates no {buf!r}")
     own = fresh_buffer(kernel, f"{buf}_0")
-    found = 0
 
-    def change(s: Loop, path: Path) -> list[Stmt]:
-        nonlocal found
+    def change(s: Loop, path: Path) -> list[Stmt] | None:
         target = next((b for b in targets if any(a.buf == b and a.op not in ("read", "write") for a in accesses(s.body))), None)
         if target is None or any(isinstance(x, Alloc) and x.buf == target for x in walk(s.body)):
-            return [s]
-        found += 1
+            return None
         return [_partial(s, target, own, text)]
 
-    kernel = at(kernel, loop, change)
-    if not found:
-        raise ScheduleError(f"{text}: nothing inside {loop} accumulates into {buf}")
-    return kernel
+    return at(kernel, loop, change, f"{text}: nothing inside {loop} accumulates into {buf}")
 
 
 def _partial(s: Loop, target: Buf, name: str, text: str) -> Loop:
@@ -71,7 +65,6 @@ def _partial(s: Loop, target: Buf, name: str, text: str) -> Loop:
 
     place = {a: var(f"{name}_{a}", 0, sizes[a] - 1) for a in kept}
     to = tuple(index.add(b, place[a]) if a in place else b for a, b in enumerate(base))
-    join: Stmt = Accumulate(target, to, op, load(buf, tuple(place[a] for a in kept)), None, s.nodes)
-    for a in reversed(kept):
-        join = Loop(place[a], 0, sizes[a], 1, (join,), "unroll" if small else "serial", False, s.nodes)
+    total = Accumulate(target, to, op, load(buf, tuple(place.values())), None, s.nodes)
+    join = over(tuple(place.values()), total, "unroll" if small else "serial")
     return replace(s, body=(Alloc(buf, identity(op, target.dtype), s.nodes), *map(moved, s.body), join))

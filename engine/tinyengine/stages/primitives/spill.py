@@ -37,14 +37,11 @@ def spill(kernel: Kernel, buf: str, loop: str) -> Kernel:
     if not targets:
         raise ScheduleError(f"{text}: {kernel.name} keeps no {buf!r} in registers")
     local = fresh_buffer(kernel, f"{buf}_tile")
-    found = 0
 
-    def change(s: Loop, path: Path) -> list[Stmt]:
-        nonlocal found
+    def change(s: Loop, path: Path) -> list[Stmt] | None:
         touched = [a for a in accesses((s,)) if a.buf in targets]
         if not touched or any(p.reduce for p in path) or any(a.op != "read" for a in touched):
-            return [s]
-        found += 1
+            return None
         source = touched[0].buf
         tile = Buf(local, source.dtype, source.shape, "local")
         memo: dict[Expr, Expr] = {}
@@ -56,10 +53,7 @@ def spill(kernel: Kernel, buf: str, loop: str) -> Kernel:
         copies = replace(_copies(s, source, tile), kind="unroll")  # also where an earlier spill has made the loop a serial one
         return [Alloc(tile, None, s.nodes), copies, replace(after, kind="serial")]
 
-    kernel = at(kernel, loop, change)
-    if not found:
-        raise ScheduleError(f"{text}: no loop {loop} reads the finished {buf}")
-    return kernel
+    return at(kernel, loop, change, f"{text}: no loop {loop} reads the finished {buf}")
 
 
 def _map(s: Loop, f: object) -> Loop:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tinyengine import index
 from tinyengine.dependence import accesses, inner_variables, split
 from tinyengine.loopnest import Alloc, Buf, Expr, Kernel, Loop, Stmt, Store, load, var, walk
-from tinyengine.stages.primitives.nest import Path, ScheduleError, at, fresh_buffer
+from tinyengine.stages.primitives.nest import Path, ScheduleError, at, fresh_buffer, over
 from tinyengine.stages.primitives.pack import axes_order
 
 
@@ -25,19 +25,12 @@ def unpack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = N
     target = known[buf]
     order = axes_order(text, target, axes)
     local = fresh_buffer(kernel, f"{buf}_tile")
-    found = 0
 
-    def change(s: Loop, path: Path) -> list[Stmt]:
-        nonlocal found
-        if any(a.buf == target for a in accesses(s.body)):
-            found += 1
-            return [_staged(s, target, local, order, text)]
-        return [s]
+    def change(s: Loop, path: Path) -> list[Stmt] | None:
+        touched = any(a.buf == target for a in accesses(s.body))
+        return [_staged(s, target, local, order, text)] if touched else None
 
-    kernel = at(kernel, loop, change)
-    if not found:
-        raise ScheduleError(f"{text}: {buf} is not written inside {loop}")
-    return kernel
+    return at(kernel, loop, change, f"{text}: {buf} is not written inside {loop}")
 
 
 def _staged(s: Loop, target: Buf, local: str, order: tuple[int, ...], text: str) -> Loop:
@@ -75,8 +68,5 @@ def _staged(s: Loop, target: Buf, local: str, order: tuple[int, ...], text: str)
 
     place = [var(f"{target.name}_{a}", 0, n - 1) if n > 1 else index.total((), 0) for a, n in enumerate(sizes)]
     to = tuple(index.add(b, v) for b, v in zip(base, place, strict=True))
-    copy: Stmt = Store(target, to, load(tile, tuple(place[a] for a in order)), None, "", s.nodes)
-    for v, n in reversed(list(zip(place, sizes, strict=True))):
-        if n > 1:
-            copy = Loop(v, 0, n, 1, (copy,), "serial", False, s.nodes)
+    copy = over(place, Store(target, to, load(tile, tuple(place[a] for a in order)), None, "", s.nodes))
     return replace(s, body=(Alloc(tile, None, s.nodes), *map(moved, s.body), copy))
