@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -49,6 +50,8 @@ def save(r: wire.Recording, path: str | os.PathLike[str]) -> Path:
     manifest["pieces"] = {name: len(data) for name, data in pieces.items()}
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     try:
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as z:
             for name, data in [("manifest.json", json.dumps(manifest, indent=1).encode()), *pieces.items()]:

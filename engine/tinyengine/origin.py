@@ -188,4 +188,4 @@ def user_line() -> str:
     if not o.frames:
         return "(no line of yours on the stack)"
     f = o.frames[0]
-    return f"{os.path.basename(f.file)}, line {f.line}: {f.text}"
+    return f"{os.path.basename(f.file)}, line {f.line}" + (f": {f.text}" if f.text else "")

@@ -31,7 +31,8 @@ def signature(x: Any, leaves: list[Any], tensor: type, sizes: list[Size]) -> Any
         hash(x)
     except TypeError:
         raise JitError(
-            f"an argument of a jitted function is neither a tensor nor hashable: {type(x).__name__}; on {origin.user_line()}"
+            f"an argument of a jitted function is neither a tensor nor hashable: {type(x).__name__}; on {origin.user_line()}. "
+            "Make a Tensor of an array: its numbers may then differ from call to call."
         ) from None
     return (type(x).__name__, x)
 

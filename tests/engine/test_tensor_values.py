@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyengine import Tensor, dtypes, jit, manual_seed, no_grad, origin
+from tinyengine import Tensor, dtypes, jit, manual_seed, nn, no_grad, optim, origin
 from tinyengine import hooks as hooks_module
 from tinyengine.node import Graph, toposort
 from tinyengine.tensor import core, force, random
@@ -267,6 +267,16 @@ ERRORS: list[tuple[str, type[Exception], str]] = [
         r"probability at \(1, 1\) is NaN",
     ),
     ("Tensor.ones(2).dropout(1.5)", ValueError, "probability, not 1.5"),
+    ("Tensor.ones(2, 3).sum(1.0)", TypeError, "dim must be an int, not 1.0"),
+    ("Tensor.ones(2, 3).sum('rows')", TypeError, "dim must be an int, not 'rows'"),
+    ("Tensor(np.array(['a']))", TypeError, "expected numbers or booleans"),
+    ("Tensor.full((2,), 'x')", TypeError, "filled with a number, not 'x'"),
+    ("nn.Linear(3, 2)(np.ones((4, 3), 'f'))", TypeError, "Linear takes tensors, not ndarray"),
+    ("nn.Linear(3, 2)([1.0])", TypeError, "Linear takes tensors, not list"),
+    ("optim.SGD(nn.Linear(3, 2), lr=0.1)", TypeError, r"not Linear; give model.parameters\(\)"),
+    ("optim.SGD(nn.Linear(3, 2).parameters(), lr='a')", TypeError, "learning rate is a number, not 'a'"),
+    ("manual_seed('x')", TypeError, "a seed is an int, not 'x'"),
+    ("Tensor.ones(1 << 25, 1 << 25).numpy()", MemoryError, r"no memory for 4,503,599,627,370,496 bytes, float32\["),
 ]
 
 
@@ -274,7 +284,7 @@ ERRORS: list[tuple[str, type[Exception], str]] = [
 def test_errors_name_what_was_given_and_the_line(text: str, error: type[Exception], message: str) -> None:
     code = compile(f"\n\n{text}", "user_file.py", "exec")
     with pytest.raises(error, match=rf"(?s){message}.*at user_file.py, line 3"):
-        exec(code, {"Tensor": Tensor, "np": np})
+        exec(code, {"Tensor": Tensor, "manual_seed": manual_seed, "nn": nn, "np": np, "optim": optim})
 
 
 def test_draws_depend_on_the_seed_and_on_what_was_drawn_before() -> None:

@@ -47,7 +47,7 @@ def test_show_writes_files(saved: str, tmp_path: Path, capsys: pytest.CaptureFix
     ("args", "says"),
     [
         (["none.tvz"], "No such file"),
-        (["{saved}", "--program", "9"], "has 1 programs, counted from 0; there is no 9"),
+        (["{saved}", "--program", "9"], "there is no program 9: the recording has 1, counted from 0"),
         (["{other}"], "other.tvz is no recording, or is damaged: File is not a zip file"),
     ],
 )

@@ -45,7 +45,7 @@ def choose(r: Recording, program: int | None, selection: Selection | None) -> in
     if program is None:
         return max(range(len(r.programs)), key=lambda i: (weight(r.programs[i]), -i))
     if not 0 <= program < len(r.programs):
-        raise ValueError(f"the recording has {len(r.programs)} programs, counted from 0; there is no {program}")
+        raise ValueError(f"there is no program {program}: the recording has {len(r.programs)}, counted from 0")
     return program
 
 

@@ -32,8 +32,16 @@ class Module:
             cls.__call__ = _tracked(cls.__dict__["__call__"])  # type: ignore[method-assign]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with entered(self):
-            return self.forward(*args, **kwargs)
+        try:
+            with entered(self):
+                return self.forward(*args, **kwargs)
+        except AttributeError as e:
+            from tinyengine.tensor import Tensor
+
+            if hasattr(Tensor, e.name or "") and any(e.obj is x for x in args):
+                name, given = type(self).__name__, type(e.obj).__name__
+                raise TypeError(f"{name} takes tensors, not {given}\n  at {origin.user_line()}") from e
+            raise
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} defines neither forward nor __call__\n  at {origin.user_line()}")

@@ -5,6 +5,7 @@ nothing."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ class Group(dict[str, Any]):
     rate lives in memory: g["lr"] = 0.1 may be written at any time, between replays of a jitted step too."""
 
     def __init__(self, params: list[Tensor], lr: float, options: Mapping[str, Any]) -> None:
+        if not isinstance(lr, Number):
+            raise TypeError(f"the learning rate is a number, not {lr!r}\n  at {user_line()}")
         if not lr >= 0:
             raise ValueError(f"the learning rate must be at least 0, not {lr}\n  at {user_line()}")
         self.rate = named(Tensor(np.float32(lr)), "lr")
@@ -45,6 +48,8 @@ class Group(dict[str, Any]):
 def _groups(params: Any, defaults: Mapping[str, Any]) -> list[Group]:
     """One Group for a list of tensors; or one for each dict, whose keys stand above the defaults. Tensors without requires_grad
     are left out. TypeError, ValueError for what is no group."""
+    if not isinstance(params, Iterable):
+        raise TypeError(f"an optimizer takes tensors, not {type(params).__name__}; give model.parameters()\n  at {user_line()}")
     given = list(params)
     parts = given if given and all(isinstance(g, dict) for g in given) else [{"params": given}]
     seen: set[int] = set()

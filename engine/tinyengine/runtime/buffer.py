@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tinyengine.dtypes import DType, int64
+from tinyengine.origin import user_line
 
 ALIGN = 64
 KEEP_FROM = 32 << 10  # bytes; of smaller sizes less is kept
@@ -49,6 +50,7 @@ class Region:
         self.address = first + self.skip
 
 
+_NOTHING: Any = Region(0)  # of a Buffer that got no memory; never given to another
 _holders = sys.getrefcount
 _UNSEEN = 2  # holders of a Region's memory that no array shows: the Region, and who asks
 
@@ -110,14 +112,18 @@ memory = Memory()
 
 class Buffer:
     """`size` elements of `dtype`. `array` is a flat NumPy view of the memory; `address` its first byte. The content is
-    undefined. `shelf`: that of its size, where the caller has it."""
+    undefined. `shelf`: that of its size, where the caller has it. MemoryError where the system has not as much."""
 
     __slots__ = ("__weakref__", "_array", "_lent", "_region", "_shelf", "address", "dtype", "name", "size")
 
     def __init__(self, size: int, dtype: DType, name: str = "", shelf: Shelf | None = None) -> None:
         self.size, self.dtype, self.name = size, dtype, name
         self._shelf = shelf = shelf or memory.shelf(size * dtype.itemsize)
-        self._region = region = shelf.take()
+        try:
+            self._region = region = shelf.take()
+        except (MemoryError, OSError):
+            self._region = _NOTHING
+            raise _too_large(self) from None
         self.address: int = region.address
         self._array: Raw | None = None
         self._lent = False
@@ -175,7 +181,10 @@ class Buffer:
         if _holders(self._region.raw) <= _UNSEEN + 1:  # this Buffer's own array is the only one
             self._lent = False
             return
-        region = self._shelf.take()
+        try:
+            region = self._shelf.take()
+        except (MemoryError, OSError):
+            raise _too_large(self) from None
         address = region.address
         array = region.raw[region.skip : region.skip + self.nbytes].view(self.dtype.numpy)
         array[...] = old
@@ -190,6 +199,10 @@ class Buffer:
 
     def __repr__(self) -> str:
         return f"Buffer({self.name or 'unnamed'}, {self.dtype}[{self.size}])"
+
+
+def _too_large(b: Buffer) -> MemoryError:
+    return MemoryError(f"there is no memory for {b.nbytes:,} bytes, {b.dtype}[{b.size}]\n  at {user_line()}")
 
 
 def _known(kept: list[Any]) -> int:

@@ -91,7 +91,10 @@ def _array(data: Any) -> np.ndarray[Any, Any]:
     if a.dtype.kind not in "biuf":
         if a.size == 0:
             return a.astype(np.float32)
-        raise TypeError(f"a tensor cannot be made of {type(data).__name__} (NumPy calls it {a.dtype})\n  at {user_line()}")
+        raise TypeError(
+            f"a tensor cannot be made of {type(data).__name__} (NumPy calls it {a.dtype}); expected numbers or booleans\n"
+            f"  at {user_line()}"
+        )
     return a
 
 

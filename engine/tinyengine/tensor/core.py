@@ -266,7 +266,7 @@ def broadcast_node(n: Node, shape: Shape, o: record.Where) -> Node:
 
 
 def axis_of(dim: int, rank: int, what: str = "dim") -> int:
-    """`dim` counted from the front. Raises IndexError when there is no such axis."""
+    """`dim` counted from the front. Raises IndexError when there is no such axis, TypeError for what is no int."""
     if not isinstance(dim, int) or isinstance(dim, bool):
         raise TypeError(f"{what} must be an int, not {dim!r}\n  at {user_line()}")
     r = max(rank, 1)
@@ -277,11 +277,12 @@ def axis_of(dim: int, rank: int, what: str = "dim") -> int:
     return dim % r
 
 
-def axes_of(dim: int | tuple[int, ...] | list[int] | None, rank: int) -> tuple[int, ...]:
-    """Axes counted from the front, in order; None means all. Raises IndexError or RuntimeError (an axis twice)."""
+def axes_of(dim: Any, rank: int) -> tuple[int, ...]:
+    """Axes counted from the front, in order; None means all. `dim`: an int or several. Raises IndexError, TypeError or
+    RuntimeError (an axis twice)."""
     if dim is None:
         return tuple(range(rank))
-    if isinstance(dim, int):
+    if isinstance(dim, str) or not hasattr(dim, "__iter__"):
         axis = axis_of(dim, rank)
         return (axis,) if rank else ()
     axes = [axis_of(d, rank) for d in dim]

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 
 def constant(value: Any, shape: tuple[int, ...], dtype: Any, requires_grad: bool | None) -> Tensor:
-    d = core.dtype_of(dtype) if dtype is not None else dtypes.as_dtype(type(value))
+    try:
+        d = core.dtype_of(dtype) if dtype is not None else dtypes.as_dtype(type(value))
+    except TypeError:
+        if dtype is not None:
+            raise
+        raise TypeError(f"a tensor is filled with a number, not {value!r}\n  at {user_line()}") from None
     return leaf(make(record.const(value, d, shape, here(3)), core.NO_FLOW), requires_grad)
 
 

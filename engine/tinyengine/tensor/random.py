@@ -42,7 +42,9 @@ _state = _Generator()
 
 
 def manual_seed(seed: int = 0) -> None:
-    """Start the generators (of tensors, of initial weights, of mini-batches) anew. `seed`: any int."""
+    """Start the generators (of tensors, of initial weights, of mini-batches) anew. `seed`: any int, else TypeError."""
+    if not hasattr(seed, "__index__"):
+        raise TypeError(f"manual_seed: a seed is an int, not {seed!r}\n  at {user_line()}")
     _state.seed, _state.counter, _state.host = int(seed), 0, None
 
 
