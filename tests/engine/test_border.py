@@ -104,6 +104,7 @@ calm = settings(max_examples=8, deadline=None, derandomize=True, suppress_health
 channels = st.sampled_from([1, 2, 3, 5, 8, 16, 17, 20])
 
 
+@pytest.mark.usefixtures("opencl_unoptimised")
 @pytest.mark.parametrize("backend", ["llvm", "reference", "opencl"])
 @calm
 @given(st.data())

@@ -201,6 +201,7 @@ def compared(t: int, s: int, d: int, batch: tuple[int, ...], kind: str, backend:
         np.testing.assert_allclose(np.asarray(mine, np.float64), want, rtol=tolerance, atol=tolerance * scale)
 
 
+@pytest.mark.usefixtures("opencl_unoptimised")
 @pytest.mark.parametrize("backend", ["llvm", "reference", "opencl"])
 @calm
 @given(st.data())

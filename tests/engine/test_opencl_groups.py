@@ -6,7 +6,6 @@ barrier that is missing shows as a wrong number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +37,7 @@ from tinyviz import doctor
 
 F = dtypes.float32
 LOCAL_BYTES, ITEMS = 32 << 10, 32
+PLAIN = "-cl-opt-disable"  # the driver's compiler is several times as fast without its optimiser
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +46,26 @@ def device() -> Device:
     found = dev.find().device
     if found is None:
         pytest.skip(dev.find().why)
-    return replace(found, cpu=False, shared=False, local_bytes=LOCAL_BYTES, items=ITEMS, queues={})
+    return replace(
+        found, options=(PLAIN, *found.options), cpu=False, shared=False, local_bytes=LOCAL_BYTES, items=ITEMS, queues={}
+    )
+
+
+class GPU(OpenCLBackend):
+    """The backend for one given device."""
+
+    def __init__(self, given: Device) -> None:
+        super().__init__()
+        self.given = given
+
+    def device(self) -> Device:
+        return self.given
 
 
 @pytest.fixture(autouse=True)
-def gpu(device: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def gpu(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """The backend 'opencl' computes on it."""
-
-    class GPU(OpenCLBackend):
-        def device(self) -> Device:
-            return device
-
-    monkeypatch.setitem(backends._made, "opencl", GPU())
-    yield
+    monkeypatch.setitem(backends._made, "opencl", GPU(device))
 
 
 def run(device: Device, *kernels: Kernel) -> tuple[OpenCLExecutable, list[dict[str, Any]]]:
@@ -291,6 +298,13 @@ def test_columns_are_summed_by_a_work_item_each_and_short_rows_too(device: Devic
     for c, iterations in ((compiled(numbers(40, 96).sum(0)), 96), (compiled(numbers(50, 5).softmax(-1)), 50)):
         assert [(f.trips, f.items, f.barriers) for f in functions(c)] == [(-(-iterations // ITEMS), ITEMS, 0)]
         assert any(d.verdict == "none" and d.kind == "groups" for d in c.decisions)
+
+
+def test_the_drivers_optimiser_keeps_groups_right(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    optimised = replace(device, options=tuple(o for o in device.options if o != PLAIN), queues={})
+    monkeypatch.setitem(backends._made, "opencl", GPU(optimised))
+    x, y = numbers(37, 50), numbers(50, 41)
+    compiled((x @ y).softmax(-1), numbers(33, 40).T + numbers(40, 33), numbers(40, 96).sum(0))
 
 
 @settings(max_examples=12, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))

@@ -71,6 +71,7 @@ def test_default_choices(steps: list[Step], n: int, backward: bool) -> None:
     check(build(steps, n, backward), DEFAULT, "llvm")
 
 
+@pytest.mark.usefixtures("opencl_unoptimised")
 @pytest.mark.parametrize("backend", ["reference", "llvm", "opencl"])
 @settings(max_examples=25, derandomize=True, deadline=None)
 @given(programs, st.lists(st.sampled_from([*VERDICTS, None]), min_size=1, max_size=12), st.booleans())
