@@ -125,7 +125,7 @@ _TABLE = [
     Op("neg", "unary", 1, 1, np.negative), Op("exp", "unary", 1, 1, _quiet(np.exp)), Op("log", "unary", 1, 1, _quiet(np.log)),
     Op("sin", "unary", 1, 1, _quiet(np.sin)), Op("tanh", "unary", 1, 1, np.tanh), Op("erf", "unary", 1, 1, erf),
     Op("sqrt", "unary", 1, 1, _quiet(np.sqrt)), Op("reciprocal", "unary", 1, 1, _reciprocal),
-    Op("trunc", "unary", 1, 1, np.trunc),
+    Op("trunc", "unary", 1, 1, np.trunc), Op("round", "unary", 1, 1, np.rint),
     Op("add", "binary", 2, 1, _quiet(np.add), "+", True), Op("sub", "binary", 2, 1, _quiet(np.subtract), "-"),
     Op("mul", "binary", 2, 1, _quiet(np.multiply), "*", True), Op("div", "binary", 2, 1, _div, "/"),
     Op("floordiv", "binary", 2, 1, _floordiv, "//"), Op("mod", "binary", 2, 1, _mod, "%"),

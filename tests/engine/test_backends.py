@@ -122,6 +122,7 @@ FLOAT = [
     "sqrt",
     "reciprocal",
     "trunc",
+    "round",
     "lt",
     "eq",
     "where",

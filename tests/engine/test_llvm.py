@@ -506,7 +506,7 @@ def test_binary_ops(op, d):
 
 
 @pytest.mark.parametrize("d", [float16, float32, float64], ids=str)
-@pytest.mark.parametrize("op", ["neg", "sqrt", "reciprocal", "trunc"])
+@pytest.mark.parametrize("op", ["neg", "sqrt", "reciprocal", "trunc", "round"])
 def test_unary_ops(op, d):
     from tinyengine.ops import OPS
 

@@ -26,8 +26,8 @@ class Target:
 
     @property
     def scales(self) -> bool:
-        """Whether one instruction multiplies by 2**n (AVX-512's scalef); elsewhere llvm.ldexp is a library call per lane."""
-        return "+avx512f" in self.features
+        """Whether one instruction multiplies by 2**n, n a float, in vectors of every width (AVX-512's scalef)."""
+        return "+avx512f" in self.features and "+avx512vl" in self.features
 
     @property
     def dots(self) -> bool:

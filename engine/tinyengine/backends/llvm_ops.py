@@ -18,6 +18,7 @@ TYPES = {
 } | {
     f"{u}int{8 * n}": f"i{8 * n}" for u in ("", "u") for n in (1, 2, 4, 8)
 }  # fmt: skip
+UNARY = {"sqrt": "sqrt", "trunc": "trunc", "round": "rint"}  # the names of their intrinsics
 SUFFIX = {"half": "f16", "float": "f32", "double": "f64"}
 
 Line = Callable[[str], str]  # appends one instruction, returns the name of its result
@@ -223,6 +224,25 @@ def fma(line: Line, d: DType, lanes: int, a: str, b: str, c: str) -> str:
     return line(f"call {ty} @llvm.fma.{suffix(t, lanes)}({ty} {a}, {ty} {b}, {ty} {c})")
 
 
+def scalef(line: Line, d: DType, lanes: int, x: str, n: str) -> str:
+    """x * 2**n for whole numbers n in the dtype of x: vectors of 16, 32 or 64 bytes, or pairs of such."""
+    t = TYPES[d.name]
+    ty = vector(t, lanes)
+    if lanes * d.itemsize > 64:
+        half = vector(t, lanes // 2)
+        sides = []
+        for start in (0, lanes // 2):
+            picks = ", ".join(f"i32 {start + k}" for k in range(lanes // 2))
+            parts = [line(f"shufflevector {ty} {a}, {ty} poison, <{lanes // 2} x i32> <{picks}>") for a in (x, n)]
+            sides.append(scalef(line, d, lanes // 2, *parts))
+        picks = ", ".join(f"i32 {k}" for k in range(lanes))
+        return line(f"shufflevector {half} {sides[0]}, {half} {sides[1]}, <{lanes} x i32> <{picks}>")
+    bits = 8 * lanes * d.itemsize
+    name = f"@llvm.x86.avx512.mask.scalef.p{'s' if d.itemsize == 4 else 'd'}.{bits}"
+    rest = f"{ty} zeroinitializer, i{max(8, lanes)} -1" + (", i32 4" if bits == 512 else "")  # all lanes; rounded as usual
+    return line(f"call {ty} {name}({ty} {x}, {ty} {n}, {rest})")
+
+
 def dot2(line: Line, lanes: int, a: str, b: str, total: str) -> str:
     """total + the dot products of pairs of bfloat16 in the i32 lanes of a and b."""
     t, pairs, bits = f"<{lanes} x float>", f"<{2 * lanes} x bfloat>", f"<{lanes} x i32>"
@@ -265,14 +285,14 @@ def elementwise(line: Line, e: Expr, args: Sequence[str]) -> str:
         return args[0] if st == ty else line(f"bitcast {st} {args[0]} to {ty}")
     if op == "neg":
         return line(f"fneg {ty} {args[0]}" if d.is_float else f"sub {ty} {_zero(t, lanes)}, {args[0]}")
-    if op in ("sqrt", "trunc"):
+    if op in UNARY:
         if not d.is_float:
             return args[0]
         if d is dtypes.float16:
             wide = cast(line, args[0], d, dtypes.float32, lanes)
-            out = line(f"call {vector('float', lanes)} @llvm.{op}.{suffix('float', lanes)}({vector('float', lanes)} {wide})")
+            out = line(f"call {vector('float', lanes)} @llvm.{UNARY[op]}.{suffix('float', lanes)}({vector('float', lanes)} {wide})")
             return cast(line, out, dtypes.float32, d, lanes)
-        return line(f"call {ty} @llvm.{op}.{suffix(t, lanes)}({ty} {args[0]})")
+        return line(f"call {ty} @llvm.{UNARY[op]}.{suffix(t, lanes)}({ty} {args[0]})")
     if op == "reciprocal":
         return line(f"fdiv {ty} {literal(1.0, d, lanes)}, {args[0]}")
     if op in ("lt", "eq"):
@@ -287,7 +307,6 @@ def elementwise(line: Line, e: Expr, args: Sequence[str]) -> str:
         return fma(line, d, lanes, args[0], args[1], args[2])
     if op == "dot2":
         return dot2(line, lanes, args[0], args[1], "zeroinitializer")
-    if op == "ldexp":
-        it = vector("i32", lanes)
-        return line(f"call {ty} @llvm.ldexp.{suffix(t, lanes)}.{suffix('i32', lanes)}({ty} {args[0]}, {it} {args[1]})")
+    if op == "scalef":
+        return scalef(line, d, lanes, args[0], args[1])
     return combine(line, op, d, lanes, args[0], args[1])

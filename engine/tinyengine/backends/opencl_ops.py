@@ -324,7 +324,7 @@ def bitcast(h: Helpers, source: DType, target: DType, w: int, a: Operand) -> str
 
 
 def unary(h: Helpers, op: str, d: DType, w: int, a: Operand) -> str:
-    """neg, sqrt, trunc, reciprocal."""
+    """neg, sqrt, trunc, round, reciprocal."""
     if op == "neg":
         if d.is_float or w > 1:
             return f"(-{a.full})"
@@ -334,7 +334,9 @@ def unary(h: Helpers, op: str, d: DType, w: int, a: Operand) -> str:
         return a.full
     if op == "reciprocal":
         return rounded(h, f"({literal(1, d)} / {a.full})", d, w)
-    return rounded(h, f"{op}({bare(a.full)})", d, w) if op == "sqrt" else f"{op}({bare(a.full)})"
+    if op == "sqrt":
+        return rounded(h, f"sqrt({bare(a.full)})", d, w)
+    return f"{'rint' if op == 'round' else op}({bare(a.full)})"
 
 
 def lanes_reduce(h: Helpers, op: str, d: DType, w: int, a: str) -> str:

@@ -270,7 +270,7 @@ _TABLE = (
     Derivative("d-bitcast", "The bits are taken as they are: no gradient flows (detach).", "bitcast", _none),
     *[
         Derivative(f"d-{op}", "Piecewise constant: the derivative is zero almost everywhere.", op, _none)
-        for op in ("trunc", "floordiv", "lt", "eq", "and", "or", "xor", "shl", "shr", "threefry")
+        for op in ("trunc", "round", "floordiv", "lt", "eq", "and", "or", "xor", "shl", "shr", "threefry")
     ],
 )  # fmt: skip
 RULES: dict[str, Derivative] = {d.op: d for d in _TABLE}

@@ -11,7 +11,7 @@ from tinyengine.origin import here, user_line
 from tinyengine.stages import record
 from tinyengine.tensor import core
 from tinyengine.tensor.core import make
-from tinyengine.tensor.elementwise import choose, pair
+from tinyengine.tensor.elementwise import choose, pair, unary
 from tinyengine.tensor.reduce import Reduce
 
 if TYPE_CHECKING:
@@ -93,10 +93,7 @@ class Math(Reduce):
         if decimals:
             scale = 10.0 ** abs(decimals)
             return (self * scale).round() / scale if decimals > 0 else (self / scale).round() * scale
-        low = self.floor()
-        up = self - low
-        odd = (low * 0.5).floor() * 2 != low
-        return ((up > 0.5) | ((up == 0.5) & odd)).where(low + 1, low)
+        return unary("round", self)
 
     def frac(self) -> Tensor:
         """x - trunc(x)."""

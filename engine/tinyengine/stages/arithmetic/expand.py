@@ -281,12 +281,12 @@ EXPANSIONS: tuple[Expansion, ...] = (
 
 
 class Expander:
-    """Rewrites expressions by EXPANSIONS; remembers what it has done. `ldexp`: the machine scales by powers of two in one
-    instruction. `dots`: it has a dot product of pairs of bfloat16, for vectors of 4, 8 and 16."""
+    """Rewrites expressions by EXPANSIONS; remembers what it has done. `scales`: the machine multiplies by powers of two
+    in one instruction. `dots`: it has a dot product of pairs of bfloat16, for vectors of 4, 8 and 16."""
 
-    def __init__(self, ldexp: bool = False, dots: bool = False) -> None:
+    def __init__(self, scales: bool = False, dots: bool = False) -> None:
         self.dots = dots
-        self.scale = m.scale_by_instruction if ldexp else m.scale_by_bits
+        self.scale = m.scale_by_instruction if scales else m.scale_by_bits
         self.memo: dict[Expr, Expr] = {}
         self.table: dict[str, list[Expansion]] = {}
         for x in EXPANSIONS:
@@ -312,8 +312,8 @@ class Expander:
 
 
 @functools.cache
-def expander(ldexp: bool = False, dots: bool = False) -> Expander:
-    return Expander(ldexp, dots)
+def expander(scales: bool = False, dots: bool = False) -> Expander:
+    return Expander(scales, dots)
 
 
 # ---- kernels, for reading and for backends that print source
@@ -321,9 +321,9 @@ def expander(ldexp: bool = False, dots: bool = False) -> Expander:
 _ATOMS = ("const", "var", "name", "splat", "ramp")
 
 
-def expand_kernel(kernel: Kernel, ldexp: bool = False) -> Kernel:
+def expand_kernel(kernel: Kernel, scales: bool = False) -> Kernel:
     """The kernel with every op expanded; values that are used more than once in a statement get a Let in front of it."""
-    e = expander(ldexp)
+    e = expander(scales)
     counter = [0]
 
     def block(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:

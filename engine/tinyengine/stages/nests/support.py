@@ -20,7 +20,7 @@ from tinyengine.node import Graph, Node
 At = tuple[Expr, ...]
 Conditions = tuple[Expr, ...]
 LOOK = 64  # values looked at, for one question
-KEEPS_ZERO = ("neg", "cast", "contiguous", "sqrt", "sin", "tanh", "erf", "trunc")
+KEEPS_ZERO = ("neg", "cast", "contiguous", "sqrt", "sin", "tanh", "erf", "trunc", "round")
 
 
 def union(*parts: Conditions) -> Conditions:
