@@ -290,7 +290,8 @@ def elementwise(line: Line, e: Expr, args: Sequence[str]) -> str:
             return args[0]
         if d is dtypes.float16:
             wide = cast(line, args[0], d, dtypes.float32, lanes)
-            out = line(f"call {vector('float', lanes)} @llvm.{UNARY[op]}.{suffix('float', lanes)}({vector('float', lanes)} {wide})")
+            wt = vector("float", lanes)
+            out = line(f"call {wt} @llvm.{UNARY[op]}.{suffix('float', lanes)}({wt} {wide})")
             return cast(line, out, dtypes.float32, d, lanes)
         return line(f"call {ty} @llvm.{UNARY[op]}.{suffix(t, lanes)}({ty} {args[0]})")
     if op == "reciprocal":

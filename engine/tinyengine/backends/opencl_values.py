@@ -27,7 +27,8 @@ _TYPES = "bool char uchar short ushort int uint long ulong half float double siz
 _KEYWORDS = frozenset(
     f"""{_TYPES} void signed unsigned const volatile restrict register static extern inline struct union enum typedef
     sizeof auto if else for while do switch case default break continue return goto kernel global local constant private generic
-    pipe read_only write_only read_write uniform min max fma sqrt trunc rint all any prefetch status first scratch mine NAN INFINITY
+    pipe read_only write_only read_write uniform min max fma sqrt trunc rint all any prefetch status first scratch mine NAN
+    INFINITY
     """.split()
 )
 _RESERVED = re.compile(  # vector types, temporaries, conversions, and the helpers' names

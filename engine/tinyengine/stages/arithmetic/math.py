@@ -130,8 +130,8 @@ def scale_by_bits(x: Expr, n: Expr, vanishes: Expr) -> Expr:
 
 
 def scale_by_instruction(x: Expr, n: Expr, vanishes: Expr) -> Expr:
-    """By the one instruction that AVX-512 has for it (scalef), for vectors that fill its registers. It takes `vanishes` as the mask
-    of the lanes to do."""
+    """By the one instruction that AVX-512 has for it (scalef), for vectors that fill its registers; lanes that vanish are masked,
+    so that they cost nothing."""
     size = x.lanes * x.dtype.itemsize
     if size not in (16, 32) and size % 64:
         return scale_by_bits(x, n, vanishes)
