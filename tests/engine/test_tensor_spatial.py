@@ -263,6 +263,22 @@ def test_gradients_of_convolutions_and_pooling_lie_as_the_image_does() -> None:
     assert not moved, moved
 
 
+@pytest.mark.parametrize("window", [(2,), (2, 1), (3, 1, 1)])
+def test_of_several_nans_in_a_window_the_last_takes_the_gradient(window: tuple[int, ...]) -> None:
+    a = np.arange(48, dtype=np.float32).reshape(1, 2, 4, 6) % 7
+    a[0, 0, 1, 1] = a[0, 0, 0, 4] = a[0, 0, 1, 4] = a[0, 1, 3, 3] = np.nan
+    t, x = torch.tensor(a, requires_grad=True), Tensor(a, requires_grad=True)
+    theirs, at = F.max_pool2d(t, *window, return_indices=True)
+    ours, mine = x.max_pool2d(*window, return_indices=True)
+    weights = np.arange(theirs.numel(), dtype=np.float32).reshape(theirs.shape)
+    (theirs * torch.tensor(weights)).sum().backward()
+    (ours * Tensor(weights)).sum().backward()
+    assert x.grad is not None and t.grad is not None
+    np.testing.assert_array_equal(ours.numpy(), theirs.detach().numpy())
+    np.testing.assert_array_equal(mine.numpy(), at.numpy())
+    np.testing.assert_array_equal(x.grad.numpy(), t.grad.numpy())
+
+
 def test_on_llvm() -> None:
     a, w = draw((2, 4, 6, 5), -1, 1, 1), draw((4, 3, 3, 3), -1, 1, 2)
     x, t, v, u = Tensor(a), torch.tensor(a), Tensor(w), torch.tensor(w)

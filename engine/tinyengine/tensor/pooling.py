@@ -31,9 +31,20 @@ def _high(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
     return max(p, (count - 1) * s + span - n - p)
 
 
+def _rank(windows: Any, best: Any, axes: tuple[int, int]) -> Any:
+    """int32, largest in each window at the element that is its maximum: of equal ones the first (there the number of elements to
+    the end), of NaNs the last (there the number of elements from the begin)."""
+    shape, o = windows.shape, here()
+    height, width = (shape[a] for a in axes)
+    row, col = (make(record.iota(windows.ndim + a, dtypes.int32, shape, o), core.NO_FLOW) for a in axes)
+    at = row * width + col
+    no_number = choose(windows == windows, 0, at + 1) if windows.dtype.is_float else 0
+    return choose(windows == best, height * width - at, no_number)
+
+
 class MaxPool(Function):
-    """The maximum of each window (its rows and columns are two axes, which stay with extent 1); the first of equal ones takes
-    the gradient."""
+    """The maximum of each window (its rows and columns are two axes, which stay with extent 1); the first of equal ones, or the
+    last NaN, takes the gradient."""
 
     @staticmethod
     def forward(ctx: Any, windows: Any, axes: tuple[int, int]) -> Any:
@@ -44,12 +55,7 @@ class MaxPool(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
-        windows, best = ctx.saved_tensors
-        shape, o = windows.shape, here()
-        height, width = (shape[a] for a in ctx.axes)
-        row, col = (make(record.iota(windows.ndim + a, dtypes.int32, shape, o), core.NO_FLOW) for a in ctx.axes)
-        left = height * width - (row * width + col)  # from here to the end of the window
-        found = choose(windows == best, left, 0)
+        found = _rank(*ctx.saved_tensors, ctx.axes)
         return choose(found == found.amax(ctx.axes, keepdim=True), g, 0), None
 
 
@@ -83,15 +89,22 @@ class Pooling(Linalg):
         self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Any:  # fmt: skip
-        """The maximum of each window: (..., H, W) -> (..., OH, OW). Of equal largest elements the first takes the gradient.
-        `return_indices`: (maxima, int32 positions h * W + w of the first of them), for `max_unpool2d`."""
+        """The maximum of each window: (..., H, W) -> (..., OH, OW). Of equal largest elements the first takes the gradient; a NaN
+        is larger than all, and of several the last one counts. `return_indices`: (maxima, int32 positions h * W + w of the
+        elements that count), for `max_unpool2d`."""
         k, s, p, d, pads = self._pool(kernel_size, stride, padding, dilation, ceil_mode)
         x = self.pad(pads, value=self.dtype.min) if any(map(any, pads[-2:])) else self
         windows, axes = x._windowed(k, s, d)
         best = MaxPool.apply(windows, axes).squeeze(axes) if windows.flow else windows.amax(axes)
         if not return_indices:
             return best
-        at = x.detach()._windows(k, s, d).flatten(-2).argmax(-1)
+        whole = x.detach()._windows(k, s, d)
+        most = whole.amax((-2, -1), keepdim=True)
+        rank = _rank(whole, most, (-2, -1)).amax((-2, -1))
+        at = math.prod(k) - rank
+        if x.dtype.is_float:
+            most = most.squeeze((-2, -1))
+            at = choose(most == most, at, rank - 1)
         o = here()
         row, col = (make(record.iota(at.ndim - 2 + i, dtypes.int32, at.shape, o), core.NO_FLOW) for i in range(2))
         h = row * s[0] + at // k[1] * d[0] - p[0]
