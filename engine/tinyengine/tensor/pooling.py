@@ -55,7 +55,8 @@ class MaxPool(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
-        found = _rank(*ctx.saved_tensors, ctx.axes)
+        windows, best = ctx.saved_tensors
+        found = _rank(windows, best, ctx.axes)
         return choose(found == found.amax(ctx.axes, keepdim=True), g, 0), None
 
 
