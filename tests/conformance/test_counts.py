@@ -4,6 +4,7 @@ The numbers stand in one place, below. A change of the engine that changes one o
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from unittest import mock
@@ -181,6 +182,25 @@ def test_watching_and_then_not_leaves_nothing_behind() -> None:
         after = unwatched.measure(step)
     assert any(isinstance(e, hooks.Launch) for e in events)
     assert watched.calls != before.calls and watched.instructions != before.instructions  # a subscriber does show
+    assert (after.calls, after.instructions) == (before.calls, before.instructions)
+
+
+def test_what_is_counted_does_not_depend_on_what_ran_before() -> None:
+    """Somebody may listen to the garbage collector, as Hypothesis does."""
+
+    def listener(phase: str, info: object) -> None: ...
+
+    with backends.use("llvm"):
+        step = steady_step()
+        before = unwatched.measure(step)
+        often = gc.get_threshold()
+        gc.callbacks.append(listener)
+        gc.set_threshold(1)
+        try:
+            after = unwatched.measure(step)
+        finally:
+            gc.set_threshold(*often)
+            gc.callbacks.remove(listener)
     assert (after.calls, after.instructions) == (before.calls, before.instructions)
 
 
