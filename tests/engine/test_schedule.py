@@ -10,13 +10,14 @@ import pytest
 from tests.engine import forms
 from tests.engine.forms import arrays, assert_same, outputs
 from tinyengine import Tensor, spec
+from tinyengine.backends.graph_eval import evaluate
 from tinyengine.choices import DEFAULT, Choices
-from tinyengine.loopnest import Accumulate, Alloc, Kernel, Let, Loop, Stmt, Store, walk
+from tinyengine.loopnest import Accumulate, Alloc, Kernel, Let, Loop, Stmt, Store, load_mask, stmt_exprs, subexprs, walk
 from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
-from tinyengine.pipeline import lower
+from tinyengine.pipeline import Lowered, lower
 from tinyengine.stages import schedule
-from tinyengine.stages.primitives.nest import ScheduleError
+from tinyengine.stages.primitives.nest import ScheduleError, loops
 
 NEON = replace(FIXTURE, name="neon", vector_bytes=16, threads=4)
 AVX2 = replace(FIXTURE, name="avx2", vector_bytes=32, vector_registers=16)
@@ -251,3 +252,41 @@ def test_rows_that_are_woven_into_each_other_are_read_as_they_lie() -> None:
     said = _of(x.reshape(4, 4, 2, 6, 40).permute(0, 1, 3, 4, 2).contiguous())
     rows = next(p[len("vectorize(") : -1].split(", ") for p in said if p.startswith("vectorize("))
     assert rows[1] == "16" and said[-1].startswith("unroll("), said  # two stores with gaps fill each line
+
+
+def _cat(parts: int, dim: int) -> Lowered:
+    rng = np.random.default_rng(0)
+    pieces = [Tensor(rng.standard_normal((40 + k, 64) if dim == 0 else (70, 70 + k)).astype(np.float32)) for k in range(parts)]
+    return lower(Graph([Tensor.cat(pieces, dim=dim).node]), machine=FIXTURE)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_the_pieces_of_a_concatenation_are_copied_one_by_one(dim: int) -> None:
+    cat = _cat(8, dim)
+    (kernel,) = cat.scheduled
+    accesses = [x for s in walk(kernel.body) for e in stmt_exprs(s) for x in subexprs(e) if x.op == "load"]
+    assert {x.arg.name for x in accesses} == {p.name for p in kernel.params} - set(kernel.outputs)
+    tails = [x for x in accesses if load_mask(x) is not None]  # nothing but the end of a row that fills no vector
+    assert not any(x.args[-1].op != "lt" for x in tails) and (dim == 1 or not tails)
+    for part in [s for s in loops(kernel.body) if not any(isinstance(b, Loop) for b in s.body)]:
+        assert len({x.arg for s in part.body for e in stmt_exprs(s) for x in subexprs(e) if x.op == "load"}) <= 1
+    np.testing.assert_array_equal(cat.run()[0], evaluate(cat.graph)[0])
+
+
+def test_too_many_pieces_are_not_cut_and_that_is_said() -> None:
+    _, decisions = schedule.run(_cat(20, 0).nests[0].kernel, DEFAULT, FIXTURE)
+    cut = next(d for d in decisions if d.kind == "split")
+    assert cut.verdict == "none" and cut.numbers["parts"] == 20 > cut.numbers["most_parts"]
+
+
+def test_neighbours_that_are_split_are_merged_part_by_part() -> None:
+    said = _of(Tensor.cat([Tensor(np.ones((n, 3), np.float32)) for n in (100, 60)], dim=0))
+    assert said[:2] == ("split(i, 100)", "merge(i, j)"), said
+
+
+def test_each_piece_of_a_streaming_concatenation_is_fetched_ahead() -> None:
+    small = replace(FIXTURE, l3_bytes=1 << 16)
+    cat = Tensor.cat([Tensor(np.ones((n, 1000), np.float32)) for n in (20, 30)], dim=0)
+    (kernel,) = lower(Graph([cat.node]), machine=small).scheduled
+    operands = {p.name for p in kernel.params} - set(kernel.outputs)
+    assert {p[len("prefetch(") :].split(",")[0] for p in map(str, kernel.schedule) if p.startswith("prefetch")} == operands

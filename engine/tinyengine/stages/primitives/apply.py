@@ -36,13 +36,14 @@ from typing import Any
 
 from tinyengine import index
 from tinyengine.dependence import accesses, apart, carried, inner_variables, loads
-from tinyengine.loopnest import Alloc, Kernel, Let, Loop, Prefetch, Stmt, Store, load_index, var, walk
+from tinyengine.loopnest import Alloc, Expr, Kernel, Let, Loop, Prefetch, Stmt, Store, load_index, name, var, walk
 from tinyengine.loopnest import index as constant
 from tinyengine.stages.primitives.clip import clip
 from tinyengine.stages.primitives.dot import dot
 from tinyengine.stages.primitives.fission import fission
 from tinyengine.stages.primitives.groups import parted
 from tinyengine.stages.primitives.nest import (
+    Body,
     Path,
     ScheduleError,
     at,
@@ -101,7 +102,8 @@ def tile(kernel: Kernel, loop: str, size: int, inner: str = "i") -> Kernel:
 def split(kernel: Kernel, loop: str, where: int) -> Kernel:
     """for j in 0..100: S(j)  →  for j in 0..40: S(j); for j in 40..100: S(j)     (`split(j, 40)`)
 
-    Conditions that hold, or fail, in a whole part vanish there. Always legal; `where` must be a value that j takes."""
+    Conditions that hold, or fail, in a whole part vanish there, with the values that are constants then. Always legal; `where`
+    must be a value that j takes."""
 
     def change(s: Loop, path: Path) -> list[Loop] | None:
         if not s.start < where < s.stop or (where - s.start) % s.step:
@@ -110,10 +112,25 @@ def split(kernel: Kernel, loop: str, where: int) -> Kernel:
         for start, stop in ((s.start, where), (where, s.stop)):
             part = var(loop, start, start + (-(-(stop - start) // s.step) - 1) * s.step)
             body = rewrite(s.body, substitution({s.var: part if part.arg[1] < part.arg[2] else constant(start)}))
-            out.append(replace(s, var=part, start=start, stop=stop, body=body))
+            out.append(replace(s, var=part, start=start, stop=stop, body=_spelled_out(body, {})))
         return out
 
     return at(kernel, loop, change, f"split({loop}, {where}): {loop} never has the value {where} after its first iteration")
+
+
+def _spelled_out(body: Body, known: dict[Expr, Expr]) -> Body:
+    """Constants in place of the names of values that are constants. `known`: name -> constant, from the blocks around."""
+    out: list[Stmt] = []
+    for s in body:
+        if isinstance(s, Loop):
+            out.append(replace(s, body=_spelled_out(s.body, dict(known))))
+            continue
+        for x in rewrite((s,), substitution(known)):
+            if isinstance(x, Let) and x.value.op == "const":
+                known[name(x.name, x.value.dtype, x.value.lanes)] = x.value
+            else:
+                out.append(x)
+    return tuple(out)
 
 
 def unroll(kernel: Kernel, loop: str, size: int | None = None) -> Kernel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
+from math import prod
 
 from tinyengine import index
 from tinyengine.dependence import accesses, carried, carried_beyond_reduction
@@ -259,10 +260,32 @@ def merge(kernel: Kernel, *names: str) -> Kernel:
     text = f"merge({', '.join(names)})"
     if len(names) < 2:
         raise ScheduleError(f"{text}: name at least two loops")
-    roots = [s for s in loops(kernel.body) if s.name == names[0]]
-    if len(roots) != 1:
-        raise ScheduleError(f"{text}: {len(roots)} loops are called {names[0]!r}; {listing(kernel)}")
-    chain, body = [roots[0]], roots[0].body
+    if not any(s.name == names[0] for s in loops(kernel.body)):
+        raise ScheduleError(f"{text}: no loop is called {names[0]!r}; {listing(kernel)}")
+    if "".join(names) in {s.name for s in loops(kernel.body)}:
+        raise ScheduleError(f"{text}: a loop {''.join(names)} exists already")
+
+    def visit(b: Body) -> Body:
+        return tuple(
+            _merged(s, names, text) if isinstance(s, Loop) and s.name == names[0]
+            else replace(s, body=visit(s.body)) if isinstance(s, Loop)
+            else s
+            for s in b
+        )  # fmt: skip
+
+    out, flat = visit(kernel.body), "".join(names)
+    out, params = _apply_views(kernel, out, _views(out))
+    for s in walk(out):
+        for e in stmt_exprs(s) if not isinstance(s, Loop) else ():
+            for x in subexprs(e):
+                if x.op in ("floordiv", "mod") and any(y.op == "var" and y.arg[0] == flat for y in subexprs(x)):
+                    raise ScheduleError(f"{text} is not legal: {_where(s)} is not contiguous over all of {', '.join(names)}")
+    return replace(kernel, body=out, params=params)
+
+
+def _merged(root: Loop, names: Sequence[str], text: str) -> Loop:
+    """One loop for `root` and those in it; of a split one the part stays where it is."""
+    chain, body = [root], root.body
     for n in names[1:]:
         inner = [s for s in body if not isinstance(s, Let)]
         if len(inner) != 1 or not isinstance(inner[0], Loop) or inner[0].name != n:
@@ -273,33 +296,17 @@ def merge(kernel: Kernel, *names: str) -> Kernel:
             raise ScheduleError(f"{text} is not legal: {why}")
         chain.append(inner[0])
         body = (*lets, *inner[0].body)
-    if any(c.start or c.step != 1 or c.reduce != chain[0].reduce or c.kind != "serial" for c in chain):
+    if any(c.step != 1 or c.reduce != root.reduce or c.kind != "serial" for c in chain) or any(c.start for c in chain[1:]):
         raise ScheduleError(f"{text}: the loops must be serial, start at 0, have step 1 and be all or none a reduction")
-    total = 1
-    for c in chain:
-        total *= c.trips
-    flat = var("".join(names), 0, total - 1)
-    if flat.arg[0] in {s.name for s in loops(kernel.body)}:
-        raise ScheduleError(f"{text}: a loop {flat.arg[0]} exists already")
-    parts = index.unflatten(flat, tuple(c.trips for c in chain))
-    body = rewrite(body, substitution({c.var: p for c, p in zip(chain, parts, strict=True)}))
     if any(c.limit is not None for c in chain[1:]):
         raise ScheduleError(f"{text}: the rows of {chain[-1].name} have a symbolic length: together they are no row")
-    limit = chain[0].limit if chain[0].limit is None else index.mul(chain[0].limit, total // chain[0].trips)
-    merged = Loop(flat, 0, total, 1, body, "serial", chain[0].reduce, chain[0].nodes, limit)
-
-    def visit(b: Body) -> Body:
-        return tuple(merged if s is roots[0] else replace(s, body=visit(s.body)) if isinstance(s, Loop) else s for s in b)
-
-    out = visit(kernel.body)
-    views = _views(out)
-    out, params = _apply_views(kernel, out, views)
-    for s in walk(out):
-        for e in stmt_exprs(s) if not isinstance(s, Loop) else ():
-            for x in subexprs(e):
-                if x.op in ("floordiv", "mod") and any(y is flat for y in subexprs(x)):
-                    raise ScheduleError(f"{text} is not legal: {_where(s)} is not contiguous over all of {', '.join(names)}")
-    return replace(kernel, body=out, params=params)
+    row = prod(c.trips for c in chain[1:])
+    start, stop = root.start * row, root.stop * row
+    flat = var("".join(names), start, stop - 1)
+    parts = index.unflatten(flat, (root.stop, *(c.trips for c in chain[1:])))
+    body = rewrite(body, substitution({c.var: p for c, p in zip(chain, parts, strict=True)}))
+    limit = root.limit if root.limit is None else index.mul(root.limit, row)
+    return Loop(flat, start, stop, 1, body, "serial", root.reduce, root.nodes, limit)
 
 
 def _where(s: Stmt) -> str:

@@ -3,11 +3,12 @@ concatenation apart, rows on the threads."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from tinyengine.dependence import accesses, carried
 from tinyengine.index import terms
-from tinyengine.loopnest import INDEX, Let, Loop, stmt_exprs, subexprs
+from tinyengine.loopnest import INDEX, Buf, Let, Loop, stmt_exprs, subexprs, walk
 from tinyengine.stages.primitives.nest import loops
 from tinyengine.stages.schedules.cost import NEAR, body_cycles, stride
 from tinyengine.stages.schedules.lanes import CODE, PARALLEL_CYCLES, few, stream, streamed, together, vectorize
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 CHUNKS = 4  # pieces per thread, so that a thread that starts late finds less to do
 SYMBOLIC = 8  # times as many pieces for a loop whose end is not known
-PARTS = 4  # more cuts than this only lengthen the code
+PARTS = 16  # more of them only lengthen the code
 AHEAD_BYTES = 2048  # of the operand are fetched while as many are computed with
 WOVEN = 1.5  # times as many cycles along a short loop, from which on a longer one takes its place
 LINES = 4  # blocks beside each other along the contiguous axis of the source: whole pages are read, not single lines
@@ -26,7 +27,10 @@ LINES = 4  # blocks beside each other along the contiguous axis of the source: w
 def run(c: Chooser, around: list[Loop]) -> None:
     """Schedule the nest `around`, whose innermost body holds no loops."""
     work = around[0].trips * body_cycles(around[0].body, None, c.lanes) / max(1, c.lanes)
-    names = merged(c, [s.name for s in around])
+    names = [s.name for s in around]
+    if c.lanes > 1:
+        _cut(c, names)
+    names = merged(c, names)
     dependent = carried(find(c, names[-1]))
     if dependent:
         c.refuse("vectorize", names[-1], dependent)
@@ -35,7 +39,6 @@ def run(c: Chooser, around: list[Loop]) -> None:
     v, order = names[-1], names
     if not dependent and c.lanes > 1:
         if len(names) > 1:
-            _cut(c, find(c, v))
             order = _turned(c, names) or _woven(c, names) or names
             v = order[-1]
         inner, threads = find(c, v), c.machine.threads
@@ -59,20 +62,24 @@ def run(c: Chooser, around: list[Loop]) -> None:
 def _ahead(c: Chooser, v: str) -> str:
     """Fetch the only operand ahead where the result streams: the machine by itself starts too late for arithmetic to hide it.
     With several operands hints cost more than they bring. The innermost loop then."""
-    inner = find(c, v)
-    reads = {a.buf: stride(a.buf, a.at, v) for a in accesses(inner.body) if a.op == "read" and stride(a.buf, a.at, v) != 0}
-    if not reads or not streamed(c):
+    if not streamed(c):
         return v
-    if len(reads) > 1 or set(reads.values()) != {1}:
-        c.refuse("prefetch", v, "hints help where one operand is read from end to end", {"operands": len(reads)})
-        return v
-    (operand,) = reads
-    size = AHEAD_BYTES // operand.dtype.itemsize
-    if inner.trips < 2 * size:
+    operands = dict[Buf, int]()  # of the parts of the loop, each with the iterations of its part
+    for part in [s for s in loops(c.kernel.body) if s.name == v]:
+        reads = {a.buf: stride(a.buf, a.at, v) for a in accesses(part.body) if a.op == "read" and stride(a.buf, a.at, v) != 0}
+        if len(reads) > 1 or set(reads.values()) - {1}:
+            c.refuse("prefetch", v, "hints help where one operand is read from end to end", {"operands": len(reads)})
+            return v
+        operands |= {b: max(part.trips, operands.get(b, 0)) for b in reads}
+    size = AHEAD_BYTES // max((b.dtype.itemsize for b in operands), default=1)
+    ahead = [b for b, trips in operands.items() if trips >= 2 * size]
+    if not ahead:
         return v
     numbers = {"bytes": AHEAD_BYTES}
     c.do(f"tile({v}, {size})", "tile", "a piece of the operand that is fetched ahead", numbers)
-    c.do(f"prefetch({operand.name}, {v}o, at={v}i)", "prefetch", "the next piece comes while this one is computed with", numbers)
+    for b in ahead:
+        reason = "the next piece comes while this one is computed with"
+        c.do(f"prefetch({b.name}, {v}o, at={v}i)", "prefetch", reason, numbers)
     return v + "i"
 
 
@@ -110,11 +117,31 @@ def _outermost(c: Chooser, names: list[str]) -> list[str]:
     return order if c.do(f"reorder({', '.join(order)})", "reorder", "iterations for every thread outside") else names
 
 
-def _cut(c: Chooser, v: Loop) -> None:
-    """Parts of the innermost loop in which a condition holds throughout, or not at all: the halves of a concatenation."""
-    least, cuts = 4 * c.lanes, set[int]()
-    for s in v.body:
-        for root in () if isinstance(s, Loop) else stmt_exprs(s):
+def _cut(c: Chooser, names: list[str]) -> None:
+    """Parts of a loop in which a condition holds throughout, or not at all: the pieces of a concatenation."""
+    count = 1
+    for name in names:
+        v = find(c, name)
+        row = prod(find(c, n).trips for n in names[names.index(name) + 1 :])
+        cuts, kept = _settling(v), list[int]()
+        for at in sorted(cuts):
+            if min(at - (kept[-1] if kept else v.start), v.stop - at) * row >= 4 * c.lanes:
+                kept.append(at)
+        numbers = {"parts": count * (len(kept) + 1), "most_parts": PARTS}
+        if count * (len(kept) + 1) > PARTS:
+            c.refuse("split", name, "a part for each piece would be more code than the masks cost", numbers)
+        elif len(kept) < len(cuts):
+            c.refuse("split", name, "a part of few iterations costs more than its masks", numbers)
+        for at in kept if numbers["parts"] <= PARTS else ():
+            c.do(f"split({name}, {at})", "split", "what is tested there is settled for each part: no masks", {"at": at})
+            count += 1
+
+
+def _settling(v: Loop) -> set[int]:
+    """Iterations of `v` at which a condition on its variable alone begins to hold, or ends."""
+    cuts = set[int]()
+    for s in walk(v.body):
+        for root in stmt_exprs(s):
             for e in subexprs(root):
                 if e.op != "lt" or e.args[0].dtype is not INDEX:
                     continue
@@ -123,12 +150,7 @@ def _cut(c: Chooser, v: Loop) -> None:
                     cuts.add(b - a)  # v + a < b
                 elif dict(right) == {v.var: 1} and not left:
                     cuts.add(a - b + 1)  # a < v + b
-    kept: list[int] = []
-    for at in sorted(cuts):
-        if at - (kept[-1] if kept else v.start) >= least and v.stop - at >= least:
-            kept.append(at)
-    for at in kept if len(kept) <= PARTS else ():
-        c.do(f"split({v.name}, {at})", "split", "what is tested there is settled for each part: no masks", {"at": at})
+    return {at for at in cuts if v.start < at < v.stop}
 
 
 def _turned(c: Chooser, names: list[str]) -> list[str]:
