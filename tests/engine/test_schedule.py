@@ -119,6 +119,16 @@ def test_operands_are_copied_where_it_pays() -> None:
     assert packs(forms.conv(4, 16, 32, 32)) == ["pack(x, at=b)"]
 
 
+def test_a_matrix_times_itself_has_a_copy_for_each_of_the_two() -> None:
+    """x.T @ x: columns of pages apart for the rows of the result, pieces of rows for its vectors."""
+    a = np.random.default_rng(0).standard_normal((640, 600)).astype(np.float32)
+    x = Tensor(a)
+    c = lower(Graph([(x.T @ x).node]), DEFAULT, FIXTURE, "llvm")
+    of = [p.rpartition("=")[2] for p in c.scheduled[0].schedule if p.startswith("pack(")]
+    assert len(of) == 2 and len(set(of)) == 2
+    np.testing.assert_allclose(c.run()[0], a.T.astype(np.float64) @ a, rtol=2e-4, atol=2e-4 * 640)
+
+
 def test_gradients_of_weights_go_image_by_image() -> None:
     out, decisions = schedule.run(forms.weight_gradient(128, 32, 64, 24, 5), DEFAULT, FIXTURE)
     assert "pack(g, at=b, axes=(0, 2, 3, 1))" in out.schedule and "partial(acc, at=b)" in out.schedule

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tinyengine.dependence import Access
 from tinyengine.dtypes import bfloat16
 from tinyengine.loopnest import Loop
-from tinyengine.stages.primitives.nest import loops
+from tinyengine.stages.primitives.nest import fresh_buffer, loops
 from tinyengine.stages.schedules.cost import NEAR, stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, depends, last
 
@@ -108,9 +108,10 @@ def masks_vary(c: Chooser, k: Contraction, t: Tile) -> bool:
     return k.reduce[-1].trips > TAPS or t.v.trips > SHORT_ROW * c.lanes
 
 
-def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[str, Copy]:
-    """The operands that are worth a copy. `dots`: pairs of terms will be read together."""
-    out: dict[str, Copy] = {}
+def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[tuple[object, ...], Copy]:
+    """The operands that are worth a copy, by buffer and index: a product of a matrix with itself may want two. `dots`: pairs of
+    terms will be read together."""
+    out: dict[tuple[object, ...], Copy] = {}
     half = c.machine.l2_bytes // 2
     each = {s.name: s.trips for s in (*k.space, *k.reduce) if s not in t.batch}
     for a in k.reads:
@@ -119,29 +120,29 @@ def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[str,
         natural = tuple(range(len(a.buf.shape)))
         along = axis_of(a, k.reduce[0])
         if dots and depends(a, t.v) and stride(a.buf, a.at, t.v.name) == 1:
-            out[a.buf.name] = Copy(a, natural, "pairs of terms lie together")
+            out[a.buf.name, a.at] = Copy(a, natural, "pairs of terms lie together")
             continue
         if dots and not depends(a, t.v) and along is not None and stride(a.buf, a.at, k.reduce[0].name) != 1:
-            out[a.buf.name] = Copy(a, last(a, along), "pairs of terms lie together")
+            out[a.buf.name, a.at] = Copy(a, last(a, along), "pairs of terms lie together")
             continue
         axis, step, masked = axis_of(a, t.v), stride(a.buf, a.at, t.v.name), a.buf.name in k.masked
         if t.m is None and not (t.l is not None and masks_vary(c, k, t)):
             continue  # without rows, nothing is read often enough
         if masked and step is not None and 0 <= step <= NEAR:
-            out[a.buf.name] = Copy(a, natural, "padding becomes zeros in the copy: no masks in the loop")
+            out[a.buf.name, a.at] = Copy(a, natural, "padding becomes zeros in the copy: no masks in the loop")
         elif t.m is None:
             continue
         elif step == 0:
             far = any(abs(stride(a.buf, a.at, r.name) or 0) * a.buf.dtype.itemsize >= PAGE for r in k.reduce)
             if far and stride(a.buf, a.at, t.m.name) == 1 and k.footprint(a, each) > half:
-                out[a.buf.name] = Copy(a, natural, "a piece of the rows: its columns are pages apart")
+                out[a.buf.name, a.at] = Copy(a, natural, "a piece of the rows: its columns are pages apart")
         elif step is not None and 1 <= step <= NEAR:
             far = any(abs(stride(a.buf, a.at, r.name) or 0) * a.buf.dtype.itemsize >= PAGE for r in k.reduce)
             least = PACK_ROWS if k.footprint(a, each) > half else PACK_ROWS_NEAR if far else t.m.trips + 1
             if t.m.trips >= least:
-                out[a.buf.name] = Copy(a, natural, "rows of the panel become neighbours: one stream, few pages")
+                out[a.buf.name, a.at] = Copy(a, natural, "rows of the panel become neighbours: one stream, few pages")
         elif axis is not None:
-            out[a.buf.name] = Copy(a, last(a, axis), "the copy is contiguous along the vectors")
+            out[a.buf.name, a.at] = Copy(a, last(a, axis), "the copy is contiguous along the vectors")
     return out
 
 
@@ -227,8 +228,8 @@ class _Applier:
             why = "what follows the sum is long: its code is written once for each row"
             for acc in self.k.accumulators:
                 self.do(f"spill({acc}, at={inner[0]})", "spill", why)
-        for name in packed:
-            copy_loops(self.c, name, self.copies[name].axes, self.copies[name].transposed)
+        for name, x in packed:
+            copy_loops(self.c, name, x.axes, x.transposed)
         for a in scattered:
             turned_back(self.c, a.buf.name, axis_of(a, self.t.v))
         parallel(self.c, self.threaded, self.order[0], self.work)
@@ -339,15 +340,16 @@ class _Applier:
             return self.v + "o"  # a panel
         return next((name for name, trips in places[first:] if k.footprint(x.a, trips) <= half), self.v + "o")
 
-    def _pack(self) -> list[str]:
-        """Copy the operands; returns those for which it was legal."""
+    def _pack(self) -> list[tuple[str, Copy]]:
+        """Copy the operands; returns those for which it was legal, each with what the loops of its copy are named after."""
         out = []
-        for name, x in self.copies.items():
+        for x in self.copies.values():
+            name, copy = x.a.buf.name, fresh_buffer(self.c.kernel, f"{x.a.buf.name}_pack")
             order = f", axes={x.axes}" if x.transposed else ""
             if any(a.buf == x.a.buf and a.at != x.a.at for a in self.k.reads):  # a product of a matrix with itself
                 order += f", of={self.v}i" if depends(x.a, self.t.v) else f", of={self.rows}i"
             if self.do(f"pack({name}, at={self._place(x)}{order})", "pack", x.why):
-                out.append(name)
+                out.append((name if copy == f"{name}_pack" else copy, x))
         return out
 
     def _unpack(self) -> list[Access]:
