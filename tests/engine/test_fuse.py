@@ -7,7 +7,9 @@ import pytest
 
 from tinyengine import Tensor, jit
 from tinyengine.choices import Choices
+from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
+from tinyengine.pipeline import lower
 from tinyengine.stages import loops
 from tinyengine.stages.keys import edge_keys
 
@@ -275,3 +277,26 @@ def test_the_loss_of_many_classes_reads_its_logits_and_stores_no_table() -> None
     x, y = Tensor(rand(8, 30000)), Tensor(rng.integers(0, 30000, 8).astype(np.int32))
     lowered = jit(lambda x, y: x.cross_entropy(y)).lower(x, y)
     assert lowered.certificate.bytes_written < 200
+
+
+def test_what_comes_from_a_stored_activation_is_not_stored_beside_it() -> None:
+    """Batch norm after a convolution, with gradients. The activation has several readers and a product below it, so it is stored
+    whatever they do; the normalised values are a subtraction and a multiplication away from it, for the forward and the backward
+    pass."""
+    x, w, s = (Tensor(rand(*shape)) for shape in ((32, 8, 20, 20), (16, 8, 3, 3), (16,)))
+
+    def step(x: Tensor, w: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        y = x.conv2d(w.requires_grad_(), padding=1).relu()
+        mean, var = y.mean((0, 2, 3), keepdim=True), y.var((0, 2, 3), correction=0, keepdim=True)
+        z = (y - mean) / (var + 1e-5).sqrt() * s.requires_grad_().reshape(1, 16, 1, 1)
+        (z.max_pool2d(2) ** 2).sum().backward()
+        assert w.grad is not None and s.grad is not None
+        return w.grad, s.grad
+
+    lowered = lower(jit(step).lower(x, w, s).graph, machine=FIXTURE, backend="reference")
+    moved = lowered.certificate.bytes_read + lowered.certificate.bytes_written
+    assert len(lowered.kernels) == 5 and moved < 9e6, "9 kernels move 16 MB where each value is priced as if it stood alone"
+    f = lowered.fusion
+    (activation,) = (n for n in f.stored if n.op == "maximum")
+    said = f"from %{f.graph.number[activation]}, taken to be stored anyway"
+    assert any(d.verdict == "inline" and said in d.reason for d in f.decisions)

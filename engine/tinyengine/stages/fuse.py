@@ -67,6 +67,7 @@ class Fuser(Uses):
             if _again(n):
                 self.forced.setdefault(n, "it is computed again, as a whole, because that was chosen")
         self._link_readers()
+        self.costs.expect(self.readers)
         self._find_choices()
         for n in reversed(self.graph.nodes):
             if n not in self.forced and is_leaf(n):
@@ -184,6 +185,8 @@ class Fuser(Uses):
         self.verdict[n] = verdict
         if verdict != "whole":
             numbers |= self._saved(n, groups, verdict)
+            if n in self.costs.anyway and "whole" in reasons:
+                reasons["whole"] += "; what reads it was priced as if it were stored"
         place = ""
         if verdict == "whole":
             self._keep_whole(n, groups, apart=chosen == "whole" or _again(n))

@@ -62,17 +62,17 @@ def leaves(fuser: Fuser, n: Node, at: At) -> list[tuple[Node, At]]:
     of the same values again and again, so it is kept."""
     found = fuser.leaves_at.get((n, at))
     if found is None:
-        found = fuser.leaves_at[n, at] = list(_leaves(n, at))
+        found = fuser.leaves_at[n, at] = list(_leaves(fuser, n, at))
     return found
 
 
-def _leaves(n: Node, at: At, count: int = LOOK) -> Iterator[tuple[Node, At]]:
+def _leaves(fuser: Fuser, n: Node, at: At, count: int = LOOK) -> Iterator[tuple[Node, At]]:
     stack, seen = [(n, at)], {(n, at)}
     while stack and count:
         count -= 1
         m, here = stack.pop()
         if m.is_movement:
-            below: list[tuple[Node, At]] = [(m.src[0], index.pull(m, here)[0])]
+            below: list[tuple[Node, At]] = [(m.src[0], fuser.pull(m, here)[0])]
         elif m.op in ELEMENTWISE or m.op == "contiguous":
             below = [(s, here) for s in m.src]
         else:
@@ -99,7 +99,7 @@ def _operands(fuser: Fuser, product: Node, at: At) -> list[list[tuple[Node, At]]
     while m.op == "cast" or m.is_movement:
         if m.op in ("window", "place", "pad"):
             return None
-        inner, m = (index.pull(m, inner)[0] if m.is_movement else inner), m.src[0]
+        inner, m = (fuser.pull(m, inner)[0] if m.is_movement else inner), m.src[0]
     if m.op != "mul":
         return None
     return [leaves(fuser, s, inner) for s in m.src]

@@ -1,7 +1,12 @@
-"""The predicted price of each verdict of `fuse`, from bytes, arithmetic and the machine's peaks."""
+"""The predicted price of each verdict of `fuse`, from bytes, arithmetic and the machine's peaks.
+
+A value is judged before its operands are, so what stands below it is priced as computed, down to what certainly is in memory:
+buffers, reductions, and values of which several others are computed and below which a matrix product stands. A product is not
+computed twice, so that such a value is stored, or kept in the one kernel that needs it, whatever its readers are told."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,6 +79,13 @@ class Costs:
         self._repeated = repeated(graph.nodes)
         self._work: dict[Node, float] = {}
         self._leaves: dict[Node, dict[Node, int]] = {}
+        self.anyway: frozenset[Node] = frozenset()  # values that are taken to be stored; see `expect`
+
+    def expect(self, readers: Mapping[Node, Iterable[tuple[Node, int]]]) -> None:
+        """Learn which values are stored anyway: two read them at least, and a matrix product is below them."""
+        several = [n for n, who in readers.items() if n.op in ELEMENTWISE and len({r for r, _ in who}) > 1]
+        self.anyway = frozenset(n for n in several if self.products_below(n))
+        self._leaves = {}
 
     def is_contraction(self, n: Node) -> bool:
         if n not in self._contractions:
@@ -81,24 +93,27 @@ class Costs:
         return self._contractions[n]
 
     def work(self, n: Node) -> float:
-        """Arithmetic per element of n when everything elementwise below it is inlined; reductions below it cost nothing here."""
+        """Arithmetic per element of n when everything elementwise below it is inlined; reductions below it cost nothing here, nor
+        does what is stored anyway."""
         if n not in self._work:
-            below = sum(0.0 if s.is_reduce else self.work(s) for s in n.src) if n.op in ELEMENTWISE or n.is_movement else 0.0
+            below = 0.0
+            if n.op in ELEMENTWISE or n.is_movement:
+                below = sum(0.0 if s.is_reduce or s in self.anyway else self.work(s) for s in n.src)
             own = WORK.get(n.op, 1.0 if n.op in ELEMENTWISE else 0.0)
             if n.op in ("pad", "place"):
                 own = 2.0
             if n.is_reduce:
                 extent = n.src[0].size / max(n.size, 1)
-                below, own = extent * (1.0 + self.work(n.src[0])), 0.0
+                below, own = extent * (1.0 + (0.0 if n.src[0] in self.anyway else self.work(n.src[0]))), 0.0
             self._work[n] = own + below
         return self._work[n]
 
     def leaves(self, n: Node) -> dict[Node, int]:
-        """What computing n reads: leaf -> bytes. Reductions below it are leaves."""
+        """What computing n reads: leaf -> bytes. Reductions below it are leaves, and so is what is stored anyway."""
         if n not in self._leaves:
             out: dict[Node, int] = {}
             for s in n.src:
-                if s.op in ("buffer", "gather") or s.is_reduce:
+                if s.op in ("buffer", "gather") or s.is_reduce or s in self.anyway:
                     out[s] = s.nbytes
                 elif s.op not in ("const", "iota", "size"):
                     for leaf, size in self.leaves(s).items():
@@ -168,7 +183,7 @@ class Costs:
             if evaluations <= size:
                 reason = "each element is used once, so nothing is computed twice"
             else:
-                reason = f"cheaper to compute {evaluations / max(size, 1):.3g} times than to store"
+                reason = f"cheaper to compute {evaluations / max(size, 1):.3g} times{self._out_of(n, fuser)} than to store"
             out["inline"] = Option(seconds, reason)
 
         if not out["inline"].refused and not n.is_reduce and not self.leaves(n) and self.work(n) <= POSITION_WORK:
@@ -181,6 +196,11 @@ class Costs:
         if _widens(n) and not out["inline"].refused:
             out["whole"] = out["at loop"] = Option(0, "", "it only widens a value: the narrower one is what is worth keeping")
         return out
+
+    def _out_of(self, n: Node, fuser: Fuser) -> str:
+        """What n is computed from and is taken to be stored anyway, in words; empty where there is nothing."""
+        there = [f"%{fuser.graph.number[m]}" for m in self.leaves(n) if m in self.anyway]
+        return f" from {' and '.join(there)}, taken to be stored anyway," if there else ""
 
     def _again(self, n: Node, fuser: Fuser, kernels: int) -> str:
         """Of a value that a matrix product gives, such as the scores of attention, for several kernels: what its bytes cost, and
@@ -232,9 +252,8 @@ class Costs:
             + blocks
         )
         what = "kept in a register" if row == 1 else f"kept as a row of {_bytes(row_bytes)} in cache"
-        return Option(
-            seconds, f"computed once per iteration of the outer loops and {what}; {_bytes(n.nbytes)} never reach memory"
-        )
+        once = f"computed once per iteration of the outer loops{self._out_of(n, fuser)} and {what}"
+        return Option(seconds, f"{once}; {_bytes(n.nbytes)} never reach memory")
 
     def stored(self, nbytes: int) -> float:
         """Seconds to write a value to memory, or to read it."""

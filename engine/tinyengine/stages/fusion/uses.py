@@ -38,14 +38,18 @@ class Uses:
         self.stored: dict[Node, Group] = {}
         self.feeds: dict[Group, set[Group]] = {}  # group -> groups that read what it stores
         self.counter = 0
-        self._spaces: dict[Group, tuple[Expr, ...]] = {}
+        self._spaces: dict[Shape, tuple[Expr, ...]] = {}
+        self._pulled: dict[tuple[Node, tuple[Expr, ...]], tuple[tuple[Expr, ...], list[Expr]]] = {}
         self.roots: dict[Group, Scope] = {}
 
     # -- groups
 
     def space_vars(self, space: Shape) -> tuple[Expr, ...]:
         """The same variables for the same space, so that equal uses in two kernels are identical expressions."""
-        return tuple(var(f"i{d}", 0, max(n - 1, 0)) for d, n in enumerate(space))
+        found = self._spaces.get(space)
+        if found is None:
+            found = self._spaces[space] = tuple([var(f"i{d}", 0, max(n - 1, 0)) for d, n in enumerate(space)])
+        return found
 
     def own_index(self, n: Node, g: Group) -> tuple[Expr, ...] | None:
         """The index of `n` that an iteration of g stands for; None where n is of another space."""
@@ -60,8 +64,7 @@ class Uses:
         trips = 1
         for n in space:
             trips *= n
-        self._spaces[g] = self.space_vars(space)
-        self.roots[g] = Scope(g, self._spaces[g], trips)
+        self.roots[g] = Scope(g, self.space_vars(space), trips)
         return g
 
     def find(self, g: Group) -> Group:
@@ -123,10 +126,17 @@ class Uses:
         if len(uses) < self.MAX_USES and (scope, at) not in uses:
             uses.append((scope, at))
 
+    def pull(self, n: Node, at: tuple[Expr, ...]) -> tuple[tuple[Expr, ...], list[Expr]]:
+        """`index.pull`. Several values ask it of one view."""
+        found = self._pulled.get((n, at))
+        if found is None:
+            found = self._pulled[n, at] = index.pull(n, at)
+        return found
+
     def push_view(self, n: Node, scope: Scope, at: tuple[Expr, ...]) -> None:
         """Record the need of a view's operand; where the view is 0 the operand is not evaluated."""
         if n.is_movement:
-            at, conditions = index.pull(n, at)
+            at, conditions = self.pull(n, at)
             if conditions:
                 scope = Scope(scope.group, scope.loops, -(-scope.trips * n.src[0].size // max(n.size, 1)), scope.contraction)
         self.push(n.src[0], scope, at)
