@@ -118,6 +118,7 @@ test("bars that overlap stand below each other; gaps are where nothing ran", () 
   const all = lanes(segment([["kernels", 0, 2], ["host", 0, 9], ["kernels", 1, 2], ["kernels", 5, 1]]));
   assert.deepEqual(all.map(lane => [lane.name, lane.rows]), [["kernels", 2], ["host", 1]]);
   assert.deepEqual(gaps(all[0]!), [[3, 5]]);
+  assert.equal(lanes(segment([["kernels", 1.74985e-3, 1.2117e-4], ["kernels", 1.87101e-3, 1e-6]]))[0]!.rows, 1, "rounding is no overlap");
   assert.deepEqual(span(all), [0, 9]);
   assert.deepEqual(span([]), [0, 1]);
 });

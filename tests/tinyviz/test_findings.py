@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.tinyviz.test_roofline import FAULTY, HEALTHY, only, planted, seconds
 from tinyviz import wire
 from tinyviz.viewdata import Diagnosis
@@ -22,16 +24,44 @@ def edge(verdict: str, nodes: list[int], numbers: dict[str, float], alternatives
     return wire.Decision("fuse", "edge", "%1 -> %2", nodes, -1, verdict, "because", numbers, alternatives)
 
 
+def recomputing(p: wire.Program, kernel: int, numbers: dict[str, float], bound: str = "compute") -> None:
+    """The kernel computes 1 MFLOP, and takes in a value with these numbers."""
+    a = node(p, "exp", "float32", [1000], [])
+    b = node(p, "add", "float32", [1000], [a])
+    p.kernels[kernel].nodes, p.kernels[kernel].bound = [a, b], bound
+    p.decisions.append(edge("inline", [a, b], {"elements": 1000.0, **numbers}, {"whole": "dearer"}))
+
+
+OFTEN = {"evaluations": 800_000.0, "flops_recomputed": 799_000.0, "seconds_whole": 2e-5}
+
+
 def test_recompute(sample: wire.Recording) -> None:
     def plant(p: wire.Program) -> None:
-        a = node(p, "exp", "float32", [1000], [])
-        for kernel, times in ((FAULTY, 800.0), (HEALTHY, 1.0)):
-            b = node(p, "add", "float32", [1000], [a])
-            p.kernels[kernel].nodes = [a, b]
-            p.decisions.append(edge("inline", [a, b], {"evaluations": 1000 * times, "elements": 1000.0}, {"whole": "dearer"}))
+        recomputing(p, FAULTY, OFTEN)
+        recomputing(p, HEALTHY, {"evaluations": 1000.0, "flops_recomputed": 0.0, "seconds_whole": 2e-5})
 
     found = only(planted(sample, plant), "recompute")
-    assert "800 times" in found.evidence and found.decision == 2 and found.gain is not None and found.gain <= 2e-4
+    assert "800 times" in found.evidence and "799 k of 1 M FLOPs" in found.evidence and found.decision == 2
+    assert "to take 20.0 µs" in found.evidence
+    assert found.gain == pytest.approx(8e-5), "no more than what is above the roof, less storing it"
+
+
+@pytest.mark.parametrize(("numbers", "bound"), [
+    (OFTEN | {"flops_recomputed": 0.0}, "compute"),  # a cast or a view: doing it again is no arithmetic
+    (OFTEN | {"flops_recomputed": 1000.0}, "compute"),
+    (OFTEN | {"seconds_whole": 2e-4}, "compute"),  # storing it would take longer
+    (OFTEN, "memory"),  # arithmetic is not what takes the time
+])  # fmt: skip
+def test_recomputing_is_no_fault_where_it_is_cheap(sample: wire.Recording, numbers: dict[str, float], bound: str) -> None:
+    assert codes(planted(sample, lambda p: recomputing(p, FAULTY, numbers, bound)).diagnoses) == []
+
+
+def test_each_kernel_that_computes_a_value_again_has_its_part(sample: wire.Recording) -> None:
+    def plant(p: wire.Program) -> None:
+        recomputing(p, FAULTY, OFTEN)
+        p.kernels[HEALTHY].nodes = p.kernels[FAULTY].nodes[:1]
+
+    assert "recompute" not in codes(planted(sample, plant).diagnoses), "400 k of 1 M FLOPs"
 
 
 def test_masked_tail(sample: wire.Recording) -> None:

@@ -95,6 +95,30 @@ def test_far_from_every_roof(sample: wire.Recording) -> None:
     assert "1 ms" in found.evidence and "10 times less" in found.evidence and found.gain == pytest.approx(9e-4)
 
 
+def test_far_from_every_roof_as_predicted_is_said_with_what_the_prediction_says(sample: wire.Recording) -> None:
+    def plant(p: wire.Program, high: float) -> None:
+        seconds(p, FAULTY, 1e-3)
+        k = p.kernels[FAULTY]
+        k.bound, k.seconds_predicted, k.seconds_predicted_high = "compute", 8e-4, high
+
+    expected = only(planted(sample, lambda p: plant(p, 1.1e-3)), "far-from-roofs")
+    assert "as predicted: its instructions" in expected.sentence and "predicted 800 µs, bound by compute" in expected.evidence
+    slower = only(planted(sample, lambda p: plant(p, 9e-4)), "far-from-roofs")
+    assert "slower than its instructions and its memory traffic let one expect" in slower.sentence
+
+
+def test_a_kernel_that_is_no_part_of_the_run_to_speak_of_has_no_finding(sample: wire.Recording) -> None:
+    def plant(p: wire.Program, time: float) -> None:
+        p.kernels[FAULTY].flops = p.kernels[FAULTY].bytes_read = p.kernels[FAULTY].bytes_written = 1
+        p.certificate.peak_bytes = 100
+        p.kernels[HEALTHY].flops = 18_000_000
+        seconds(p, HEALTHY, 2e-3)
+        seconds(p, FAULTY, time)
+
+    assert [(x.kernel, x.also) for x in planted(sample, lambda p: plant(p, 1.5e-6)).diagnoses] == [(HEALTHY, [])]
+    assert FAULTY in [k for x in planted(sample, lambda p: plant(p, 2.5e-6)).diagnoses for k in (x.kernel, *x.also)]
+
+
 def test_launch_bound(sample: wire.Recording) -> None:
     found = only(planted(sample, lambda p: seconds(p, FAULTY, 5e-7)), "launch-bound")
     assert "launch" in found.sentence and "500 ns" in found.evidence and "1 µs" in found.evidence

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tinyviz import units
+from tinyviz import analysis, units
 from tinyviz.viewdata import RoofPoint
 from tinyviz.wire import Decision, Program
 
 NEAR = 0.7  # of a roof's rate: near it
 FAR = 0.3  # less: far from it
 BIG = 10.0  # launches: a kernel that takes as long as these is big enough for all threads
+WAKE = 1e-6  # seconds that a second thread costs beside the launch: its caches hold nothing of this
 ITEM = {
     "float64": 8,
     "int64": 8,
@@ -33,12 +34,18 @@ class Decisions:
     all: list[Decision]
     by_kernel: dict[int, list[int]] = field(default_factory=dict)
     inline: dict[int, list[int]] = field(default_factory=dict)  # by the node that takes the value in
+    _kernels: dict[int, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for i, d in enumerate(self.all):
             self.by_kernel.setdefault(d.kernel, []).append(i)
             if d.stage == "fuse" and d.kind == "edge" and d.verdict == "inline" and len(d.nodes) == 2:
                 self.inline.setdefault(d.nodes[1], []).append(i)
+
+    def kernels(self, p: Program, node: int) -> list[int]:
+        """Those that compute a node."""
+        self._kernels = self._kernels or analysis.node_kernels(p)
+        return self._kernels.get(node, [])
 
 
 _last = Decisions([])

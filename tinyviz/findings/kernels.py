@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tinyviz import units
-from tinyviz.findings.common import BIG, FAR, NEAR, about, said
+from tinyviz.findings.common import BIG, FAR, NEAR, WAKE, about, said
 from tinyviz.viewdata import Diagnosis, RoofPoint
 from tinyviz.wire import Program, Recording
 
@@ -33,14 +33,33 @@ def near_a_roof(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosi
     return Diagnosis("memory-bound", x.kernel, why, evidence + rate, x.wasted, -1)
 
 
+EXPLAINED = {  # bound of the prediction -> why a kernel is far from its roofs though it takes the time that was predicted
+    "compute": "its instructions take longer than the FLOPs that were asked for",
+    "launch": "starting it takes longer than what it does",
+    "L2": "it reads again from L2 what has left L1",
+    "L3": "it reads again from L3 what has left L2",
+    "memory": "it reads again from memory what has left the caches",
+}
+
+
 def far_from_roofs(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:
     if x.seconds_roof is None or x.seconds_roof > FAR * time or short(r, p, x, time):
         return None
-    why = "Far from every roof: neither arithmetic nor memory explains its time."
+    k = p.kernels[x.kernel]
+    launches = sum(c.kernel == x.kernel for c in p.calls)
+    most = k.seconds_predicted_high
     evidence = (
         f"{said(x)} {units.seconds(time)}; the nearest roof “{x.roof}” allows {units.seconds(x.seconds_roof)},"
         f" {units.count(time / x.seconds_roof) if x.seconds_roof else 'many'} times less"
     )
+    if k.bound in EXPLAINED and most is not None and time <= most * launches:
+        why = f"Far from every roof, as predicted: {EXPLAINED[k.bound]}."
+    elif x.seconds is not None and most is not None:
+        why = "Far from every roof, and slower than its instructions and its memory traffic let one expect."
+    else:
+        why = "Far from every roof: neither arithmetic nor memory explains its time."
+    if x.seconds is not None and x.seconds_predicted is not None:
+        evidence += f"; predicted {units.seconds(x.seconds_predicted)}" + (f", bound by {k.bound}" if k.bound else "")
     return Diagnosis("far-from-roofs", x.kernel, why, evidence, x.wasted, -1)
 
 
@@ -79,10 +98,10 @@ def one_thread(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis
         return None
     threads = max(d.numbers.get("threads", 1.0) for _, d in ran)
     launches = sum(c.kernel == x.kernel for c in p.calls)
-    if threads < 2 or time < BIG * launch * launches:
+    if threads < 2 or time < BIG * max(launch, WAKE) * launches:
         return None
     refused = [(i, d) for i, d in about(p, x.kernel, "schedule", "parallel") if d.verdict in ("none", "refused")]
-    at, decision = (refused or ran)[0]
+    at, decision = max(refused, key=lambda found: found[1].numbers.get("cycles", 0.0)) if refused else ran[0]
     gain = time * (1 - 1 / threads) - launch * launches
     gain = gain if x.wasted is None else min(gain, x.wasted)
     why = f"It runs on one thread of {threads:.0f}, though it is big enough for all: {decision.reason}."

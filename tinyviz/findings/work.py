@@ -18,28 +18,37 @@ _MOVES = {"buffer", "const", "reshape", "permute", "expand", "pad", "shrink", "f
 
 
 def recompute(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:
-    """Most of the arithmetic is values that were computed before."""
+    """Arithmetic bounds the kernel, most of it is done again, and that takes longer than storing one of the values would."""
     k = p.kernels[x.kernel]
-    if not k.flops or short(r, p, x, time):
+    bound = k.bound if k.ablation is None else {"arithmetic": "compute"}.get(k.ablation.bound, k.ablation.bound)
+    if not k.flops or bound not in ("compute", "both") or short(r, p, x, time):
         return None
-    again, worst, at = 0.0, 0.0, -1
-    inline = decisions(p).inline
-    for i in sorted(i for node in set(k.nodes) for i in inline.get(node, ())):
+    again, price, worst, at = 0.0, 0.0, 0.0, -1
+    index = decisions(p)
+    values = {p.decisions[i].nodes[0]: i for node in dict.fromkeys(k.nodes) for i in index.inline.get(node, ())}
+    for value, i in values.items():
         numbers = p.decisions[i].numbers
-        extra = numbers.get("evaluations", 0.0) - numbers.get("elements", 0.0)
-        again += max(extra, 0.0)
+        if "seconds_whole" not in numbers:
+            continue  # it cannot be stored
+        # what is counted is of all kernels that have the value: equal parts
+        extra = numbers.get("flops_recomputed", 0.0) / max(len(index.kernels(p, value)), 1)
+        again += extra
         if extra > worst:
-            worst, at = extra, i
-    flops = float(k.flops_expanded or k.flops)
-    if again < MUCH * flops or at < 0:
+            worst, price, at = extra, numbers["seconds_whole"], i
+    launches = sum(c.kernel == x.kernel for c in p.calls)
+    gain = min(time * again / k.flops, time if x.wasted is None else x.wasted) - price * launches
+    if again < MUCH * k.flops or gain <= 0:
         return None
     d = p.decisions[at]
     node = d.nodes[0]
     times = d.numbers["evaluations"] / max(d.numbers["elements"], 1.0)
     why = "Most of its arithmetic computes again what is known: storing the value once would cost memory traffic instead."
-    part = f"{units.count(again)} of {units.count(flops)} FLOPs"
-    evidence = f"%{node} {p.nodes.op[node]} is computed {times:.3g} times for each element; {part}"
-    return Diagnosis("recompute", x.kernel, why, evidence, min(time * again / flops, x.wasted or time), at)
+    part = f"{units.count(again)} of {units.count(k.flops)} FLOPs"
+    evidence = (
+        f"%{node} {p.nodes.op[node]} is computed {times:.3g} times for each element; {part};"
+        f" storing it is predicted to take {units.seconds(price * launches)}"
+    )
+    return Diagnosis("recompute", x.kernel, why, evidence, gain, at)
 
 
 def masked_tail(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:

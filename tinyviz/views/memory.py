@@ -93,6 +93,11 @@ def _holder(r: Recording, p: Program, b: Buffer, by: str) -> tuple[str, int]:
     return b.module or "outside of modules", -1
 
 
+def code(r: Recording, h: Holder) -> str:
+    """What a line says; nothing of other holders."""
+    return cut(r.lines.text[h.id].strip(), 60) if h.by == "line" and h.id >= 0 else ""
+
+
 def figures(d: MemoryData) -> list[tuple[str, int | None]]:
     gaps = None if d.arena_bytes is None or d.arena_live is None else d.arena_bytes - d.arena_live
     return [
@@ -128,8 +133,12 @@ def text(r: Recording, d: MemoryData) -> str:
     out.append("buffers\n" + texts.table(head, rows, (3, 4, 5)))
     out.append(again_text(p))
     for by in ("role", "kernel", "line", "module"):
-        rows = [[h.name, str(h.buffers), units.nbytes(h.nbytes), units.percent(h.share)] for h in d.holders if h.by == by]
-        out.append(f"alive at the peak, by {by}\n" + texts.table([by, "buffers", "bytes", "share"], rows, (1, 2, 3)))
+        mine = [h for h in d.holders if h.by == by]
+        rows = [[h.name, str(h.buffers), units.nbytes(h.nbytes), units.percent(h.share)] for h in mine]
+        head = [by, "buffers", "bytes", "share"]
+        if by == "line":
+            head, rows = [*head, "code"], [[*row, code(r, h)] for row, h in zip(rows, mine, strict=True)]
+        out.append(f"alive at the peak, by {by}\n" + texts.table(head, rows, (1, 2, 3)))
     return "\n\n".join(out)
 
 
@@ -151,7 +160,7 @@ def outcome(x: Recomputed) -> list[tuple[str, str, str, str]]:
     counted = (units.nbytes(x.counted_before), units.nbytes(x.counted))
     d = x.difference
     noise = ": inside the noise" if d.low <= 0 <= d.high else ""
-    half = f"half of {d.runs} runs {units.change(d.low)} to {units.change(d.high)}{noise}"
+    half = f"median of {d.runs} pairs of runs; half of them {units.change(d.low)} to {units.change(d.high)}{noise}"
     ulp = "a NaN on one side" if x.ulp is None else f"{x.ulp:g} ulp"
     saved = units.change(x.peak - x.peak_before, "bytes")
     return [
@@ -192,7 +201,7 @@ def svg(r: Recording, d: MemoryData) -> str:
         out.text(12, out.y + LINE, "no temporaries: nothing is in the arena", "faint")
         out.y += LINE
     out.y += 14
-    _holders(out, d)
+    _holders(out, r, d)
     for x in p.recomputed:
         out.y = out.height + LINE
         out.text(12, out.y, cut(f"{', '.join(p.slots[i].name for i in x.slots)} computed again instead of kept", 120), "bold")
@@ -243,7 +252,7 @@ def _arena(out: Svg, p: Program, d: MemoryData) -> None:
     out.text(12, out.y, "call", "faint")
 
 
-def _holders(out: Svg, d: MemoryData) -> None:
+def _holders(out: Svg, r: Recording, d: MemoryData) -> None:
     """What is alive at the peak, in four short columns."""
     out.text(12, out.y + LINE, "alive at the peak", "bold")
     top = out.y + LINE
@@ -255,5 +264,8 @@ def _holders(out: Svg, d: MemoryData) -> None:
             y += LINE
             out.text(x, y, cut(h.name, 17), tip=h.name)
             out.text(x + 226, y, f"{units.nbytes(h.nbytes)}  {units.percent(h.share)}", "mono end")
+            if line := code(r, h):
+                y += LINE
+                out.text(x + 10, y, cut(line, 30), "faint mono", tip=line)
         if len(mine) > 8:
             out.text(x, y + LINE, f"… and {len(mine) - 8} more", "faint")

@@ -126,13 +126,13 @@ def ablations(p: Program, d: RooflineData) -> str:
         a = p.kernels[x.kernel].ablation
         if a is None:
             continue
-        shares = [(t.seconds, t.low / a.whole.low if a.whole.low else None) for t in (a.loads, a.arithmetic, a.empty)]
+        shares = [(t.low, t.low / a.whole.low if a.whole.low else None) for t in (a.loads, a.arithmetic, a.empty)]
         parts = [f"{units.seconds(seconds)} {units.percent(share)}" for seconds, share in shares]
-        rows.append([p.kernels[x.kernel].name, units.seconds(a.whole.seconds), *parts, a.bound, a.predicted])
+        rows.append([p.kernels[x.kernel].name, units.seconds(a.whole.low), *parts, a.bound, a.predicted])
     if not rows:
         return f"ablation: {units.MISSING} no kernel was ablated; rec.ablate(KERNEL) measures what bounds one"
     head = ["kernel", "whole", "loads and stores", "arithmetic", "empty", "bound by", "predicted"]
-    title = "ablation: each kernel beside what is left of it without the rest; one launch"
+    title = "ablation: each kernel beside what is left of it without the rest; one launch, first quartile of its runs"
     return f"{title}\n" + texts.table(head, rows, (1, 2, 3, 4))
 
 
@@ -186,10 +186,11 @@ def svg(r: Recording, d: RooflineData) -> str:
         out.text(12, out.y, cut(about(p, found), 26), "mono", tip=about(p, found))
         out.text(220, out.y, found.code, "bold")
         out.text(420, out.y, f"≤ {units.seconds(found.gain)}", "mono end")
-        for row in wrap(found.sentence, 92)[:2]:
-            out.text(434, out.y, row)
-            out.y += LINE - 2
-        out.text(434, out.y, cut(found.evidence, 100), "faint", tip=found.evidence)
+        for text, classes in ((found.sentence, ""), (found.evidence, "faint")):
+            for row in wrap(text, 92):
+                out.text(434, out.y, row, classes)
+                out.y += LINE - 2
+        out.y -= LINE - 2
     if len(d.diagnoses) > 12:
         out.text(12, out.y + LINE, f"… and {len(d.diagnoses) - 12} more: see the live view or the text", "faint")
     if not d.diagnoses:

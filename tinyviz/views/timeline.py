@@ -11,7 +11,8 @@ from tinyviz.wire import PHASES, CacheEvent, Program, Recording, Selection
 
 NAME = "timeline"
 HOWTO = (
-    "Above one run of the program: its kernels one after the other, and the time around them.",
+    "Above one run of the program: its kernels one after the other, and the time around them; a bracket below shows where a"
+    " kernel ends in the middle half of all runs.",
     "Below the ledger: what was predicted before anything ran, and the median of what was measured. A dash means: not known.",
     "A ✗ marks a difference that is larger than the prediction's error bar and the measurement's spread together.",
 )
@@ -59,10 +60,13 @@ def whole(r: Recording) -> Segment:
     for w in r.waits:
         times = f", ×{w.count} in all {units.seconds(w.seconds)}" if w.count > 1 else ""
         add(out, "waits", f"{w.reason}{times}", w.began, w.seconds / max(w.count, 1), "host")
+    missed = [c.began for c in r.caches if not c.hit and c.began is not None]
     for p in r.programs:
         for each in p.launches.runs:
             if each.gap:
-                add(out, "between runs", "host: Python and data loading", each.began - each.gap, each.gap, "host")
+                compiled = any(each.began - each.gap <= at < each.began for at in missed)
+                label = "host: Python, data loading" + (", compiling after a cache miss" if compiled else "")
+                add(out, "between runs", label, each.began - each.gap, each.gap, "host")
     for p in r.programs:
         for each in p.launches.runs:
             add(out, "runs", p.name, each.began, each.host_seconds, "host")
@@ -156,7 +160,8 @@ def _cells(x: LedgerRow) -> list[str]:
 
 
 def _range(low: float | None, middle: float | None, high: float | None, unit: str) -> str:
-    return "" if low is None or low == middle else f"{units.amount(low, unit)} to {units.amount(high, unit)}"
+    ends = units.amount(low, unit), units.amount(high, unit)
+    return "" if low is None or low == middle or ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 
 def counts_text(p: Program) -> str:

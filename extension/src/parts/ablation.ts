@@ -26,14 +26,14 @@ export function ablation(context: Context, at: number, kernel: number): HTMLElem
 
 function outcome(a: Ablation): HTMLElement {
   const rows: [string, string, Spread][] = [["whole", "the kernel as it is", a.whole], ["loads", "loads and stores alone", a.loads], ["arithmetic", "arithmetic alone", a.arithmetic], ["empty", "empty: its launch and loops", a.empty]];
-  const most = Math.max(...rows.map(([, , t]) => t.seconds)) || 1;
+  const most = Math.max(...rows.map(([, , t]) => t.low)) || 1;
   const share = (t: Spread) => (a.whole.low > 0 ? t.low / a.whole.low : null);
   const made = table([
     { name: "what is left", text: row => row[1] },
-    { name: "median of one launch", text: () => "" },
+    { name: "one launch, first quartile", text: () => "" },
     { name: "of its time", text: row => percent(share(row[2])), right: true },
-    { name: "middle half of the runs", text: row => `${seconds(row[2].low)} – ${seconds(row[2].high)}, ${row[2].runs} runs`, right: true },
+    { name: "median and third quartile", text: row => `${seconds(row[2].seconds)}, ${seconds(row[2].high)} of ${row[2].runs} runs`, right: true },
   ], rows);
-  made.querySelectorAll("tbody tr").forEach((line, i) => line.children[1]!.append(bar(rows[i]![2].seconds / most, seconds(rows[i]![2].seconds))));
+  made.querySelectorAll("tbody tr").forEach((line, i) => line.children[1]!.append(bar(rows[i]![2].low / most, seconds(rows[i]![2].low))));
   return h("div", {}, h("p.tv-reason", { "data-bound": a.bound }, h("strong", {}, a.sentence), h("span.tv-faint", {}, ` · predicted: ${a.predicted}`)), h("div.tv-scroll", { tabindex: 0 }, made));
 }

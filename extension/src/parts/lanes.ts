@@ -28,8 +28,8 @@ export function lanes(segment: Segment): Lane[] {
     bars.sort((a, b) => a.start - b.start || b.end - a.end);
     const ends: number[] = [];
     for (const bar of bars) {
-      // Rounded ends of neighbours overlap by less than a part in a million.
-      const free = ends.findIndex(end => end <= bar.start + 1e-6 * Math.abs(bar.start) + 1e-12);
+      // Times have six digits: rounded ends of neighbours overlap by less than a part in 100,000.
+      const free = ends.findIndex(end => end <= bar.start + 1e-5 * Math.abs(bar.start) + 1e-12);
       bar.row = free < 0 ? ends.length : free;
       ends[bar.row] = bar.end;
     }

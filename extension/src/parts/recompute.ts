@@ -39,7 +39,7 @@ export function recompute(context: Context, at: number, program: Program): Recom
       if (mine === turn) place.replaceChildren(h("p.tv-problem", { role: "alert" }, message(error)));
     }
   };
-  const toggle = (slot: number) => {
+  const toggle = (slot: number, words = "compute this activation again instead of keeping it") => {
     const { again, kept, name } = program.slots[slot]!;
     if (!again) return null;
     const recorded = program.recomputed.some(each => each.slots.includes(slot));
@@ -51,7 +51,7 @@ export function recompute(context: Context, at: number, program: Program): Recom
     box.checked = chosen.has(slot);
     (boxes.get(slot) ?? boxes.set(slot, new Set()).get(slot)!).add(box);
     return h("label.tv-again", { title: kept || (host.editable ? `${name} is dropped after its last use in the forward pass, and computed again for its gradient` : NEEDS_KERNEL) }, box,
-      " compute this activation again instead of keeping it", kept ? h("span.tv-faint", {}, ` ${MISSING} ${kept}`) : null);
+      ` ${words}`, kept ? h("span.tv-faint", {}, ` ${MISSING} ${kept}`) : null);
   };
   const searching = () => {
     const first = Math.round((program.certificate.peak_bytes ?? 0) * 0.75 / 1024);
@@ -82,7 +82,7 @@ export function recompute(context: Context, at: number, program: Program): Recom
     return h("div.tv-tools", {}, h("label.tv-field", {}, "compute again until the peak is under", field, "KiB"), key);
   };
   const rows = offered.map(slot => h("div.tv-againrow", {}, button(program.slots[slot]!.name, () => context.selection.set({ kind: "slot", id: `${at}.${slot}` }), { class: "tv-link" }),
-    h("span", {}, bytes(program.slots[slot]!.nbytes)), toggle(slot)!));
+    h("span", {}, bytes(program.slots[slot]!.nbytes)), toggle(slot, "compute again")!));
   const first = offered.find(slot => !program.slots[slot]!.kept);
   const element = h("div.tv-recompute", {},
     h("div.tv-title", {}, `Computed again instead of kept: ${offered.length} activation${offered.length === 1 ? "" : "s"} that the gradient reads`),
@@ -122,7 +122,7 @@ function outcome(context: Context, program: Program, r: Recomputed): HTMLElement
     ["peak memory, predicted", bytes(r.peak_before), bytes(r.peak), change(r.peak - r.peak_before, bytes), false],
     ["peak memory, counted", bytes(r.counted_before), bytes(r.counted), r.counted === null ? `${MISSING} counting it would take long` : change(r.counted - (r.counted_before ?? 0), bytes), false],
     ["time, predicted", seconds(r.seconds_predicted_before), seconds(r.seconds_predicted), change(r.seconds_predicted - r.seconds_predicted_before, s), false],
-    ["time, measured", seconds(before.seconds), seconds(after.seconds), `${change(difference.seconds, s)}, half of ${difference.runs} runs ${change(difference.low, s)} to ${change(difference.high, s)}${noise ? ": inside the noise" : ""}`, noise],
+    ["time, measured", seconds(before.seconds), seconds(after.seconds), `${change(difference.seconds, s)}, median of ${difference.runs} pairs of runs; half of them ${change(difference.low, s)} to ${change(difference.high, s)}${noise ? ": inside the noise" : ""}`, noise],
     ["kernels", String(r.kernels_before), String(r.kernels), "", false],
     ["FLOPs", count(r.flops_before), count(r.flops), change(r.flops - r.flops_before, count), false],
     ["largest difference", "", r.ulp === null ? "a NaN on one side" : `${r.ulp} ulp`, r.result ? `of ${r.result}` : "the results are equal, bit by bit", false],

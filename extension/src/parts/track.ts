@@ -9,7 +9,7 @@ import type { Segment } from "../wire";
 import { colorVariable } from "./head";
 import { gaps, lanes, span, ticks, type Bar, type Lane } from "./lanes";
 
-const LABEL = 92;
+const LABEL = 106;
 const ROW = 24;
 const AXIS = 22;
 
@@ -176,12 +176,13 @@ export class Track {
     for (const time of ticks(this.view[0], this.view[1], (width - LABEL) / 110)) {
       const x = this.x(time);
       if (x < LABEL) continue;
-      parts.push(s("line.tv-tick", { x1: x, x2: x, y1: AXIS - 4, y2: height }), s("text.tv-ticktext", { x, y: 13 }, time === 0 ? "0" : seconds(time)));
+      parts.push(s("line.tv-tick", { x1: x, x2: x, y1: AXIS - 4, y2: height }), s(x > width - 28 ? "text.tv-ticktext.tv-end" : "text.tv-ticktext", { x, y: 13 }, time === 0 ? "0" : seconds(time)));
     }
     let y = AXIS;
     for (const lane of this.lanes) {
       parts.push(s("rect.tv-lanebody", { x: LABEL, y, width: Math.max(width - LABEL - 8, 0), height: lane.rows * ROW }), s("text.tv-lanename", { x: 6, y: y + 16 }, lane.name));
-      for (const [start, end] of lane.bars.length > 1 ? gaps(lane) : []) {
+      const points = lane.bars.every(bar => bar.end === bar.start); // between moments there are no gaps
+      for (const [start, end] of points ? [] : gaps(lane)) {
         const [x0, x1] = [Math.max(this.x(start), LABEL), this.x(end)];
         if (x1 - x0 < 3 || x0 > width) continue;
         parts.push(s("rect.tv-gap", { x: x0, y: y + 3, width: x1 - x0, height: ROW - 6 }, s("title", {}, `nothing ran for ${seconds(end - start)}`)));
@@ -196,10 +197,14 @@ export class Track {
         const mark = s("g.tv-launch", { "data-call": segment.call[bar.at] ?? null }, s("title", {}, `${label}: ${seconds(segment.seconds[bar.at])}${beside}`));
         mark.style.setProperty("--c", `var(${colorVariable(segment.category[bar.at] ?? "host")})`);
         const top = y + bar.row * ROW + 2;
-        if (bar.end === bar.start) mark.append(s("path", { d: `M${x0} ${top + 2}l5 ${ROW / 2 - 4}l-5 ${ROW / 2 - 4}l-5 -${ROW / 2 - 4}z` }));
-        else mark.append(s("rect", { x: x0, y: top, width: Math.max(x1 - x0, 1), height: ROW - 4, rx: Math.min(2, (x1 - x0) / 4) }));
+        if (bar.end === bar.start) {
+          mark.append(s("path", { d: `M${x0} ${top + 2}l5 ${ROW / 2 - 4}l-5 ${ROW / 2 - 4}l-5 -${ROW / 2 - 4}z` }));
+          const next = lane.bars.find(other => other.row === bar.row && other.start > bar.start);
+          const room = Math.min(next ? this.x(next.start) - 8 : Infinity, width - 8) - (x0 + 9);
+          if (room > 40) mark.append(s("text.tv-beside", { x: x0 + 9, y: top + 14 }, cut(label, Math.floor(room / 6.2))));
+        } else mark.append(s("rect", { x: x0, y: top, width: Math.max(x1 - x0, 1), height: ROW - 4, rx: Math.min(2, (x1 - x0) / 4) }));
         const letter = this.context.category(segment.category[bar.at] ?? "").mark;
-        if (x1 - x0 > 16) mark.append(s("text", { x: x0 + 4, y: top + 14 }, cut(x1 - x0 > 44 ? `${letter} ${label}` : letter, Math.floor((x1 - x0 - 8) / 7))));
+        if (bar.end > bar.start && x1 - x0 > 16) mark.append(s("text", { x: x0 + 4, y: top + 14 }, cut(x1 - x0 > 44 ? `${letter} ${label}` : letter, Math.floor((x1 - x0 - 8) / 7))));
         if (among && x1 - x0 > 6) {
           const [low, high] = [this.x(bar.start + among[0]), this.x(bar.start + among[2])].map(x => Math.min(Math.max(x, LABEL), width - 8)) as [number, number];
           mark.append(s("path.tv-whisker", { d: `M${low} ${top + ROW - 6}v4m0 -2H${high}m0 -2v4` }));

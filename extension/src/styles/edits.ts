@@ -62,7 +62,7 @@ export const EDITS = `
 .tv-ablation { border: 1px solid var(--tv-line); border-radius: 5px; padding: 8px 10px; }
 .tv-ablation p, .tv-bisection { margin: 0; font-size: 12.5px; }
 .tv-recompute { display: flex; flex-direction: column; gap: 6px; margin-top: 8px; font-size: 12.5px; min-width: 0; }
-.tv-againlist { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr)); gap: 2px 18px; max-height: 190px; overflow: auto; }
+.tv-againlist { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); gap: 2px 18px; max-height: 190px; overflow: auto; }
 .tv-againrow { display: grid; grid-template-columns: 64px 76px minmax(0, 1fr); gap: 8px; align-items: center; }
 .tv-againrow > span { text-align: right; font-variant-numeric: tabular-nums; }
 .tv-again { display: inline-flex; gap: 5px; align-items: center; font-size: 12.5px; }

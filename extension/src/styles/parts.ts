@@ -19,6 +19,7 @@ export const PARTS = `
 .tinyviz table.tv-table { border-collapse: collapse; width: 100%; margin: 0; border: 0; font-size: 12px; font-variant-numeric: tabular-nums; table-layout: auto; }
 .tinyviz .tv-table th, .tinyviz .tv-table td { text-align: left; padding: 3px 10px; border: 0; border-bottom: 1px solid var(--tv-line); vertical-align: top; max-width: 420px; white-space: normal; overflow-wrap: anywhere; }
 .tinyviz .tv-table th { position: sticky; top: 0; z-index: 1; background: var(--tv-raised); font-weight: 600; white-space: nowrap; }
+.tinyviz .tv-table thead td { background: var(--tv-raised); }
 .tinyviz .tv-table .tv-right { text-align: right; white-space: nowrap; }
 .tinyviz .tv-table tbody tr, .tinyviz .tv-table tbody tr:nth-child(odd) { background: none; }
 .tv-table tbody tr[tabindex] { cursor: pointer; }

@@ -111,6 +111,7 @@ export const VIEWS = `
 .tv-launch { cursor: pointer; }
 .tv-launch rect, .tv-launch path { fill: var(--c); stroke: var(--tv-back); stroke-width: .5; }
 .tv-track .tv-launch text { fill: var(--tv-back); font-weight: 600; }
+.tv-track .tv-launch text.tv-beside { fill: var(--tv-ink); font-weight: 400; }
 .tv-track.tv-some .tv-launch:not(.tv-lit) { opacity: .4; }
 .tv-launch.tv-hover rect, .tv-launch.tv-lit rect { stroke: var(--tv-ink); stroke-width: 2; }
 .tv-ledger .tv-title { margin-bottom: 4px; }
@@ -130,9 +131,14 @@ export const VIEWS = `
 .tinyviz .tv-ledger tr[data-agrees="false"] td:first-child { box-shadow: inset 3px 0 0 var(--tv-error); }
 .tv-differs { color: var(--tv-error); white-space: nowrap; }
 .tv-ledger .tv-scroll, .tv-tall { max-height: 560px; }
-.tinyviz .tv-table td.tv-code2 { font: 12px var(--tv-code); white-space: pre-wrap; min-width: 190px; }
-.tinyviz .tv-table td.tv-oneline { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; max-width: min(26cqw, 420px); }
-.tinyviz .tv-table td.tv-code2:first-child { min-width: 0; white-space: nowrap; }
+.tinyviz .tv-table td.tv-linecell { width: 60%; max-width: 0; }
+.tv-linecell > div { display: flex; flex-wrap: wrap; gap: 0 12px; font: 12px var(--tv-code); }
+.tv-linecell code { flex: 1 1 180px; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.tv-sel > .tv-linecell code { white-space: pre-wrap; }
+.tv-lineof { display: flex; flex-wrap: wrap; gap: 0 12px; }
+.tv-lineof code { flex: 1 1 240px; }
+.tinyviz .tv-table td.tv-few { white-space: nowrap; }
+.tv-phases { display: none; flex-wrap: wrap; gap: 0 8px; font-size: 11px; color: var(--tv-faint); }
 .tv-stack { display: flex; height: 14px; min-width: 120px; }
 .tv-stack > span { background: var(--c); color: var(--tv-back); font: 700 10px/14px var(--tv-font); text-align: center; overflow: hidden; min-width: 1px; }
 .tv-columns { display: grid; grid-template-columns: minmax(0, 1.4fr) minmax(0, 1fr) minmax(0, .95fr) minmax(0, .95fr); gap: 8px; }
@@ -177,7 +183,7 @@ export const VIEWS = `
 .tv-point.tv-hover .tv-full, .tv-point.tv-lit .tv-full, .tv-point.tv-hover .tv-hollow, .tv-point.tv-lit .tv-hollow { stroke: var(--tv-ink); stroke-width: 2.5; }
 .tv-rank { margin-left: 3px; font-size: 11px; min-width: 1.4em; text-align: right; font-variant-numeric: tabular-nums; }
 .tv-where2 { grid-column: 1 / -1; font-size: 11px; color: var(--tv-faint); }
-.tv-findings { display: flex; flex-direction: column; gap: 6px; max-height: 460px; overflow: auto; margin-top: 4px; }
+.tv-findings { display: flex; flex-direction: column; gap: 6px; margin-top: 4px; }
 .tv-finding { border: 1px solid var(--tv-line); border-left: 3px solid var(--tv-line); border-radius: 4px; padding: 5px 10px; cursor: pointer; font-size: 12px; }
 .tv-finding:hover { background: var(--tv-shade); }
 .tv-finding.tv-lit { background: var(--tv-lit); border-left-color: var(--tv-accent); }
@@ -226,5 +232,5 @@ export const VIEWS = `
 .tv-change ins { text-decoration: underline; }
 @container (max-width: 1100px) { .tv-columns { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-columnbody { height: 320px; } }
 @container (max-width: 1000px) { .tv-panes { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-panes .tv-pane { height: 300px; } .tv-panes .tv-pane:first-child:nth-last-child(odd) { grid-column: 1 / -1; } }
-@container (max-width: 860px) { .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tinyviz .tv-stage + .tv-stage { margin-left: 0; } .tv-stage + .tv-stage::before { display: none; } .tv-compared { grid-template-columns: minmax(0, 1fr); } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tv-counts { margin-left: 0; } }
+@container (max-width: 860px) { .tinyviz .tv-linestable .tv-phase { display: none; } .tv-phases { display: flex; } .tinyviz .tv-linestable td, .tinyviz .tv-linestable th { padding: 3px 6px; } .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tinyviz .tv-stage + .tv-stage { margin-left: 0; } .tv-stage + .tv-stage::before { display: none; } .tv-compared { grid-template-columns: minmax(0, 1fr); } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tv-counts { margin-left: 0; } }
 `;

@@ -8,24 +8,24 @@ import { PHASES, type LineRow, type LinesData } from "../wire";
 import { together, type Context, type Part } from "./view";
 
 /** kernels of a line that stand in its row; the table below has all */
-const FEW = 4;
+const FEW = 3;
 
 export const lines: Part<LinesData> = (el, data, context) => {
   const { recording } = context;
   const { program } = context.links.program(data.program);
   const word = data.measured ? "measured" : "predicted";
   const most = Math.max(...data.rows.map(row => row.share ?? 0)) || 1;
-  const headings = ["line", "code", `time, ${word}`, "share", ...PHASES, "bytes", "FLOPs", "kernels"];
+  const headings: [name: string, kind: string][] = [["line", ""], [`time, ${word}`, ""], ["share", "right"], ...PHASES.map((phase): [string, string] => [phase, "phase"]), ["bytes", "right"], ["FLOPs", "right"], ["kernels", ""]];
   const body = h("tbody");
   const rows = data.rows.map(row => {
     const time = data.measured ? row.seconds : row.seconds_predicted;
     const name = lineName(recording, row.line);
     const line = h("tr", { tabindex: 0, "data-id": row.line },
-      h("td.tv-code2", {}, name), h("td.tv-code2.tv-oneline", { title: recording.lines.text[row.line] ?? null }, row.line < 0 ? "outside of kernels, or of no known line" : (recording.lines.text[row.line] ?? "").trim()),
-      h("td", {}, h("div.tv-timecell", {}, stack(context, row, time, most), h("span", {}, seconds(time)))), h("td.tv-right", {}, percent(row.share)),
-      ...PHASES.map(phase => h("td.tv-right", {}, seconds(row.by_phase[phase]))),
+      h("td.tv-linecell", {}, h("div", {}, h("span.tv-faint", {}, name), h("code", { title: recording.lines.text[row.line] ?? null }, row.line < 0 ? "outside of kernels, or of no known line" : (recording.lines.text[row.line] ?? "").trim()))),
+      h("td", {}, h("div.tv-timecell", {}, stack(context, row, time, most), h("span", {}, seconds(time))), phases(context, row)), h("td.tv-right", {}, percent(row.share)),
+      ...PHASES.map(phase => h("td.tv-right.tv-phase", {}, seconds(row.by_phase[phase]))),
       h("td.tv-right", {}, bytes(row.bytes_read === null || row.bytes_written === null ? null : row.bytes_read + row.bytes_written)), h("td.tv-right", {}, count(row.flops)),
-      h("td.tv-oneline", {}, row.kernels.length === 0 ? MISSING : `${row.kernels.slice(0, FEW).map(kernel => `k${kernel}`).join(" ")}${row.kernels.length > FEW ? ` +${row.kernels.length - FEW}` : ""}`));
+      h("td.tv-few", {}, row.kernels.length === 0 ? MISSING : `${row.kernels.slice(0, FEW).map(kernel => `k${kernel}`).join(" ")}${row.kernels.length > FEW ? ` +${row.kernels.length - FEW}` : ""}`));
     line.lastElementChild!.setAttribute("title", row.kernels.map(kernel => kernelName(program, kernel)).join("\n"));
     const choose = () => context.selection.set(row.line < 0 ? null : { kind: "line", id: String(row.line) });
     line.addEventListener("click", choose);
@@ -38,7 +38,8 @@ export const lines: Part<LinesData> = (el, data, context) => {
   const marks = (name: string) => ((PHASES as readonly string[]).includes(name) ? h("span.tv-key", {}, swatch(context.category(name)), name) : name);
   el.append(head(data), h("div.tv-faint", {}, all));
   if (data.rows.length === 0) el.append(h("p.tv-missing", {}, `${MISSING} no kernel was recorded, so no line has a cost`));
-  const table = h("table.tv-table", {}, h("thead", {}, h("tr", {}, ...headings.map((name, i) => h(i > 2 && i < 9 ? "th.tv-right" : "th", { scope: "col" }, marks(name))))), body);
+  const heading = ([name, kind]: [string, string]) => h(kind === "phase" ? "th.tv-right.tv-phase" : kind ? "th.tv-right" : "th", { scope: "col" }, marks(name));
+  const table = h("table.tv-table.tv-linestable", {}, h("thead", {}, h("tr", {}, ...headings.map(heading))), body);
   table.addEventListener("pointerleave", () => context.hover.set(null));
   el.append(h("div.tv-scroll.tv-tall", {}, table));
   el.append(twin("kernels of each line", [
@@ -50,6 +51,12 @@ export const lines: Part<LinesData> = (el, data, context) => {
     line.classList.toggle("tv-sel", lit.is("line", String(data.rows[i]!.line)));
   })), context.onHover(lit => rows.forEach((line, i) => line.classList.toggle("tv-hover", lit.has("line", String(data.rows[i]!.line))))));
 };
+
+/** The time of each phase in words, where the table is too narrow for a column of each. */
+function phases(context: Context, row: LineRow): HTMLElement {
+  const known = PHASES.filter(phase => row.by_phase[phase]);
+  return h("div.tv-phases", {}, ...known.map(phase => h("span.tv-key", {}, swatch(context.category(phase)), seconds(row.by_phase[phase]))));
+}
 
 /** A line's time as one bar, phases beside each other; what is left is the host's. */
 export function stack(context: Context, row: LineRow, time: number | null, most: number): HTMLElement {

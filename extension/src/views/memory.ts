@@ -74,6 +74,13 @@ function callsName(program: Program, b: Buffer): string {
   return first < 0 ? MISSING : first === last ? String(first) : `${first}–${last}`;
 }
 
+/** "state …qkv.weight": the end of a long name tells it apart. */
+function givenName(program: Program, b: Buffer, width: number): string {
+  const { role, name } = program.slots[b.slot]!;
+  const room = width - role.length - 1;
+  return `${role} ${name.length <= room ? name : `…${name.slice(1 - room)}`}`;
+}
+
 function makerName(program: Program, b: Buffer): string {
   return b.kernel >= 0 ? kernelName(program, b.kernel) : "given";
 }
@@ -103,6 +110,7 @@ function holders(data: MemoryData, context: Context): HTMLElement {
   const show = (by: string) => {
     buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(WAYS[i] === by)));
     const rows = data.holders.filter(holder => holder.by === by);
+    const code = ({ by, id }: Holder) => (by === "line" && id >= 0 ? (context.recording.lines.text[id] ?? "").trim() : "");
     const made = table([
       { name: by, text: row => row.name },
       { name: "buffers", text: row => String(row.buffers), right: true },
@@ -111,6 +119,7 @@ function holders(data: MemoryData, context: Context): HTMLElement {
     ], rows, rows.some(row => row.id >= 0) ? choose : undefined);
     const most = Math.max(...rows.map(row => row.share ?? 0)) || 1;
     made.querySelectorAll("tbody tr").forEach((line, i) => line.lastElementChild!.append(bar((rows[i]!.share ?? 0) / most, percent(rows[i]!.share))));
+    if (by === "line") [...made.tBodies[0]!.rows].forEach((line, i) => line.cells[0]!.replaceChildren(h("div.tv-lineof", {}, h("span", {}, rows[i]!.name), h("code", {}, code(rows[i]!)))));
     place.replaceChildren(made);
   };
   show("line");
@@ -174,7 +183,7 @@ function picture(el: HTMLElement, data: MemoryData, program: Program, context: C
     parts.push(s("text.tv-lanename", { x: 6, y: ground + 14 }, "call"));
     if (given.length > 0) parts.push(s("text.tv-lanename", { x: 6, y: first - 6 }, "given"), s("text.tv-ticktext.tv-left", { x: LEFT, y: first - 6 }, cut("stays for the whole run: each bar reaches from its first use to its last", Math.floor((width - LEFT) / 6))));
     given.forEach((b, i) => {
-      parts.push(s("text.tv-ticktext.tv-left", { x: 6, y: first + GIVEN * i + 10 }, cut(`${program.slots[b.slot]!.role} ${program.slots[b.slot]!.name}`, Math.floor((LEFT - 10) / 6.2))));
+      parts.push(s("text.tv-ticktext.tv-left", { x: 6, y: first + GIVEN * i + 10 }, givenName(program, b, Math.floor((LEFT - 10) / 6.2))));
       box(b, first + GIVEN * i, GIVEN - 2, true);
     });
     if (data.peak_call >= 0 && inArena.length > 0) {

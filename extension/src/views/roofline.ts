@@ -181,7 +181,7 @@ function plot(el: HTMLElement, data: RooflineData, context: Context): Cleanup {
   return together(() => resize.disconnect(), context.onSelect(lit => ((pinned = lit), light())), context.onHover(light));
 }
 
-/** The findings, largest gain first; those about what is selected come first. */
+/** The findings, largest gain first; those about what is selected are lit. */
 function diagnoses(data: RooflineData, context: Context): { element: HTMLElement; undo: Cleanup } {
   const { program } = context.links.program(data.program);
   const place = h("div.tv-findings", { role: "list", "aria-label": "findings, largest gain first" });

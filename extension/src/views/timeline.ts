@@ -142,7 +142,8 @@ function ledger(data: TimelineData, context: Context): { element: HTMLElement; u
 }
 
 function range(low: number | null, high: number | null, unit: string): HTMLElement | null {
-  return low === null || high === null || low === high ? null : h("div.tv-range", {}, `${amount(low, unit)} – ${amount(high, unit)}`);
+  const [from, to] = [amount(low, unit), amount(high, unit)];
+  return low === null || high === null || from === to ? null : h("div.tv-range", {}, `${from} – ${to}`);
 }
 
 function verdict({ agrees, predicted, measured }: LedgerRow): HTMLElement {

@@ -366,15 +366,18 @@ class _Applier:
 
 
 def parallel(c: Chooser, loop: str, otherwise: str, work: float) -> None:
-    """The loop on the threads, or the Decision that there is too little work."""
+    """The loop on the threads, or the Decision why none is."""
     if c.within:
         return
     if loop:
         c.do(f"parallel({loop})", "parallel", "iterations are independent", {"cycles": work, "threads": c.machine.threads})
     else:
-        c.refuse(
-            "parallel", otherwise, "too little work to wake a second thread", {"cycles": work, "least_cycles": PARALLEL_CYCLES}
-        )
+        why = "all results are one tile: no loop of them is left to share out"
+        if work < PARALLEL_CYCLES:
+            why = "too little work to wake a second thread"
+        elif c.machine.threads < 2:
+            why = "there is one thread"
+        c.refuse("parallel", otherwise, why, {"cycles": work, "least_cycles": PARALLEL_CYCLES})
 
 
 def _turned(c: Chooser, target: str, after: list[str], numbers: dict[str, int]) -> bool:
