@@ -38,6 +38,12 @@ def fields(cls: Any) -> dict[str, tuple[Any, bool]]:
     return {f.name: (hints[f.name], f.default is not no or f.default_factory is not no) for f in dataclasses.fields(cls)}
 
 
+@cache
+def _form(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """list[int] -> (list, (int,))."""
+    return typing.get_origin(kind), typing.get_args(kind)
+
+
 def from_json(kind: Any, value: Any, path: str = "recording") -> Any:
     """`value` as the type `kind` (a wire dataclass, list[...], dict[str, ...], str, int, float, bool, or X | None).
 
@@ -54,22 +60,24 @@ def from_json(kind: Any, value: Any, path: str = "recording") -> Any:
     elif dataclasses.is_dataclass(kind):
         if isinstance(value, dict):
             return _dataclass(kind, value, path)
-    elif typing.get_origin(kind) is list:
+    origin, inner = _form(kind)
+    if origin is list:
         if isinstance(value, list):
-            (item,) = typing.get_args(kind)
+            (item,) = inner
+            if item is float and all([v.__class__ is float and math.isfinite(v) for v in value]):
+                return value
             plain = (int, str) if item == int | str else (item,) if item in (int, str) else ()
             if plain and all([v.__class__ in plain for v in value]):
                 return value
             return [from_json(item, v, f"{path}[{i}]") for i, v in enumerate(value)]
-    elif typing.get_origin(kind) is dict:
+    elif origin is dict:
         if isinstance(value, dict):
-            return {k: from_json(typing.get_args(kind)[1], v, f"{path}[{k[:40]!r}]") for k, v in value.items()}
-    elif typing.get_origin(kind) in (Union, types.UnionType):
-        kinds = typing.get_args(kind)
-        if value is None and type(None) in kinds:
+            return {k: from_json(inner[1], v, f"{path}[{k[:40]!r}]") for k, v in value.items()}
+    elif origin in (Union, types.UnionType):
+        if value is None and type(None) in inner:
             return None
-        fits = [k for k in kinds if value.__class__ is k]
-        return from_json(fits[0] if fits else next(k for k in kinds if k is not type(None)), value, path)
+        fits = [k for k in inner if value.__class__ is k]
+        return from_json(fits[0] if fits else next(k for k in inner if k is not type(None)), value, path)
     raise ValueError(f"{path}: expected {type_name(kind)}, found {_short(value)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -11,6 +12,7 @@ from tinyviz.viewdata import Category
 LINE = 17.0  # height of a line of text
 CHAR = 6.7  # width of a character of the monospaced font at 11 px
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+_CONTROL = re.compile("[\x00-\x08\n-\x1f]")  # all but the tab
 _MONO = "ui-monospace, 'SFMono-Regular', 'DejaVu Sans Mono', Menlo, monospace"
 
 
@@ -110,7 +112,7 @@ class Svg:
 
 def clean(text: str) -> str:
     """Without characters that XML has no form for."""
-    return "".join(c if c >= " " or c == "\t" else "�" for c in text)
+    return _CONTROL.sub("�", text)
 
 
 def wrap(text: str, width: int) -> list[str]:
