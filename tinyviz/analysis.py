@@ -21,9 +21,12 @@ def total(values: Iterable[float | None]) -> float | None:
 def kernel_rows(p: Program) -> list[KernelRow]:
     """One row per kernel, in the order of the program; figures are of all its launches in one run."""
     timed = p.launches.median
+    of: dict[int, list[int]] = {}
+    for c, call in enumerate(p.calls):
+        of.setdefault(call.kernel, []).append(c)
     rows = []
     for i, k in enumerate(p.kernels):
-        calls = [c for c, call in enumerate(p.calls) if call.kernel == i]
+        calls = of.get(i, [])
         n = len(calls)
         times = [sum(column[c] for c in calls) if column else None for column in (timed, p.launches.low, p.launches.high)]
         phases = kernel_phases(p, k)

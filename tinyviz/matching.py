@@ -7,7 +7,7 @@ operands, or that came from the same line and module; the best of a handful of c
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -118,9 +118,11 @@ def _equal(before: Side, after: Side, m: Matching) -> None:
 
 
 def _keys(side: Side, n: int) -> list[Hashable]:
-    """Tables in which a node is looked for, the narrower first."""
-    op, _, _, arg = side.form(n)
-    return [("form", side.form(n), side.origin[n]), ("arg", op, arg, side.origin[n]), ("op", op, side.origin[n])]
+    """Tables in which a node is looked for, the narrower first; the last one finds it where its line was written anew."""
+    form, origin, nodes = side.form(n), side.origin[n], side.p.nodes
+    op, _, _, arg = form
+    here = nodes.module[n], nodes.phase[n]
+    return [("form", form, origin), ("arg", op, arg, origin), ("op", op, origin), ("place", form, here)]
 
 
 def _likeness(before: Side, u: int, after: Side, n: int, m: Matching) -> float:
@@ -170,6 +172,28 @@ def _rewired(before: list[int], after: list[int], m: Matching) -> bool:
     """Whether the operands are others, all of them known on both sides: a node that came or went between them says so itself."""
     known = all(s in m.partner for s in before) and all(s in m.back for s in after)
     return known and [m.partner[s] for s in before] != after
+
+
+def lines(r0: Recording, before: Program, r1: Recording, after: Program, m: Matching) -> dict[int, int]:
+    """Line before -> line after, of those that both recordings have: the same text in the same function, in order; what is left
+    by the nodes that both made, the most of them first: a line that was written anew, or that stands in another class."""
+
+    def texts(r: Recording, p: Program) -> dict[Hashable, list[int]]:
+        out: dict[Hashable, list[int]] = defaultdict(list)
+        for line in sorted({x for n in p.nodes.lines for x in n}):
+            out[r.lines.function[line], r.lines.text[line]].append(line)
+        return out
+
+    new = texts(r1, after)
+    partner = {a: b for key, olds in texts(r0, before).items() for a, b in zip(olds, new.get(key, ()), strict=False)}
+    taken = set(partner.values())
+    old, now = before.nodes.lines, after.nodes.lines
+    common = Counter((old[u][0], now[n][0]) for u, n in m.partner.items() if old[u] and now[n])
+    for a, b in sorted(common, key=lambda x: (-common[x], x)):
+        if a not in partner and b not in taken:
+            partner[a] = b
+            taken.add(b)
+    return partner
 
 
 def kernels(before: Program, after: Program, m: Matching) -> list[tuple[int, int, float]]:

@@ -52,7 +52,7 @@ def _three(value: float) -> str:
     """Three significant digits, no exponent; whole numbers stay whole."""
     if value == int(value) and abs(value) < 1000:
         return str(int(value))
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    digits = max(0, 2 - math.floor(math.log10(abs(float(f"{value:.3g}")))))
     return f"{value:.{min(digits, 3)}f}"
 
 

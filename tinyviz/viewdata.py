@@ -368,7 +368,7 @@ class Difference:
     after: float | None
     after_low: float | None
     after_high: float | None
-    chance: float | None  # of so large a difference by noise alone (Mann-Whitney, two-sided); None: too few runs, or no time
+    chance: float | None  # of so large a difference by noise alone (see tinyviz/significance.py); None: too few runs, or no time
     verdict: str  # equal, more, less, noise, new, gone, untested, unknown
 
 
@@ -384,7 +384,7 @@ class KernelPair:
     time: Difference
     bytes: Difference
     flops: Difference
-    schedule: bool | None  # whether the schedule is another; None: one is missing
+    code: str  # same, schedule (the loops are, their schedule is another), loops; "": one is missing
 
 
 @dataclass
@@ -408,6 +408,7 @@ class LinePair:
     where_before: str
     where_after: str
     code: str
+    same: bool  # all kernels that serve it, before and after, are the same
     time: Difference
 
 
@@ -423,6 +424,7 @@ class CompareData(ViewData):
     behind: int = 0  # nodes that are what they were, behind a change
     settings: list[str] = field(default_factory=list)  # what else differs: machine, backend, engine
     caveat: str = ""  # what a difference of times then means; "": nothing but the program differs
+    floor: str = ""  # what times are judged by: how far those of kernels lie apart that are the same on both sides
 
 
 @dataclass

@@ -33,7 +33,8 @@ function scaled(value: number | null | undefined, units: [number, string][], spa
   return `${three(value / size)}${unit === "" ? "" : space}${unit}`;
 }
 
-/** Three significant digits at most. */
+/** Three significant digits, no exponent; whole numbers stay whole. */
 function three(value: number): string {
-  return String(Number(value.toPrecision(3)));
+  if (Number.isInteger(value) && Math.abs(value) < 1000) return String(value);
+  return value.toFixed(Math.min(Math.max(2 - Math.floor(Math.log10(Math.abs(Number(value.toPrecision(3))))), 0), 3));
 }

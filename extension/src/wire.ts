@@ -819,7 +819,7 @@ export interface Difference {
   after: number | null;
   after_low: number | null;
   after_high: number | null;
-  chance: number | null;  // of so large a difference by noise alone (Mann-Whitney, two-sided); None: too few runs, or no time
+  chance: number | null;  // of so large a difference by noise alone (see tinyviz/significance.py); None: too few runs, or no time
   verdict: string;  // equal, more, less, noise, new, gone, untested, unknown
 }
 
@@ -833,7 +833,7 @@ export interface KernelPair {
   time: Difference;
   bytes: Difference;
   flops: Difference;
-  schedule: boolean | null;  // whether the schedule is another; None: one is missing
+  code: string;  // same, schedule (the loops are, their schedule is another), loops; "": one is missing
 }
 
 /** A node that is not what it was. */
@@ -854,6 +854,7 @@ export interface LinePair {
   where_before: string;
   where_after: string;
   code: string;
+  same: boolean;  // all kernels that serve it, before and after, are the same
   time: Difference;
 }
 
@@ -868,6 +869,7 @@ export interface CompareData extends ViewData {
   behind: number;  // nodes that are what they were, behind a change
   settings: string[];  // what else differs: machine, backend, engine
   caveat: string;  // what a difference of times then means; "": nothing but the program differs
+  floor: string;  // what times are judged by: how far those of kernels lie apart that are the same on both sides
 }
 
 /** The views that a page carries; None: not on this page. */

@@ -210,7 +210,7 @@ def test_with_a_widget_all_views_travel_together(recording: Recording) -> None:
         (0.0, "0 ns"),
         (1.5e-9, "1.50 ns"),
         (4.2e-6, "4.20 µs"),
-        (0.9999, "1.000 s"),
+        (0.9999, "1.00 s"),
         (2.0, "2 s"),
         (float("nan"), "–"),
     ],

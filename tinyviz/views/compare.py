@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from textwrap import wrap
 
-from tinyviz import analysis, matching, palette, texts, units
-from tinyviz.significance import CHANCE, LEAST, mann_whitney
+from tinyviz import differences, matching, palette, texts, units
+from tinyviz.differences import SURE
+from tinyviz.significance import CHANCE, LEAST
 from tinyviz.svg import LINE, Svg, cut
-from tinyviz.viewdata import Compared, CompareData, Difference, KernelPair, LinePair, NodeChange
+from tinyviz.viewdata import Compared, CompareData, Difference, KernelPair, NodeChange
 from tinyviz.views import base, choose
 from tinyviz.views.graph import label
 from tinyviz.views.lines import where
@@ -19,17 +19,20 @@ from tinyviz.wire import Program, Recording, Selection
 NAME = "compare"
 HOWTO = (
     "Two recordings of a program, before and after; what has no partner in the other one is marked + (new) or − (gone).",
-    f"A time counts as more ▲ or less ▼ when noise alone would give such a difference in less than {CHANCE:.0%} of cases "
-    "(rank test over the recorded runs); else it is marked ≈, and · where nothing was tested.",
+    f"A time counts as more ▲ or less ▼ when noise alone would give such a difference in less than {CHANCE:.0%} of cases: noise "
+    "from run to run (rank test), and from recording to recording, as kernels show that are the same in both; else it is marked "
+    "≈, and · where nothing was tested.",
     "The graph: nodes with equal histories are left out; ▸ marks where a change begins, other rows follow from it.",
 )
 SIGNS = {
     "equal": "=", "more": "▲", "less": "▼", "noise": "≈", "new": "+", "gone": "−", "untested": "·", "unknown": units.MISSING,
 }  # fmt: skip
-TWO_MACHINES = (
-    "two machines: a difference of times is that of the machines and of the program together; nodes are those of"
-    " the program alone; kernels, FLOPs and bytes also follow what the engine chose for each machine"
+OTHER = (
+    "{}: a difference of times is one of {} and of the program together; nodes are those of the program alone;"
+    " kernels, FLOPs and bytes also follow what the engine chose for {}"
 )
+TWO_MACHINES = OTHER.format("two machines", "the machines", "each machine")
+OTHER_CORES = OTHER.format("another number of cores", "the cores", "each number")
 SAME_PEAK = 0.25  # relative: two measurements of one machine differ by less
 PEAKS = {
     "l1_bytes": ("L1 of all cores", units.nbytes, ""),
@@ -41,8 +44,7 @@ PEAKS = {
     "l3_bytes_per_second": ("reads from L3", units.nbytes, "/s"),
     "dram_bytes_per_second": ("reads from memory", units.nbytes, "/s"),
 }
-Three = tuple[float | None, float | None, float | None]
-NONE: Three = (None, None, None)
+DIFFERS = {"same": "nothing", "schedule": "schedule", "loops": "loops", "": ""}
 
 
 class NothingToCompare(ValueError):
@@ -67,33 +69,37 @@ def data(
     shared = base(NAME, f"Compare: {a.p.name} → {b.p.name}", HOWTO, (), at)
     kinds = {"new": "only after", "removed": "only before"}
     shared["legend"] = [replace(palette.CATEGORIES[kind], label=words) for kind, words in kinds.items()]
+    old, new = _compared(before, a.p), _compared(r, b.p)
+    pairs = differences.kernel_pairs(a.p, b.p, m)
     out = CompareData(
-        **shared, before=_compared(before, a.p), after=_compared(r, b.p), figures=figures(a.p, b.p),
-        kernels=[_kernels(a.p, b.p, *pair) for pair in matching.kernels(a.p, b.p, m)],
-        nodes=[_node(before, a, r, b, c) for c in changes], lines=_lines(before, a.p, r, b.p), equal=len(m.equal),
+        **shared, before=old, after=new, figures=differences.figures(a.p, b.p), kernels=pairs,
+        lines=differences.line_pairs(before, a.p, r, b.p, m, pairs),
+        nodes=[_node(before, a, r, b, c) for c in changes], equal=len(m.equal),
         behind=len(m.partner) - len(m.equal) - sum(c.kind in ("changed", "rewired") for c in changes),
     )  # fmt: skip
-    assert out.before is not None and out.after is not None
     for name in ("machine", "cores", "backend", "engine"):
-        old, new = getattr(out.before, name), getattr(out.after, name)
-        if old != new:
-            out.settings.append(f"{name}: {old or units.MISSING} → {new or units.MISSING}")
+        one, other = getattr(old, name), getattr(new, name)
+        if one != other:
+            out.settings.append(f"{name}: {one or units.MISSING} → {other or units.MISSING}")
     apart = machines(before, r)
     out.settings += apart
-    if apart or any(x.startswith(("machine", "cores")) for x in out.settings):
+    if old.machine != new.machine or (apart and old.cores == new.cores):
         out.caveat = TWO_MACHINES
+    elif old.cores != new.cores:
+        out.caveat = OTHER_CORES
     elif out.settings:
         out.caveat = "a difference of times is one of these settings and of the program together"
+    differences.judge(out)
     return out
 
 
 def machines(a: Recording, b: Recording) -> list[str]:
     """The peaks that differ by more than a measurement of one machine does, with their ratio."""
     out = []
-    for name, (words, form, per) in PEAKS.items():
+    for name, (words, written, per) in PEAKS.items():
         old, new = a.machine.peaks.get(name), b.machine.peaks.get(name)
         if old and new and abs(new / old - 1) > SAME_PEAK:
-            out.append(f"{words}: {form(old)}{per} → {form(new)}{per} ({new / old:.2f} ×)")
+            out.append(f"{words}: {written(old)}{per} → {written(new)}{per} ({new / old:.2f} ×)")
     return out
 
 
@@ -106,75 +112,8 @@ def likest(before: Recording, p: Program) -> int:
 
 def _compared(r: Recording, p: Program) -> Compared:
     machine, backend = r.machine, p.backend or r.backend
-    return Compared(r.title, p.name, r.created, machine.name, machine.cores, backend, r.engine, p.launches.count)
-
-
-def difference(name: str, unit: str, old: Three, new: Three, chance: float | None = None, timed: bool = False) -> Difference:
-    """`timed`: the numbers are measurements, so that a difference may be noise."""
-    a, b = old[0], new[0]
-    if a is None or b is None:
-        verdict = "unknown"
-    elif timed and chance is None:
-        verdict = "untested"
-    elif timed and chance is not None and chance >= CHANCE:
-        verdict = "noise"
-    else:
-        verdict = "equal" if a == b else "more" if b > a else "less"
-    return Difference(name, unit, *old, *new, chance, verdict)
-
-
-def exact(name: str, unit: str, a: float | None, b: float | None) -> Difference:
-    return difference(name, unit, (a, None, None), (b, None, None))
-
-
-def figures(a: Program, b: Program) -> list[Difference]:
-    """The numbers of the whole programs."""
-    runs = [_host(p) for p in (a, b)]
-    x, y = ((p.launches.host_median, p.launches.host_low, p.launches.host_high) for p in (a, b))
-    c, d = a.certificate, b.certificate
-    timed = [[s.seconds for s in p.stages if s.seconds is not None] for p in (a, b)]
-    compile = [sum(seconds) if seconds else None for seconds in timed]
-    return [
-        difference("time of one run", "s", x, y, mann_whitney(*runs), timed=True),
-        exact("predicted time", "s", c.seconds, d.seconds),
-        exact("kernels", "", len(a.kernels), len(b.kernels)),
-        exact("launches", "", len(a.calls), len(b.calls)),
-        exact("nodes", "", len(a.simplified or a.recorded), len(b.simplified or b.recorded)),
-        exact("FLOPs", "flops", c.flops, d.flops),
-        exact("bytes read", "bytes", c.bytes_read, d.bytes_read),
-        exact("bytes written", "bytes", c.bytes_written, d.bytes_written),
-        exact("peak memory", "bytes", c.peak_bytes, d.peak_bytes),
-        difference("first compilation", "s", (compile[0], None, None), (compile[1], None, None), timed=True),
-    ]
-
-
-def _host(p: Program) -> list[float]:
-    """Seconds of the runs kept in full, without the first: it pays for cold caches."""
-    return [x.host_seconds for x in p.launches.runs[1:]]
-
-
-def _calls(p: Program, kernel: int) -> list[float]:
-    calls = [c for c, call in enumerate(p.calls) if call.kernel == kernel]
-    return [sum(x.seconds[c] for c in calls) for x in p.launches.runs[1:] if x.seconds]
-
-
-def _kernels(a: Program, b: Program, before: int, after: int, common: float) -> KernelPair:
-    rows = [analysis.kernel_rows(p)[k] if k >= 0 else None for p, k in ((a, before), (b, after))]
-    old, new = ((x.seconds, x.seconds_low, x.seconds_high) if x is not None else NONE for x in rows)
-    chance = mann_whitney(_calls(a, before), _calls(b, after)) if before >= 0 and after >= 0 else None
-    time = difference("time", "s", old, new, chance, timed=True)
-    moved = [None if x is None else analysis.total([x.bytes_read, x.bytes_written]) for x in rows]
-    flops = [None if x is None else x.flops for x in rows]
-    pair = KernelPair(
-        before, after, a.kernels[before].name if before >= 0 else "", b.kernels[after].name if after >= 0 else "", common, time,
-        exact("bytes", "bytes", *moved), exact("FLOPs", "flops", *flops), None,
-    )  # fmt: skip
-    if before < 0 or after < 0:
-        for x in (pair.time, pair.bytes, pair.flops):
-            x.verdict = "new" if before < 0 else "gone"
-    else:
-        pair.schedule = a.kernels[before].schedule != b.kernels[after].schedule
-    return pair
+    made = r.created.replace("T", " ").replace("+00:00", " UTC")
+    return Compared(r.title, p.name, made, machine.name, machine.cores, backend, r.engine, p.launches.count)
 
 
 def _node(r0: Recording, a: matching.Side, r1: Recording, b: matching.Side, c: matching.Change) -> NodeChange:
@@ -191,29 +130,6 @@ def node_text(side: matching.Side, n: int) -> str:
     nodes = side.p.nodes
     of = f"({', '.join(f'%{s}' for s in side.src[n])})" if side.src[n] else ""
     return f"{label(side.p, n)}{of} {nodes.dtype[n]}{units.shape(nodes.shape[n])}"
-
-
-def _lines(r0: Recording, a: Program, r1: Recording, b: Program) -> list[LinePair]:
-    """Lines with the same text in the same function, in order; largest difference first. Times without a test: shares of kernels
-    are predicted, so their chance is not known."""
-    times = []
-    for r, p in ((r0, a), (r1, b)):
-        rows, measured = analysis.line_rows(p)
-        of: dict[tuple[str, str], list[tuple[int, float | None]]] = defaultdict(list)
-        for x in sorted(rows, key=lambda x: x.line):
-            key = ("", "not attributed") if x.line < 0 else (r.lines.function[x.line], r.lines.text[x.line])
-            of[key].append((x.line, x.seconds if measured else None))
-        times.append(of)
-    out = []
-    for key in dict.fromkeys([*times[1], *times[0]]):
-        olds, news = times[0].get(key, []), times[1].get(key, [])
-        for i in range(max(len(olds), len(news))):
-            old, new = (x[i] if i < len(x) else None for x in (olds, news))
-            d = difference("time", "s", (old[1] if old else None, None, None), (new[1] if new else None, None, None), timed=True)
-            d.verdict = "gone" if new is None else "new" if old is None else d.verdict
-            places = [where(r, x[0]) if x is not None else "" for r, x in ((r0, old), (r1, new))]
-            out.append(LinePair(new[0] if new else -1, places[0], places[1], key[1], d))
-    return sorted(out, key=lambda x: -abs((x.time.after or 0.0) - (x.time.before or 0.0)))
 
 
 def ratio(d: Difference) -> str:
@@ -235,6 +151,8 @@ def text(r: Recording, d: CompareData) -> str:
     out = [texts.heading(d.title, d.howto) + _sides(d)]
     if d.settings:
         out.append("\n".join(["settings that differ", *(f"  {x}" for x in d.settings), d.caveat]))
+    if d.floor:
+        out.append(d.floor)
 
     def numbers(x: Difference) -> list[str]:
         return [units.amount(x.before, x.unit), units.amount(x.after, x.unit), SIGNS[x.verdict], ratio(x), chance(x)]
@@ -242,11 +160,10 @@ def text(r: Recording, d: CompareData) -> str:
     head = ["before", "after", "", "ratio", "chance"]
     out.append(texts.table(["the program", *head], [[x.name, *numbers(x)] for x in d.figures], (1, 2, 4, 5)))
     out.append(f"graph: {d.equal} nodes equal, {d.behind} behind a change, {len(d.nodes)} different\n" + _nodes(d))
-    schedules = {True: "another", False: "same", None: ""}
-    rows = [[kernel_name(x), *numbers(x.time), _pair(x.bytes), schedules[x.schedule]] for x in d.kernels]
-    out.append("kernels\n" + texts.table(["kernel", *head, "bytes", "schedule"], rows, (1, 2, 4, 5)))
-    rows = [[x.where_after or x.where_before, *numbers(x.time)[:4], cut(x.code, 60)] for x in d.lines]
-    out.append("lines\n" + texts.table(["line", *head[:4], "code"], rows, (1, 2, 4)))
+    rows = [[kernel_name(x), *numbers(x.time), _pair(x.bytes), DIFFERS[x.code]] for x in d.kernels]
+    out.append("kernels\n" + texts.table(["kernel", *head, "bytes", "differs in"], rows, (1, 2, 4, 5)))
+    rows = [[x.where_after or x.where_before, *numbers(x.time), cut(x.code, 110)] for x in d.lines]
+    out.append("lines\n" + texts.table(["line", *head, "code"], rows, (1, 2, 4, 5)))
     return "\n\n".join(out)
 
 
@@ -284,7 +201,7 @@ def svg(r: Recording, d: CompareData) -> str:
         out.text(12, out.y, name, "bold")
         if x is not None:
             out.text(80, out.y, cut(f"{x.recording}: {x.program}, {x.created}, {x.backend}, {x.runs} runs", 130), "faint")
-    for line in [f"differs: {x}" for x in d.settings] + [d.caveat] * bool(d.caveat):
+    for line in [*(f"differs: {x}" for x in d.settings), *filter(None, (d.caveat, d.floor))]:
         for part in wrap(line, 150):
             out.y += LINE
             out.text(12, out.y, part)
@@ -313,7 +230,7 @@ def _table(out: Svg, title: str, rows: Sequence[tuple[str, Difference]]) -> None
         out.text(x, out.y, name, "faint end")
     for name, d in rows[:MOST]:
         out.y += LINE
-        sure = d.verdict in ("more", "less", "new", "gone")
+        sure = d.verdict in SURE
         ink = "mono end" if sure else "mono end faint"
         out.text(12, out.y, cut(name, 74), "mono", tip=name)
         out.text(600, out.y, units.amount(d.before, d.unit), ink)

@@ -4,7 +4,8 @@ export const SHELL = `
 .tv-top { border-bottom: 1px solid var(--tv-line); }
 .tv-bar { display: flex; flex-wrap: wrap; align-items: end; justify-content: space-between; gap: 2px 12px; }
 .tv-program { padding: 3px 10px; font-size: 12px; max-width: 100%; }
-.tv-program .tv-input { max-width: 100%; min-width: 0; }
+.tv-program, .tv-program > .tv-field { min-width: 0; }
+.tv-program .tv-input { max-width: 100%; min-width: 0; flex: 0 1 auto; }
 .tv-tabs { display: flex; flex-wrap: wrap; gap: 2px; padding: 4px 6px 0; }
 .tinyviz button { font: inherit; color: inherit; cursor: pointer; }
 .tv-tab { border: 1px solid transparent; border-bottom: 0; border-radius: 5px 5px 0 0; background: none; padding: 5px 10px 6px; position: relative; color: var(--tv-faint) !important; }

@@ -194,7 +194,8 @@ export const VIEWS = `
 .tinyviz .tv-settings { margin: 0; padding: 6px 10px; border-left: 3px solid var(--tv-error); background: var(--tv-shade); }
 .tinyviz .tv-settings ul { margin: 2px 0 4px; padding-left: 18px; }
 .tinyviz .tv-pairs td { white-space: nowrap; }
-.tinyviz .tv-pairs td:last-child { white-space: pre-wrap; min-width: 60px; }
+.tinyviz .tv-pairs td:first-child { max-width: 36cqw; overflow: hidden; text-overflow: ellipsis; }
+.tinyviz .tv-pairs td:last-child:not(.tv-right) { white-space: pre-wrap; min-width: 160px; }
 .tinyviz .tv-alarm { border: 1px solid var(--tv-error); border-left-width: 4px; border-radius: 4px; padding: 6px 10px; }
 .tv-series { max-height: 78vh; overflow: auto; }
 .tv-seriesrow { display: grid; grid-template-columns: minmax(0, 1fr) 84px 14px; gap: 0 6px; padding: 3px 8px; border-left: 3px solid transparent; border-bottom: 1px solid var(--tv-line); cursor: pointer; align-items: center; }

@@ -1,7 +1,8 @@
 /** compare: what changed from one recording to another, and did it become faster? */
 
-import { h } from "../dom";
+import { h, taken } from "../dom";
 import { Replay } from "../frames";
+import type { Lit } from "../links";
 import { flatScene, groupedScene, type Drawn } from "../parts/graphscene";
 import { drawnGraph, openSome, treeGroups } from "../parts/grouping";
 import { head, swatch, table, twin, type Column } from "../parts/head";
@@ -12,6 +13,7 @@ import type { CompareData, Compared, Difference, KernelPair, LinePair, NodeChang
 import { together, type Cleanup, type Context, type Part } from "./view";
 
 const SIGNS: Record<string, string> = { equal: "=", more: "▲", less: "▼", noise: "≈", new: "+", gone: "−", untested: "·", unknown: MISSING };
+const CODE: Record<string, string> = { same: "nothing", schedule: "schedule", loops: "loops" };
 const SURE = new Set(["more", "less", "new", "gone"]);
 
 export const compare: Part<CompareData> = (el, data, context) => {
@@ -20,6 +22,7 @@ export const compare: Part<CompareData> = (el, data, context) => {
   el.append(head(data), sides(before, after));
   if (data.settings.length > 0) el.append(h("div.tv-settings", { role: "note" }, h("strong", {}, "Settings that differ"), h("ul", {}, ...data.settings.map(setting => h("li", {}, setting))), data.caveat));
 
+  if (data.floor) el.append(h("p.tv-verdict", {}, data.floor));
   el.append(section("The program"), h("div.tv-scroll", { tabindex: 0 }, table(numbers<Difference>("figure", row => row.name, row => row), figures)));
   marked(el.lastElementChild!, figures);
 
@@ -31,12 +34,12 @@ export const compare: Part<CompareData> = (el, data, context) => {
   const keyOf = (pair: KernelPair) => (pair.after < 0 ? null : { kind: "kernel" as const, id: `${data.program}.${pair.after}` });
   undo.push(linked(el, "Kernels", kernels, [
     ...numbers<KernelPair>("kernel", kernelText, pair => pair.time),
+    { name: "differs in", text: pair => CODE[pair.code] ?? MISSING },
     { name: "bytes", text: pair => both(pair.bytes), right: true },
     { name: "FLOPs", text: pair => both(pair.flops), right: true },
-    { name: "schedule", text: pair => (pair.schedule === null ? MISSING : pair.schedule ? "another" : "same") },
   ], pair => pair.time, keyOf, context));
   undo.push(linked(el, "Lines", lines, [
-    ...numbers<LinePair>("line", row => row.where_after || row.where_before, row => row.time).slice(0, -1),
+    ...numbers<LinePair>("line", row => row.where_after || row.where_before, row => row.time),
     { name: "code", text: row => row.code },
   ], row => row.time, row => (row.line < 0 ? null : { kind: "line" as const, id: String(row.line) }), context));
   return together(...undo);
@@ -108,20 +111,38 @@ function linked<Row>(el: HTMLElement, title: string, rows: readonly Row[], colum
 function graphOf(el: HTMLElement, data: CompareData, context: Context): Cleanup {
   const { nodes } = data;
   const key = (change: NodeChange) => (change.after < 0 ? null : { kind: "node", id: `${data.program}.${change.after}` });
-  const list = h("div.tv-edges.tv-changes", { role: "list", "aria-label": "what differs, in the order of the program" });
-  const rows = nodes.map(change => {
+  const list = h("div.tv-edges.tv-changes", { role: "listbox", tabindex: 0, "aria-label": "what differs, in the order of the program: arrows go from one to the next" });
+  let current = -1;
+  const choose = (at: number) => {
+    current = at; // what went is in no view of the program after, and cannot be selected there
+    context.selection.set(key(nodes[at]!));
+    mark(context.links.related(context.selection.value));
+    rows[at]!.scrollIntoView({ block: "nearest" });
+  };
+  const rows = nodes.map((change, at) => {
     const category = { added: "new", removed: "removed" }[change.kind];
-    const mark = category ? swatch(context.category(category)) : h("span.tv-mark", { "aria-hidden": true }, "·");
+    const sign = category ? swatch(context.category(category)) : h("span.tv-mark", { "aria-hidden": true }, "·");
     const words = h("span.tv-change", {}, change.text_before ? h(change.kind === "removed" ? "span" : "del", {}, change.text_before) : null, change.text_before && change.text_after ? " → " : null,
       change.text_after ? h(change.kind === "added" ? "span" : "ins", {}, change.text_after) : null);
-    const row = h("div.tv-edgerow", { role: "listitem", tabindex: 0, title: change.code }, mark, words, h("span.tv-where", {}, `${change.first ? "▸ begins here" : ""} ${change.kind}`),
+    const row = h("div.tv-edgerow", { role: "option", "aria-selected": "false", title: change.code }, sign, words, h("span.tv-where", {}, `${change.first ? "▸ begins here " : ""}${change.kind}`),
       h("span.tv-why", {}, [change.where, change.code, change.module].filter(Boolean).join(" · ")));
-    const choose = () => context.selection.set(key(change));
-    row.addEventListener("click", choose);
-    row.addEventListener("keydown", event => event.key === "Enter" && choose());
+    row.addEventListener("click", () => choose(at));
     row.addEventListener("pointerenter", () => context.hover.set(key(change)));
     list.append(row);
     return row;
+  });
+  const mark = (lit: Lit) => rows.forEach((row, i) => {
+    const mine = key(nodes[i]!);
+    const chosen = mine !== null ? lit.is("node", mine.id) : i === current && lit.selection === null;
+    row.classList.toggle("tv-lit", mine !== null && lit.has("node", mine.id));
+    row.classList.toggle("tv-sel", chosen);
+    row.setAttribute("aria-selected", String(chosen));
+  });
+  list.addEventListener("keydown", event => {
+    const by = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
+    if (by === undefined) return;
+    taken(event);
+    choose(Math.min(Math.max(current + by, 0), nodes.length - 1));
   });
   list.addEventListener("pointerleave", () => context.hover.set(null));
   const place = h("div.tv-fusionpicture");
@@ -140,11 +161,7 @@ function graphOf(el: HTMLElement, data: CompareData, context: Context): Cleanup 
     { name: "line", text: change => change.where },
     { name: "code", text: change => change.code },
   ], () => nodes, change => context.selection.set(key(change))));
-  const light = context.onSelect(lit => rows.forEach((row, i) => {
-    const mine = key(nodes[i]!);
-    row.classList.toggle("tv-lit", mine !== null && lit.has("node", mine.id));
-    row.classList.toggle("tv-sel", mine !== null && lit.is("node", mine.id));
-  }));
+  const light = context.onSelect(mark);
   return together(light, () => picture.destroy());
 }
 
