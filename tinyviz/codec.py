@@ -57,9 +57,8 @@ def from_json(kind: Any, value: Any, path: str = "recording") -> Any:
     elif kind is str or kind is bool:
         if value.__class__ is kind:
             return value
-    elif dataclasses.is_dataclass(kind):
-        if isinstance(value, dict):
-            return _dataclass(kind, value, path)
+    elif dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return _dataclass(kind, value, path)
     origin, inner = _form(kind)
     if origin is list:
         if isinstance(value, list):
