@@ -129,7 +129,3 @@ def node_kernels(p: Program) -> dict[int, list[int]]:
         for n in k.nodes:
             out.setdefault(n, []).append(i)
     return out
-
-
-def kernel_flops(kernels: Iterable[Kernel]) -> float | None:
-    return total(k.flops for k in kernels)

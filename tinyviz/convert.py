@@ -243,7 +243,7 @@ def _kernels(parts: Parts, simplified: list[int], origins: _Origins) -> tuple[li
         if parts.executable is None:
             out.missing = "it was not compiled: " + ("; ".join(parts.missing) or "nothing asked for it")
         else:
-            _emitted(parts, i, k, out)
+            _emitted(parts, i, out)
         kernels.append(out)
         calls.append(wire.Call(i, list(call.slots)))
     return kernels, calls
@@ -286,7 +286,7 @@ def loops_code(k: Any, simplified: list[int]) -> wire.Code:
     return out
 
 
-def _emitted(parts: Parts, call: int, kernel: Any, out: wire.Kernel) -> None:
+def _emitted(parts: Parts, call: int, out: wire.Kernel) -> None:
     source = parts.attempt(f"source of {out.name}", lambda: parts.executable.source(call))
     assembly = parts.attempt(f"assembly of {out.name}", lambda: parts.executable.assembly(call))
     if source:

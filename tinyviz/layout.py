@@ -38,7 +38,7 @@ def layout(nodes: Nodes, drawn: Sequence[int], src: Sequence[Sequence[int]], hin
     place = {n: i for i, n in enumerate(drawn)}
     items, item_of = _items(nodes, drawn, src)
     _sink(items, drawn, src, place, item_of)
-    ranks = _order(items, _link(items, drawn, src, place, item_of), hint, nodes)
+    ranks = _order(items, _link(items, drawn, src, place, item_of), hint)
     _straighten(items, ranks)
     out = Layout([None] * len(nodes), [None] * len(nodes), 0.0, 0.0)
     y = 0.5
@@ -137,7 +137,7 @@ def _link(
     return items
 
 
-def _order(items: list[_Item], linked: list[_Item], hint: Layout | None, nodes: Nodes) -> list[list[int]]:
+def _order(items: list[_Item], linked: list[_Item], hint: Layout | None) -> list[list[int]]:
     """Members of each rank from left to right: median sweeps down and up."""
     ranks: list[list[int]] = [[] for _ in range(max([i.rank for i in linked], default=-1) + 1)]
     for k, item in enumerate(linked):

@@ -57,11 +57,11 @@ def _program(r: Recording, at: int, kind: str, ids: list[int], found: dict[str, 
         nodes = {n for n in p.kernels[kernel].nodes if p.nodes.op[n] != "buffer"}  # memory that it reads was made elsewhere
         loop_lines = {kernel: {j for j, row in enumerate(p.kernels[kernel].scheduled.nodes) if nodes.intersection(row)}}
     else:
-        nodes = _nodes(r, p, kind, ids)
-    _add(r, at, p, nodes, loop_lines, found)
+        nodes = _nodes(p, kind, ids)
+    _add(at, p, nodes, loop_lines, found)
 
 
-def _nodes(r: Recording, p: Program, kind: str, ids: list[int]) -> set[int]:
+def _nodes(p: Program, kind: str, ids: list[int]) -> set[int]:
     """The nodes that a selection stands for."""
     if kind == "line":
         origins = {o for o, stack in enumerate(p.origins.lines) if ids[0] in stack}  # the line itself, or what it called
@@ -115,9 +115,7 @@ def _family(p: Program, n: int) -> set[int]:
     return family
 
 
-def _add(
-    r: Recording, at: int, p: Program, nodes: set[int], loop_lines: dict[int, set[int]] | None, found: dict[str, list[str]]
-) -> None:
+def _add(at: int, p: Program, nodes: set[int], loop_lines: dict[int, set[int]] | None, found: dict[str, list[str]]) -> None:
     def put(kind: str, ids: Iterable[int | str]) -> None:
         found[kind] += [f"{at}.{i}" for i in ids]
 

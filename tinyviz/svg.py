@@ -10,7 +10,6 @@ from tinyviz.palette import CATEGORIES
 from tinyviz.viewdata import Category
 
 LINE = 17.0  # height of a line of text
-CHAR = 6.7  # width of a character of the monospaced font at 11 px
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 _CONTROL = re.compile("[\x00-\x08\n-\x1f]")  # all but the tab
 _MONO = "ui-monospace, 'SFMono-Regular', 'DejaVu Sans Mono', Menlo, monospace"

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _node = tuple.__new__
 _NUMBERS = (bool, int, float)
-_BOOL_RESULT = frozenset({"lt", "eq"})
 _EXACT_NUMBER = frozenset({"add", "sub", "mul"})
 _NO_GRADIENT = frozenset({"lt", "eq", "and", "or", "xor", "shl", "shr", "floordiv"})
 

@@ -103,8 +103,8 @@ def _part(x: Any, d: int, start: int, count: int) -> Any:
     return x.shrink([(start, start + count) if a == d else None for a in range(x.ndim)])
 
 
-def _phases(x: Any, d: int, low: Any, high: Any, weight: Any) -> Any:
-    """The blend of two neighbours, x[low] (1 - weight) + x[high] weight, for a whole number of results per element: result
+def _phases(x: Any, d: int, low: Any, weight: Any) -> Any:
+    """The blend of two neighbours, x[low] (1 - weight) + x[low + 1] weight, for a whole number of results per element: result
     k * i + p lies as far behind element i for each i, so each of the k phases is a sum of two shifted copies of x with constant
     weights. None where positions are not of this kind."""
     old = x.shape[d]
@@ -151,7 +151,7 @@ def interpolate(
             if s == old and f in (None, 1.0):
                 continue
             low, high, weight = _linear(old, s, f, bool(align_corners))
-            y = None if align_corners else _phases(x, d, low, high, weight)
+            y = None if align_corners else _phases(x, d, low, weight)
             x = _blend(x, d, [(low, 1 - weight), (high, weight)]) if y is None else y
         else:
             x = _taken(x, d, _nearest(old, s, f, mode == "nearest-exact"))

@@ -134,7 +134,7 @@ def _gather(root: Loop, names: Sequence[str], text: str, memory: str) -> list[St
             else:
                 out += _wrap(ordered, piece)
         return [*hoisted, *before, *out]
-    _legal(chain, body, names, text)
+    _legal(chain, body, text)
     registers = _register_variables(body)
     ordered = [replace(c, kind="unroll") if c.name in registers else c for c in sorted(chain, key=lambda c: names.index(c.name))]
     return [*hoisted, *_wrap(ordered, body)]
@@ -168,7 +168,7 @@ def distinct(body: Body, above: frozenset[str] = frozenset()) -> Body:
     return tuple(replace(s, body=distinct(s.body, frozenset(seen))) if isinstance(s, Loop) else s for s in body)
 
 
-def _legal(chain: list[Loop], body: Body, names: Sequence[str], text: str) -> None:
+def _legal(chain: list[Loop], body: Body, text: str) -> None:
     nest = _wrap(chain, body)
     for _ in chain:
         loop = nest[0]
