@@ -113,8 +113,8 @@ print()
 print(c.kernels[0].scheduled)
 
 # %% [markdown]
-# `0 : 16` means sixteen numbers at once, in one vector register. An *accumulator* (`acc…`) stays in registers during the whole
-# sum.
+# `ji : ji + 16` means the sixteen numbers from `ji` on, at once, in one vector register (a processor with narrower registers gets
+# another number there). An *accumulator* (`acc…`) stays in registers during the whole sum.
 #
 # The last stage hands LLVM the same loops in its own language. Below: the loops, the source and the machine instructions side
 # by side. Equal line numbers belong together.
@@ -153,12 +153,21 @@ rec.view("timeline")
 
 # %% [markdown]
 # The table *ledger* compares what was predicted before with what was measured after. A first run is slow: memory and code are
-# cold.
+# cold. The measured side of FLOPs and bytes is a dash: a processor does not tell them. An interpreter can. It runs the same loops
+# one operation at a time, and counts each.
+#
+# **Predict:** how far is the certificate from what is counted?
+
+# %%
+rec.count()
+
+# %% [markdown]
+# Not by one operation, and not by one byte.
 #
 # ## 5. What can be known before the run
 #
 # *All compute and memory accesses of such a program are statically computable.* Which elements a kernel touches, and in which
-# order, does not depend on the numbers in them. We can test that: interpret the kernel twice, on different random inputs, and
+# order, does not depend on the numbers in them. We can test that too: interpret the kernel twice, on different random inputs, and
 # write down every access.
 
 # %%
@@ -311,6 +320,11 @@ seconds = program.launches.host_median
 rate = lowered.certificate.flops / seconds
 print(f"{program.launches.count} steps, {seconds * 1e6:,.0f} µs each: {rate / 1e9:.1f} GFLOP/s")
 print(f"one petaFLOP at this rate: {PETAFLOP / rate / 3600:.1f} hours")
+peak = rec.data.machine.peaks["flops_per_second"]
+print(f"the measured peak of this machine: {peak / 1e9:.0f} GFLOP/s; this network reaches {rate / peak:.0%} of it")
+
+# %% [markdown]
+# A machine of one petaFLOP *per second* would do the same work in one second.
 
 # %% [markdown]
 # ## 7. Exercise: fewer kernels
@@ -358,4 +372,4 @@ solved = check(standardize)
 # %%
 # %%watch
 a = Tensor(np.random.default_rng(2).standard_normal((256, 256), np.float32))
-(a @ a).softmax(-1).max().item()
+(a @ a / 16).softmax(-1).max().item()

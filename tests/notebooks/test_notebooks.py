@@ -83,6 +83,7 @@ def test_the_whole_game_runs() -> None:
     assert "kernels run: 0" in text  # lazy
     assert "kernels: 2" in text  # three lines, fused
     assert "FLOPs: 536,576" in text  # as the text below it adds up
+    assert "peak of this machine" in text
     assert "the same on other inputs: True" in text and "the same on other inputs: False" in text
     accuracy = re.search(r"test accuracy ([\d.]+)%", text)
     assert accuracy and float(accuracy[1]) >= 97
