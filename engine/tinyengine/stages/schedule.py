@@ -17,7 +17,7 @@ from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store
 from tinyengine.machine import Machine
 from tinyengine.stages.keys import kernel_key, localise
 from tinyengine.stages.primitives.apply import apply, apply_one, parse
-from tinyengine.stages.primitives.clip import EVERY, clippable, terms
+from tinyengine.stages.primitives.clip import clippable, needed, terms
 from tinyengine.stages.primitives.nest import ScheduleError, loops, settled, tidy
 from tinyengine.stages.schedules import block, border, contraction, elementwise, groups
 from tinyengine.stages.schedules.cost import body_cycles, plan
@@ -118,11 +118,11 @@ def clip(c: Chooser) -> None:
         if c.do(f"clip({name})", "clip", "by the position alone the other terms are 0, or nobody looks at the sum"):
             numbers = {"terms": terms(c.kernel), "terms_before": before}
             c.decisions[-1], before = replace(c.decisions[-1], numbers=numbers), numbers["terms"]
-        elif c.decisions[-1].reason.endswith(EVERY):
+        elif needed(c.kernel, name):  # no news of its own: one Decision tells of all these loops
             c.decisions.pop()
             whole.append(name)
     if whole:
-        c.refuse("clip", whole[0], f"every iteration of {', '.join(whole)} {EVERY}", {"terms": before})
+        c.refuse("clip", whole[0], f"every iteration of {', '.join(whole)} has terms that count", {"terms": before})
 
 
 def asked(kernel: Kernel, choices: Choices) -> tuple[str, ...] | None:

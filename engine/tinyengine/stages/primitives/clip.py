@@ -19,8 +19,11 @@ from tinyengine.loopnest import Accumulate, Alloc, Check, Expr, Kernel, Loop, St
 from tinyengine.loopnest import index as constant
 from tinyengine.stages.primitives.nest import Path, ScheduleError, at, loops
 
-EVERY = "has terms that count"
 Ends = tuple[Expr | None, Expr | None]  # the first iteration that is needed, and the first that is not any more
+
+
+class NothingLeftOut(ScheduleError):
+    """A clip that would change nothing."""
 
 
 def clip(kernel: Kernel, loop: str) -> Kernel:
@@ -45,9 +48,22 @@ def clip(kernel: Kernel, loop: str) -> Kernel:
         return [replace(s, first=first, limit=limit)]
 
     kernel = at(kernel, loop, change)
+    if refused and not found:
+        raise ScheduleError(f"clip({loop}){refused}")
     if not found:
-        raise ScheduleError(f"clip({loop}){refused or f': every iteration of {loop} {EVERY}'}")
+        raise NothingLeftOut(f"clip({loop}): every iteration of {loop} has terms that count")
     return kernel
+
+
+def needed(kernel: Kernel, loop: str) -> bool:
+    """Whether every iteration of the loop has terms that count, so that there is nothing to clip."""
+    try:
+        clip(kernel, loop)
+    except NothingLeftOut:
+        return True
+    except ScheduleError:
+        pass
+    return False
 
 
 def clippable(kernel: Kernel) -> list[str]:
