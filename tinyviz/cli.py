@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (OSError, ValueError, ImportError) as e:
-        print(f"tinyviz {args.command}: {e}", file=sys.stderr)
+        said = f"{e.filename}: {e.strerror}" if isinstance(e, OSError) and e.filename else e
+        print(f"tinyviz {args.command}: {said}", file=sys.stderr)
         return 1
 
 
@@ -83,6 +84,9 @@ def _outputs(p: argparse.ArgumentParser) -> None:
 
 def _show(args: Any) -> int:
     recording = Recording.load(args.file)
+    given = [f"--{x}" for x in ("view", "select", "html", "svg", "dot", "perfetto") if getattr(args, x) is not None]
+    if args.table is not None and given:
+        raise ValueError(f"--table prints rows and nothing else: leave out {', '.join(given)}")
     if args.table is not None:
         rows = recording.table(args.table, args.program)
         print(json.dumps(rows, indent=1, ensure_ascii=False) if args.json else query.text(rows))
@@ -92,16 +96,17 @@ def _show(args: Any) -> int:
         wrote.append(_dot(recording, args.program, args.dot))
     if args.perfetto is not None:
         wrote.append(recording.perfetto(args.perfetto))
-    return _put(recording.view(args.view, args.program, _selection(args.select)), args, wrote)
+    return _put(recording.view(args.view, args.program, _selection(recording, args.select)), args, wrote)
 
 
-def _selection(text: str | None) -> Selection | None:
-    """'firing:0.5.2' as a selection. ValueError says which kinds there are."""
+def _selection(recording: Recording, text: str | None) -> Selection | None:
+    """'firing:0.5.2' as a selection. ValueError says which kinds there are, or that there is no such thing."""
     if text is None:
         return None
     kind, _, id = text.partition(":")
     if kind not in SELECTABLE or not all(part.isdecimal() for part in id.split(".")):
         raise ValueError(f"--select {text}: expected KIND:ID such as firing:0.5.2; kinds: {', '.join(SELECTABLE)}")
+    recording.related(kind, id)  # a ValueError where the recording has no such thing
     return Selection(kind, id)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tinyviz import analysis, steps, texts, units, views
+from tinyviz.svg import cut
 from tinyviz.viewdata import LedgerRow
 from tinyviz.views.graph import operands
 from tinyviz.views.lines import where
@@ -136,12 +137,15 @@ TABLES: dict[str, Callable[[Recording, Program], Iterator[Row]]] = {
 }
 
 
+WIDE = 60  # characters of one cell of a printed table
+
+
 def text(rows: list[Row]) -> str:
-    """The rows as an aligned table; numbers in full."""
+    """The rows as an aligned table; numbers in full, lists and sentences cut to `WIDE` characters."""
     head = list(rows[0]) if rows else []
 
     def cell(value: Any) -> str:
-        return units.MISSING if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+        return units.MISSING if value is None else f"{value:.6g}" if isinstance(value, float) else cut(str(value), WIDE)
 
     numbers = [i for i, name in enumerate(head) if isinstance(rows[0][name], (int, float))]
     return texts.table(head, [[cell(x.get(name)) for name in head] for x in rows], numbers) if rows else "no rows"

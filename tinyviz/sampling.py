@@ -60,7 +60,7 @@ class Sample:
 
 @dataclass
 class Picture:
-    """Small images of a value, first its first `TILES` planes: 0 to 255 from low to high."""
+    """Small images of a value, its first `TILES` planes: 0 to 255 from low to high; -1 for what is not finite."""
 
     rows: int
     columns: int
@@ -195,7 +195,7 @@ class Values:
                 value = value / value.sum(-1, keepdims=True)  # see `_divided_later`
             s.samples.append(figures(run, value, s.watched.kind))
             if s.watched.kind in ("weight", "activation", "softmax", "input"):
-                s.picture = picture(value, MAP if s.watched.kind == "softmax" else EDGE) or s.picture
+                s.picture = picture(value, MAP if s.watched.kind == "softmax" else EDGE)
             if hooks.ValueCaptured in hooks.heard:
                 hooks.publish(hooks.ValueCaptured(program, run, s.watched.node, value))
         if len(self.series[0].samples) >= MOST_SAMPLES:
@@ -240,11 +240,10 @@ def picture(value: Array, edge: int = EDGE) -> Picture | None:
     planes = value.reshape(-1, *value.shape[-2:])[:TILES].astype(np.float64)
     steps = [max(-(-n // edge), 1) for n in planes.shape[1:]]
     planes = planes[:, :: steps[0], :: steps[1]]
-    fine = planes[np.isfinite(planes)]
-    if not fine.size:
-        return None
-    low, high = float(fine.min()), float(fine.max())
-    scaled = (np.clip(np.nan_to_num((planes - low) / ((high - low) or 1.0)), 0, 1) * 255).astype(np.uint8)
+    fine = np.isfinite(planes)
+    low, high = (float(planes[fine].min()), float(planes[fine].max())) if fine.any() else (0.0, 0.0)
+    scaled = np.full(planes.shape, -1)
+    scaled[fine] = np.clip((planes[fine] - low) / ((high - low) or 1.0), 0, 1) * 255
     return Picture(planes.shape[1], planes.shape[2], low, high, [t.reshape(-1).tolist() for t in scaled])
 
 

@@ -71,6 +71,10 @@ def _program(at: str, p: wire.Program, r: wire.Recording) -> None:
     for name, layout in p.layouts.items():
         _layout(f"{at}.layouts[{name[:40]!r}]", layout, nodes)
     _launches(f"{at}.launches", p)
+    for i, v in enumerate(p.values):
+        shown = v.picture
+        if shown is not None and not all(0 < len(tile) == shown.rows * shown.columns for tile in shown.tiles):
+            raise ValueError(f"{at}.values[{i}].picture: a tile of {shown.rows} × {shown.columns} has another number of elements")
 
 
 def _phases(at: str, values: list[str]) -> None:
@@ -165,6 +169,9 @@ def _space(at: str, s: wire.Space) -> None:
         _ids(f"{at}.loops[{i}].parent", [loop.parent], i, none=True)  # outer loops come first, so there is no cycle
         if loop.step < 1 or abs(loop.start) > MAX_EXTENT or abs(loop.stop) > MAX_EXTENT:
             raise ValueError(f"{at}.loops[{i}]: {loop.start}..{loop.stop} step {loop.step} is no loop")
+    for i, o in enumerate(s.operands):
+        if any(not 0 <= extent <= MAX_EXTENT for extent in o.shape):
+            raise ValueError(f"{at}.operands[{i}]: {str(o.shape)[:60]} is no shape")
     for i, a in enumerate(s.accesses):
         _ids(f"{at}.accesses[{i}].operand", [a.operand], len(s.operands))
         _ids(f"{at}.accesses[{i}].loops", a.loops, len(s.loops))

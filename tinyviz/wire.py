@@ -419,7 +419,8 @@ class Samples(Columns):
 
 @dataclass
 class Tiles:
-    """Small pictures of a value in its last sampled run: its first planes, 0 to 255 from low to high, row by row."""
+    """Small pictures of a value in its last sampled run: its first planes, 0 to 255 from low to high, row by row; -1: an element
+    that is not finite."""
 
     rows: int
     columns: int

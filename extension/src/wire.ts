@@ -354,7 +354,10 @@ export interface Samples {
   histogram: number[][];  // counts, from low to high; [] where nothing is finite
 }
 
-/** Small pictures of a value in its last sampled run: its first planes, 0 to 255 from low to high, row by row. */
+/**
+ * Small pictures of a value in its last sampled run: its first planes, 0 to 255 from low to high, row by row; -1: an element
+ * that is not finite.
+ */
 export interface Tiles {
   rows: number;
   columns: number;

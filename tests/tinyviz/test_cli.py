@@ -46,8 +46,10 @@ def test_show_writes_files(saved: str, tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["none.tvz"], "No such file"),
+        (["none.tvz"], "none.tvz: No such file"),
         (["{saved}", "--program", "9"], "there is no program 9: the recording has 1, counted from 0"),
+        (["{saved}", "--select", "kernel:0.999"], "this recording has no kernel '0.999'"),
+        (["{saved}", "--table", "kernels", "--html", "a.html"], "--table prints rows and nothing else: leave out --html"),
         (["{other}"], "other.tvz is no recording, or is damaged: File is not a zip file"),
     ],
 )

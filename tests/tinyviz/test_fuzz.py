@@ -69,17 +69,39 @@ for found in PLACES:
 NAMES = sorted(FORMS)
 
 
+def reached(data: Any, path: tuple[Any, ...]) -> Any:
+    """What stands there; None where earlier damage took the way to it."""
+    for key in path:
+        if not isinstance(data, (dict, list)) or (isinstance(data, list) and not (isinstance(key, int) and key < len(data))):
+            return None
+        if isinstance(data, dict) and key not in data:
+            return None
+        data = data[key]
+    return data
+
+
 def damage(data: Any, draw: Any) -> None:
-    """One change somewhere: another value, one value less, one twice, or two exchanged."""
+    """One change somewhere: another value, one value less, one twice, two exchanged; a whole row of a table less, twice or at
+    another place; or a part in the place of another one of its kind."""
     form = FORMS[draw(st.sampled_from(NAMES))]
-    at = data
-    for key in form[draw(st.integers(0, len(form) - 1))]:
-        if not isinstance(at, (dict, list)) or (isinstance(at, list) and not (isinstance(key, int) and key < len(at))):
-            return
-        if isinstance(at, dict) and key not in at:
-            return
-        at = at[key]
+    path = form[draw(st.integers(0, len(form) - 1))]
+    at = reached(data, path)
     if not isinstance(at, (dict, list)) or not at:
+        return
+    lengths = {len(column) if isinstance(column, list) else -1 for column in at.values()} if isinstance(at, dict) else set()
+    kind = draw(st.sampled_from(["value", "value", "row", "graft"]))
+    if kind == "graft" and path:
+        other, home = reached(data, form[draw(st.integers(0, len(form) - 1))]), reached(data, path[:-1])
+        if other is not None:
+            home[path[-1]] = copy.deepcopy(other)
+        return
+    if kind == "row" and len(lengths) == 1 and min(lengths) > 0:
+        i, j = (draw(st.integers(0, min(lengths) - 1)) for _ in range(2))
+        how = draw(st.sampled_from(["drop", "twice", "move"]))
+        for column in at.values():
+            row = column[i] if how == "twice" else column.pop(i)
+            if how != "drop":
+                column.insert(j, copy.deepcopy(row))
         return
     keys = list(at) if isinstance(at, dict) else range(len(at))
     key = keys[draw(st.integers(0, len(keys) - 1))]
@@ -232,3 +254,20 @@ def test_markup_everywhere_stays_text(tmp_path: Path) -> None:
     made = export.document(Recording(r).view())
     assert "<script>alert(1)" not in made and "<img src=x" not in made
     clean_markup(compare(Recording(r), Recording(r)).svg)
+
+
+def test_absurd_sizes_of_buffers_and_pictures_are_refused() -> None:
+    for extent in (-1, 1 << 60):
+        data = copy.deepcopy(SAMPLE)
+        kernel = next(k for k in data["programs"][0]["kernels"] if k["space"] and k["space"]["operands"][0]["shape"])
+        kernel["space"]["operands"][0]["shape"][0] = extent
+        with pytest.raises(ValueError, match="is no shape"):
+            validate(codec.from_json(wire.Recording, data))
+    data = copy.deepcopy(SAMPLE)
+    samples = codec.to_json(wire.Samples())
+    picture = {"rows": 10**9, "columns": 2, "low": 0.0, "high": 1.0, "tiles": [[1, 2]]}
+    data["programs"][0]["values"] = [
+        {"name": "x", "kind": "input", "module": "", "node": -1, "shape": [2, 2], "samples": samples, "picture": picture}
+    ]
+    with pytest.raises(ValueError, match="another number of elements"):
+        validate(codec.from_json(wire.Recording, data))

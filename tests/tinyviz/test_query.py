@@ -57,7 +57,7 @@ def test_a_jitted_step_tells_its_kernels() -> None:
 def test_wrong_names_say_which_there_are(recording: Recording) -> None:
     with pytest.raises(ValueError, match="no table 'kernel'; tables: programs, kernels"):
         recording.table("kernel")
-    with pytest.raises(ValueError, match="counted from 0; there is no 9"):
+    with pytest.raises(ValueError, match="there is no program 9: the recording has 1"):
         recording.table("kernels", 9)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ from tinyengine.state import get_parameters
 from tinyviz import sampling, wire
 from tinyviz.explore import make
 from tinyviz.recording import Recording
+from tinyviz.views import values
 
 
 class Network(nn.Module):
@@ -121,6 +123,22 @@ def test_pictures_are_small_and_go_from_0_to_255() -> None:
     assert max(shown.rows, shown.columns) <= sampling.EDGE and all(len(t) == shown.rows * shown.columns for t in shown.tiles)
     assert min(map(min, shown.tiles)) == 0 and max(map(max, shown.tiles)) == 255
     assert sampling.picture(np.zeros(4, np.float32)) is None
+
+
+def test_what_is_not_finite_is_missing_in_a_picture() -> None:
+    x = np.array([[0, np.nan, 2], [np.inf, 1, 4]], np.float32)
+    shown = sampling.picture(x)
+    assert shown is not None and shown.tiles == [[0, -1, 127, -1, 63, 255]] and (shown.low, shown.high) == (0, 4)
+    nothing = sampling.picture(np.full((2, 2), np.nan, np.float32))
+    assert nothing is not None and nothing.tiles == [[-1] * 4]
+
+
+def test_units_that_were_dead_before_a_nan_are_remarked() -> None:
+    samples = [sampling.figures(0, np.array([[0, 1], [0, 2]], np.float32), "activation")]
+    samples.append(sampling.figures(1, np.full((2, 2), np.nan, np.float32), "activation"))
+    columns = wire.Samples(*([getattr(x, f.name) for x in samples] for f in dataclasses.fields(wire.Samples)))
+    said = values.remarks(wire.Series("h", "activation", "", -1, [2, 2], columns), [])
+    assert said == ["4 elements are NaN or infinite in run 1", "1 of 2 units are 0 for the whole batch"]
 
 
 def test_of_too_many_values_each_kind_keeps_some_from_first_to_last() -> None:

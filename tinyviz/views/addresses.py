@@ -160,7 +160,7 @@ def grids(space: Space) -> list[Grid]:
 
 def _grid(out: Svg, x: float, y: float, shape: list[int], reads: list[int], writes: list[int]) -> float:
     """The buffer as rows (all axes but the last) and columns, thinned out; returns the height."""
-    columns = shape[-1] if shape else 1
+    columns = max(shape[-1], 1) if shape else 1
     rows = max(math.prod(shape[:-1]), 1)
     across, down = min(columns, MOST), min(rows, MOST)
     cell = min(GRID / across, GRID / down, 18.0)

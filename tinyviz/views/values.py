@@ -68,7 +68,8 @@ def remarks(s: Series, ratio: list[float | None]) -> list[str]:
     first = next((i for i, n in enumerate(x.nonfinite) if n), None)
     if first is not None:
         out.append(f"{x.nonfinite[first]} elements are NaN or infinite in run {x.run[first]}")
-    dead = x.dead[-1] if x.dead else None
+    # where everything is NaN nothing is 0: what was dead before is worth knowing
+    dead = next((n for n, bad in zip(reversed(x.dead), reversed(x.nonfinite), strict=True) if not bad), None)
     if dead:
         count = s.shape[1] if len(s.shape) == 4 else s.shape[-1]
         out.append(f"{dead} of {count} units are 0 for the whole batch")

@@ -218,12 +218,14 @@ export const VIEWS = `
 .tv-rightwards { display: flex; justify-content: space-between; color: var(--tv-faint); }
 .tinyviz figure.tv-tilebox { margin: 0; display: grid; gap: 1px; }
 .tv-tilebox figcaption { font: 11px var(--tv-code); text-align: center; }
-.tv-heat { width: min(520px, 100%); height: 128px; image-rendering: pixelated; color: var(--tv-ink); background: var(--tv-shade); border-radius: 3px; }
+.tv-heat { width: min(520px, 100%); height: 128px; image-rendering: pixelated; color: var(--tv-ink); background: var(--tv-hatch) var(--tv-shade); border-radius: 3px; }
 .tv-tiles { display: flex; flex-wrap: wrap; gap: 6px; }
-.tv-tile { image-rendering: pixelated; border: 1px solid var(--tv-line); }
+.tv-tile { image-rendering: pixelated; border: 1px solid var(--tv-line); background: var(--tv-hatch); }
+.tv-tile, .tv-heat { --tv-hatch: repeating-linear-gradient(135deg, var(--tv-back) 0 3px, var(--tv-error) 3px 4px); }
 .tv-bufferpicture { cursor: pointer; }
 .tv-traced.tv-second { fill: var(--tv-c-backward, #b0508a) !important; }
 .tv-traced { fill: var(--tv-ink); stroke: var(--tv-back); stroke-width: .6; }
+.tv-addressesbody td:nth-child(2) { white-space: nowrap; }
 .tinyviz p.tv-verdict { margin: 2px 0; font-size: 13px; }
 .tv-part { margin-top: 10px; }
 .tinyviz .tv-unsure td { color: var(--tv-faint); }

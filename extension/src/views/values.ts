@@ -88,7 +88,7 @@ function shortName({ name, module }: Series): string {
 }
 
 function figure(value?: number | null): string {
-  return value === null || value === undefined ? MISSING : String(Number(value.toPrecision(3)));
+  return value === null || value === undefined || !Number.isFinite(value) ? MISSING : String(Number(value.toPrecision(3)));
 }
 
 /** What stopped being finite, and the way to it. */
@@ -142,7 +142,7 @@ function detail(series: Series, row: ValueRow): HTMLElement[] {
   const [from, to] = [`run ${samples.run[0]}`, samples.run.length > 1 ? `run ${samples.run[last]}` : ""];
   const grid = h("div.tv-valuegrid", {}, panel(`norm, in ${samples.run.length} samples`, axes(ends("norm", samples.norm), from, to, curve(samples.norm, 520, 128))));
   if (row.ratio.length > 0) grid.append(panel("norm of the update over norm of the weight, logarithmic; dashed: 0.001", axes(ends("ratio", row.ratio, [USUAL]), from, to, curve(row.ratio, 520, 128, USUAL, true))));
-  grid.append(panel("distribution: each column is one sample; stronger is more elements", axes({ name: "value", low: figure(least(samples.low)), high: figure(most(samples.high)) }, from, to, heat(samples))));
+  grid.append(panel(`distribution: each column is one sample; stronger is more elements${samples.histogram.some(histogram => histogram.length === 0) ? "; hatched: nothing was finite" : ""}`, axes({ name: "value", low: figure(least(samples.low)), high: figure(most(samples.high)) }, from, to, heat(samples))));
   out.push(grid);
   if (series.picture) out.push(panel(pictureTitle(series, samples.run[last]!), tiles(series)));
   return out;
@@ -164,8 +164,9 @@ function pictureTitle({ kind, shape, picture, module }: Series, run: number): st
   const [down, across] = [shape.at(-2)!, shape.at(-1)!];
   const what = kind === "softmax" ? `attention ${planes === 1 ? "map" : "maps"}: queries down, keys across` : shape.length === 4 && kind === "activation" ? "feature maps" : kind === "input" && shape.length >= 3 ? "inputs" : shape.length === 2 ? `all of it as one picture: ${down} rows, ${across} columns` : "slices along the last two axes";
   const part = planes > tiles.length ? `the first ${tiles.length} of ${count(planes)} ` : "";
+  const broken = tiles.some(tile => tile.includes(-1)) ? " · hatched: NaN or infinite" : "";
   const thin = rows < down || columns < across ? `, one of ${Math.ceil(Math.max(down / rows, across / columns))} elements along each axis` : "";
-  return `run ${run}: ${part}${what}${thin} · dark ${figure(low)}, bright ${figure(high)}${module ? ` · ${module}` : ""}`;
+  return `run ${run}: ${part}${what}${thin}${tiles.some(tile => tile.some(value => value >= 0)) ? ` · dark ${figure(low)}, bright ${figure(high)}` : ""}${broken}${module ? ` · ${module}` : ""}`;
 }
 
 /** The place of a plane among the axes before the last two: "[0, 2]". */
@@ -192,10 +193,14 @@ function heat(samples: Samples): HTMLElement {
   paints.set(canvas, () => {
     const context = canvas.getContext("2d")!;
     context.clearRect(0, 0, canvas.width, rows);
-    context.fillStyle = getComputedStyle(canvas).color;
+    const { color, backgroundColor } = getComputedStyle(canvas);
     samples.histogram.forEach((histogram, i) => {
       const [a, b] = [samples.low[i], samples.high[i]];
-      if (a === null || a === undefined || b === null || b === undefined) return;
+      if (a === null || a === undefined || b === null || b === undefined) return; // the hatching behind shows
+      context.globalAlpha = 1;
+      context.fillStyle = backgroundColor;
+      context.fillRect(i, 0, 1, rows);
+      context.fillStyle = color;
       const column = new Float64Array(rows);
       histogram.forEach((n, j) => (column[Math.min(Math.floor((rows * (a + ((j + 0.5) / histogram.length) * (b - a) - low)) / (high - low || 1)), rows - 1)]! += n));
       const peak = Math.max(...column);
@@ -216,7 +221,7 @@ function tiles({ shape, picture }: Series): HTMLElement {
     const canvas = h("canvas.tv-tile", { width: columns, height: rows, role: "img", "aria-label": `plane ${planeName(shape, i)}`, style: wide });
     paints.set(canvas, () => {
       const image = new ImageData(columns, rows);
-      tile.forEach((value, j) => image.data.set([value, value, value, 255], 4 * j));
+      tile.forEach((value, j) => image.data.set([value, value, value, value < 0 ? 0 : 255], 4 * j));
       canvas.getContext("2d")!.putImageData(image, 0, 0);
     });
     return h("figure.tv-tilebox", {}, canvas, h("figcaption.tv-faint", {}, planeName(shape, i)));
