@@ -8,9 +8,10 @@ import pytest
 from tinyengine import Tensor, jit
 from tinyengine.choices import Choices
 from tinyengine.machine import FIXTURE
-from tinyengine.node import Graph
+from tinyengine.node import Graph, Node
 from tinyengine.pipeline import lower
 from tinyengine.stages import loops
+from tinyengine.stages.fusion.across import WHY
 from tinyengine.stages.keys import edge_keys
 
 from .graphs import F32, buf, conv2d, ew, expand, fused, layernorm, matmul, num, op, permute, red, reshape, run_nests, softmax
@@ -300,3 +301,26 @@ def test_what_comes_from_a_stored_activation_is_not_stored_beside_it() -> None:
     (activation,) = (n for n in f.stored if n.op == "maximum")
     said = f"from %{f.graph.number[activation]}, taken to be stored anyway"
     assert any(d.verdict == "inline" and said in d.reason for d in f.decisions)
+
+
+def sums(n: int) -> tuple[np.ndarray, Node]:
+    x = buf("x", n, n)
+    return rand(n, n), ew("add", reshape(red("sum", x, 0), n), reshape(red("sum", x, 1), n))
+
+
+@pytest.mark.parametrize("n, kernels", [(8, 1), (300, 2)])
+def test_sums_of_rows_and_of_columns_share_a_kernel_only_where_they_are_small(n: int, kernels: int) -> None:
+    """Vectors follow one of them; of the other each lane takes a line of memory."""
+    x, y = sums(n)
+    f = fused(y)
+    assert len(f.groups) == kernels
+    assert any(WHY in (d.reason, *d.alternatives.values()) or WHY in d.alternatives.get("inline", "") for d in f.decisions)
+    np.testing.assert_allclose(run_nests(f, x=x)[y], x.sum(0) + x.sum(1), rtol=1e-4, atol=1e-4)
+
+
+def test_results_that_are_sums_of_rows_and_of_columns_are_kept_apart_in_words() -> None:
+    x = buf("x", 300, 300)
+    f = fused(red("sum", x, 0), red("sum", x, 1), red("max", x, 1))
+    assert sorted(len(g.outputs) for g in f.groups) == [1, 2]
+    (refused,) = (d for d in f.decisions if d.kind == "join" and d.verdict == "kept apart")
+    assert refused.reason == WHY and refused.numbers["bytes_shared"] == 300 * 300 * 4

@@ -19,6 +19,7 @@ from tinyengine.loopnest import Expr
 from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node
 from tinyengine.ops import ELEMENTWISE, OPS, SCATTER
+from tinyengine.stages.fusion import across
 from tinyengine.stages.fusion.blocks import in_rows, operand_row, operand_seconds
 from tinyengine.stages.fusion.cost import Costs, beside
 from tinyengine.stages.fusion.groups import Fusion, Group, Scope, decision_text
@@ -120,6 +121,13 @@ class Fuser(Uses):
                 self.note("join", subject, "kept apart" if why else "joined", text, {"bytes_shared": shared})
                 if not why:
                     break
+
+    def can_join(self, a: Group, b: Group) -> str:
+        """Empty when a and b may become one kernel, else why not."""
+        why = super().can_join(a, b)
+        if not why and across.seconds(self, a, across.reductions(self, b)) > self.costs.launch:
+            return across.WHY
+        return why
 
     def _link_readers(self) -> None:
         """For every kept-or-computed value: the values that read it, seen through movement."""
@@ -300,6 +308,8 @@ class Fuser(Uses):
                 self._note_join(n, False, in_rows(self, n, g))
             elif self.costs.gathers(n) and g.products:
                 self._note_join(n, False, "the check of its data-dependent addresses would stand between the loops of a product")
+            elif n.is_reduce and across.seconds(self, g, across.uses(self, n, g)) > self.costs.launch:
+                self._note_join(n, False, across.WHY)
             elif own:
                 home = g
                 self._note_join(n, True, "it is stored from the kernel that needs it at the same index anyway")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tinyengine.node import Graph, Node
 from tinyengine.ops import ELEMENTWISE
+from tinyengine.stages.fusion import across
 from tinyengine.stages.fusion.blocks import below_in_rows, in_rows, operand_row, operand_seconds, products_in, uses_of
 from tinyengine.stages.fusion.blocks import seconds as block_seconds
 from tinyengine.stages.fusion.groups import Group
@@ -180,7 +181,11 @@ class Costs:
                     blocks = sum(block_seconds(fuser, n, at, g) for g in groups for at in uses_of(fuser, n, g))
             seconds = self.compute(n, evaluations, efficiency) / self._parallel(n, groups, None) + leaf_bytes * len(groups) / bw
             seconds += stored_below + blocks + sum(m.nbytes for m in elsewhere) * len(groups) / bw
-            if evaluations <= size:
+            lanes = sum(across.seconds(fuser, g, across.uses(fuser, n, g)) for g in groups) if n.is_reduce else 0.0
+            seconds += lanes
+            if lanes:
+                reason = across.WHY
+            elif evaluations <= size:
                 reason = "each element is used once, so nothing is computed twice"
             else:
                 reason = f"cheaper to compute {evaluations / max(size, 1):.3g} times{self._out_of(n, fuser)} than to store"
@@ -251,6 +256,8 @@ class Costs:
             + below
             + blocks
         )
+        if n.is_reduce and everywhere and (lanes := across.seconds(fuser, g, across.uses(fuser, n, g))):
+            return Option(seconds + lanes, across.WHY)
         what = "kept in a register" if row == 1 else f"kept as a row of {_bytes(row_bytes)} in cache"
         once = f"computed once per iteration of the outer loops{self._out_of(n, fuser)} and {what}"
         return Option(seconds, f"{once}; {_bytes(n.nbytes)} never reach memory")
