@@ -104,6 +104,18 @@ def test_a_count_that_is_not_what_was_predicted_is_marked(sample: wire.Recording
     assert row.rstrip().endswith("✗") and "✗ differs" in made.svg
 
 
+@pytest.mark.parametrize(("measured", "agrees"), [(4.5e-8, True), (6e-8, False), (9e-9, True), (1e-9, False)])
+def test_a_time_within_a_reading_of_the_clock_is_no_difference(sample: wire.Recording, measured: float, agrees: bool) -> None:
+    """One launch that is predicted to take 8 to 12 ns; the clock's reading makes times longer, never shorter."""
+    p = sample.programs[0]
+    k, c = p.kernels[1], next(c for c, call in enumerate(p.calls) if call.kernel == 1)
+    k.seconds_predicted, k.seconds_predicted_low, k.seconds_predicted_high = 1e-8, 8e-9, 1.2e-8
+    for column in (p.launches.low, p.launches.median, p.launches.high):
+        column[c] = measured
+    (row,) = [x for x in timeline.ledger(p) if x.name == f"time of {k.name}"]
+    assert row.agrees is agrees and row.measured == measured, "the number on show is what was measured"
+
+
 def test_a_sound_compilation_has_nothing_to_find() -> None:
     rec = tv.lower(tv.Tensor(rng.standard_normal((8, 12)).astype(np.float32)).softmax(1)).recording
     shown = rec.bisect()

@@ -15,8 +15,8 @@ KERNEL: tuple[Callable[[Recording, Program, RoofPoint, float], Diagnosis | None]
     kernels.not_vectorised, work.recompute, work.masked_tail, work.converts, data.gather, data.strided, data.subnormal,
 )  # fmt: skip
 
-PART = 1e-3  # of a run: what happens inside of a kernel that takes less is not worth a sentence
-ASKED = (kernels.ablated, kernels.launch_bound)
+PART = 1e-3  # of a run: a fault of kernels that costs less is not worth a sentence
+STATES = ("compute-bound", "memory-bound", "ablation")  # what is so, whatever it could gain
 
 #: about a program and its runs
 PROGRAM: tuple[Callable[[Recording, Program], Iterator[Diagnosis]], ...] = (
@@ -26,15 +26,15 @@ PROGRAM: tuple[Callable[[Recording, Program], Iterator[Diagnosis]], ...] = (
 
 
 def diagnose(r: Recording, p: Program, points: list[RoofPoint]) -> list[Diagnosis]:
-    """All findings, largest gain first; equal ones about several kernels are one."""
+    """All findings that are worth it, largest gain first; equal ones about several kernels are one."""
     out = [d for f in PROGRAM for d in f(r, p)]
     times = [x.seconds if x.seconds is not None else x.seconds_predicted for x in points]
     run = sum(time or 0.0 for time in times)
     for x, time in zip(points, times, strict=True):
         if time is not None and time > 0:
-            about = KERNEL if time >= PART * run else ASKED
-            out += [d for g in about if (d := g(r, p, x, time)) is not None]
-    return sorted(grouped(out), key=lambda d: (-(d.gain or 0.0), d.kernel, d.code))
+            out += [d for g in KERNEL if (d := g(r, p, x, time)) is not None]
+    worth = [d for d in grouped(out) if d.kernel < 0 or d.code in STATES or d.gain is None or d.gain >= PART * run]
+    return sorted(worth, key=lambda d: (-(d.gain or 0.0), d.kernel, d.code))
 
 
 def grouped(found: list[Diagnosis]) -> list[Diagnosis]:

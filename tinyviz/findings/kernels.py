@@ -16,7 +16,7 @@ def launch_bound(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnos
     why = "A launch that all threads join costs more than the whole kernel: only joining it with a neighbour can make it cheaper."
     ran = f"{launches} launch{'' if launches == 1 else 'es'}"
     evidence = f"{said(x)} {units.seconds(time)} in {ran}; one launch costs {units.seconds(launch)}"
-    return Diagnosis("launch-bound", x.kernel, why, evidence, x.wasted, -1)
+    return Diagnosis("launch-bound", x.kernel, why, evidence, time, -1)
 
 
 def near_a_roof(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:

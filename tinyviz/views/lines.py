@@ -52,26 +52,35 @@ def text(r: Recording, d: LinesData) -> str:
 
 
 def svg(r: Recording, d: LinesData) -> str:
-    out = Svg(900, d.title, d.howto, d.legend)
-    out.y += 4
+    out = Svg(1000, d.title, d.howto, d.legend)
+    out.y += LINE + 4
+    marks = {c.name: c.mark for c in d.legend}
+    word = "measured" if d.measured else "predicted"
+    heads = ((12, "line", ""), (160, "code", ""), (490, f"time, {word}", ""), (770, "share", "end"), (860, "bytes", "end"))
+    for at, name, classes in (*heads, (940, "kernels", "end")):
+        out.text(at, out.y, name, f"faint {classes}")
     biggest = max([x.share or 0.0 for x in d.rows], default=0.0) or 1.0
     for x in d.rows[:40]:
         out.y += LINE + 3
-        out.text(12, out.y, cut(where(r, x.line), 24), "mono")
-        out.text(180, out.y, cut("" if x.line < 0 else r.lines.text[x.line], 52), "mono")
+        out.text(12, out.y, cut(where(r, x.line), 20), "mono")
+        out.text(160, out.y, cut("" if x.line < 0 else r.lines.text[x.line].strip(), 46), "mono")
         mine = x.seconds if d.measured else x.seconds_predicted
-        left = 545.0
+        left = 490.0
         for phase in [*(f for f in PHASES if x.by_phase.get(f)), *(["host"] if x.line < 0 and x.share else [])]:
             seconds = x.by_phase.get(phase) if phase != "host" else None
             part = (x.share or 0.0) if phase == "host" else (x.share or 0.0) * (seconds or 0.0) / mine if mine else 0.0
             if phase == "host":
                 part -= sum((x.share or 0.0) * (v or 0.0) / mine for v in x.by_phase.values()) if mine else 0.0
-            width = 200 * part / biggest
+            width = 160 * part / biggest
             if width > 0.3:
                 out.rect(left, out.y - 11, width, 13, f"fill {css(phase)}", tip=f"{phase}: {units.seconds(seconds)}")
+                if width > 14:
+                    out.text(left + width / 2, out.y, marks.get(phase, ""), "ontop mid")
                 left += width
-        out.text(810, out.y, units.seconds(mine), "mono end")
-        out.text(870, out.y, units.percent(x.share), "mono end")
+        figures = (units.seconds(mine), units.percent(x.share), units.nbytes(analysis.total([x.bytes_read, x.bytes_written])))
+        for at, figure in zip((715, 770, 860), figures, strict=True):
+            out.text(at, out.y, figure, "mono end")
+        out.text(940, out.y, str(len(x.kernels)) if x.kernels else units.MISSING, "mono end")
     if len(d.rows) > 40:
         out.text(12, out.y + LINE, f"… and {len(d.rows) - 40} more lines", "faint")
     return str(out)

@@ -11,11 +11,11 @@ from tinyviz.wire import PHASES, CacheEvent, Program, Recording, Selection
 
 NAME = "timeline"
 HOWTO = (
-    "Above one run of the program: its kernels one after the other, and the time around them; a bracket below shows where a"
-    " kernel ends in the middle half of all runs.",
+    "Above one run: its kernels one after the other, and the time around them. Brackets: where they end in half of all runs.",
     "Below the ledger: what was predicted before anything ran, and the median of what was measured. A dash means: not known.",
-    "A ✗ marks a difference that is larger than the prediction's error bar and the measurement's spread together.",
+    "A ✗ marks a difference beyond the prediction's error bar, the spread of the runs and what reading the clock takes.",
 )
+CLOCK = 40e-9  # seconds of each launch's time that may be the clock's: a reading takes 20 to 30 ns, and it ticks in 10
 
 
 def data(r: Recording, program: int | None = None, selection: Selection | None = None) -> TimelineData:
@@ -108,12 +108,12 @@ def ledger(p: Program) -> list[LedgerRow]:
         rows.append(_row(name, unit, -1, _upto(getattr(c, column), sure), _just(sums)))
     rows.append(_row("peak memory", "bytes", -1, _just(c.peak_bytes), _just(p.peak_bytes)))
     ran_for = (p.launches.host_median, p.launches.host_low, p.launches.host_high)
-    rows.append(_row("time of one run", "s", -1, (c.seconds, c.seconds_low, c.seconds_high), ran_for))
+    rows.append(_row("time of one run", "s", -1, (c.seconds, c.seconds_low, c.seconds_high), ran_for, CLOCK * len(p.calls)))
     for k in analysis.kernel_rows(p):
         kernel, n = p.kernels[k.kernel], len(k.calls)
         low, high = analysis.times_of(kernel.seconds_predicted_low, n), analysis.times_of(kernel.seconds_predicted_high, n)
-        predicted = (k.seconds_predicted, low, high)
-        rows.append(_row(f"time of {kernel.name}", "s", k.kernel, predicted, (k.seconds, k.seconds_low, k.seconds_high)))
+        predicted, measured = (k.seconds_predicted, low, high), (k.seconds, k.seconds_low, k.seconds_high)
+        rows.append(_row(f"time of {kernel.name}", "s", k.kernel, predicted, measured, CLOCK * n))
         for name, unit, column in COUNTS:
             said = analysis.whole(getattr(kernel, column), n)
             seen = analysis.whole(getattr(kernel.counted, column) if kernel.counted is not None else None, n)
@@ -133,12 +133,13 @@ def _upto(value: float | None, sure: float | None) -> Three:
     return value, value if sure is None or value is None else sure, value
 
 
-def _row(name: str, unit: str, kernel: int, a: Three, b: Three) -> LedgerRow:
+def _row(name: str, unit: str, kernel: int, a: Three, b: Three, clock: float = 0.0) -> LedgerRow:
+    """`clock`: what of the measured time may be the clock's."""
     agrees = None
     if a[0] is not None and b[0] is not None:
         low_a, high_a = a[1] if a[1] is not None else a[0], a[2] if a[2] is not None else a[0]
         low_b, high_b = b[1] if b[1] is not None else b[0], b[2] if b[2] is not None else b[0]
-        agrees = low_a <= high_b and low_b <= high_a
+        agrees = low_a <= high_b and low_b - clock <= high_a
     return LedgerRow(name, unit, kernel, *a, *b, agrees)
 
 
@@ -264,21 +265,8 @@ def svg(r: Recording, d: TimelineData) -> str:
         out.y += LINE
         out.text(12, out.y, cut(row.name, 48))
         out.text(470, out.y, units.amount(row.predicted, row.unit), "mono end")
-        if row.predicted_low is not None and row.predicted_low != row.predicted:
-            out.text(
-                480,
-                out.y,
-                f"({units.amount(row.predicted_low, row.unit)}–{units.amount(row.predicted_high, row.unit)})",
-                "mono faint",
-            )
-        out.text(700, out.y, units.amount(row.measured, row.unit), "mono end")
-        if row.measured_low is not None and row.measured_low != row.measured:
-            out.text(
-                710,
-                out.y,
-                f"({units.amount(row.measured_low, row.unit)}–{units.amount(row.measured_high, row.unit)})",
-                "mono faint",
-            )
+        out.text(480, out.y, _range(row.predicted_low, row.predicted, row.predicted_high, row.unit), "mono faint")
+        out.text(710, out.y, _range(row.measured_low, row.measured, row.measured_high, row.unit), "mono faint")
         sign = {True: "✓ agrees", False: "✗ differs", None: ""}[row.agrees]
         out.text(880, out.y, sign, "bold" if row.agrees is False else "faint")
     if len(shown) > 40:
