@@ -120,6 +120,7 @@ class Recording:
 
     @property
     def programs(self) -> list[wire.Program]:
+        """All recorded programs, in the order of their first run."""
         return self.data.programs
 
     @property

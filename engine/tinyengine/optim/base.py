@@ -179,6 +179,7 @@ class OptimizerGroup:
 
     @property
     def params(self) -> list[Tensor]:
+        """The parameters of all of them, in order."""
         return [p for o in self.optimizers for p in o.params]
 
     @property

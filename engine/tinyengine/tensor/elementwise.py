@@ -461,7 +461,8 @@ def at_least(a: Any, b: Any) -> Tensor:
 
 
 def choose(c: Any, a: Any, b: Any) -> Tensor:
-    """torch.where(c, a, b)."""
+    """a where the bool tensor c is True, else b; shapes broadcast, dtypes are promoted. RuntimeError where c is no bool tensor
+    (uint8 counts as one)."""
     cond = tensor_of(c, "where")
     if cond.dtype is dtypes.uint8:
         cond = make(record.cast(cond.node, dtypes.bool_, here()), core.NO_FLOW)

@@ -175,12 +175,12 @@ class Losses(Sorting):
             raise ValueError(f"{what}: labels {list(target.shape)} for input {list(self.shape)}\n  at {user_line()}")
 
     def mse_loss(self, target: Any, reduction: str = "mean") -> Tensor:
-        """The squared difference."""
+        """The squared difference: its mean, its sum, or with reduction 'none' one for each element."""
         d = self - target
         return reduced(d * d, reduction)
 
     def l1_loss(self, target: Any, reduction: str = "mean") -> Tensor:
-        """The absolute difference."""
+        """The absolute difference: its mean, its sum, or with reduction 'none' one for each element."""
         return reduced((self - target).abs(), reduction)
 
 

@@ -95,7 +95,7 @@ class Movement(Casting):
         return derive(self, n, record.permute(n, order, here(2)), flow)
 
     def transpose(self, dim0: int = 1, dim1: int = 0) -> Tensor:
-        """Two axes change places."""
+        """Two axes change places; of what has no axes, itself. IndexError where there is no such axis."""
         order = list(range(self.ndim))
         a, b = axis_of(dim0, self.ndim), axis_of(dim1, self.ndim)
         if order:
@@ -163,7 +163,7 @@ class Movement(Casting):
         return self.reshape(tuple([s for d, s in enumerate(self.shape) if d not in axes or s != 1]))
 
     def unsqueeze(self, dim: int) -> Tensor:
-        """A new axis of extent 1."""
+        """A new axis of extent 1, which is axis `dim` of the result. IndexError where it cannot stand there."""
         d = axis_of(dim, self.ndim + 1)
         return self.reshape((*self.shape[:d], 1, *self.shape[d:]))
 
@@ -370,7 +370,7 @@ class Movement(Casting):
         return self._triangle(diagonal, upper=False)
 
     def triu(self, diagonal: int = 0) -> Tensor:
-        """Zero below it."""
+        """Zero below the diagonal of the last two axes."""
         return self._triangle(diagonal, upper=True)
 
     def _triangle(self, diagonal: int, upper: bool) -> Tensor:

@@ -122,12 +122,12 @@ class Random(Creation):
 
     @staticmethod
     def rand(*shape: Any, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
-        """Uniform in [0, 1)."""
+        """Uniform in [0, 1), float32 unless another dtype is given."""
         return leaf(unit(shape_of(shape), dtype), requires_grad)
 
     @staticmethod
     def uniform(*shape: Any, low: float = 0.0, high: float = 1.0, dtype: Any = None, requires_grad: bool | None = None) -> Tensor:
-        """Uniform in [low, high)."""
+        """Uniform in [low, high), float32 unless another dtype is given."""
         return leaf((unit(shape_of(shape)) * (high - low) + low).cast(dtype or dtypes.default_float), requires_grad)
 
     @staticmethod

@@ -179,7 +179,7 @@ class Reduce(Movement):
         *,
         axis: Dim = _UNSET,
     ) -> tuple[Tensor, Tensor]:
-        """(var, mean)."""
+        """(variance, mean) along `dim`, or of all elements; see `var`."""
         which, rest = _variance_of(dim, axis, unbiased, correction)
         return self.var(which, keepdim=keepdim, correction=rest), self.mean(which, keepdim)
 
@@ -192,7 +192,7 @@ class Reduce(Movement):
         *,
         axis: Dim = _UNSET,
     ) -> tuple[Tensor, Tensor]:
-        """(std, mean)."""
+        """(standard deviation, mean) along `dim`, or of all elements; see `var`."""
         which, rest = _variance_of(dim, axis, unbiased, correction)
         return self.std(which, keepdim=keepdim, correction=rest), self.mean(which, keepdim)
 
