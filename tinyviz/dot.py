@@ -44,11 +44,19 @@ def dot(r: Recording, program: int) -> str:
 
 
 def draw(r: Recording, program: int, path: Path) -> Path:
-    """Draw with `dot` to `path`; its suffix (svg, pdf, png) is the format. ValueError where the graph is too large for `dot`;
-    `graphviz.ExecutableNotFound` where there is no `dot`."""
+    """Draw with `dot` to `path`; its suffix (svg, pdf, png) is the format. ValueError where the graph is too large for `dot`,
+    FileNotFoundError where there is no `dot`, or no folder for the file."""
+    import graphviz
+
     size = len(r.programs[program].simplified or r.programs[program].recorded)
     if size > MAX_DRAWN:
         raise ValueError(f"{size} nodes are too many for Graphviz's dot, which takes minutes beyond {MAX_DRAWN}")
     out = digraph(r, program)
-    path.write_bytes(out.pipe(format=path.suffix.lstrip(".") or "svg"))
+    try:
+        drawn = out.pipe(format=path.suffix.lstrip(".") or "svg")
+    except graphviz.ExecutableNotFound:
+        raise FileNotFoundError(
+            "there is no program `dot` on the PATH: install Graphviz (Debian: apt install graphviz), or write a .dot file"
+        ) from None
+    path.write_bytes(drawn)
     return path

@@ -157,6 +157,14 @@ def test_markup_in_dot_is_only_text(recording: Recording, tmp_path: Path) -> Non
         assert "&lt;b&gt;" in (tmp_path / "a.svg").read_text()
 
 
+def test_without_graphviz_the_error_says_what_to_install(
+    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(FileNotFoundError, match="no program `dot` on the PATH: install Graphviz"):
+        dot.draw(recording.data, 0, tmp_path / "a.svg")
+
+
 def test_a_graph_too_large_for_dot_is_refused(recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dot, "MAX_DRAWN", 3)
     with pytest.raises(ValueError, match=r"\d+ nodes are too many for Graphviz's dot"):

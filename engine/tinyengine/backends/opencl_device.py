@@ -102,7 +102,8 @@ def find() -> Found:
     except ImportError as e:
         return Found(None, f"pyopencl is not installed ({e}).", ())
     except Exception as e:  # the loader raises when it knows of no driver
-        return Found(None, f"no OpenCL driver is installed ({first_line(e)}).", ())
+        why = f"no OpenCL driver is installed ({first_line(e)}); PoCL is one for CPUs (Debian: apt install pocl-opencl-icd)."
+        return Found(None, why, ())
     refused: list[str] = []
     for p in platforms:
         try:
