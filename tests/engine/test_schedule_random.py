@@ -74,6 +74,7 @@ def _primitive(draw: st.DrawFn, k: Kernel) -> str:
                 f"unpack({buf}, at={loop})",
                 f"fission({', '.join(some)})",
                 f"pack({buf}, at={names[0]}, of={loop})",
+                f"pack({buf}, at={names[0]}, by=({', '.join(names[1:])},))",
                 f"partial(acc, at={loop})",
                 f"spill(acc, at={loop})",
                 f"clip({loop})",

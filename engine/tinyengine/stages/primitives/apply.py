@@ -7,7 +7,8 @@
     unroll(k) unroll(k, 4)  no loop in the machine code; or only of every 4 iterations
     parallel(i)             iterations on several cores; of a loop inside: on the work-items of a group, where there are groups
     pack(w, at=jo)          a contiguous local copy of what the loop touches; pack(w, at=jo, axes=(1, 0)) transposes;
-                            pack(w, at=jo, of=j) only what the reads that move with j touch
+                            pack(w, at=jo, of=j) only what the reads that move with j touch; pack(x, at=jo, by=(k, j)) an axis
+                            for each of these loops: windows beside each other (im2col)
     unpack(out, at=mo)      the counterpart: results into a local tile first, then to their places
     partial(acc, at=k)      sum up in registers inside a loop, add to the accumulator once
     spill(acc, at=i)        finished sums leave the registers, so that what follows is a loop and not written out for each
@@ -285,13 +286,21 @@ class Primitive:
     options: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join([*map(str, self.args), *(f'{k}={v}' for k, v in self.options)])})"
+        return f"{self.name}({', '.join([*map(str, self.args), *(f'{k}={_text(v)}' for k, v in self.options)])})"
 
     __repr__ = __str__
 
 
-def pack_of(kernel: Kernel, buf: str, at: str, axes: tuple[int, ...] | None = None, of: str | None = None) -> Kernel:
-    return pack(kernel, buf, at, axes, of)
+def _text(value: Any) -> str:
+    """Of an option; names stand without quotes."""
+    return str(value).replace("'", "") if isinstance(value, tuple) else str(value)
+
+
+def pack_of(
+    kernel: Kernel, buf: str, at: str, axes: tuple[int, ...] | None = None, of: str | None = None,
+    by: tuple[str, ...] | None = None,
+) -> Kernel:  # fmt: skip
+    return pack(kernel, buf, at, axes, of, by)
 
 
 # name -> (function, kinds of the positional arguments ('name', 'int', '*name'), how many must be there, options by keyword)
@@ -309,7 +318,7 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
     "accumulate": (accumulate, ("name", "int"), 2, {"memory": "name"}),
     "clip": (clip, ("name",), 1, {}),
     "streaming": (streaming, ("name",), 1, {}),
-    "pack": (pack_of, ("name",), 1, {"at": "name", "axes": "axes", "of": "name"}),
+    "pack": (pack_of, ("name",), 1, {"at": "name", "axes": "axes", "of": "name", "by": "names"}),
     "partial": (lambda k, b, at: partial(k, b, at), ("name",), 1, {"at": "name"}),
     "spill": (lambda k, b, at: spill(k, b, at), ("name",), 1, {"at": "name"}),
     "unpack": (lambda k, b, at, axes=None: unpack(k, b, at, axes), ("name",), 1, {"at": "name", "axes": "axes"}),
@@ -371,7 +380,14 @@ def _value(node: ast.expr, kind: str, line: str) -> Any:
         values = [e.value for e in node.elts if isinstance(e, ast.Constant) and type(e.value) is int]
         if len(values) == len(node.elts):
             return tuple(values)
-    expected = {"name": "the name of a loop or buffer", "int": "a whole number", "axes": "a tuple of axes such as (1, 0)"}[kind]
+    if kind == "names" and isinstance(node, ast.Tuple):
+        names = [e.id for e in node.elts if isinstance(e, ast.Name)]
+        if len(names) == len(node.elts):
+            return tuple(names)
+    expected = {
+        "name": "the name of a loop or buffer", "int": "a whole number", "axes": "a tuple of axes such as (1, 0)",
+        "names": "a tuple of loops such as (k, j)",
+    }[kind]  # fmt: skip
     raise ScheduleError(f"{line!r}: expected {expected}, got {ast.unparse(node)!r}")
 
 

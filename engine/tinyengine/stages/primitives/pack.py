@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from tinyengine import index
 from tinyengine.dependence import accesses, inner_variables, split
 from tinyengine.index import conjuncts
 from tinyengine.loopnest import (
+    Accumulate,
     Alloc,
     Buf,
     Expr,
@@ -20,11 +22,13 @@ from tinyengine.loopnest import (
     load_mask,
     map_expr,
     map_stmt,
+    stmt_exprs,
     subexprs,
     var,
+    walk,
 )  # fmt: skip
 from tinyengine.loopnest import index as constant
-from tinyengine.stages.primitives.nest import Path, ScheduleError, at, fresh_buffer, over
+from tinyengine.stages.primitives.nest import Path, ScheduleError, at, fresh_buffer, over, rewrite, substitution
 
 LOCAL_BYTES = 1 << 24  # more than this is no cache-resident copy
 
@@ -37,14 +41,25 @@ def axes_order(text: str, buf: Buf, axes: tuple[int, ...] | None) -> tuple[int, 
     return order
 
 
-def pack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = None, of: str | None = None) -> Kernel:
+def pack(
+    kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = None, of: str | None = None,
+    by: tuple[str, ...] | None = None,
+) -> Kernel:  # fmt: skip
     """for jo: S(w[k, jo + j])
        → for jo: local w_pack[K, J]; for w_0 in K: for w_1 in J: w_pack[w_0, w_1] = w[w_0, jo + w_1]; S(w_pack[k, j])
 
     `axes`: the order of the axes in the copy, (1, 0) transposes. Elements outside the buffer that a padded access would skip are
     copied as zeros, so that the masks vanish. `of`: only of the reads that move with this loop inside. Illegal where the buffer
-    is written in the loop, or the part touched is no box."""
+    is written in the loop, or the part touched is no box.
+
+    `by`: the copy has an axis for each of these loops instead, in this order, and holds what is read in each of their iterations
+    (for a convolution: im2col, Chellapilla et al. 2006):
+    for i: for k: S(x[2 * i + k])  →  for i: local x_pack[K]; for x_0 in K: x_pack[x_0] = x[2 * i + x_0]; for k: S(x_pack[k])
+                                                                                                    (`pack(x, at=i, by=(k,))`)
+    Windows may overlap; an element is copied as often as it is read. Illegal where the buffer is read in more than one way."""
     text = f"pack({buf}, at={loop}{f', of={of}' if of else ''})"
+    if by is not None and axes is not None:
+        raise ScheduleError(f"{text}: the order of the axes is that of the loops in by=; axes= has no meaning beside it")
     known = {p.name: p for p in kernel.params}
     if buf not in known:
         raise ScheduleError(f"{text}: no global buffer is called {buf!r}; the kernel has {', '.join(known)}")
@@ -53,8 +68,11 @@ def pack(kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = Non
     local = fresh_buffer(kernel, f"{buf}_pack")
 
     def change(s: Loop, path: Path) -> list[Stmt] | None:
-        read = any(a.buf == source and moves(a.at, of) for a in accesses(s.body))
-        return [_packed(s, source, local, order, text, of)] if read else None
+        if not any(a.buf == source and moves(a.at, of) for a in accesses(s.body)):
+            return None
+        if by is not None:
+            return [_by_loops(s, source, local, by, text, of)]
+        return [_packed(s, source, local, order, text, of)]
 
     return at(kernel, loop, change, f"{text}: {buf} is not read inside {loop}")
 
@@ -103,6 +121,54 @@ def _packed(s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str,
     body = tuple(moved.stmt(b) for b in s.body)
     fill = over(variables, Store(copy, tuple(variables[a] for a in order), load(source, place, mask), None, "", s.nodes))
     return replace(s, body=(Alloc(copy, None, s.nodes), fill, *body))
+
+
+def _by_loops(s: Loop, source: Buf, local: str, by: tuple[str, ...], text: str, of: str | None) -> Loop:
+    touched = [a for a in accesses(s.body) if a.buf == source and moves(a.at, of)]
+    if any(a.op != "read" for a in accesses(s.body) if a.buf == source):
+        raise ScheduleError(f"{text} is not legal: {source.name} is written in {s.name}")
+    reads = {e for a in touched for root in stmt_exprs(a.stmt) for e in subexprs(root) if e.op == "load" and e.arg == source}
+    reads = {e for e in reads if moves(load_index(e), of)}
+    if any(e.lanes > 1 for e in reads):
+        raise ScheduleError(f"{text}: {source.name} is already accessed by vectors; pack before vectorize")
+    if len(reads) != 1:
+        raise ScheduleError(f"{text} is not legal: {source.name} is read in {len(reads)} ways in {s.name}")
+    read = reads.pop()
+    inside = {x.name: x for x in walk(s.body) if isinstance(x, Loop)}
+    known = inner_variables(s)
+    used = {x.arg[0] if x.op == "var" else x.arg for x in subexprs(read) if x.op in ("var", "name")} & known
+    if len(set(by)) < len(by) or not used <= set(by) <= set(inside):
+        needed = ", ".join(sorted(used))
+        raise ScheduleError(f"{text}: by= must name, once, the loops inside {s.name} on which the reads depend: {needed}")
+    chain = [inside[name] for name in by]
+    if any(x.start or x.step != 1 or x.ends for x in chain) or any(x.op == "load" for e in read.args for x in subexprs(e)):
+        raise ScheduleError(f"{text}: the loops in by= must start at 0, have step 1 and no ends, and no index may come from data")
+    copy = Buf(local, source.dtype, tuple(x.trips for x in chain), "local")
+    if copy.nbytes > LOCAL_BYTES:
+        raise ScheduleError(f"{text}: the copy would take {copy.nbytes} bytes; at most {LOCAL_BYTES} are sensible")
+    prefix = source.name if local == f"{source.name}_pack" else local
+    place = tuple(var(f"{prefix}_{i}", 0, x.trips - 1) if x.trips > 1 else constant(0) for i, x in enumerate(chain))
+    value = substitution({x.var: v for x, v in zip(chain, place, strict=True)})(read)
+    fill = over(place, Store(copy, place, value, None, "", s.nodes))
+    moved = rewrite(s.body, substitution({read: load(copy, tuple(x.var for x in chain))}))
+    moved = _counting(moved, set(conjuncts(load_mask(read))))
+    return replace(s, body=(Alloc(copy, None, s.nodes), fill, *moved))
+
+
+def _counting(body: Iterable[Stmt], zeros: set[Expr]) -> tuple[Stmt, ...]:
+    """Terms outside of these conditions are products with zeros of the copy now: they count."""
+
+    def visit(s: Stmt) -> Stmt:
+        if isinstance(s, Loop):
+            return replace(s, body=_counting(s.body, zeros))
+        if isinstance(s, Accumulate) and s.only is not None:
+            kept: Expr | None = None
+            for c in conjuncts(s.only):
+                kept = kept if c in zeros else index.both(kept, c)
+            return replace(s, only=kept)
+        return s
+
+    return tuple(map(visit, body))
 
 
 class _Mover:

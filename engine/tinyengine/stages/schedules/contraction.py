@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from tinyengine.dependence import Access
 from tinyengine.loopnest import Loop
-from tinyengine.stages.schedules import depth, dots, outer_sum, tile
+from tinyengine.stages.primitives.nest import loops
+from tinyengine.stages.schedules import depth, dots, outer_sum, patches, tile
 from tinyengine.stages.schedules.cost import NEAR, stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, chain, depends, find
-from tinyengine.stages.schedules.tile import EVEN, LONG_AFTER, TAPS, Tile, even, factor, panels_outside
+from tinyengine.stages.schedules.tile import EVEN, LONG_AFTER, TAPS, Tile, even, factor, within_panels
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -66,7 +67,7 @@ def joined(c: Chooser, s: Loop) -> Loop:
             c.do(text, "merge", "every access is contiguous over these loops: the tile has no short rows")
             names[i : i + 2] = [names[i] + names[i + 1]]
         first = names[0] if group is k.space else first
-    return next(x for x in c.top() if x.name == first)
+    return next(x for x in loops(c.kernel.body) if x.name == first)
 
 
 def run(c: Chooser, around: list[Loop]) -> bool:
@@ -77,6 +78,16 @@ def run(c: Chooser, around: list[Loop]) -> bool:
     if outer_sum.run(c, k):
         return True
     o = best(c, k)
+    p = patches.find(c, k)
+    if p is not None and (o is None or p.cost < o.cost):
+        start, count = c.kernel, len(c.decisions)
+        if patches.run(c, k, p):
+            return True
+        undo(c, start, count)
+    elif p is not None and o is not None:
+        numbers = {"cost": o.cost, "cost_of_copies": p.cost}
+        why = f"copying the windows beside each other costs more than lanes along {o.v.name}"
+        c.refuse("patches", p.panel[0].name, why, numbers)
     if o is None:
         return False
     along = along_sum(c, k, o)
@@ -200,7 +211,7 @@ def sizes(c: Chooser, k: Contraction, t: Tile, vectors: Iterable[int]) -> tuple[
     shared = taps(k) > 1 and any(k.window(a, t.m) for a in k.reads if not depends(a, t.v))
     registers = c.machine.vector_registers - (KEPT if shared else 0)
 
-    outside = panels_outside(c, k, t.v, t.m, t.batch)
+    outside = bool(within_panels(c, k, t.v, t.m, t.batch))
     apart = outside or (not t.batch and t.l is None)  # panels are what the threads share
 
     def cycles(rows: int, nv: int) -> float:

@@ -146,21 +146,17 @@ def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[tupl
     return out
 
 
-def panels_outside(c: Chooser, k: Contraction, v: Loop, m: Loop | None, batch: tuple[Loop, ...]) -> bool:
-    """Whether the copy of an operand that all images share is too large to be made for each of them: panels go outside then."""
+def within_panels(c: Chooser, k: Contraction, v: Loop, m: Loop | None, batch: tuple[Loop, ...]) -> tuple[Loop, ...]:
+    """The loops of `batch` that go inside the panels: those on which an operand that is copied does not depend, where the copy is
+    too large to be made for each of their iterations."""
     whole = {s.name: s.trips for s in (*k.space, *k.reduce)}
-    return (
-        m is not None
-        and bool(batch)
-        and any(
-            depends(a, v)
-            and stride(a.buf, a.at, v.name) != 1
-            and axis_of(a, v) is not None
-            and not any(depends(a, s) for s in batch)
-            and k.footprint(a, whole) > c.machine.l2_bytes // 2
-            for a in k.reads
-        )
-    )
+    for a in k.reads if m is not None else ():
+        shared = tuple(s for s in batch if not depends(a, s) and s.trips > 1)
+        if shared and depends(a, v) and stride(a.buf, a.at, v.name) != 1 and axis_of(a, v) is not None:
+            each = {n: 1 if any(s.name == n for s in batch) else trips for n, trips in whole.items()}
+            if k.footprint(a, each) > c.machine.l2_bytes // 2:
+                return shared
+    return ()
 
 
 def run(c: Chooser, k: Contraction, t: Tile) -> bool:
@@ -190,7 +186,10 @@ class _Applier:
         self.rows = self.m  # the loop that the register tile splits
         self.chunk = 0  # rows per ticket, where rows are what the threads share
         self.threaded = ""
-        self.outside = t.l is None and panels_outside(c, k, t.v, t.m, t.batch)
+        shared = within_panels(c, k, t.v, t.m, t.batch)
+        self.shared, self.outer = [s.name for s in shared], [s.name for s in t.batch if s not in shared]
+        self.outside = bool(shared)
+        self.far = bool(t.m is not None and self.l and not self.outside and self._far())
         self.work = prod(s.trips for s in (*k.space, *k.reduce)) / c.lanes
 
     def do(self, text: str, kind: str, reason: str) -> bool:
@@ -242,7 +241,9 @@ class _Applier:
         if self.work < PARALLEL_CYCLES or threads < 2:
             pass
         elif self.outside:
-            self.threaded = self.v + "o"
+            good = [s.name for s in t.batch if s.name in self.outer and s.trips % threads == 0]
+            self.threaded = good[0] if good else self.v + "o"
+            self.outer.sort(key=lambda n: n != self.threaded)
         elif self.batch and (t.batch[0].trips >= threads or (t.batch[0].trips > 1 and not self.l)):
             self.threaded = self.batch[0]
         elif self.l:
@@ -280,7 +281,24 @@ class _Applier:
         """batch, rows of the image, rows of the tile, vectors."""
         l, m, v = self.l, self.m, self.v
         li = l + "i"
+        if self.outside:
+            return (
+                self.arrange([*self._around(), v, *self.shared, l, m], "panels outside, images inside: one copy of the weights")
+                and self.do(f"tile({v}, {self.width})", "tile", "a panel: vectors of the register tile")
+                and self.do(f"reorder({', '.join([*self.shared, l, m, v + 'i'])})", "reorder", "images inside a panel")
+                and self.do(f"tile({l}, {self.t.lr})", "tile", "rows of the image that share the weights")
+                and self.do(f"reorder({m}, {li}, {v}i)", "reorder", "rows of one tile together")
+                and self.do(f"tile({m}, {self.t.mr})", "tile", "rows of the register tile")
+            )
         inner = [x for x in (m, v) if x]
+        if self.far:
+            return (
+                self.arrange([*self.batch, l, v, m], "panels outside, rows inside: a copy serves all rows")
+                and self.do(f"tile({v}, {self.width})", "tile", "a panel: vectors of the register tile")
+                and self.do(f"tile({l}, {self.t.lr})", "tile", "rows of the image that share the weights")
+                and self.do(f"reorder({v}o, {m}, {li}, {v}i)", "reorder", "rows of one tile together")
+                and self.do(f"tile({m}, {self.t.mr})", "tile", "rows of the register tile")
+            )
         return (
             self.arrange([*self.batch, l, *inner], "rows of the image outside, weights inside")
             and self.do(f"tile({l}, {self.t.lr})", "tile", "rows of the image that share the weights")
@@ -289,6 +307,18 @@ class _Applier:
             and (not m or self.do(f"reorder({v}, {m}i, {li})", "reorder", "the register tile inside"))
             and self.do(f"tile({v}, {self.width})", "tile", "vectors of the register tile")
         )
+
+    def _far(self) -> bool:
+        """Whether what is copied for the vectors is more than the cache holds, also for one tile of an image: then a panel of it
+        is copied at a time."""
+        stand = {s.name for s in self.t.batch}
+        trips = {s.name: 1 if s.name in stand else s.trips for s in (*self.k.space, *self.k.reduce)} | {self.l: self.t.lr}
+        copied = (x.a for x in self.copies.values() if depends(x.a, self.t.v))
+        return any(self.k.footprint(a, trips) > self.c.machine.l2_bytes // 2 for a in copied)
+
+    def _around(self) -> list[str]:
+        """The loops around the panels, where the panels stand outside of images."""
+        return [n for n in self.outer if n in self.batch]
 
     def _panels(self) -> bool:
         """batch, (pieces of the rows,) panels, rows, vectors."""
@@ -302,9 +332,9 @@ class _Applier:
                 and self.do(f"reorder({v}, {self.rows})", "reorder", outside)
             )
         else:
-            first = [v, *self.batch] if self.outside else [*self.batch, v]
+            first = [*self._around(), v, *self.shared] if self.outside else [*self.batch, v]
             ready = self.arrange([*first, *([m] if m else [])], outside)
-        inner = [*self.batch, self.rows] if self.outside else [self.rows]
+        inner = [*self.shared, self.rows] if self.outside else [self.rows]
         return (
             ready
             and self.do(f"tile({v}, {self.width})", "tile", "a panel: vectors of the register tile")
@@ -355,7 +385,7 @@ class _Applier:
     def _unpack(self) -> list[Access]:
         """Results whose vectors are not contiguous in the output go through a small tile."""
         out = []
-        at = self.rows + "o" if self.m and not self.l else self.v + "o"
+        at = self.rows + "o" if self.m and (not self.l or self.outside or self.far) else self.v + "o"
         for a in self.k.stores:
             axis = axis_of(a, self.t.v)
             if stride(a.buf, a.at, self.v) != 1 and axis is not None:
