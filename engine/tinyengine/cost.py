@@ -151,6 +151,8 @@ def flops(kernel: Kernel, expanded: bool = False, ran: Mapping[int, int] | None 
         for e in _arithmetic(s.value, data, seen):
             if e.op == "lanes_reduce":
                 per_run += e.args[0].lanes - 1
+            elif e.op == "lanes_scan":
+                per_run += e.lanes * (e.lanes.bit_length() - 1)
             else:
                 per_run += e.lanes * (_expanded(e) if expanded else OPS[e.op].flops)
         if isinstance(s, Let):
@@ -174,7 +176,8 @@ def _arithmetic(e: Expr, data: Mapping[str, bool], seen: set[int]) -> list[Expr]
         return []
     seen.add(id(e))
     out = [x for a in e.args for x in _arithmetic(a, data, seen)]
-    if e.op == "lanes_reduce" or (e.op in OPS and e.args and not (e.op == "where" and _is_position(e.args[0], data))):
+    op = e.op in OPS and e.args and not (e.op == "where" and _is_position(e.args[0], data))
+    if op or e.op in ("lanes_reduce", "lanes_scan"):
         out.append(e)
     return out
 

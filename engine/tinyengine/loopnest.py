@@ -8,7 +8,7 @@
             | Accumulate(buf, index, op, value, mask, only)   buf[index] = op(buf[index], value); op: add | maximum | mul
             | Check(condition, message)         a data-dependent guard: where the condition is false the status word is set
             | Prefetch(buf, index)              a hint
-  expr    ::= const | var | name | load | ramp | splat | lanes_reduce | any elementwise op of the op table
+  expr    ::= const | var | name | load | ramp | splat | lanes_reduce | lanes_scan | lane | any elementwise op of the op table
 
 Every expression is an `Expr`: interned (equal means identical), with a dtype and a number of `lanes` (1 = scalar). Loads and
 stores
@@ -157,6 +157,16 @@ def splat(e: Expr, lanes: int) -> Expr:
 def lanes_reduce(op: str, e: Expr) -> Expr:
     """The lanes of `e` combined into one by `op` (add, maximum, mul)."""
     return Expr("lanes_reduce", e.dtype, 1, (e,), op)
+
+
+def lanes_scan(op: str, e: Expr) -> Expr:
+    """In lane k, lanes 0 to k of `e` combined by `op` (add, maximum, mul)."""
+    return Expr("lanes_scan", e.dtype, e.lanes, (e,), op)
+
+
+def lane(e: Expr, k: int) -> Expr:
+    """Lane `k` of `e`."""
+    return Expr("lane", e.dtype, 1, (e,), k)
 
 
 def apply(op: str, args: tuple[Expr, ...], dtype: DType | None = None, arg: Any = None) -> Expr:
@@ -333,7 +343,7 @@ def map_expr(e: Expr, f: Callable[[Expr], Expr | None], memo: dict[Expr, Expr] |
     return out
 
 
-_FIXED_LANES = ("ramp", "splat", "lanes_reduce")
+_FIXED_LANES = ("ramp", "splat", "lanes_reduce", "lane")
 
 
 def map_stmt(s: Stmt, f: Callable[[Expr], Expr]) -> Stmt:
@@ -378,6 +388,10 @@ def expr_text(e: Expr) -> str:
         return a[0]
     if e.op == "lanes_reduce":
         return f"lanes_{e.arg}({a[0]})"
+    if e.op == "lanes_scan":
+        return f"scan_{e.arg}({a[0]})"
+    if e.op == "lane":
+        return f"{a[0]}.lane({e.arg})"
     if e.op == "cast":
         return f"{e.dtype}({a[0]})"
     if e.op == "bitcast":

@@ -11,7 +11,7 @@ from typing import Any
 from tinyengine import dtypes
 from tinyengine.dtypes import DType
 from tinyengine.extent import extents, plain, values_of
-from tinyengine.ops import MOVEMENT, OPS, REDUCE
+from tinyengine.ops import MOVEMENT, OPS, REDUCE, SCAN
 from tinyengine.origin import Origin
 from tinyengine.size import Size
 
@@ -55,6 +55,10 @@ class Node(namedtuple("Node", "op dtype shape src arg origin")):
     @property
     def is_reduce(self) -> bool:
         return self.op in REDUCE
+
+    @property
+    def is_scan(self) -> bool:
+        return self.op in SCAN
 
     @property
     def phase(self) -> str:

@@ -6,6 +6,7 @@ Families:
   unary/binary/ternary   elementwise on equal shapes (broadcasting is an explicit `expand`)
   movement     no arithmetic: output element = one input element, or 0 outside; arg describes the index map
   reduce       arg = tuple of axes, which stay in the shape with extent 1
+  scan         arg = (axis, reverse): element i combines those from 0 to i, or, reversed, from i to the last
   index        addresses that depend on data
   kernel       stands only in loop nests, where the schedule puts it: dot2(a, b) of pairs of bfloat16 in the bits of uint32 is
                a0 b0 + a1 b1 in float32
@@ -140,6 +141,7 @@ _TABLE = [
     Op("reshape", "movement", 1), Op("permute", "movement", 1), Op("expand", "movement", 1), Op("slice", "movement", 1),
     Op("pad", "movement", 1), Op("flip", "movement", 1), Op("window", "movement", 1), Op("place", "movement", 1),
     Op("sum", "reduce", 1, 1, np.add), Op("max", "reduce", 1, 1, np.maximum), Op("prod", "reduce", 1, 1, np.multiply),
+    Op("scan_add", "scan", 1, 1), Op("scan_max", "scan", 1, 1), Op("scan_mul", "scan", 1, 1),
     Op("gather", "index", 2),
     Op("scatter_add", "index", 3, 1), Op("scatter_max", "index", 3, 1), Op("scatter_mul", "index", 3, 1),
     Op("assign", "effect", 2), Op("contiguous", "effect", 1), Op("function", "effect", -1),
@@ -149,4 +151,5 @@ OPS: dict[str, Op] = {op.name: op for op in _TABLE}
 ELEMENTWISE = frozenset(o.name for o in _TABLE if o.family in ("unary", "binary", "ternary"))
 MOVEMENT = frozenset(o.name for o in _TABLE if o.family == "movement")
 REDUCE = {"sum": "add", "max": "maximum", "prod": "mul"}  # reduce op -> the binary op that combines two partial results
+SCAN = {"scan_add": "add", "scan_max": "maximum", "scan_mul": "mul"}  # scan op -> the binary op that adds an element to a total
 SCATTER = {"scatter_add": "add", "scatter_max": "maximum", "scatter_mul": "mul"}  # scatter op -> how a value joins what is there

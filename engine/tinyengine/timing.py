@@ -226,6 +226,10 @@ class _Counter:
             self.charge(s, "load", self.vectors(e.lanes, e.dtype) if contiguous else e.lanes, deps)
             if not contiguous:
                 self.charge(s, "alu", e.lanes, deps)
+        elif e.op == "lanes_scan":
+            self.charge(s, "alu", 2.0 * (e.lanes.bit_length() - 1) * self.vectors(e.lanes, e.dtype), deps)
+        elif e.op == "lane":
+            self.charge(s, "alu", 1.0, deps)
         elif e.op == "lanes_reduce":
             self.charge(s, "alu", 2.0 * e.args[0].lanes.bit_length(), deps)
         else:

@@ -256,6 +256,16 @@ def recurrence(size: int) -> Kernel:
     ), ("out",))  # fmt: skip
 
 
+def running_totals(rows: int, width: int) -> Kernel:
+    """out = totals of each row of x so far; at = the largest of them so far: an accumulator of what another one is."""
+    x, out, at = Buf("x", F, (rows, width)), Buf("out", F, (rows, width)), Buf("at", F, (rows, width))
+    total, most = Buf("total", F, (), "register"), Buf("most", F, (), "register")
+    i, j = v("i", rows), v("j", width)
+    return Kernel("running_totals", (x, out, at), (loop(i, Alloc(total, 0), Alloc(most, F.min), loop(j,
+        Accumulate(total, (), "add", load(x, (i, j))), Let("v1", load(total, ())), Store(out, (i, j), n("v1")),
+        Accumulate(most, (), "maximum", n("v1")), Store(at, (i, j), load(most, ())))),), ("out", "at"))  # fmt: skip
+
+
 def cat(rows: int, left: int, right: int, dtype: DType = F) -> Kernel:
     """out = x and y side by side, each read under a mask; the other side adds 0."""
     x, y, out = Buf("x", dtype, (rows, left)), Buf("y", dtype, (rows, right)), Buf("out", dtype, (rows, left + right))
@@ -294,6 +304,7 @@ FORMS: dict[str, Kernel] = {
     "bias": elementwise(7, 21, True), "outer sum": outer_sum(23, 19), "full sum": full_sum(9, 17), "conv": conv(2, 3, 5, 9),
     "weights": weight_gradient(3, 2, 5, 6, 2),
     "update": update(53), "gather": gather(6, 18, 5), "scatter": scatter(30, 7),
+    "running totals": running_totals(5, 21),
 }  # fmt: skip
 
 

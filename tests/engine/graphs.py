@@ -41,6 +41,10 @@ def red(name: str, x: Node, *axes: int) -> Node:
     return op(name, tuple(1 if d in axes else s for d, s in enumerate(x.shape)), x, arg=axes)
 
 
+def scan(name: str, x: Node, axis: int, reverse: bool = False) -> Node:
+    return op(name, x.shape, x, arg=(axis, reverse))
+
+
 def reshape(x: Node, *shape: int) -> Node:
     return op("reshape", shape, x)
 

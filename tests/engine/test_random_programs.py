@@ -23,6 +23,8 @@ ELEMENTWISE = {
     "half": lambda a: a * 0.5 + 0.25, "norm": lambda a: a / (a.abs().sum(-1, keepdim=True) + 1),
     "center": lambda a: a - a.mean(0, keepdim=True), "softmax": lambda a: a.softmax(-1),
     "top": lambda a: a.amax(-1, keepdim=True) - a,
+    "totals": lambda a: a.cumsum(0) * 0.3, "totals from the end": lambda a: a.flip(1).cumsum(1).flip(1) * 0.3,
+    "largest so far": lambda a: a.cummax(1).values,
 }  # fmt: skip
 BINARY = {
     "add": lambda a, b: a + b, "mul": lambda a, b: a * b, "maximum": lambda a, b: a.maximum(b),

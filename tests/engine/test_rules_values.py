@@ -115,6 +115,19 @@ def scattered(dtype: DType, how: str = "scatter_add") -> Callable[[Rng], Node]:
     return build
 
 
+def flip(x: Node, *axes: int) -> Node:
+    return g.op("flip", x.shape, x, arg=axes)
+
+
+def long_scan(op: str, axis: int, reverse: bool, *shape: int) -> Callable[[Rng], Node]:
+    def build(rng: Rng) -> Node:
+        numbers = rng.choice([-1, 1], shape) if op == "scan_mul" else rng.integers(-3, 4, shape)  # whole: nothing is rounded
+        x = Node("buffer", F32, shape, (), Buffer.of(numbers.astype(np.float32), F32), ORIGIN)
+        return g.scan(op, x, axis, reverse)
+
+    return build
+
+
 def random_slice(rng: Rng, x: Node) -> Node:
     arg, shape = [], []
     for d in x.shape:
@@ -365,6 +378,22 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
         one(lambda x: g.red("sum", x, 1), d, low=2, calm=True) for d in (BF16, dtypes.float16, dtypes.fp8e5m2)
     ] + [one(lambda x: g.red("max", x, 0), BF16, low=2)]),
     "scatter-in-float32": ("zero", [scattered(BF16), scattered(dtypes.float16), scattered(BF16, "scatter_max")]),
+    "scan-in-float32": ("zero", [
+        one(lambda x, s=s: g.scan(s, x, 1), d, low=2, calm=True) for d in (BF16, dtypes.float16) for s in ("scan_add", "scan_max")
+    ]),
+    "scan-unit-axis": ("bits", [
+        lambda rng: g.scan("scan_add", data(rng, (3, 1)), 1), lambda rng: g.scan("scan_mul", data(rng, (1, 4)), 0),
+    ]),
+    "scan-between-flips": ("bits", [
+        one(lambda x: flip(g.scan("scan_add", flip(x, 1), 1), 1), low=2),
+        one(lambda x: flip(g.scan("scan_max", flip(x, 0), 1), 0), low=2),
+        one(lambda x: flip(g.scan("scan_add", flip(x, 0, 1), 0, True), 0, 1), low=2),
+    ]),
+    "split-long-scan": ("close", [
+        long_scan("scan_add", 0, False, 1 << 16), long_scan("scan_add", 1, True, 1, 3 << 15, 1),
+        long_scan("scan_max", 0, False, 3 << 14, 2), long_scan("scan_max", 1, True, 1, 1 << 16),
+        long_scan("scan_mul", 0, True, 1 << 16),
+    ]),
     "split-large-reduction": ("close", [
         large("sum", 1 << 16, axes=(0,)), large("max", 64, 32, 64, axes=(0, 1, 2)), large("sum", 1, 3 << 15, axes=(1,)),
         large("sum", 640, 1, 128, axes=(0, 2)),
@@ -393,7 +422,7 @@ def test_every_rule_has_a_case_a_unique_name_and_a_reason() -> None:
     everything = (*simplify.RULES, MERGE)
     names = [r.name for r in everything]
     assert len(set(names)) == len(names)
-    assert {*names, "split-large-reduction"} == set(CASES)
+    assert {*names, "split-large-reduction", "split-long-scan"} == set(CASES)
     for r in everything:
         assert r.name == r.name.lower().replace(" ", "-").replace("_", "-")
         assert 10 < len(r.reason) <= 90 and r.reason[-1] == "." and "." not in r.reason[:-1].replace(".0", "")

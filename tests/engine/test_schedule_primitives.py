@@ -108,6 +108,10 @@ LEGAL: list[tuple[str, str]] = [
     ("gather", "vectorize(j, 8); parallel(i)"),
     ("gather", "vectorize(i, 4)"),
     ("scatter", "vectorize(i, 4)"),
+    ("running totals", "scan(j, 4)"),
+    ("running totals", "tile(j, 8); scan(ji, 8); parallel(i)"),
+    ("running totals", "split(j, 5); scan(j, 4)"),
+    ("running totals", "vectorize(i, 4); parallel(i)"),
 ]
 
 
@@ -180,6 +184,11 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("scatter", "vectorize(s, 4)", "may add to the same element of out, which is not private"),
     ("scatter", "parallel(s)", "iterations of s may touch the same element of out"),
     ("update", "streaming(p)", "the kernel reads p too"),
+    ("running totals", "vectorize(j, 4)", "iterations of j depend on each other through total"),
+    ("running totals", "scan(j, 3)", "the number of lanes must be 2, 4, 8"),
+    ("running totals", "scan(i, 4)", "must have step 1 and no loops or memory inside"),
+    ("running totals", "scan(j, 4); scan(j, 4)", "j already contains vectors"),
+    ("elementwise", "scan(j, 4)", "j carries no total"),
     ("elementwise", "prefetch(out, i, at=j)", "out is not read directly in j"),
     ("elementwise", "prefetch(x, j, at=i)", "i does not stand inside j"),
 ]

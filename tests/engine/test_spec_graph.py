@@ -66,6 +66,10 @@ BROKEN: dict[str, list[Node]] = {
         node("sum", F32, (2,), X, arg=(1,)), node("sum", F32, (2, 3), X, arg=(1,)), node("sum", F32, (2, 1), X, arg=(2,)),
         node("sum", F32, (2, 1), X, arg=(1, 1)), node("sum", F32, (2, 1), X, arg=1), node("max", I32, (2, 1), X, arg=(1,)),
     ],
+    "A scan goes": [
+        node("scan_add", F32, (2, 3), X, arg=(2, False)), node("scan_add", F32, (2, 1), X, arg=(1, False)),
+        node("scan_max", I32, (2, 3), X, arg=(1, True)), node("scan_mul", F32, (2, 3), X, arg=(1, 0)),
+    ],
     "A gather or scatter": [
         node("gather", F32, (2, 3), X, Y, arg=0), node("gather", F32, (2, 3), X, I, arg=2),
         node("gather", F32, (2, 1), X, I, arg=0), node("gather", I32, (2, 3), X, I, arg=0),

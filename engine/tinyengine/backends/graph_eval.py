@@ -11,7 +11,7 @@ from tinyengine.dtypes import DType
 from tinyengine.extent import valued
 from tinyengine.node import Graph, Node
 from tinyengine.node import at as node_at
-from tinyengine.ops import OPS, REDUCE, SCATTER
+from tinyengine.ops import OPS, REDUCE, SCAN, SCATTER
 from tinyengine.size import most
 
 Array = np.ndarray[Any, Any]
@@ -142,6 +142,14 @@ def _gather(e: Evaluator, n: Node, x: list[Array]) -> Array:
 _AT = {"add": np.add, "maximum": np.maximum, "mul": np.multiply}
 
 
+def _scan(e: Evaluator, n: Node, x: list[Array]) -> Array:
+    axis, reverse = n.arg
+    given = np.flip(x[0], axis) if reverse else x[0]
+    with np.errstate(all="ignore"):
+        out = _AT[SCAN[n.op]].accumulate(given, axis=axis, dtype=_total(given))
+    return e.convert(np.flip(out, axis) if reverse else out, n.dtype)
+
+
 def _scatter(e: Evaluator, n: Node, x: list[Array]) -> Array:
     out = x[0].astype(_total(x[0]))
     at = _grid(x[1].shape)
@@ -154,6 +162,7 @@ def _scatter(e: Evaluator, n: Node, x: list[Array]) -> Array:
 SPECIAL: dict[str, Callable[[Evaluator, Node, list[Array]], Array]] = {
     "const": _const, "buffer": _buffer, "iota": _iota, "cast": _cast, "bitcast": _bitcast, "slice": _slice, "pad": _pad,
     "window": _window, "place": _place, "gather": _gather, **dict.fromkeys(SCATTER, _scatter),
+    **dict.fromkeys(SCAN, _scan),
     "reshape": lambda e, n, x: x[0].reshape(n.shape),
     "permute": lambda e, n, x: x[0].transpose(n.arg),
     "expand": lambda e, n, x: np.broadcast_to(x[0], n.shape),

@@ -239,6 +239,10 @@ class Writer:
             return line(f"add <{e.lanes} x {t}> {ops.splat(line, args[0], t, e.lanes)}, {steps}")
         if e.op == "lanes_reduce":
             return ops.lanes_reduce(line, e.arg, e.dtype, e.args[0].lanes, args[0])
+        if e.op == "lanes_scan":
+            return ops.lanes_scan(line, e.arg, e.dtype, e.lanes, args[0])
+        if e.op == "lane":
+            return line(f"extractelement {ops.type_of(e.args[0])} {args[0]}, i64 {e.arg}")
         if e.op in ("floordiv", "mod") and e.args[1].op == "const" and e.args[1].arg > 0 and e.dtype.is_int:
             bounds = af.interval(e.args[0])
             nonnegative = bounds is not None and bounds[0] >= 0

@@ -272,6 +272,20 @@ def lanes_reduce(line: Line, op: str, d: DType, lanes: int, a: str) -> str:
     return a
 
 
+def lanes_scan(line: Line, op: str, d: DType, lanes: int, a: str) -> str:
+    """Lanes combined with all before them: with the one before, with what is then two before, four before... (Hillis and Steele
+    1986, "Data parallel algorithms")."""
+    t, step = TYPES[d.name], 1
+    ty = f"<{lanes} x {t}>"
+    start = literal({"add": 0, "mul": 1, "maximum": d.min}[op], d, lanes)
+    while step < lanes:
+        picks = ", ".join(f"i32 {k - step if k >= step else lanes}" for k in range(lanes))
+        before = line(f"shufflevector {ty} {a}, {ty} {start}, <{lanes} x i32> <{picks}>")
+        a = combine(line, op, d, lanes, before, a)
+        step *= 2
+    return a
+
+
 def elementwise(line: Line, e: Expr, args: Sequence[str]) -> str:
     """The instructions of one op of the op table; the transcendental ones are gone by now (stage expand)."""
     d, lanes, op = e.dtype, e.lanes, e.op

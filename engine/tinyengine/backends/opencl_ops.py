@@ -354,3 +354,27 @@ def lanes_reduce(h: Helpers, op: str, d: DType, w: int, a: str) -> str:
     name = f"lanes_{op}_{mark}{t}{w}"
     h.add(name, f"{t} {name}({wide(t, w)} x) {{\n  return {bare(text)};\n}}")
     return f"{name}({bare(a)})"
+
+
+def lanes_scan(h: Helpers, op: str, d: DType, w: int, a: str) -> str:
+    """Each lane combined with all before it: with the one before, with what is then two before, four before..."""
+    if w == 1:
+        return a
+    t = REGISTER[d.name]
+    start = {"add": 0, "mul": 1, "maximum": d.min}[op]
+    least = ("-1" if start else "0") if d is dtypes.bool_ else bare(literal(start, d))
+    lines, step = [f"  {wide(t, w)} y;"], 1
+    while step < w:
+        lanes = ", ".join([least] * step + [lane("x", k, w) for k in range(w - step)])
+        lines.append(f"  y = ({wide(t, w)})({lanes});")
+        lines.append(f"  x = {bare(combine(h, op, d, w, Operand('y', 'y'), Operand('x', 'x')))};")
+        step *= 2
+    mark = "half_" if d is dtypes.float16 else "bool_" if d is dtypes.bool_ else ""
+    name = f"scan_{op}_{mark}{t}{w}"
+    h.add(name, f"{wide(t, w)} {name}({wide(t, w)} x) {{\n" + "\n".join(lines) + "\n  return x;\n}")
+    return f"{name}({bare(a)})"
+
+
+def lane(a: str, k: int, w: int) -> str:
+    """Lane k of w."""
+    return a if w == 1 else f"{a}.s{k:x}"

@@ -237,6 +237,16 @@ class Values:
             text = self.ramp(e, first, w)
         elif op == "lanes_reduce":
             text = self.reduced(e.arg, d, e.args[0].lanes, [x.full for x in self.values[e.args[0]]])
+        elif op == "lanes_scan":
+            parts = [x.full for x in self.values[e.args[0]]]
+            text = ops.lanes_scan(self.helpers, e.arg, d, w, parts[k])
+            if first:
+                before = ops.splat(self.reduced(e.arg, d, first, parts[:k]), d, w)
+                text = ops.combine(self.helpers, e.arg, d, w, before, Operand(text, text))
+        elif op == "lane":
+            at, (start, width) = next(p for p in enumerate(pieces(e.args[0].lanes)) if e.arg < sum(p[1]))
+            text = ops.lane(self.values[e.args[0]][at].full, e.arg - start, width)
+            text = f"({text} & 1)" if d is dtypes.bool_ and width > 1 else text
         else:
             text = self.elementwise(e, [self.values[a][k] for a in e.args], w)
         return Operand(text, text)

@@ -271,6 +271,13 @@ class Interpreter:
             whole = np.broadcast_to(a[0], (*a[0].shape[:-1], e.args[0].lanes))
             out: Array = _COMBINE[e.arg].reduce(whole, axis=-1, keepdims=True, dtype=e.dtype.numpy)
             return out
+        if op == "lanes_scan":
+            whole = np.broadcast_to(a[0], (*a[0].shape[:-1], e.lanes))
+            totals: Array = _COMBINE[e.arg].accumulate(whole, axis=-1, dtype=e.dtype.numpy)
+            return totals
+        if op == "lane":
+            one: Array = a[0][..., e.arg : e.arg + 1] if a[0].shape[-1] > 1 else a[0]
+            return one
         if op == "cast":
             return e.dtype.convert(a[0])
         if op == "bitcast":

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tinyengine import hooks
+from tinyengine import dtypes, hooks
 from tinyengine.node import Graph, Node
 from tinyengine.origin import Origin, user_line
 from tinyengine.stages import record
@@ -168,6 +168,39 @@ def _prod(n: Node, g: Node, i: int, o: Where) -> Node:
     return _mul(record.expand(g, x.shape, o), live, o)
 
 
+def _scan_add(n: Node, g: Node, i: int, o: Where) -> Node:
+    axis, reverse = n.arg
+    return record.scan("scan_add", g, axis, not reverse, o)
+
+
+def _scan_mul(n: Node, g: Node, i: int, o: Where) -> Node:
+    """g_j times the product of the other factors, summed over all j from i on, also where there are zeros: an element before the
+    first zero has what comes before that zero, the first zero what comes before the second one, those behind it nothing."""
+    x, (axis, reverse) = n.src[0], n.arg
+    zero, one = _like(x, 0.0, o), _like(x, 1.0, o)
+    is_zero = record.binary("eq", x, zero, o)
+    safe = record.where(is_zero, one, x, o)
+    zeros = record.scan("scan_add", record.cast(is_zero, x.dtype, o), axis, reverse, o)
+    through_one = record.where(record.binary("eq", zeros, one, o), record.scan("scan_mul", safe, axis, reverse, o), zero, o)
+    before, there = (record.scan("scan_add", _mul(g, y, o), axis, not reverse, o) for y in (n, through_one))
+    first = record.where(record.binary("eq", zeros, one, o), there, zero, o)
+    return record.where(is_zero, first, record.binary("div", before, safe, o), o)
+
+
+def _scan_max(n: Node, g: Node, i: int, o: Where) -> Node:
+    """Of equal elements the last one so far."""
+    x, (axis, reverse) = n.src[0], n.arg
+    here = record.iota(axis, dtypes.int32, x.shape, o)
+    if reverse:  # the last one is the first here: positions count down
+        here = record.unary("neg", here, o)
+    least = _like(here, dtypes.int32.min, o)
+    is_nan = record.binary("xor", record.binary("eq", x, x, o), record.const(True, dtypes.bool_, x.shape, o), o)
+    best = record.binary("or", record.binary("eq", x, n, o), is_nan, o)
+    at = record.scan("scan_max", record.where(best, here, least, o), axis, reverse, o)
+    at = record.unary("neg", at, o) if reverse else at
+    return record.scatter("scatter_add", _like(g, 0.0, o), at, g, axis, o)
+
+
 def _gather(n: Node, g: Node, i: int, o: Where) -> Node | None:
     """With one index per row the scatter is a comparison with the position: elementwise, so it fuses with what follows."""
     if i == 1:
@@ -260,6 +293,9 @@ _TABLE = (
     Derivative("d-sum", "Every summand has the sum's influence.", "sum", lambda n, g, i, o: record.expand(g, n.src[0].shape, o)),
     Derivative("d-max", "The largest element takes the gradient; equal largest ones share it (as torch.amax).", "max", _max),
     Derivative("d-prod", "Each factor's influence is the product of the others.", "prod", _prod),
+    Derivative("d-scan-add", "An element is part of all sums from its own on: added up from the end.", "scan_add", _scan_add),
+    Derivative("d-scan-max", "The gradient of every place goes to the element that is the largest there.", "scan_max", _scan_max),
+    Derivative("d-scan-mul", "Each factor's influence on a product is the product of the others.", "scan_mul", _scan_mul),
     Derivative("d-gather", "An element gets the sum of the gradients of all places that it was read for.", "gather", _gather),
     Derivative("d-scatter-add", "Each value is read back from where it was added to the base.", "scatter_add", _scatter_add),
     Derivative("d-scatter-max", "What is as large as the result takes its gradient; equal ones share it.", "scatter_max",

@@ -22,7 +22,7 @@ from tinyengine.ops import ELEMENTWISE, OPS, SCATTER
 from tinyengine.stages.fusion import across
 from tinyengine.stages.fusion.blocks import in_rows, operand_row, operand_seconds
 from tinyengine.stages.fusion.cost import Costs, beside
-from tinyengine.stages.fusion.groups import Fusion, Group, Scope, decision_text
+from tinyengine.stages.fusion.groups import Fusion, Group, Scope, decision_text, scan_apart, scan_axis
 from tinyengine.stages.fusion.uses import Uses
 from tinyengine.stages.keys import edge_keys
 from tinyengine.stages.specs.fusion import SPEC as SPEC
@@ -302,8 +302,12 @@ class Fuser(Uses):
                 continue
             if n.op in SCATTER or g.writes_by_data:
                 self._note_join(n, False, "it writes to addresses that depend on data")
+            elif n.is_scan and (not own or scan_apart(g, *scan_axis(n))):
+                self._note_join(n, False, scan_apart(g, *scan_axis(n)) or "its elements come in another order than they are used")
             elif any(self.reaches(x, g) for x in groups if x is not g):
                 self._note_join(n, False, "another reader of it must run before this kernel")
+            elif why := self.costs.beside_scan(n, g):
+                self._note_join(n, False, why)
             elif self.costs.is_contraction(n) and g.products and in_rows(self, n, g):
                 self._note_join(n, False, in_rows(self, n, g))
             elif self.costs.gathers(n) and g.products:

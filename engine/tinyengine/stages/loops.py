@@ -19,7 +19,7 @@ from tinyengine import loopnest as ir
 from tinyengine.extent import Extent
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Stmt, Store
 from tinyengine.node import Node
-from tinyengine.ops import ELEMENTWISE, REDUCE, SCATTER
+from tinyengine.ops import ELEMENTWISE, REDUCE, SCAN, SCATTER
 from tinyengine.size import Symbol
 from tinyengine.spec import Sentence, SpecError
 from tinyengine.stages.fuse import Fusion, Group
@@ -77,14 +77,20 @@ class _Builder:
         self.depth: dict[Expr | str, int] = {}  # loop variable, let name or local buffer -> block that it lives in
         self.bufs: dict[Node, Buf] = {}
         self.kept: dict[Node, Expr | Buf] = {}
+        self.carried: dict[Node, Buf] = {}  # of scans
         self.outside: dict[Expr, frozenset[Expr]] = {}
         self.touched: set[Expr] = set()  # values that come from a masked load: where the mask is false, from 0
         self.wild: set[Expr] = set()  # of these, those that may be infinite or NaN there
         self.sizes = fusion.graph.sizes()
         self.used: dict[str, int] = {s.name: 1 for s in self.sizes}
-        self.space = tuple(
+        self.loops = tuple(
             ir.var(self.unique(SPACE_NAMES[d] if d < len(SPACE_NAMES) else f"i{d}"), 0, max(n - 1, 0))
             for d, n in enumerate(group.space)
+        )
+        # what iterations stand for: a reversed scan begins at the end
+        self.space = tuple(
+            index.sub(ir.index(n - 1), v) if group.scan == (d, True) else v
+            for d, (v, n) in enumerate(zip(self.loops, group.space, strict=True))
         )
 
     def own_index(self, n: Node) -> tuple[Expr, ...]:
@@ -270,7 +276,7 @@ class _Builder:
         """Whether `n` may be read at `at` where only `mask` holds."""
         if self.in_memory(n):
             return index.proven(at, n.shape, mask)
-        if n in self.kept or n.is_reduce or n.op in ("gather", "assign", "contiguous", *SCATTER):
+        if n in self.kept or n.is_reduce or n.op in ("gather", "assign", "contiguous", *SCAN, *SCATTER):
             return False
         if n.is_movement:
             at, conditions = index.pull(n, at)
@@ -375,15 +381,32 @@ class _Builder:
     def _nest(self, innermost: Callable[[], None]) -> None:
         """Open the loops of the space in order, computing kept values where their loops are open."""
         g = self.group
-        opened = 0
+        opened, scans = 0, sorted(g.scans, key=self.number.__getitem__)
         self._keep(0)
         for a in g.order:
-            self.open(self.space[a], g.space[a])
+            if opened + 1 == len(g.order):
+                for n in scans:
+                    self._total(n)
+            self.open(self.loops[a], g.space[a])
             opened += 1
             self._keep(opened)
+        for n in scans:
+            self._scan(n)
         innermost()
         for _ in range(opened):
             self.close()
+
+    def _total(self, n: Node) -> None:
+        """The memory that carries a scan from one iteration to the next."""
+        acc = self.carried[n] = Buf(self.unique(f"acc{self.number[n]}"), n.dtype, (), "register")
+        self.depth[acc.name] = len(self.blocks) - 1
+        self.blocks[-1].stmts.append(Alloc(acc, {"scan_add": 0, "scan_mul": 1, "scan_max": n.dtype.min}[n.op], (self.number[n],)))
+
+    def _scan(self, n: Node) -> None:
+        """Add this iteration's element of the scan `n`: the total is its value here."""
+        value, acc, num = self.ev(n.src[0], self.own_index(n)), self.carried[n], (self.number[n],)
+        self.blocks[-1].stmts.append(Accumulate(acc, (), SCAN[n.op], value, None, num))
+        self.kept[n] = self.let(n, ir.load(acc, ()), here=True)[0]
 
     def _stores(self) -> None:
         values = [self.ev(n, self.own_index(n)) for n in self.group.outputs]
@@ -504,7 +527,7 @@ def kernel_label(g: Group) -> str:
                     break
             windows = any(n.op in ("window", "place") for n in below)
             words.insert(0, "conv" if windows else "matmul")
-        elif v.is_reduce and v.op not in words:
+        elif (v.is_reduce or v.is_scan) and v.op not in words:
             words.append(v.op)
     for v in g.outputs:
         b = base(v.src[1]) if v.op == "assign" else v

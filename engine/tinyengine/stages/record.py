@@ -13,7 +13,7 @@ from tinyengine import dtypes
 from tinyengine.dtypes import DType
 from tinyengine.node import Graph, Node, Shape
 from tinyengine.origin import Origin
-from tinyengine.size import most
+from tinyengine.size import Size, most
 from tinyengine.spec import check
 from tinyengine.stages.specs.graph import SPEC
 
@@ -135,6 +135,13 @@ def reduce(op: str, x: Node, axes: tuple[int, ...], o: Where) -> Node:
     if not axes:
         return x
     return _new(Node, (op, x.dtype, tuple([1 if d in axes else n for d, n in enumerate(x.shape)]), (x,), axes, o))
+
+
+def scan(op: str, x: Node, axis: int, reverse: bool, o: Where) -> Node:
+    """`op`: a key of ops.SCAN. Along a symbolic axis it is never reversed: the view is."""
+    if reverse and isinstance(x.shape[axis], Size):
+        return flip(scan(op, flip(x, (axis,), o), axis, False, o), (axis,), o)
+    return _new(Node, (op, x.dtype, x.shape, (x,), (axis, reverse), o))
 
 
 def gather(table: Node, index: Node, axis: int, o: Where) -> Node:

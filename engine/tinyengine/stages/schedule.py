@@ -19,7 +19,7 @@ from tinyengine.stages.keys import kernel_key, localise
 from tinyengine.stages.primitives.apply import apply, apply_one, parse
 from tinyengine.stages.primitives.clip import clippable, needed, terms
 from tinyengine.stages.primitives.nest import ScheduleError, loops, settled, tidy
-from tinyengine.stages.schedules import block, border, contraction, elementwise, groups
+from tinyengine.stages.schedules import block, border, contraction, elementwise, groups, scan
 from tinyengine.stages.schedules.cost import body_cycles, plan
 from tinyengine.stages.schedules.forms import form
 from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES, few, short, stream, together, vectorize
@@ -182,6 +182,8 @@ def nest(c: Chooser, s: Loop) -> None:
     around = chain(s)
     inner = [b for b in around[-1].body if isinstance(b, Loop)]
     if c.lanes > 1 and (contraction.run(c, around) or block.run(c, around)):
+        return
+    if c.lanes > 1 and scan.run(c, s):
         return
     if not inner:
         elementwise.run(c, around)

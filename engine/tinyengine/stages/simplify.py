@@ -5,8 +5,9 @@ named rules; equal nodes have become one. Floating-point values stay bit-equal, 
 another order (a sum's order is nobody's promise), that it rounds a half only at its end, and that the sign of a zero sum or the
 payload of a NaN is not kept.
 
-The rules come in five families, the files of the room `rules`: narrow floats, arithmetic, movement (views), reductions and sums
-over windows. Last, `split-large-reduction` gives a big reduction with few results work for every core.
+The rules come in six families, the files of the room `rules`: narrow floats, arithmetic, movement (views), reductions, scans and
+sums over windows. Last, `split-large-reduction` gives a big reduction with few results work for every core, `split-long-scan` a
+long scan of few rows.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from tinyengine.choices import DEFAULT, Choices
 from tinyengine.hooks import Decision, RuleApplied
 from tinyengine.machine import Machine
 from tinyengine.node import Graph, Node
-from tinyengine.stages.rules import arithmetic, movement, narrow, reduce, windows
+from tinyengine.stages.rules import arithmetic, movement, narrow, reduce, scan, windows
 from tinyengine.stages.specs import graph as graph_spec
 
 STAGE = "simplify"
 SPEC = graph_spec.SPEC
 RULES: tuple[rules.Rule, ...] = (
     *narrow.RULES, *arithmetic.RULES, *movement.RULES, *reduce.RULES,
-    *windows.RULES,
+    *scan.RULES, *windows.RULES,
 )  # fmt: skip
 
 
@@ -63,10 +64,11 @@ def _apply(
     before, fired = rules.rewrite(graph.widened(), RULES, STAGE, observe=observe, most=most)
     if fired == most:
         return before, ()
-    split, decisions = reduce.split_rule(before, machine)
+    (of_reduce, decisions), (of_scan, others) = reduce.split_rule(before, machine), scan.split_rule(before, machine)
+    decisions, split = {**decisions, **others}, tuple([r for r in (of_reduce, of_scan) if r is not None])
     out, made = before, tuple(decisions.values())
-    if split is not None:
-        out, became, more = rules.rewrite_map(before, (split,), STAGE, observe=observe, first=fired, most=most)
+    if split:
+        out, became, more = rules.rewrite_map(before, split, STAGE, observe=observe, first=fired, most=most)
         made = tuple(replace(d, subject=(_number(out, became[before.nodes[i]]),)) for i, d in decisions.items())
         fired += more
     if not choices.recompute or fired == most:
@@ -86,8 +88,8 @@ def _renumbered(d: Decision, old: Graph, new: Graph) -> Decision:
 
 
 def _number(graph: Graph, n: Node) -> int:
-    """The number of the reduction that stands for `n`: itself, or below the reshape that a split puts on top."""
-    return graph.number[n if n.is_reduce else n.src[0]]
+    """The number of the reduction or scan that stands for `n`: itself, or below the reshape that a split puts on top."""
+    return graph.number[n if n.is_reduce or n.is_scan else n.src[0]]
 
 
 def _diagnose(graph: Graph, choices: Choices, machine: Machine) -> None:

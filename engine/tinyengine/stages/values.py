@@ -56,7 +56,7 @@ def _look(n: Node, depth: int) -> frozenset[int]:
 def _repeated(n: Node, of: Callable[[Node], frozenset[int]]) -> frozenset[int]:
     if n.op == "const":
         return frozenset(a for a, d in enumerate(n.shape) if d > 1)
-    if not n.src or n.is_reduce or n.op in ("gather", "assign", *SCATTER):
+    if not n.src or n.is_reduce or n.is_scan or n.op in ("gather", "assign", *SCATTER):
         return frozenset()
     below = of(n.src[0])
     if n.op == "expand":

@@ -1,9 +1,9 @@
 """Scans: cumsum, cumprod, cummax, cummin, logcumsumexp. Element i of the result combines elements 0 to i.
 
-An axis is cut into blocks of 16. Within a block each element combines, of all elements, those that do not come behind it, and the
-totals of the blocks are scanned in the same way and carried into the block behind (Blelloch 1990, "Prefix sums and their
-applications", blockwise). The work is about 16 operations for each element, side by side in the lanes of one vector, whatever the
-extent; extents up to 32 are one block.
+All but the last are scan primitives. For logcumsumexp an axis is cut into blocks of 16. Within a block each element combines, of
+all elements, those that do not come behind it, and the totals of the blocks are scanned in the same way and carried into the
+block behind (Blelloch 1990, "Prefix sums and their applications", blockwise). The work is about 16 operations for each element,
+side by side in the lanes of one vector, whatever the extent; extents up to 32 are one block.
 """
 
 from __future__ import annotations
@@ -36,45 +36,56 @@ class Scan(Activations):
 
     __slots__ = ()
 
-    def _scan(self, dim: int, total: Total, both: Both, identity: Any) -> Tensor:
+    def _scan(self, op: str, dim: int) -> Tensor:
+        """The scan primitive `op` (a key of ops.SCAN)."""
         d = axis_of(dim, self.ndim)
         if not self.ndim or not self.numel():
             return core.same(self)
-        last = [k for k in range(self.ndim) if k != d] + [d]
-        out = _along_last(self.permute(last), total, both, identity)
-        return out.permute(sorted(range(self.ndim), key=last.__getitem__))  # type: ignore[no-any-return]
+        return make(record.scan(op, self.node, d, False, here(2)), self.flow)
 
     def cumsum(self, dim: int = _UNSET, dtype: Any = None, *, axis: int = _UNSET) -> Tensor:
         """Sums of the first 1, 2, 3... elements. Bools and small ints add up as int32."""
-        return self.cast(self._sum_dtype(dtype))._scan(_dim(dim, axis), lambda x: x.sum(-1), lambda a, b: a + b, 0)
+        return self.cast(self._sum_dtype(dtype))._scan("scan_add", _dim(dim, axis))
 
     def cumprod(self, dim: int = _UNSET, dtype: Any = None, *, axis: int = _UNSET) -> Tensor:
         """Products of the first 1, 2, 3... elements; dtypes as in `cumsum`."""
-        return self.cast(self._sum_dtype(dtype))._scan(_dim(dim, axis), lambda x: x.prod(-1), lambda a, b: a * b, 1)
+        return self.cast(self._sum_dtype(dtype))._scan("scan_mul", _dim(dim, axis))
 
     def cummax(self, dim: int = _UNSET, *, axis: int = _UNSET) -> Selected:
         """(the largest so far, its int32 position: of equal ones the last, which takes the gradient). NaN from the first NaN
         on."""
-        return self._extreme_so_far(_dim(dim, axis), lambda x: x.amax(-1), lambda a, b: a.maximum(b), self.dtype.min)
+        return self._largest_so_far(_dim(dim, axis))
 
     def cummin(self, dim: int = _UNSET, *, axis: int = _UNSET) -> Selected:
         """(the smallest so far, its position); see `cummax`."""
-        return self._extreme_so_far(_dim(dim, axis), lambda x: x.amin(-1), lambda a, b: a.minimum(b), self.dtype.max)
+        return self._largest_so_far(_dim(dim, axis), _reversed)
 
-    def _extreme_so_far(self, dim: int, total: Total, both: Both, identity: Any) -> Selected:
+    def _largest_so_far(self, dim: int, order: Callable[[Any], Any] = lambda x: x) -> Selected:
+        """`order`: from the elements to what is compared, and back."""
         d = axis_of(dim, self.ndim)
         o = here(2)
         if not self.ndim:
             return Selected(core.same(self), make(record.const(0, dtypes.int32, (), o), core.NO_FLOW))
-        x: Any = self.detach()
-        best = x._scan(dim, total, both, identity)
+        x: Any = order(self.detach())
+        best = x._scan("scan_max", d)
         found: Any = choose((x == best) | (x != x), make(record.iota(d, dtypes.int32, self.shape, o), core.NO_FLOW), 0)
-        where = found._scan(dim, lambda x: x.amax(-1), lambda a, b: a.maximum(b), 0)
-        return Selected(self.gather(d, where) if self.flow else best, where)  # type: ignore[attr-defined]
+        where = found._scan("scan_max", d)
+        return Selected(self.gather(d, where) if self.flow else order(best), where)  # type: ignore[attr-defined]
 
     def logcumsumexp(self, dim: int = _UNSET, *, axis: int = _UNSET) -> Tensor:
         """log(cumsum(exp(x))), without overflow. Ints and bools become float32 first."""
-        return self.float_()._scan(_dim(dim, axis), _logsumexp, _logaddexp, -math.inf)
+        x = self.float_()
+        d = axis_of(_dim(dim, axis), self.ndim)
+        if not self.ndim or not self.numel():
+            return core.same(x)
+        last = [k for k in range(self.ndim) if k != d] + [d]
+        out = _along_last(x.permute(last), _logsumexp, _logaddexp, -math.inf)
+        return out.permute(sorted(range(self.ndim), key=last.__getitem__))  # type: ignore[no-any-return]
+
+
+def _reversed(x: Any) -> Any:
+    """In the opposite order."""
+    return x.neg() if x.dtype.is_float else x.bitwise_not()
 
 
 def _dim(dim: int, axis: int) -> int:

@@ -15,7 +15,7 @@ from tinyengine.ops import ELEMENTWISE
 from tinyengine.stages.fusion import across
 from tinyengine.stages.fusion.blocks import below_in_rows, in_rows, operand_row, operand_seconds, products_in, uses_of
 from tinyengine.stages.fusion.blocks import seconds as block_seconds
-from tinyengine.stages.fusion.groups import Group
+from tinyengine.stages.fusion.groups import Group, scan_apart, scan_axis
 from tinyengine.stages.values import is_contraction, repeated
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ class Costs:
             own = WORK.get(n.op, 1.0 if n.op in ELEMENTWISE else 0.0)
             if n.op in ("pad", "place"):
                 own = 2.0
+            if n.is_scan:
+                below, own = self.work(n.src[0]), 1.0
             if n.is_reduce:
                 extent = n.src[0].size / max(n.size, 1)
                 below, own = extent * (1.0 + (0.0 if n.src[0] in self.anyway else self.work(n.src[0]))), 0.0
@@ -114,7 +116,7 @@ class Costs:
         if n not in self._leaves:
             out: dict[Node, int] = {}
             for s in n.src:
-                if s.op in ("buffer", "gather") or s.is_reduce or s in self.anyway:
+                if s.op in ("buffer", "gather") or s.is_reduce or s.is_scan or s in self.anyway:
                     out[s] = s.nbytes
                 elif s.op not in ("const", "iota", "size"):
                     for leaf, size in self.leaves(s).items():
@@ -165,6 +167,10 @@ class Costs:
         apart = next((why for g in busy if (why := in_rows(fuser, n, g))), "")
         if contraction and busy and (apart or evaluations > size):
             out["inline"] = Option(0, "", apart or f"the product would run {evaluations / max(size, 1):.3g} times per result")
+        elif n.is_scan and (alone := _scanned_apart(fuser, n, groups)):
+            out["inline"] = Option(0, "", alone)
+        elif beside := next((x for g in groups if (x := self.beside_scan(n, g))), ""):
+            out["inline"] = Option(0, "", beside)
         elif self.gathers(n) and any(g.products for g in groups):
             out["inline"] = Option(0, "", "the check of its data-dependent addresses would stand between the loops of a product")
         elif n.is_reduce and evaluations > size and self.work(n) > 8:
@@ -226,6 +232,8 @@ class Costs:
         axes, row, why = fuser.at_loop(n, g)
         row_bytes = row * n.dtype.itemsize
         contraction = self.is_contraction(n)
+        if n.is_scan:
+            return Option(0, "", "each of its elements needs the one before it, which only the loop along its axis has")
         if axes is None:
             return Option(0, "", why)
         if apart:
@@ -262,6 +270,17 @@ class Costs:
         once = f"computed once per iteration of the outer loops{self._out_of(n, fuser)} and {what}"
         return Option(seconds, f"{once}; {_bytes(n.nbytes)} never reach memory")
 
+    def beside_scan(self, n: Node, g: Group) -> str:
+        """Why `n` should not be computed by a kernel that scans; empty where it may, or g does not scan."""
+        if g.scan is None:
+            return ""
+        if self.is_contraction(n):
+            return "a scan goes along its axis in order: the product would get no register tile"
+        rows = self._elements(g) // max(1, g.space[g.scan[0]])
+        if n.is_reduce and rows < self.machine.cores and n.src[0].size >= SHARED_ELEMENTS:
+            return f"the scan has {rows} row{'s' * (rows > 1)}: the reduction would run on as many cores"
+        return ""
+
     def stored(self, nbytes: int) -> float:
         """Seconds to write a value to memory, or to read it."""
         return nbytes / self.bandwidth * (BEYOND if nbytes > self.machine.l3_bytes else 1.0)
@@ -284,6 +303,16 @@ class Costs:
                     p *= d
             worst = min(worst, min(p, self.machine.cores) / self.machine.cores)
         return max(worst, 1.0 / self.machine.cores)
+
+
+def _scanned_apart(fuser: Fuser, n: Node, groups: list[Group]) -> str:
+    """Why the scan `n` cannot be computed by the kernel that uses it; empty when it can."""
+    if len(groups) != 1:
+        return f"{len(groups)} kernels use it: each would go along the whole axis"
+    (g,) = groups
+    if any(s.contraction or at != fuser.own_index(n, g) for s, at in fuser.uses[n]):
+        return "its elements are used in another order than that in which they come"
+    return scan_apart(g, *scan_axis(n))
 
 
 def _widens(n: Node) -> bool:

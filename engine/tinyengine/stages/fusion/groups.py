@@ -44,11 +44,22 @@ class Group:
         return any(v.op in SCATTER for v in self.outputs)
 
     @property
+    def scans(self) -> list[Node]:
+        """The scans in it: they go along one axis of the space, in one direction."""
+        return [v for v in (*self.outputs, *self.inlined) if v.is_scan]
+
+    @property
+    def scan(self) -> tuple[int, bool] | None:
+        """The axis of the space along which it scans, and whether from the end."""
+        return next((scan_axis(v) for v in self.scans), None)
+
+    @property
     def order(self) -> tuple[int, ...]:
-        """The axes of the space, outermost first: axes that more at-loop values need stand further out."""
+        """The axes of the space, outermost first: axes that more at-loop values need stand further out, that of a scan inside."""
+        scan = self.scan
         sets = sorted(set(self.at.values()), key=len)
         rank = {a: next((i for i, s in enumerate(sets) if a in s), len(sets)) for a in range(len(self.space))}
-        return tuple(sorted(range(len(self.space)), key=lambda a: (rank[a], a)))
+        return tuple(sorted(range(len(self.space)), key=lambda a: (scan is not None and a == scan[0], rank[a], a)))
 
     def depth(self, value: Node) -> int:
         """How many loops of the space are open where `value` is computed."""
@@ -62,6 +73,25 @@ class Group:
     @property
     def values(self) -> list[Node]:
         return [*self.outputs, *self.at, *self.inlined]
+
+
+def scan_axis(n: Node) -> tuple[int, bool]:
+    """(axis among those that are not 1, whether reversed) of a scan."""
+    axis, reverse = n.arg
+    return sum(d != 1 for d in n.shape[:axis]), reverse
+
+
+def scan_apart(g: Group, axis: int, reverse: bool) -> str:
+    """Why a scan along this axis of the space cannot run inside `g`; empty when it can."""
+    if g.writes_by_data:
+        return "it writes to addresses that depend on data"
+    if g.products:
+        return "a scan goes along its axis in order: a matrix product would get no register tile"
+    if g.scan not in (None, (axis, reverse)):
+        return "a kernel scans along one axis, in one direction"
+    if any(axis in axes for axes in g.at.values()):
+        return "a value is kept in a loop that would stand inside the scan's"
+    return ""
 
 
 @dataclass(frozen=True)

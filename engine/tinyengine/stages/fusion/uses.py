@@ -13,7 +13,7 @@ from tinyengine.loopnest import index as number
 from tinyengine.node import Graph, Node, Shape
 from tinyengine.ops import SCATTER
 from tinyengine.stages.fusion.blocks import block_loops
-from tinyengine.stages.fusion.groups import Group, Scope
+from tinyengine.stages.fusion.groups import Group, Scope, scan_apart
 from tinyengine.stages.values import squeeze
 
 if TYPE_CHECKING:
@@ -98,6 +98,9 @@ class Uses:
             return "a kernel holds one matrix product or convolution"
         if not self._chain([*a.at.values(), *b.at.values()]):
             return "their outer loops do not nest"
+        for one, other in ((a, b), (b, a)):
+            if one.scan is not None and (why := scan_apart(other, *one.scan)):
+                return why
         return ""
 
     def join(self, a: Group, b: Group) -> None:
@@ -214,6 +217,8 @@ class Uses:
             else:
                 row *= extent
         axes = frozenset(fixed)
+        if g.scan is not None and g.scan[0] in axes:
+            return None, row, "the loop of a scan is the innermost one"
         if not self._chain([*g.at.values(), axes]):
             return None, row, "the loops it depends on do not nest with those of another kept value"
         if axes < block_loops(g) and (row > 1 or n.is_reduce):

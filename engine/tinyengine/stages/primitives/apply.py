@@ -63,6 +63,7 @@ from tinyengine.stages.primitives.nest import (
 from tinyengine.stages.primitives.pack import pack
 from tinyengine.stages.primitives.partial import partial
 from tinyengine.stages.primitives.reorder import merge, reorder
+from tinyengine.stages.primitives.scan import scan
 from tinyengine.stages.primitives.spill import spill
 from tinyengine.stages.primitives.unpack import unpack
 from tinyengine.stages.primitives.vectorize import accumulate, vectorize
@@ -312,6 +313,7 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
     "merge": (merge, ("*name",), 2, {}),
     "fuse": (merge, ("*name",), 2, {}),
     "vectorize": (vectorize, ("name", "int"), 2, {}),
+    "scan": (scan, ("name", "int"), 2, {}),
     "unroll": (unroll, ("name", "int"), 1, {}),
     "parallel": (parallel, ("name",), 1, {}),
     "dot": (dot, ("name",), 1, {}),

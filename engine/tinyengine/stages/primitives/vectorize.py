@@ -317,14 +317,14 @@ def _widen(
     v = var(s.name, start, start + (trips - 1) * lanes)
     base = v if trips > 1 else index_const(start)
     mask = apply("lt", (ramp(base, lanes), splat(index_const(stop), lanes))) if tail else None
-    w = _Widener(s.var, base, lanes, mask, mine, grown, f"_{lanes}" if lanes < full else "", min(lanes, stop - start))
+    w = Widener(s.var, base, lanes, mask, mine, grown, f"_{lanes}" if lanes < full else "", min(lanes, stop - start))
     w.grid = {p.name: (p.start, p.step) for p in path} | {s.name: (start, lanes)}
     body = w.body(s.body)
     return replace(s, var=v, start=start, stop=stop, step=lanes, body=body, first=None)
 
 
 @dataclass
-class _Widener:
+class Widener:
     v: Expr
     base: Expr
     lanes: int

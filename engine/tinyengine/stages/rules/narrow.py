@@ -8,7 +8,7 @@ from __future__ import annotations
 from tinyengine import dtypes
 from tinyengine.dtypes import DType
 from tinyengine.node import Node
-from tinyengine.ops import ELEMENTWISE, REDUCE, SCATTER
+from tinyengine.ops import ELEMENTWISE, REDUCE, SCAN, SCATTER
 from tinyengine.rules import Rule
 from tinyengine.stages import record
 
@@ -40,6 +40,11 @@ def _total(n: Node) -> Node | None:
     return record.result(record.reduce(n.op, _wide(x), n.arg, ()), n.dtype, ())
 
 
+def _scanned(n: Node) -> Node | None:
+    axis, reverse = n.arg
+    return record.result(record.scan(n.op, _wide(n.src[0]), axis, reverse, ()), n.dtype, ()) if narrow(n.dtype) else None
+
+
 def _scattered(n: Node) -> Node | None:
     if not narrow(n.dtype):
         return None
@@ -50,6 +55,7 @@ def _scattered(n: Node) -> Node | None:
 RULES: tuple[Rule, ...] = (
     Rule("compute-in-float32", "float32 holds every operand, and two roundings are as good as one.", _COMPUTED, _through_float32),
     Rule("total-in-float32", "A total in float32 is rounded once at its end, not at every term.", tuple(sorted(REDUCE)), _total),
+    Rule("scan-in-float32", "Totals in float32 are rounded once each, not at every term.", tuple(sorted(SCAN)), _scanned),
     Rule("scatter-in-float32", "Totals in float32 are rounded once, not at every term.", tuple(sorted(SCATTER)), _scattered),
 )
 

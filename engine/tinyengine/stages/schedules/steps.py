@@ -19,6 +19,7 @@ from tinyengine.stages.primitives.nest import settled
 from tinyengine.stages.primitives.pack import pack
 from tinyengine.stages.primitives.partial import partial
 from tinyengine.stages.primitives.reorder import merge, reorder
+from tinyengine.stages.primitives.scan import scan
 from tinyengine.stages.primitives.spill import spill
 from tinyengine.stages.primitives.unpack import unpack
 from tinyengine.stages.primitives.vectorize import accumulate, vectorize
@@ -33,6 +34,7 @@ RULES: dict[str, tuple[str, Callable[..., Any]]] = {
     "merge": ("Every access is contiguous over these loops, so that one loop reaches the same places.", merge),
     "fuse": ("Every access is contiguous over these loops, so that one loop reaches the same places.", merge),
     "vectorize": ("Iterations that do not depend on each other may be the lanes of a vector.", vectorize),
+    "scan": ("A total may be taken in parts: what came before, and the lanes before in the same vector.", scan),
     "unroll": ("The same iterations in the same order, written out.", primitives.unroll),
     "parallel": ("Iterations that do not depend on each other may run on several cores.", primitives.parallel),
     "dot": ("The machine adds pairs of bfloat16 products; a sum may be taken in another order.", dot),

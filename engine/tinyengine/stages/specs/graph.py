@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tinyengine import dtypes
-from tinyengine.extent import plain
+from tinyengine.extent import Extent, plain
 from tinyengine.node import Graph, Node
-from tinyengine.ops import OPS, REDUCE, SCATTER
+from tinyengine.ops import OPS, REDUCE, SCAN, SCATTER
 from tinyengine.origin import PHASES
 from tinyengine.size import bounds, most
 from tinyengine.spec import Sentence
@@ -182,6 +182,16 @@ def _reduce(n: Node) -> str:
     return "" if kept == n.shape else f"operand {x.shape} over {axes} gives {kept}"
 
 
+def _scan(n: Node) -> str:
+    (x,) = n.src
+    axis, reverse = n.arg
+    if type(axis) is not int or not 0 <= axis < len(x.shape) or type(reverse) is not bool:
+        return f"axis {axis!r} of {len(x.shape)}, reverse {reverse!r}"
+    if reverse and isinstance(x.shape[axis], Extent):
+        return f"reversed along an axis of symbolic length {x.shape[axis]}"
+    return "" if (x.dtype, x.shape) == (n.dtype, n.shape) else f"scans {x.dtype}{x.shape}"
+
+
 def _indexed(n: Node) -> str:
     base, index = n.src[0], n.src[1]
     axis, rank = n.arg, len(base.shape)
@@ -241,6 +251,7 @@ SPEC: tuple[Sentence, ...] = (
     ("An iota counts along an axis that it has.", _each({"iota"}, _iota)),
     ("A movement keeps the dtype, and its argument maps the result's shape into the operand's.", _each(set(_MOVES), _movement)),
     ("A reduction names distinct axes of its operand; they stay with extent 1.", _each(set(REDUCE), _reduce)),
+    ("A scan goes along an axis of its operand and keeps dtype and shape.", _each(set(SCAN), _scan)),
     ("A gather or scatter has an integer index that fits table, values and axis.", _each({"gather", *SCATTER}, _indexed)),
     ("An effect keeps dtype and shape, and assigns only to buffers.", _each({"assign", "contiguous"}, _effect)),
     ("A user's function has the dtype and shape of what it computed.", _each({"function"}, _function)),
