@@ -13,6 +13,7 @@ from typing import Any
 from tinyviz import asm, views, wire
 from tinyviz.codec import to_json
 from tinyviz.convert import attempt, loops_code
+from tinyviz.steps import of_kernel
 from tinyviz.viewdata import CountAnswer, ScheduleAnswer, Times, TriedAgain, TuneAnswer, UnderAnswer, WhatIfAnswer
 
 LIVE_BYTES = 256 << 20  # of user memory that a recording keeps alive for questions
@@ -174,7 +175,8 @@ class Answers:
         b = lowered.bisect()
         error = b.error if math.isfinite(b.error) else None
         sentence = str(b).partition("\n")[0]
-        found = p.bisection = wire.Bisection(b.stage, b.step, b.firing, error, b.tolerance, b.checked, sentence)
+        step = b.firing if b.firing >= 0 or not b.kernel else of_kernel(p, b.stage, b.kernel, b.primitive)
+        found = p.bisection = wire.Bisection(b.stage, b.step, step, error, b.tolerance, b.checked, sentence)
         return found
 
 

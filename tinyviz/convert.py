@@ -86,7 +86,7 @@ def program(parts: Parts, tables: Tables) -> wire.Program:
         ids.update_origins(parts.simplified.nodes)
     nodes = _nodes(ids, origins)
     stages = _stages(parts, recorded, simplified, roots, frames)
-    births(stages, nodes, tables)
+    births(stages, nodes, tables, parts.graph.nodes)
     decisions = [_decision(d, simplified, parts) for d in parts.decisions]
     kernels, calls = _kernels(parts, simplified, origins)
     certificate = _certificate(parts)
@@ -178,23 +178,30 @@ RECORDED = ("record-line", "Operations on tensors are noted as nodes, with the l
 GATHERED = ("gather-gradient", "What a gradient needs beside the derivative rules of the nodes that it goes through.")
 
 
-def births(stages: list[wire.Stage], nodes: wire.Nodes, tables: Tables) -> None:
+def births(stages: list[wire.Stage], nodes: wire.Nodes, tables: Tables, graph: Iterable[Any] = ()) -> None:
     """The frames of the stages that only add nodes: of record one for each line of the user's in turn, of differentiate one for
-    each forward node and the derivative rule that it went through. What is added replaces nothing."""
+    each forward node and the derivative rule that it went through. What is added replaces nothing. `graph`: where functions of
+    the user's are looked for, which bring their own rule."""
     from tinyengine.stages import differentiate
+    from tinyengine.stages import record as stage
 
+    written: dict[str, Callable[..., Any]] = {
+        differentiate.SEED[0]: differentiate.gradient, differentiate.FAN_OUT[0]: differentiate._add,
+        **{f"d-{n.arg.call.cls.__name__}": n.arg.call.cls.backward for n in graph if n.op == "function"},
+    }  # fmt: skip
     record = next((s for s in stages if s.name == "record"), None)
     derive = next((s for s in stages if s.name == "differentiate"), None)
     if record is not None:
         for group in _runs(record.after, lambda n: nodes.lines[n][:1]):
-            _born(record.frames, tables.rule("record", *RECORDED), group[0], group)
+            _born(record.frames, tables.rule("record", *RECORDED, stage.run), group[0], group)
     if derive is not None:
         old = set(derive.before)
         new = [n for n in derive.after if n not in old]
         for group in _runs(new, lambda n: (nodes.forward[n], nodes.derivative[n])):
             forward, name = nodes.forward[group[0]], nodes.derivative[group[0]]
             rule = (name, differentiate.reason(name)) if name else GATHERED
-            _born(derive.frames, tables.rule("differentiate", *rule), forward if forward >= 0 else group[0], group)
+            number = tables.rule("differentiate", *rule, written.get(name) if name else differentiate.gradient)
+            _born(derive.frames, number, forward if forward >= 0 else group[0], group)
 
 
 def _runs(nodes: list[int], key: Callable[[int], Any]) -> list[list[int]]:
@@ -224,7 +231,7 @@ def _kernels(parts: Parts, simplified: list[int], origins: _Origins) -> tuple[li
     """One kernel per call of the plan: equal kernels may share code, but each serves nodes and lines of its own."""
     if parts.plan is None:
         return [], []
-    before = {n.kernel.name: n.kernel for n in parts.nests or ()}
+    before = unscheduled(parts)
     given = {n.kernel.name: _given(n, parts.simplified.number) for n in parts.nests or ()}
     kernels, calls = [], []
     for i, call in enumerate(parts.plan.calls):
@@ -247,6 +254,17 @@ def _kernels(parts: Parts, simplified: list[int], origins: _Origins) -> tuple[li
         kernels.append(out)
         calls.append(wire.Call(i, list(call.slots)))
     return kernels, calls
+
+
+def unscheduled(parts: Parts) -> dict[str, Any]:
+    """The kernels by name, before they were scheduled: those of the nests, and those that the plan added."""
+    from tinyengine.stages import plan
+
+    out = {n.kernel.name: n.kernel for n in parts.nests or ()}
+    if parts.plan is not None:
+        rest = [c.kernel for c in parts.plan.calls if c.kernel.name not in out]
+        out |= {k.name: made for k in rest if (made := plan.added(k)) is not None}
+    return out
 
 
 def _attempts(parts: Parts, nest: Any, out: wire.Kernel) -> None:

@@ -21,6 +21,7 @@ Change = tuple[list[Edit], list[list[int]]]  # what `tinyviz.steps.difference` s
 NEST = "Every value of the kernel at every index of its space; views are arithmetic on the index."
 EMIT = "Each statement becomes instructions that do the same, which the lines' links say."
 PLAN = {
+    "order": "What a kernel reads must be written before, and what it overwrites read; else the order is free.",
     "given": "Memory that the caller has is used as it is.",
     "place": "A temporary may stand where nothing else is alive while it is; the largest choose first.",
     "update": "A kernel may write over what it reads where no other iteration reads it.",
@@ -133,16 +134,19 @@ def _loops(w: _Writer, p: wire.Program, parts: Parts) -> bool:
 
 
 def _in_order(p: wire.Program, parts: Parts) -> list[int]:
-    """The kernels in the order in which they were made, which is not always that in which they run; none that the plan added."""
+    """The kernels in the order in which they were made, which is not always that in which they run; those that the plan added
+    come last."""
+    from tinyviz.convert import unscheduled
+
     at = {k.name: i for i, k in enumerate(p.kernels)}
-    return [at[n.kernel.name] for n in parts.nests or () if n.kernel.name in at]
+    return [at[name] for name in unscheduled(parts) if name in at]
 
 
 def _schedule(w: _Writer, p: wire.Program, parts: Parts) -> bool:
     from tinyengine.stages.schedules import steps as schedule_steps
-    from tinyviz.convert import loops_code
+    from tinyviz.convert import loops_code, unscheduled
 
-    nests = {n.kernel.name: n.kernel for n in parts.nests or ()}
+    nests = unscheduled(parts)
     about: dict[str, list[Any]] = {}
     for d in parts.decisions:
         if d.stage == "schedule":
@@ -190,7 +194,7 @@ def _plan(w: _Writer, p: wire.Program, parts: Parts) -> bool:
     from tinyengine.stages import plan
 
     functions: dict[str, Callable[..., Any]] = {
-        "given": plan.run, "place": plan._Planner._place, "update": plan._Planner.run,
+        "given": plan.run, "place": plan._Planner._place, "update": plan._Planner.run, "order": plan._Order._next,
     }  # fmt: skip
     given = [(i, s) for i, s in enumerate(p.slots) if s.role != "temporary"]
     text = {i: Row(f"given: {s.name}, {s.role}, {units.nbytes(s.nbytes)}", _node(s)) for i, s in given}
@@ -200,10 +204,13 @@ def _plan(w: _Writer, p: wire.Program, parts: Parts) -> bool:
         first = difference([], before, nodes=True)
         held = [n for r in before for n in r.nodes]
         w.step(("given", PLAN["given"], functions["given"]), f"{len(given)} pieces of memory", change=first, nodes=held)
+    calls: list[Row] = []
     open_slots = [i for i, s in enumerate(p.slots) if s.role == "temporary"]
     for d in (d for d in parts.decisions if d.stage == "plan"):
         nodes = [p.simplified[n] for n in d.subject if isinstance(n, int)]
-        if d.kind == "place":
+        if d.kind == "order":
+            calls.append(Row(f"{d.verdict}: {d.subject[0]}", ()))
+        elif d.kind == "place":
             i = next(i for i in open_slots if p.slots[i].node in nodes and p.slots[i].offset == d.numbers["offset"])
             open_slots.remove(i)
             s = p.slots[i]
@@ -215,7 +222,7 @@ def _plan(w: _Writer, p: wire.Program, parts: Parts) -> bool:
             for i, s in given:
                 if s.node in targets:
                     text[i] = Row(f"{text[i].text}, {d.verdict}", text[i].nodes)
-        after = [text[i] for i in sorted(text, key=lambda i: (where[i], i))]
+        after = [*calls, *(text[i] for i in sorted(text, key=lambda i: (where[i], i)))]
         change = difference(before, after, nodes=True)
         w.step((d.kind, PLAN[d.kind], functions[d.kind]), d.verdict, d, change=change, nodes=nodes)
         before = after

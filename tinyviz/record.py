@@ -311,6 +311,7 @@ def build(r: Recorder, name_file: NameFile | None = None, kept: list[Any] | None
         [wire.Wait(f.event.reason, f.seconds, f.began, f.count) for f in r.waits.values()],
         (r.ended or time.perf_counter()) - r.began, r.spent - r.asked - r.collected,
         {name: s for name, s in (("looking at values", r.asked), ("garbage collection", r.collected)) if s}, missing,
+        tables.sources,
     )  # fmt: skip
     return identified(out)
 
@@ -327,6 +328,7 @@ def build_parts(parts: Parts, name_file: NameFile | None = None) -> wire.Recordi
     out = wire.Recording(
         wire.VERSION, "", parts.name, datetime.now(UTC).isoformat(timespec="seconds"), engine_version(), parts.backend,
         machine_of(parts.machine), tables.files, tables.lines, tables.rules, [p], [], [], [], missing=["it was lowered, not run"],
+        sources=tables.sources,
     )  # fmt: skip
     return identified(out)
 

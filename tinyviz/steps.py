@@ -117,6 +117,23 @@ def group(p: Program, kernel: int) -> list[Row]:
     return next((part for part in parts if part[0].text.startswith(f"k{kernel} ")), [])
 
 
+def of_kernel(p: Program, stage: str, kernel: str, primitive: int = -1) -> int:
+    """The step of a stage that made what it left of a kernel; of stage schedule the one that applied the primitive of that
+    position in the kernel's schedule, or that tidied up at the end. -1 where its steps were not recorded."""
+    s = next((s for s in p.stages if s.name == stage), None)
+    own = [k for k, of in enumerate(s.steps.kernel) if of >= 0 and p.kernels[of].name == kernel] if s is not None else []
+    if s is None or not own:
+        return -1
+    if stage != "schedule" or primitive < 0:
+        return own[-1]
+    applied: list[int] = []  # in the order of the schedule; between them stand refusals
+    schedule = p.kernels[s.steps.kernel[own[0]]].schedule
+    for k in own:
+        if len(applied) < len(schedule) and s.steps.text[k] == schedule[len(applied)]:
+            applied.append(k)
+    return applied[primitive] if primitive < len(applied) else -1
+
+
 def touched(p: Program, node: int) -> list[tuple[int, int]]:
     """The steps that changed where the value of a node is computed and kept, in their order, as (stage, step)."""
     end = became(p, node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 from tinyviz.wire import Lines, Rules, SourceFile
 
+MAX_RULE_LINES = 80  # of how a rule is written
 MAX_SOURCE_CHARS = 400_000  # of one file; more is cut, and the file says so
 
 #: compiled name of a file -> (name to show, id of its notebook cell, lines to add); set by the notebook extension
@@ -39,6 +41,7 @@ class Tables:
         self.files: list[SourceFile] = []
         self.lines = Lines()
         self.rules = Rules()
+        self.sources: dict[str, str] = {}
         self._name_file = name_file
         self._files: dict[str, int] = {}
         self._offset: list[int] = []
@@ -82,29 +85,44 @@ class Tables:
         found = self._rules.get((stage, name))
         if found is None:
             found = self._rules[stage, name] = len(self.rules.name)
-            file, line = _definition(name) if function is None else _place(function)
+            function = function or _definition(name)
+            file, line = _place(function)
+            if file and (text := _text(function)):
+                self.sources[f"{file}:{line}"] = text
             for column, value in zip(vars(self.rules).values(), (stage, name, reason, file, line), strict=True):
                 column.append(value)
         return found
 
 
-def _definition(rule: str) -> tuple[str, int]:
-    """(file relative to the engine, line) of the function behind a rule, found in the engine's stages; ("", 0) when unknown."""
+def _definition(rule: str) -> Callable[..., Any] | None:
+    """The function behind a rule, found in the engine's stages; None when unknown."""
     for module_name, module in list(sys.modules.items()):
         if not module_name.startswith("tinyengine.") or module is None:
             continue
         rules = getattr(module, "RULES", ())
         for r in [*(rules.values() if isinstance(rules, dict) else rules), getattr(module, "MERGE", None)]:
             if getattr(r, "name", None) == rule and hasattr(r, "build"):
-                file, line = _place(r.build)
-                if file:
-                    return file, line
-    return "", 0
+                function: Callable[..., Any] = r.build
+                if _place(function)[0]:
+                    return function
+    return None
 
 
 def _place(function: Any) -> tuple[str, int]:
-    """(file relative to the engine, line) of a function of the engine's; ("", 0) of one that was not written in Python."""
+    """(file, line) of a function; ("", 0) of one that was not written in Python. Files of the engine are relative to it, of
+    others the name alone."""
     code = getattr(function, "__code__", None)
     if code is None:
         return "", 0
-    return code.co_filename.rpartition("tinyengine" + os.sep)[2].replace(os.sep, "/"), code.co_firstlineno
+    _, engine, inside = code.co_filename.rpartition("tinyengine" + os.sep)
+    return inside.replace(os.sep, "/") if engine else plain_name(inside)[0], code.co_firstlineno
+
+
+def _text(function: Any) -> str:
+    """How a function is written, not indented; "" where its source is gone."""
+    try:
+        text = inspect.cleandoc("\n" + inspect.getsource(function))
+    except (OSError, TypeError):
+        return ""
+    rows = text.split("\n")
+    return "\n".join(rows[:MAX_RULE_LINES]) + ("\n..." if len(rows) > MAX_RULE_LINES else "")

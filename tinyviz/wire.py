@@ -460,7 +460,7 @@ class Bisection:
 
     stage: str  # "": no step does
     step: str  # the rule, primitive or kernel
-    firing: int  # into the frames of that stage; -1
+    firing: int  # into the frames or steps of that stage; -1: it has none
     error: float | None  # largest difference after it, relative to the largest value; None: it is not finite
     tolerance: float
     checked: int  # evaluations that were needed
@@ -592,6 +592,7 @@ class Recording:
     observer_seconds: float | None = None  # of it, in the recorder, without what stands apart
     observer_apart: dict[str, float] = field(default_factory=dict)  # of it, in the recorder, but not its own: name -> seconds
     missing: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)  # "stages/fuse.py:155", as in rules -> how it is written there
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ after each primitive of its schedule, then as the backend compiled it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,8 @@ Array = np.ndarray[Any, Any]
 class Bisection:
     """The first step after which a result differs by more than `tolerance` (relative to the largest value); `stage` is "" when
     none does. `step`: the rule, the kernel, or the primitive; `firing`: of a rule, counted from 0, else -1. `before`, `after`:
-    what that firing replaced. `error`: the largest difference after the step; `checked`: evaluations that were needed."""
+    what that firing replaced. `error`: the largest difference after the step; `checked`: evaluations that were needed. `kernel`:
+    its name, where the step is one of a kernel; `primitive`: its position in the kernel's schedule, -1 for another step."""
 
     stage: str
     step: str
@@ -48,6 +49,8 @@ class Bisection:
     error: float
     tolerance: float
     checked: int
+    kernel: str = ""
+    primitive: int = -1
 
     def __str__(self) -> str:
         if not self.stage:
@@ -101,6 +104,16 @@ def valued(lowered: Lowered) -> Lowered:
     return type(lowered)(graph, given, lowered.choices, lowered.machine, lowered.backend)
 
 
+class _Form(NamedTuple):
+    """A kernel as a step leaves it, and what runs it."""
+
+    stage: str
+    step: str
+    kernel: Kernel
+    run: Callable[[Kernel, list[Array]], None]
+    primitive: int = -1
+
+
 class _Search:
     def __init__(self, lowered: Lowered, tolerance: float | None) -> None:
         self.lowered, self.tolerance, self.checked = lowered, tolerance, 0
@@ -152,23 +165,24 @@ class _Search:
         oracle.run()
         self.checked += 1
         for nest, scheduled in zip(self.lowered.nests, self.lowered.scheduled, strict=True):
-            for stage, step, kernel, run in self.forms(nest, scheduled):
+            for form in self.forms(nest, scheduled):
                 self.checked += 1
-                e = self.wrong(nest, kernel, oracle.values, run)
+                e = self.wrong(nest, form.kernel, oracle.values, form.run)
                 if e:
-                    return self.found(stage, step, e)
+                    found = self.found(form.stage, form.step, e)
+                    return replace(found, kernel=nest.kernel.name, primitive=form.primitive)
         return None
 
-    def forms(self, nest: Nest, scheduled: Kernel) -> Iterator[tuple[str, str, Kernel, Callable[[Kernel, list[Array]], None]]]:
-        """One kernel as each step leaves it, and what runs it."""
+    def forms(self, nest: Nest, scheduled: Kernel) -> Iterator[_Form]:
+        """One kernel as each step leaves it."""
         k = nest.kernel
-        yield "loops", f"kernel {k.name}", k, interpret
-        for p in parse(list(scheduled.schedule)):
+        yield _Form("loops", f"kernel {k.name}", k, interpret)
+        for i, p in enumerate(parse(list(scheduled.schedule))):
             k = apply_one(k, p)
-            yield "schedule", f"kernel {k.name}, primitive {p}", k, interpret
-        yield "schedule", f"kernel {k.name}, tidied", scheduled, interpret
+            yield _Form("schedule", f"kernel {k.name}, primitive {p}", k, interpret, i)
+        yield _Form("schedule", f"kernel {k.name}, tidied", scheduled, interpret)
         if self.lowered.backend != "null":
-            yield "emit", f"kernel {k.name} on {self.lowered.backend}", scheduled, self.compiled
+            yield _Form("emit", f"kernel {k.name} on {self.lowered.backend}", scheduled, self.compiled)
 
     def wrong(self, nest: Nest, kernel: Kernel, values: dict[Node, Array], run: Callable[[Kernel, list[Array]], None]) -> float:
         """The error of a kernel's results, on right inputs, where it is beyond the tolerance."""

@@ -391,7 +391,7 @@ export interface Fault {
 export interface Bisection {
   stage: string;  // "": no step does
   step: string;  // the rule, primitive or kernel
-  firing: number;  // into the frames of that stage; -1
+  firing: number;  // into the frames or steps of that stage; -1: it has none
   error: number | null;  // largest difference after it, relative to the largest value; None: it is not finite
   tolerance: number;
   checked: number;  // evaluations that were needed
@@ -511,6 +511,7 @@ export interface Recording {
   observer_seconds: number | null;  // of it, in the recorder, without what stands apart
   observer_apart: Record<string, number>;  // of it, in the recorder, but not its own: name -> seconds
   missing: string[];
+  sources: Record<string, string>;  // "stages/fuse.py:155", as in rules -> how it is written there
 }
 
 /** One entry of a legend: one colour and one letter = one meaning, in every view. */

@@ -245,3 +245,39 @@ def test_steps_fit_a_narrow_and_a_wide_page(show: Show, sample: dict[str, Any]) 
         page.reload()
         expect(page.locator(".tv-steptext").nth(1)).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{width} px"
+
+
+def test_nothing_moves_from_step_to_step(show: Show, sample: dict[str, Any]) -> None:
+    """However long a reason or a word diff is, and whatever it lights, what stands below stays where it is."""
+    page = show()
+    page.get_by_role("tab", name="stages", exact=True).click()
+    stages = page.locator(".tv-view.tv-stages")
+    for width in (1200, 700):
+        page.set_viewport_size({"width": width, "height": 1000})
+        for name in ("record", "differentiate", "simplify", *LATE):
+            stages.get_by_role("tab", name=name).click()
+            tops = stages.evaluate(
+                """stages => {
+                    const buttons = [...stages.querySelectorAll('.tv-stepper button')];
+                    const button = name => buttons.find(b => b.ariaLabel?.startsWith(name));
+                    button('first step').click();
+                    const tops = new Set();
+                    for (let i = +stages.querySelector('.tv-slider').max; i >= 0; i--) {
+                        tops.add([...stages.querySelectorAll('.tv-pair')].map(pair => pair.getBoundingClientRect().top).join());
+                        button('next step').click();
+                    }
+                    return [...tops];
+                }"""
+            )
+            assert len(tops) == 1, (name, width, tops)
+
+
+def test_a_rule_shows_how_it_is_written(show: Show, sample: dict[str, Any]) -> None:
+    page = show()
+    page.get_by_role("tab", name="stages", exact=True).click()
+    stages = page.locator(".tv-view.tv-stages")
+    for name in ("record", "simplify", "fuse", "schedule"):
+        stages.get_by_role("tab", name=name).click()
+        stages.locator(".tv-rulecode summary").click()
+        expect(stages.locator(".tv-rulesource")).to_contain_text("def ")
+    assert all(sample["recording"]["rules"]["file"]), "every rule has its place"

@@ -84,6 +84,10 @@ def test_update_in_place_runs_after_every_reader_of_the_old_content() -> None:
     np.testing.assert_array_equal(w.arg.array.reshape(6, 6), a, err_msg="run() works on copies")
     assert next(s for s in c.plan.slots if s.role == "state")
     assert any(d.kind == "update" and d.verdict == "in place" for d in c.decisions)
+    order = [d for d in c.decisions if d.kind == "order"]
+    assert [(d.verdict, d.subject[0]) for d in order] == [(f"call {i}", x.kernel.name) for i, x in enumerate(c.plan.calls)]
+    first, last = order
+    assert first.alternatives == {last.subject[0]: f"it waits for {first.subject[0]}"} and not last.alternatives
 
 
 def test_update_that_reads_elsewhere_is_copied() -> None:
@@ -106,6 +110,8 @@ def test_old_content_is_saved_where_an_update_and_a_reader_wait_for_each_other()
     np.testing.assert_allclose(got_w, a + b @ b, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(got_v, b + a @ a, rtol=1e-4, atol=1e-5)
     assert any(d.verdict == "old content saved" for d in c.decisions)
+    saves = next(d for d in c.decisions if d.kind == "order" and d.subject[0].startswith("save_"))
+    assert "overwrites" in saves.reason and (saves.numbers["bytes_taken"], saves.numbers["bytes_freed"]) == (144, 0)
 
 
 def test_reader_of_an_update_sees_the_new_content() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -11,8 +12,9 @@ import pytest
 import tinyviz as tv
 from tests.tinyviz import training
 from tests.tinyviz.test_roofline import FAULTY, HEALTHY, only, planted
-from tinyengine import rules
+from tinyengine import bisection, rules
 from tinyengine.stages import simplify
+from tinyengine.stages.primitives.apply import apply_one
 from tinyviz import codec, tvz, viewdata, wire
 from tinyviz.explore import make
 from tinyviz.views import timeline
@@ -129,6 +131,24 @@ def test_a_recorded_step_is_bisected_on_the_values_that_it_ran_on() -> None:
     rec.bisect()
     b = rec.programs[0].bisection
     assert b is not None and b.stage == "" and b.checked > 20
+
+
+def test_a_wrong_primitive_leads_to_its_step() -> None:
+    """A primitive that leaves nothing of the loops, planted where the search applies it."""
+
+    def spoil(kernel, p):  # type: ignore[no-untyped-def]
+        made = apply_one(kernel, p)
+        return replace(made, body=()) if p.name == "vectorize" else made
+
+    rec = tv.lower(tv.Tensor(rng.standard_normal((64, 100)).astype(np.float32)).softmax(1)).recording
+    with mock.patch.object(bisection, "apply_one", spoil):
+        shown = rec.bisect()
+    p = rec.programs[0]
+    b = p.bisection
+    assert b is not None and b.stage == "schedule" and b.step.startswith("kernel ") and "vectorize(" in b.step
+    steps = next(s.steps for s in p.stages if s.name == "schedule")
+    assert b.step == f"kernel {p.kernels[steps.kernel[b.firing]].name}, primitive {steps.text[b.firing]}"
+    assert f"schedule step {b.firing} of " in shown.text, "the view opens at the step"
 
 
 def test_the_first_wrong_firing_is_found_and_shown() -> None:

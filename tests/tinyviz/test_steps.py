@@ -16,6 +16,7 @@ from tinyengine.stages.primitives.apply import apply_one, parse
 from tinyviz import cli, codec, steps, wire
 from tinyviz.convert import Parts, program
 from tinyviz.explore import make
+from tinyviz.lowering import lower
 from tinyviz.recording import Recording, watch
 from tinyviz.step_text import marked, paired, words
 from tinyviz.tables import Tables
@@ -116,7 +117,8 @@ def test_each_primitive_gives_the_text_that_the_engine_has_then(p: wire.Program,
 def test_the_steps_of_plan_place_every_temporary(p: wire.Program) -> None:
     at, s = stage(p, "plan")
     text = [r.text for r in steps.change(p, at, len(s.steps) - 1)[1]]
-    assert len(text) == len(p.slots)
+    order = [k.name for k in p.kernels]
+    assert text[: len(order)] == [f"call {i}: {name}" for i, name in enumerate(order)] and len(text) == len(order) + len(p.slots)
     for slot in p.slots:
         start = f"{slot.offset} to " if slot.role == "temporary" else "given: "
         assert any(line.startswith(start) and f" {slot.name}," in line for line in text)
@@ -127,6 +129,21 @@ def test_the_steps_of_plan_place_every_temporary(p: wire.Program) -> None:
         of = [x for x in p.slots if x.role == "temporary" and x.node in d.nodes and x.offset == d.numbers["offset"]]
         assert len(of) == 1 and (of[0].first, of[0].last) == (d.numbers["first"], d.numbers["last"])
     assert shared and all("at other times" in d.reason for d in shared)
+
+
+def test_a_copy_that_the_plan_adds_has_its_steps_too() -> None:
+    w = Tensor(np.arange(5000, dtype=np.float32))
+    w.assign(w.flip(0) * 2)
+    low = lower(w)
+    p = low.recording.programs[0]
+    copy = [k.name for k in p.kernels].index("copy_5000")
+    k = p.kernels[copy]
+    assert k.loops.text[1] == "  for i in 0..5000:" and k.schedule and k.space is not None
+    assert [p.nodes.op[n] for n in k.nodes] == ["assign"] and sum(k.shares.share) == pytest.approx(1)
+    for name in ("loops", "schedule", "emit"):
+        assert copy in stage(p, name)[1].steps.kernel
+    about = [d for d in p.decisions if d.stage == "schedule" and d.kernel == copy]
+    assert about and all(d.reason for d in about)
 
 
 def test_any_step_can_be_looked_at_without_the_others(p: wire.Program) -> None:

@@ -57,6 +57,24 @@ def _stand(names: Sequence[str]) -> str:
     return f"{_some(names)} stand{'s' * (len(names) == 1)}"
 
 
+class _Pick(NamedTuple):
+    """A step that was taken next, why, the bytes of temporaries that it takes and that are free after it, and what stood before
+    it in the given order: name -> why it was not taken."""
+
+    step: _Step
+    reason: str
+    taken: int
+    freed: int
+    passed: dict[str, str]
+
+
+FREES = "Of the kernels that wait for nothing, the first one that takes no more memory than it frees."
+FIRST = "Every kernel that waits for nothing takes more memory than it frees: the first of them."
+AGAIN = "It is computed again instead of kept, and what reads it waits for nothing else."
+LEFT = "What is computed again is all that is left."
+SAVES = "A later kernel needs the content that the next one overwrites."
+
+
 class _Order:
     """List scheduling of the steps as far as nothing waits in a circle; `done`: those that it could place."""
 
@@ -86,32 +104,47 @@ class _Order:
                 self.open.setdefault(key, set()).add(s)
         self.alive: set[Any] = set()
 
-    def run(self) -> list[_Step]:
-        out: list[_Step] = []
-        while (s := self._next()) is not None:
+    def run(self) -> list[_Pick]:
+        out: list[_Pick] = []
+        while (found := self._next()) is not None:
+            s, reason = found
+            out.append(_Pick(s, reason, *self._grows(s), self._passed(s)))
             self.done.add(s)
-            out.append(s)
             for key in self._temporaries(s):
                 self.alive.add(key)
                 self.open[key].discard(s)
         return out
 
-    def _next(self) -> _Step | None:
+    def _next(self) -> tuple[_Step, str] | None:
         waiting = [s for s in self.steps if s not in self.done]
         ready = [s for s in waiting if self.after[s] <= self.done]
         late = {s for s in waiting if s.writes and all(isinstance(v, Node) and again(v) for v in s.writes)}
         for s in ready:
-            if s not in late and self._grows(s) <= 0:
-                return s
+            taken, freed = self._grows(s)
+            if s not in late and taken <= freed:
+                return s, FREES
         for s in waiting:
             if s in late:
                 continue
             if s in ready:
-                return s
+                return s, FIRST
             below = self._below(s) if late else set()
             if below and below <= late:
-                return next(o for o in ready if o in below)
-        return ready[0] if ready else None
+                return next(o for o in ready if o in below), AGAIN
+        return (ready[0], LEFT) if ready else None
+
+    def _passed(self, s: _Step) -> dict[str, str]:
+        """Some of the steps that stand before `s` and are not done, with the reason."""
+        out: dict[str, str] = {}
+        for o in self.steps:
+            if o is s or len(out) == 3:
+                break
+            if o not in self.done:
+                open_ = self.after[o] - self.done
+                waits = [x.kernel.name for x in self.steps if x in open_] if open_ else []
+                taken, freed = self._grows(o)
+                out[o.kernel.name] = f"it waits for {_some(waits)}" if waits else f"it takes {taken} bytes and frees {freed}"
+        return out
 
     def _below(self, s: _Step) -> set[_Step]:
         """The steps that `s` still waits for, directly or not."""
@@ -126,11 +159,10 @@ class _Order:
     def _temporaries(self, s: _Step) -> set[Any]:
         return {k for v in s.values if not _is_memory(k := self.slot_key(v))}
 
-    def _grows(self, s: _Step) -> int:
-        """Bytes of temporaries that are alive after the step and were not before it, less those that nobody needs after it."""
+    def _grows(self, s: _Step) -> tuple[int, int]:
+        """Bytes of temporaries that the step makes, and of those that nobody needs after it."""
         keys = self._temporaries(s)
-        born = sum(_nbytes(k) for k in keys - self.alive)
-        return born - sum(_nbytes(k) for k in keys if self.open[k] == {s})
+        return sum(_nbytes(k) for k in keys - self.alive), sum(_nbytes(k) for k in keys if self.open[k] == {s})
 
 
 def _is_memory(v: Any) -> bool:
@@ -142,11 +174,19 @@ def _nbytes(k: Any) -> int:
     return (k if isinstance(k, Node) else k[1]).nbytes
 
 
-def copy_kernel(name: str, dtype: Any, size: int) -> Kernel:
-    """out[i] = x[i] over `size` elements."""
+def copy_kernel(name: str, dtype: Any, size: int, nodes: tuple[int, ...] = ()) -> Kernel:
+    """out[i] = x[i] over `size` elements; `nodes`: numbers of those that it is for."""
     x, out = Buf("x", dtype, (size,)), Buf("out", dtype, (size,))
     i = ir.var("i", 0, max(size - 1, 0))
-    return Kernel(name, (x, out), (Loop(i, 0, size, 1, (Store(out, (i,), ir.load(x, (i,))),)),), ("out",))
+    return Kernel(name, (x, out), (Loop(i, 0, size, 1, (Store(out, (i,), ir.load(x, (i,)), nodes=nodes),)),), ("out",))
+
+
+def added(k: Kernel) -> Kernel | None:
+    """A copy that this stage put between the other kernels, as it was before it was scheduled; None of another kernel."""
+    if not k.name.startswith(("copy_", "save_")) or [p.name for p in k.params] != ["x", "out"]:
+        return None
+    nodes = next((s.nodes for s in ir.walk(k.body) if isinstance(s, Store)), ())
+    return copy_kernel(k.name, k.params[0].dtype, k.params[0].size, nodes)
 
 
 class _Planner:
@@ -168,7 +208,7 @@ class _Planner:
             self.steps.append(step)
         self.in_place = in_place
         self.copies = 0
-        self.finish: Callable[[Kernel], Kernel] = lambda k: k
+        self.finish: Callable[[Kernel], tuple[Kernel, tuple[hooks.Decision, ...]]] = lambda k: (k, ())
 
     def run(self) -> Program:
         for n in self.graph.nodes:
@@ -202,8 +242,14 @@ class _Planner:
         return self.node_of[id(n.src[0].arg)]
 
     def _copy_kernel(self, n: Node) -> Kernel:
+        return self._add(f"copy_{n.size}" + (f"_{self.copies + 1}" if self.copies else ""), n)
+
+    def _add(self, name: str, n: Node) -> Kernel:
+        """A scheduled copy of `n`'s size, for `n`."""
         self.copies += 1
-        return self.finish(copy_kernel(f"copy_{n.size}" + (f"_{self.copies}" if self.copies > 1 else ""), n.dtype, n.size))
+        made, decisions = self.finish(copy_kernel(name, n.dtype, n.size, (self.graph.number[n],)))
+        self.decisions += decisions
+        return made
 
     # -- order
 
@@ -212,12 +258,19 @@ class _Planner:
         first, then the given order. What is computed again waits until a reader needs nothing else."""
         waiting = list(self.steps)
         done: list[_Step] = []
+        picks: dict[_Step, _Pick] = {}
         while waiting:
             order = _Order(waiting, {self._target(n): n for n in self.in_place}, self._slot_key)
-            done += order.run()
+            picked = order.run()
+            done += [p.step for p in picked]
+            picks.update((p.step, p) for p in picked)
             waiting = [s for s in waiting if s not in order.done]
             if waiting:
                 self._break_cycle(waiting, done)
+        for call, s in enumerate(done):
+            p = picks.get(s) or _Pick(s, SAVES, sum(map(_nbytes, s.writes)), 0, {})
+            numbers = {"call": float(call), "bytes_taken": float(p.taken), "bytes_freed": float(p.freed)}
+            self.decisions.append(hooks.Decision("plan", "order", (s.kernel.name,), f"call {call}", p.reason, numbers, p.passed))
         return done
 
     def _break_cycle(self, waiting: list[_Step], done: list[_Step]) -> None:
@@ -228,9 +281,8 @@ class _Planner:
                     readers = [o for o in waiting if o is not s and v in o.values and v not in o.writes]
                     if readers:
                         saved = ("old", v)
-                        self.copies += 1
-                        k = self.finish(copy_kernel(f"save_{v.size}_{self.copies}", v.dtype, v.size))
-                        done.append(_Step(k, [v, saved], {saved}))
+                        update = next((a for a in self.in_place if self._target(a) is v), v)
+                        done.append(_Step(self._add(f"save_{v.size}_{self.copies + 1}", update), [v, saved], {saved}))
                         for o in readers:
                             o.values = [saved if x is v else x for x in o.values]
                         reason = "A kernel needs the old content after the update, and the update waits for that kernel."
@@ -305,6 +357,6 @@ def run(
     the outputs, in the order of the graph's roots, each value once. `choices` and `machine` schedule the copies that are added
     here."""
     p = _Planner(graph, nests, buffers, name)
-    p.finish = lambda k: schedule.run(k, choices, machine)[0]
+    p.finish = lambda k: schedule.run(k, choices, machine)
     program = p.run()
     return program, tuple(p.decisions)

@@ -27,11 +27,11 @@ export function crumbs(context: Context): { element: HTMLElement; refresh: () =>
     if (!selection) {
       const program = recording.programs[page.views.overview?.program ?? 0];
       const about = [recording.title, program?.name, program?.backend || recording.backend, recording.machine.name].filter(Boolean).join(" · ");
-      bar.replaceChildren(h("span.tv-faint", {}, `${about} — select anything: what belongs to it lights up`));
+      bar.replaceChildren(h("span.tv-faint.tv-selected", {}, about), h("span.tv-faint.tv-counts", {}, "select anything: what belongs to it lights up"));
       return;
     }
     const clear = button("×", () => context.selection.set(null), { "aria-label": "clear the selection", title: "clear the selection (Esc)" });
-    const parts: (Node | string)[] = [h("strong.tv-crumb", { title: selectionName(recording, selection) }, cut(selectionName(recording, selection), 60)), clear];
+    const parts: Node[] = [h("strong.tv-crumb", { title: selectionName(recording, selection) }, cut(selectionName(recording, selection), 60)), clear];
     const path = pathOf(context, lit);
     if (path.length > 0) parts.push(h("span.tv-path", {}, ...path.flatMap(part => [" ‹ ", part])));
     const counts = h("span.tv-counts");
@@ -42,8 +42,7 @@ export function crumbs(context: Context): { element: HTMLElement; refresh: () =>
       if (!page.views[view]) counts.append(h("span.tv-chip", {}, label));
       else counts.append(button(label, () => context.open(view), { class: "tv-chip tv-button", title: `show in ${view}` }));
     }
-    parts.push(counts);
-    bar.replaceChildren(...parts);
+    bar.replaceChildren(h("span.tv-selected", {}, ...parts), counts);
   };
   context.onSelect(show);
   return { element: bar, refresh: () => show(context.links.related(context.selection.value)) };

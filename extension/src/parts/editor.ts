@@ -123,7 +123,7 @@ export function editor(context: Context, program: number, kernel: number, own: r
     button("back to the engine’s own", reset));
   if (!host.editable) {
     return {
-      element: h("p.tv-faint", {}, `Editing: ${NEEDS_KERNEL}. In Python: lowered.try_schedule(${kernel}, "${own.join("; ").replaceAll('"', "'").slice(0, 60)}…")`),
+      element: h("details.tv-faint.tv-twin", {}, h("summary", {}, `Editing: ${NEEDS_KERNEL}. In Python:`), h("code.tv-pin", { tabindex: 0 }, `lowered.try_schedule(${kernel}, ${JSON.stringify(own)})`)),
       load: () => undefined,
     };
   }

@@ -6,13 +6,14 @@ import { nodeName, nodeText, selectionName } from "../names";
 import { MISSING, seconds } from "../units";
 import { together, type Cleanup, type Context } from "../views/view";
 import type { Program } from "../wire";
+import { tokens } from "./code";
 import { flatScene, type Drawn } from "./graphscene";
 import { Picture } from "./picture";
 import type { Item } from "./scene";
 import { walker, type Steps } from "./steps";
 
 /** boxes above which a step would take longer than the eye waits, if each were an element */
-const SVG_MOST = 250;
+const SVG_MOST = 180;
 
 export function stepper(el: HTMLElement, steps: Steps, context: Context): Cleanup {
   const { at, stage } = steps;
@@ -23,7 +24,7 @@ export function stepper(el: HTMLElement, steps: Steps, context: Context): Cleanu
   if (!layout) throw new Error("the recording has no layout for stepping");
   const replay = new Replay(program);
 
-  const what = h("div.tv-step", { role: "status", "aria-live": "polite" });
+  const what = h("div.tv-step.tv-rewrite", { role: "status", "aria-live": "polite" });
   const fired = frames.rule.length > 0;
   const walk = walker(steps, context, { of: frames.rule, effective: k => changes(program, stage, k), draw: frame => draw(frame) });
   const { pair, left, first, second, destroy } = twoPictures(context, "the graph", fired ? walk.key : () => false);
@@ -90,8 +91,15 @@ function born({ recording }: Context, program: Program, added: readonly number[]
 /** A rule's name, why it is allowed, and where it is written. */
 export function ruleRow({ recording }: Context, rule: number): HTMLElement {
   const { name, reason, file, line } = recording.rules;
-  const source = file[rule] ? `${file[rule]}:${line[rule]}` : `${MISSING} source unknown`;
-  return h("div.tv-headrow", {}, h("strong.tv-rulename", {}, name[rule] ?? "?"), h("span", {}, reason[rule] || `${MISSING} no reason was recorded`), h("code.tv-faint", { title: "where the rule is written, in the engine" }, source));
+  const source = file[rule] ? `${file[rule]}:${line[rule]}` : "";
+  return h("div.tv-headrow", {}, h("strong.tv-rulename", {}, name[rule] ?? "?"), h("span", {}, reason[rule] || `${MISSING} no reason was recorded`), sourceLink(source, recording.sources?.[source] ?? ""));
+}
+
+/** Where a rule is written, in the engine; its text on demand. */
+function sourceLink(place: string, text: string): HTMLElement {
+  if (!text) return h("code.tv-faint", { title: "where the rule is written, in the engine" }, place || `${MISSING} source unknown`);
+  const code = h("pre.tv-rulesource", {}, ...tokens(text, "python"));
+  return h("details.tv-rulecode", {}, h("summary.tv-link", { title: "show how it is written, in the engine" }, place), code);
 }
 
 /** Rule, reason, what became what as a word diff, and where it all came from. */

@@ -41,11 +41,13 @@ export function walker({ at, stage, rules, counts, times }: Steps, context: Cont
   const all = of.map((_, k) => k);
   const some = all.filter(effective);
   let steps = some.length > 0 ? some : all;
+  const idle = new Set(some.length > 0 ? rules.filter(rule => !some.some(k => of[k] === rule)) : []);
   let step = -1;
 
   const select = (k: number) => context.selection.set({ kind: "firing", id: `${at}.${stage}.${k}` });
   const slider = h("input.tv-slider", { type: "range", min: 0, step: 1, "aria-label": "step", "data-lm-suppress-shortcuts": true });
   const number = h("span.tv-stepnumber");
+  number.style.minWidth = `${2 * String(all.length).length + 9}ch`;
   const to = (index: number) => {
     const next = steps[Math.min(Math.max(index, 0), steps.length - 1)];
     if (next !== undefined) select(next);
@@ -95,7 +97,10 @@ export function walker({ at, stage, rules, counts, times }: Steps, context: Cont
     slider.value = String(Math.max(here(), 0));
     number.textContent = `step ${step + 1} of ${all.length}`;
     slider.setAttribute("aria-valuetext", number.textContent);
-    rows.forEach((row, i) => row.classList.toggle("tv-current", of[step] === rules[i]));
+    rows.forEach((row, i) => {
+      row.classList.toggle("tv-current", of[step] === rules[i]);
+      row.hidden = folded.checked && idle.has(rules[i]!);
+    });
     draw(step);
   };
   const start = (block: HTMLElement): Cleanup => {

@@ -48,33 +48,42 @@ export class SvgPainter implements Painter {
   private scene: Scene | null = null;
   private boxes: SVGGElement[] = [];
   private lines: SVGPathElement[] = [];
+  private readonly parts = { frames: s("g"), lines: s("g"), boxes: s("g") };
   private family = "";
 
   constructor(private readonly category: (name: string) => Category) {
     this.element.append(s("defs", {}, tip("tv-tip", "tv-tip"), tip("tv-tip-lit", "tv-tip-lit")), this.layer);
+    this.layer.append(this.parts.frames, this.parts.lines, this.parts.boxes);
   }
 
+  /** What is drawn as before keeps its element: a step changes few of them. */
   show(scene: Scene): void {
+    const old = { boxes: new Map(this.scene?.items.map((item, i) => [item, this.boxes[i]!])), lines: new Map(this.lines.map(line => [drawn(line), line])) };
     this.scene = scene;
-    this.family = getComputedStyle(this.element).fontFamily || "sans-serif";
+    this.family ||= getComputedStyle(this.element).fontFamily || ""; // to ask again would lay out all that is there
     const frames = scene.frames.map(frame => {
       const [left, top] = [frame.x - frame.w / 2, frame.y - frame.h / 2];
       const group = s("g.tv-frame", { "data-group": frame.group }, s("rect", { x: left, y: top, width: frame.w, height: frame.h, rx: 8 }));
       const mark = frame.closes ? "▾ " : "";
       const at = frame.right ? { x: left + frame.w - 8, "text-anchor": "end" } : { x: left + 8 };
-      group.append(s("text", { ...at, y: top + 15 }, fit(`${mark}${frame.title}`, frame.w - 16, `600 11.5px ${this.family}`)));
+      group.append(s("text", { ...at, y: top + 15 }, fit(`${mark}${frame.title}`, frame.w - 16, `600 11.5px ${this.family || "sans-serif"}`)));
       return group;
     });
     this.lines = scene.edges.map(edge => {
       const [x0, y0, ...rest] = curve(scene.items[edge.from]!, scene.items[edge.to]!, edge);
-      const line = s("path.tv-edge", { d: `M${x0.toFixed(1)} ${y0.toFixed(1)}C${rest.map(v => v.toFixed(1)).join(" ")}` });
+      const d = `M${x0.toFixed(1)} ${y0.toFixed(1)}C${rest.map(v => v.toFixed(1)).join(" ")}`;
+      const same = old.lines.get(`${edge.kind} ${d}`);
+      if (same && old.lines.delete(drawn(same))) return same;
+      const line = s("path.tv-edge", { d });
       line.dataset.kind = edge.kind;
       if (isLong(rest[5]! - y0, rest[4]! - x0)) line.classList.add("tv-long");
       if (edge.kind !== "fold") line.setAttribute("marker-end", "url(#tv-tip)");
       return line;
     });
-    this.boxes = scene.items.map(item => this.box(item));
-    this.layer.replaceChildren(s("g", {}, ...frames), s("g", {}, ...this.lines), s("g", {}, ...this.boxes));
+    this.boxes = scene.items.map(item => old.boxes.get(item) ?? this.box(item));
+    this.parts.frames.replaceChildren(...frames);
+    put(this.parts.lines, this.lines);
+    put(this.parts.boxes, this.boxes);
   }
 
   private box(item: Item): SVGGElement {
@@ -92,8 +101,8 @@ export class SvgPainter implements Painter {
       group.append(letter);
     }
     const mark = item.shape === "group" ? "▸ " : item.change === "new" ? "+ " : item.change === "removed" ? "− " : "";
-    group.append(s("text.tv-name", { x: x + 25, y: y + 17 }, fit(mark + item.title, item.w - 31, `600 12px ${this.family}`)));
-    group.append(s("text.tv-small", { x: x + 8, y: y + 33 }, fit(item.detail, item.w - 15, `11px ${this.family}`)));
+    group.append(s("text.tv-name", { x: x + 25, y: y + 17 }, fit(mark + item.title, item.w - 31, `600 12px ${this.family || "sans-serif"}`)));
+    group.append(s("text.tv-small", { x: x + 8, y: y + 33 }, fit(item.detail, item.w - 15, `11px ${this.family || "sans-serif"}`)));
     if (item.bar !== null) group.append(s("rect.tv-bar", { x: x + 8, y: y + item.h - 8, width: Math.max((item.w - 16) * item.bar, 1), height: 4, rx: 2 }));
     group.append(s("title", {}, item.tip));
     return group;
@@ -127,6 +136,19 @@ export class SvgPainter implements Painter {
 
   resize(width: number, height: number): void {
     this.element.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  }
+}
+
+const drawn = (line: SVGPathElement): string => `${line.dataset.kind} ${line.getAttribute("d")}`;
+
+/** Makes these the children of a group, and moves none that stands there already. */
+function put(group: SVGGElement, children: readonly SVGElement[]): void {
+  const kept = new Set<Element>(children);
+  for (const child of [...group.children]) if (!kept.has(child)) child.remove();
+  let at = group.firstElementChild;
+  for (const child of children) {
+    if (child === at) at = at.nextElementSibling;
+    else group.insertBefore(child, at);
   }
 }
 

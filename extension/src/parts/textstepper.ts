@@ -7,6 +7,7 @@ import { aligned, Texts, type Pair, type Row } from "../steps";
 import { MISSING, seconds } from "../units";
 import { together, type Cleanup, type Context } from "../views/view";
 import type { Program } from "../wire";
+import { arenaPictures } from "./arenasteps";
 import { scrollTo } from "./code";
 import { selectField } from "./controls";
 import { decisionCard } from "./decision";
@@ -29,7 +30,7 @@ export function textStepper(el: HTMLElement, steps: Steps, context: Context): Cl
   const texts = new Texts(program, stage);
   const { kernel } = given.steps;
 
-  const what = h(given.steps.decision.some(d => d >= 0) ? "div.tv-step.tv-fixed" : "div.tv-step", { role: "status", "aria-live": "polite" });
+  const what = h(`div.tv-step.tv-of${given.name}`, { role: "status", "aria-live": "polite" });
   const [left, right] = [side("before"), side("after")];
   const together2 = (from: HTMLElement, to: HTMLElement) => from.addEventListener("scroll", () => to.scrollTop !== from.scrollTop && compares && (to.scrollTop = from.scrollTop));
   const compares = given.name !== "loops" && given.name !== "emit";
@@ -46,8 +47,9 @@ export function textStepper(el: HTMLElement, steps: Steps, context: Context): Cl
     follow: (kind, id) => (kind === "kernel" && id.startsWith(`${at}.`) && kernel[step] !== Number(id.split(".")[1]) ? first(Number(id.split(".")[1])) : -1),
   });
   const pictures = given.name === "fuse" ? groupPictures(context, at, walk.key) : null;
+  const arena = given.name === "plan" && (program.arena_bytes ?? 0) > 0 ? arenaPictures(context, at, stage) : null;
   const panes = h("div.tv-pair", {}, left.element, right.element);
-  const block = h(pictures ? "div.tv-split.tv-stepper.tv-both" : "div.tv-split.tv-stepper", {}, walk.list, h("div.tv-kernelbody", {}, walk.controls, what, pictures?.pair, panes));
+  const block = h(pictures || arena ? "div.tv-split.tv-stepper.tv-both" : "div.tv-split.tv-stepper", {}, walk.list, h("div.tv-kernelbody", {}, walk.controls, what, pictures?.pair, arena?.pair, panes));
   el.append(block);
 
   let step = -1;
@@ -88,9 +90,10 @@ export function textStepper(el: HTMLElement, steps: Steps, context: Context): Cl
       if (line instanceof HTMLElement) right.body.scrollTop = line.offsetTop - right.body.offsetTop;
     }
     pictures?.draw(before, after, given.steps.nodes[k]!, program.decisions[given.steps.decision[k]!]?.nodes ?? []);
+    arena?.draw(k);
     light();
   };
-  return together(walk.start(block), context.onSelect(light), () => pictures?.destroy());
+  return together(walk.start(block), context.onSelect(light), () => pictures?.destroy(), () => arena?.destroy());
 }
 
 /** A line of stage fuse is about a value, which it names. */
@@ -149,7 +152,8 @@ const indent = (text: string): string => text.slice(0, text.length - text.trimSt
 /** Rule, what was done to what, why, and what it cost or refused. */
 function describe(context: Context, program: Program, at: number, stage: number, k: number, changes: boolean): Node[] {
   const { name, steps } = program.stages[stage]!;
-  const [kernel, decision] = [steps.kernel[k]!, program.decisions[steps.decision[k]!]];
+  const decision = program.decisions[steps.decision[k]!];
+  const kernel = steps.kernel[k]! >= 0 ? steps.kernel[k]! : decision?.kernel ?? -1;
   const changed = steps.nodes[k]!.length;
   const facts = [changes ? "" : "changes nothing", changed > 0 ? `${changed} node${changed === 1 ? "" : "s"} touched` : "", steps.seconds[k] === null ? "" : seconds(steps.seconds[k])].filter(Boolean);
   const line = h("div.tv-headrow", {}, h("code", {}, steps.text[k] || "–"));

@@ -47,7 +47,7 @@ export function whatIf(context: Context, program: number, index: number, decisio
   if (last) show(last, known.get(`${program}.${index}.${last}`)!);
   return h("div.tv-whatif", {},
     h("div.tv-tools", {}, h("strong", {}, "What if it were"), ...keys.values(),
-      host.editable ? null : h("span.tv-faint", {}, `– ${NEEDS_KERNEL}. In Python: `, h("code", {}, `lowered.what_if((${ends.join(", ")}), "${now === "whole" ? "inline" : "whole"}")`))),
+      host.editable ? null : h("span.tv-faint", {}, `– ${NEEDS_KERNEL}. In Python: `, h("code", {}, `lowered.what_if((${ends.join(", ")}${ends.length === 1 ? "," : ""}), "${now === "whole" ? "inline" : "whole"}")`))),
     place);
 }
 

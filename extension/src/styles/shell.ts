@@ -11,9 +11,17 @@ export const SHELL = `
 .tv-tab { border: 1px solid transparent; border-bottom: 0; border-radius: 5px 5px 0 0; background: none; padding: 5px 10px 6px; position: relative; color: var(--tv-faint) !important; }
 .tv-tab:hover { background: var(--tv-shade); }
 .tv-tab[aria-selected="true"] { color: var(--tv-ink) !important; font-weight: 600; border-color: var(--tv-line); background: var(--tv-back); margin-bottom: -1px; box-shadow: inset 0 2px 0 var(--tv-accent); }
-.tv-crumbs { display: flex; flex-wrap: wrap; align-items: center; gap: 3px 8px; min-height: 32px; padding: 4px 10px; background: var(--tv-shade); border-top: 1px solid var(--tv-line); }
+/* As high whatever is selected: what stands below must not move while one steps from thing to thing. */
+.tv-crumbs { display: grid; grid-template: 24px 26px / minmax(0, 1fr); align-items: center; padding: 3px 10px; background: var(--tv-shade); border-top: 1px solid var(--tv-line); white-space: nowrap; }
+.tv-selected { display: flex; align-items: center; gap: 8px; min-width: 0; }
+.tv-selected > * { flex: none; }
+.tv-selected > .tv-path { flex: 0 1 auto; overflow: hidden; text-overflow: ellipsis; }
+.tv-selected > .tv-crumb { flex: 0 1 auto; overflow: hidden; text-overflow: ellipsis; }
 .tv-crumb { font-family: var(--tv-code); font-size: 12px; }
-.tv-counts { display: flex; flex-wrap: wrap; gap: 4px; margin-left: auto; }
+.tv-counts { display: flex; gap: 4px; overflow: auto hidden; scrollbar-width: none; }
+.tv-counts > * { flex: none; }
+@container (max-width: 860px) { .tv-crumbs { grid-template-rows: 24px 50px; } .tv-counts { flex-wrap: wrap; overflow: hidden auto; align-content: center; } }
+@container (min-width: 1500px) { .tv-crumbs { grid-template: 26px / auto auto; } .tv-counts { justify-content: end; } }
 .tv-chip { border: 1px solid var(--tv-line); border-radius: 10px; padding: 0 8px; background: var(--tv-back); font-size: 11.5px; line-height: 18px; white-space: nowrap; }
 .tv-status { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .tinyviz { position: relative; border: 1px solid var(--tv-line); border-radius: 6px; overflow: hidden; }

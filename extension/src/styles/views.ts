@@ -24,9 +24,9 @@ export const VIEWS = `
 .tv-schedule li::before { content: counter(step) " "; color: var(--tv-faint); font-size: 10px; }
 .tinyviz code { font: 12px var(--tv-code); background: none; padding: 0; color: inherit; }
 .tv-panes { display: grid; grid-template-columns: var(--panes); gap: 8px; }
-.tv-panes .tv-pane { height: clamp(260px, 52vh, 560px); }
-.tv-kernelbody > .tv-pane { flex: none; max-height: 132px; }
-.tv-kernelbody > .tv-pane .tv-code { min-height: 0; }
+.tv-panes .tv-pane { max-height: clamp(260px, 52vh, 560px); }
+.tv-ownlines .tv-pane { max-height: 132px; }
+.tv-ownlines .tv-code { min-height: 0; }
 .tv-splitwide { grid-template-columns: minmax(280px, 380px) minmax(0, 1fr); }
 .tv-edges { border: 1px solid var(--tv-line); border-radius: 5px; height: clamp(420px, 78vh, 860px); overflow: auto; position: relative; }
 .tv-group { position: sticky; top: 0; background: var(--tv-raised); font: 600 12px var(--tv-code); padding: 3px 8px; border-bottom: 1px solid var(--tv-line); z-index: 1; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
@@ -34,11 +34,10 @@ export const VIEWS = `
 .tv-edgerow { display: grid; grid-template-columns: auto minmax(0, 1fr) auto; gap: 1px 6px; padding: 4px 8px; border-left: 3px solid transparent; border-bottom: 1px solid var(--tv-line); cursor: pointer; align-items: center; }
 .tv-edgerow .tv-name { font: 12px var(--tv-code); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .tv-edgerow .tv-where { font-size: 11px; color: var(--tv-faint); }
-.tv-edgerow .tv-why { grid-column: 2 / -1; font-size: 11.5px; color: var(--tv-faint); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.tv-edgerow .tv-why { grid-column: 2 / -1; font-size: 11.5px; color: var(--tv-faint); }
 .tv-edgerow:hover, .tv-edgerow.tv-hover { background: var(--tv-shade); }
 .tv-edgerow.tv-lit { background: var(--tv-lit); }
 .tv-edgerow.tv-sel { border-left-color: var(--tv-accent); }
-.tv-edgerow.tv-sel .tv-why { white-space: normal; }
 .tv-fusionpicture { --tv-height: clamp(320px, 54vh, 620px); }
 .tv-card { border: 1px solid var(--tv-line); border-radius: 5px; padding: 8px 12px; display: grid; gap: 6px; background: var(--tv-shade); }
 .tv-cardplace { min-height: 150px; }
@@ -60,7 +59,9 @@ export const VIEWS = `
 .tv-stagetime { font-size: 11.5px; color: var(--tv-faint); font-variant-numeric: tabular-nums; }
 .tinyviz button.tv-stage[aria-selected="true"] { border-color: var(--tv-accent); box-shadow: 0 0 0 1px var(--tv-accent); }
 .tinyviz button.tv-stage:hover { background-color: var(--tv-shade); }
+.tinyviz button.tv-stage.tv-idle { flex-grow: 0; }
 .tinyviz button.tv-idle b { color: var(--tv-faint); font-weight: 500; }
+.tv-idle .tv-question { visibility: hidden; height: 0; }
 .tv-stagebody { display: flex; flex-direction: column; gap: 8px; }
 .tv-rules { border: 1px solid var(--tv-line); border-radius: 5px; max-height: 640px; overflow: auto; }
 .tinyviz button.tv-rule { display: grid; grid-template-columns: 34px minmax(0, 1fr); gap: 1px 6px; width: 100%; text-align: left; border: 0; border-bottom: 1px solid var(--tv-line); border-left: 3px solid transparent; background: none; padding: 5px 8px; font-size: 12px; }
@@ -71,10 +72,27 @@ export const VIEWS = `
 .tv-rule .tv-why { grid-column: 2; font-size: 11.5px; color: var(--tv-faint); }
 .tv-slider { flex: 1 1 160px; accent-color: var(--tv-accent); min-width: 100px; }
 .tv-stepnumber { font-variant-numeric: tabular-nums; min-width: 92px; }
-.tv-step { display: grid; gap: 4px; min-height: 92px; }
-.tv-step.tv-fixed { align-content: start; height: 218px; overflow: auto; }
+.tv-step { display: grid; gap: 4px; align-content: start; overflow: auto; }
+.tv-step.tv-rewrite { height: 152px; }
+.tv-step.tv-offuse, .tv-step.tv-ofschedule { height: 236px; }
+.tv-step.tv-ofplan { height: 192px; }
+.tv-step.tv-ofloops { height: 64px; }
+.tv-step.tv-ofemit { height: 150px; }
+.tv-rulecode > summary { font-family: var(--tv-code); cursor: pointer; }
+.tv-rulecode[open] { flex-basis: 100%; }
+.tinyviz pre.tv-rulesource { margin: 4px 0 0; padding: 4px 8px; font: 12px/1.5 var(--tv-code); white-space: pre-wrap; background: var(--tv-shade); border-radius: 4px; }
 .tv-both .tv-side .tv-picture { --tv-height: clamp(220px, 38vh, 440px); }
 .tv-both .tv-steptext { height: clamp(180px, 28vh, 320px); }
+.tv-arena { display: block; width: 100%; height: auto; max-height: 250px; }
+.tv-arena text { font-family: var(--tv-font); font-size: 11px; fill: var(--tv-ink); pointer-events: none; }
+.tv-arena .tv-axis { fill: var(--tv-faint); }
+.tv-arenaground { fill: var(--tv-shade); stroke: var(--tv-line); }
+.tv-arenacall { fill: color-mix(in srgb, var(--tv-c-new) 45%, transparent); }
+.tv-arenabox { cursor: pointer; }
+.tv-arenabox rect { fill: color-mix(in srgb, var(--tv-c-whole) 26%, var(--tv-back)); stroke: var(--tv-c-whole); stroke-width: 1; }
+.tv-arenabox[data-change="new"] rect { fill: color-mix(in srgb, var(--tv-c-new) 45%, var(--tv-back)); stroke: var(--tv-c-new); stroke-width: 2.5; }
+.tv-arenabox:hover rect { stroke: var(--tv-ink); stroke-width: 2; }
+.tv-arenabox.tv-lit rect { stroke: var(--tv-accent); stroke-width: 3; }
 .tv-rulename { font-family: var(--tv-code); }
 .tv-diff { font: 12.5px/1.6 var(--tv-code); padding: 4px 8px; background: var(--tv-shade); border-radius: 4px; overflow-wrap: anywhere; }
 .tv-diff del, .tv-diff ins { border-radius: 2px; padding: 0 1px; margin: 0 1px; }
@@ -234,6 +252,6 @@ export const VIEWS = `
 .tv-change del { text-decoration: line-through; color: var(--tv-faint); }
 .tv-change ins { text-decoration: underline; }
 @container (max-width: 1100px) { .tv-columns { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-columnbody { height: 320px; } }
-@container (max-width: 1000px) { .tv-panes { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-panes .tv-pane { height: 300px; } .tv-panes .tv-pane:first-child:nth-last-child(odd) { grid-column: 1 / -1; } }
-@container (max-width: 860px) { .tinyviz .tv-linestable .tv-phase { display: none; } .tv-phases { display: flex; } .tinyviz .tv-linestable td, .tinyviz .tv-linestable th { padding: 3px 6px; } .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tinyviz .tv-stage + .tv-stage { margin-left: 0; } .tv-stage + .tv-stage::before { display: none; } .tv-compared { grid-template-columns: minmax(0, 1fr); } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tv-counts { margin-left: 0; } }
+@container (max-width: 1280px) { .tv-panes { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-panes .tv-pane { max-height: 300px; } .tv-panes .tv-pane:first-child:nth-last-child(odd) { grid-column: 1 / -1; } }
+@container (max-width: 860px) { .tinyviz .tv-linestable .tv-phase { display: none; } .tv-phases { display: flex; } .tinyviz .tv-linestable td, .tinyviz .tv-linestable th { padding: 3px 6px; } .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tinyviz .tv-stage + .tv-stage { margin-left: 0; } .tv-stage + .tv-stage::before { display: none; } .tv-compared { grid-template-columns: minmax(0, 1fr); } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } }
 `;

@@ -2,7 +2,7 @@
 
 import { button, h, taken } from "../dom";
 import { message } from "../mount";
-import { codePane, type CodeLine, type CodePane } from "../parts/code";
+import { codePane, scrollTo, type CodeLine, type CodePane } from "../parts/code";
 import { bar, selectField } from "../parts/controls";
 import { editor, type Editor, type Shown, type Try } from "../parts/editor";
 import { colorVariable, head, swatch, table } from "../parts/head";
@@ -44,6 +44,7 @@ export const kernel: Part<KernelData> = (el, data, context) => {
     undo();
     undo = one(body, data, at, shown, context, past);
     rows.forEach((row, i) => row.classList.toggle("tv-current", i === at));
+    if (!list.contains(document.activeElement)) scrollTo(list, rows[at]!, true);
   };
   const choose = (at: number) => context.selection.set({ kind: "kernel", id: `${data.program}.${data.rows[at]!.kernel}` });
   rows.forEach((row, i) => {
@@ -96,7 +97,7 @@ function one(el: HTMLElement, data: KernelData, at: number, shown: Set<Pane>, co
   const kept = past.get(at) ?? past.set(at, { trail: [], attempts: kernel.attempts ?? [] }).get(at)!;
   let panes = makePanes(context, data.program, row.kernel, kernel);
   const grid = h("div.tv-panes");
-  const lines = h("div");
+  const lines = h("div.tv-ownlines");
   const edited = h("span.tv-editnote", { role: "status" });
   const choice = h("div.tv-tools", { role: "group", "aria-label": "columns" }, ...PANES.map(name => {
     const box = h("input", { type: "checkbox", checked: shown.has(name) });

@@ -62,6 +62,7 @@ function history(data: StagesData, context: Context): { element: HTMLElement; un
   const link = (stage: number, frame: number) => button(`${recording.rules.name[rulesOf(program.stages[stage]!)[frame]!] ?? "?"} (${program.stages[stage]!.name} step ${frame + 1})`,
     () => context.selection.set({ kind: "firing", id: `${data.program}.${stage}.${frame}` }), { class: "tv-link" });
   const undo = context.onSelect(({ selection }) => {
+    if (selection?.kind === "firing") return; // who steps through a node's history keeps it in sight, and nothing below it moves
     const [at, node] = selection?.kind === "node" ? selection.id.split(".").map(Number) : [];
     element.replaceChildren();
     if (at !== data.program || node === undefined || program.nodes.op[node] === undefined) return;

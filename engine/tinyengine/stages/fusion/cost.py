@@ -166,7 +166,7 @@ class Costs:
         busy = [g for g in groups if contraction and g.products and n not in g.products]
         apart = next((why for g in busy if (why := in_rows(fuser, n, g))), "")
         if contraction and busy and (apart or evaluations > size):
-            out["inline"] = Option(0, "", apart or f"the product would run {evaluations / max(size, 1):.3g} times per result")
+            out["inline"] = Option(0, "", apart or f"the product would run {_many(evaluations / max(size, 1))} times per result")
         elif n.is_scan and (alone := _scanned_apart(fuser, n, groups)):
             out["inline"] = Option(0, "", alone)
         elif beside := next((x for g in groups if (x := self.beside_scan(n, g))), ""):
@@ -174,7 +174,7 @@ class Costs:
         elif self.gathers(n) and any(g.products for g in groups):
             out["inline"] = Option(0, "", "the check of its data-dependent addresses would stand between the loops of a product")
         elif n.is_reduce and evaluations > size and self.work(n) > 8:
-            out["inline"] = Option(0, "", f"the reduction would run {evaluations / max(size, 1):.3g} times per result")
+            out["inline"] = Option(0, "", f"the reduction would run {_many(evaluations / max(size, 1))} times per result")
         elif uses >= fuser.MAX_USES:
             out["inline"] = Option(0, "", "it is used in too many different ways")
         else:
@@ -194,7 +194,7 @@ class Costs:
             elif evaluations <= size:
                 reason = "each element is used once, so nothing is computed twice"
             else:
-                reason = f"cheaper to compute {evaluations / max(size, 1):.3g} times{self._out_of(n, fuser)} than to store"
+                reason = f"cheaper to compute {_many(evaluations / max(size, 1))} times{self._out_of(n, fuser)} than to store"
             out["inline"] = Option(seconds, reason)
 
         if not out["inline"].refused and not n.is_reduce and not self.leaves(n) and self.work(n) <= POSITION_WORK:
@@ -303,6 +303,11 @@ class Costs:
                     p *= d
             worst = min(worst, min(p, self.machine.cores) / self.machine.cores)
         return max(worst, 1.0 / self.machine.cores)
+
+
+def _many(x: float) -> str:
+    """A number of times, never as a power of ten."""
+    return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
 
 
 def _scanned_apart(fuser: Fuser, n: Node, groups: list[Group]) -> str:
