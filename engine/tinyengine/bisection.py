@@ -188,6 +188,9 @@ class _Search:
         """The error of a kernel's results, on right inputs, where it is beyond the tolerance."""
         targets = {name: n for n, name in nest.in_place.items()}
         arrays = [self.memory(v, targets.get(p.name), values) for p, v in zip(nest.kernel.params, nest.values, strict=True)]
+        for p, a in zip(nest.kernel.params, arrays, strict=True):
+            if p.name in nest.kernel.outputs and p.name not in targets:
+                a.view(np.uint8)[...] = 0xFF  # NaN, or -1: what is not written must not look right
         run(kernel, arrays)
         worst = 0.0
         for p, v, a in zip(nest.kernel.params, nest.values, arrays, strict=True):

@@ -92,7 +92,7 @@ def test_what_was_measured_stands_in_the_page(show: Show, sample: dict[str, Any]
     expect(page.locator(".tv-bisection")).to_contain_text("✓ no step changes it")
     page.get_by_role("tab", name="memory", exact=True).click()
     panel = page.locator(".tv-recompute")
-    expect(panel.get_by_role("checkbox")).to_be_checked()
+    expect(panel.locator(f"[data-again='{slot}']")).to_be_checked()
     expect(panel).to_contain_text("−2 KiB")
     expect(panel).to_contain_text("inside the noise")
     expect(panel).to_contain_text('tv.pin("maximum 0123456789", "recompute")')
