@@ -34,6 +34,9 @@ def test_every_view_fits_and_explains_itself(show: Show, pictures: Path, theme: 
         assert view.get_by_role("list", name="legend").get_by_role("listitem").count() >= 2
         assert view.locator("details summary").count() >= 1, f"{name} has no table twin"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than the page"
+        if name in ("lines", "timeline", "memory", "roofline"):
+            wide = view.evaluate("v => [...v.querySelectorAll('.tv-scroll')].some(e => e.scrollWidth > e.clientWidth)")
+            assert not wide, f"a table of {name} scrolls sideways"
         page.wait_for_timeout(150)  # for what follows a resize
         page.screenshot(path=pictures / f"page-{name}-{theme}-{width}.png", full_page=True)
 
@@ -152,6 +155,20 @@ def test_roofline_selects_from_its_list_its_picture_and_its_findings(show: Show,
     found = sample["views"]["roofline"]["diagnoses"]
     same = [x for x in found if found[-1]["kernel"] in (x["kernel"], *x["also"])]
     expect(roofline.locator(".tv-finding.tv-lit")).to_have_count(len(same))
+
+
+def test_rows_are_walked_through_and_chosen_by_key(show: Show) -> None:
+    page = show()
+    for name, rows in (("lines", ".tv-linestable tbody tr"), ("timeline", ".tv-ledger tr[tabindex]")):
+        page.get_by_role("tab", name=name, exact=True).click()
+        row = page.locator(f".tv-{name} {rows}")
+        row.first.focus()
+        page.keyboard.press("ArrowDown")
+        expect(row.nth(1)).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(row.nth(1)).to_have_class("tv-lit tv-sel")
+        page.keyboard.press("ArrowUp")
+        expect(row.first).to_be_focused()
 
 
 def test_a_view_with_broken_data_fails_in_its_place(show: Show, sample: dict[str, Any]) -> None:

@@ -61,19 +61,27 @@ export function twin<Row>(caption: string, columns: Column<Row>[], rows: () => r
   return details;
 }
 
+/** A row that a click, Enter or the space bar chooses; the arrows go to its neighbours. */
+export function choosable(line: HTMLElement, choose: () => void): void {
+  line.tabIndex = 0;
+  line.addEventListener("click", choose);
+  line.addEventListener("keydown", event => {
+    if (event.target !== line) return;
+    if (event.key === "Enter" || event.key === " ") taken(event), choose();
+    const way = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key] as "nextElementSibling" | "previousElementSibling" | undefined;
+    let next = way && line[way];
+    while (next instanceof HTMLElement && next.tabIndex < 0) next = next[way!];
+    if (next instanceof HTMLElement) taken(event), next.focus();
+  });
+}
+
 export function table<Row>(columns: Column<Row>[], rows: readonly Row[], choose?: (row: Row) => void): HTMLTableElement {
   const headings = columns.map(({ name, right }) => (name ? h(right ? "th.tv-right" : "th", { scope: "col" }, name) : h("td")));
   const body = h("tbody");
   for (const row of rows) {
     const line = h("tr", {}, ...columns.map(({ text, right }) => h(right ? "td.tv-right" : "td", {}, text(row))));
     if (choose) {
-      line.tabIndex = 0;
-      line.addEventListener("click", () => choose(row));
-      line.addEventListener("keydown", event => {
-        if (event.key === "Enter" || event.key === " ") taken(event), choose(row);
-        const next = { ArrowDown: line.nextElementSibling, ArrowUp: line.previousElementSibling }[event.key];
-        if (next instanceof HTMLElement) taken(event), next.focus();
-      });
+      choosable(line, () => choose(row));
     }
     body.append(line);
   }

@@ -2,7 +2,7 @@
 
 import { h } from "../dom";
 import { kernelName, lineName } from "../names";
-import { colorVariable, head, swatch, twin } from "../parts/head";
+import { choosable, colorVariable, head, swatch, twin } from "../parts/head";
 import { bytes, count, MISSING, percent, seconds } from "../units";
 import { PHASES, type LineRow, type LinesData } from "../wire";
 import { together, type Context, type Part } from "./view";
@@ -20,7 +20,7 @@ export const lines: Part<LinesData> = (el, data, context) => {
   const rows = data.rows.map(row => {
     const time = data.measured ? row.seconds : row.seconds_predicted;
     const name = lineName(recording, row.line);
-    const line = h("tr", { tabindex: 0, "data-id": row.line },
+    const line = h("tr", { "data-id": row.line },
       h("td.tv-linecell", {}, h("div", {}, h("span.tv-faint", {}, name), h("code", { title: recording.lines.text[row.line] ?? null }, row.line < 0 ? "outside of kernels, or of no known line" : (recording.lines.text[row.line] ?? "").trim()))),
       h("td", {}, h("div.tv-timecell", {}, stack(context, row, time, most), h("span", {}, seconds(time))), phases(context, row)), h("td.tv-right", {}, percent(row.share)),
       ...PHASES.map(phase => h("td.tv-right.tv-phase", {}, seconds(row.by_phase[phase]))),
@@ -28,8 +28,7 @@ export const lines: Part<LinesData> = (el, data, context) => {
       h("td.tv-few", {}, row.kernels.length === 0 ? MISSING : `${row.kernels.slice(0, FEW).map(kernel => `k${kernel}`).join(" ")}${row.kernels.length > FEW ? ` +${row.kernels.length - FEW}` : ""}`));
     line.lastElementChild!.setAttribute("title", row.kernels.map(kernel => kernelName(program, kernel)).join("\n"));
     const choose = () => context.selection.set(row.line < 0 ? null : { kind: "line", id: String(row.line) });
-    line.addEventListener("click", choose);
-    line.addEventListener("keydown", event => event.key === "Enter" && choose());
+    choosable(line, choose);
     line.addEventListener("pointerenter", () => context.hover.set(row.line < 0 ? null : { kind: "line", id: String(row.line) }));
     body.append(line);
     return line;

@@ -3,7 +3,7 @@
 import { button, h } from "../dom";
 import { lineName } from "../names";
 import { asking } from "../parts/asking";
-import { head, twin } from "../parts/head";
+import { choosable, head, twin } from "../parts/head";
 import { Track } from "../parts/track";
 import { amount, MISSING, seconds } from "../units";
 import type { CountAnswer, LedgerRow, Segment, TimelineData } from "../wire";
@@ -113,14 +113,10 @@ function ledger(data: TimelineData, context: Context): { element: HTMLElement; u
       draw();
       (lines.find(([, other]) => other.kernel === kernel)?.[0].querySelector("button") as HTMLElement | null)?.focus();
     }, { class: "tv-link tv-fold", "aria-expanded": String(opened.has(kernel)), "aria-label": `FLOPs and bytes of ${row.name.replace(/^time of /, "")}` }) : null;
-    const made = h(kernel >= 0 && !first ? "tr.tv-under" : "tr", { tabindex: kernel >= 0 ? 0 : null, "data-agrees": row.agrees === null ? "missing" : String(row.agrees) },
+    const made = h(kernel >= 0 && !first ? "tr.tv-under" : "tr", { "data-agrees": row.agrees === null ? "missing" : String(row.agrees) },
       h("td", {}, fold, row.name), h("td.tv-right", {}, amount(row.predicted, row.unit), range(row.predicted_low, row.predicted_high, row.unit)),
       h("td.tv-right", {}, amount(row.measured, row.unit), range(row.measured_low, row.measured_high, row.unit)), h("td.tv-rangecell", {}, ranges(row)), h("td", {}, verdict(row)));
-    if (kernel >= 0) {
-      const choose = () => context.selection.set({ kind: "kernel", id: `${data.program}.${kernel}` });
-      made.addEventListener("click", choose);
-      made.addEventListener("keydown", event => event.key === "Enter" && event.target === made && choose());
-    }
+    if (kernel >= 0) choosable(made, () => context.selection.set({ kind: "kernel", id: `${data.program}.${kernel}` }));
     return made;
   };
   draw();
