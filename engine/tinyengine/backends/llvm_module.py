@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from tinyengine.backends.llvm_ir import Writer, identifier
 from tinyengine.backends.llvm_jit import Target
 from tinyengine.backends.llvm_memory import ZERO, ZERO_BYTES, NotRegister
 from tinyengine.loopnest import (
     Accumulate,
-    Buf,
-    Expr,
     Kernel,
     Loop,
     Prefetch,
     Stmt,
     Store,
     kernel_lines,
-    load_index,
-    stmt_exprs,
     walk,
 )
-from tinyengine.stages.arithmetic import affine as af
 from tinyengine.stages.arithmetic.expand import Expander, expander
-from tinyengine.stages.emit import Code, Part, line_numbers
+from tinyengine.stages.emit import Code, Part, accesses, line_numbers
 
 ENTRY = "(ptr %slots, ptr %which, i64 %begin, i64 %end, ptr %scratch, ptr %status)"
 FIRST_LOCATION = 10  # metadata numbers below are the module's own
@@ -219,19 +214,6 @@ def _try_body(
         "}",
     ]
     return "\n".join(lines)
-
-
-def accesses(body: Iterable[Stmt]) -> Iterator[tuple[Buf, int]]:
-    """(buffer, lanes) of every load, store and accumulation below."""
-    seen: set[Expr] = set()
-    for s in walk(tuple(body)):
-        if isinstance(s, (Store, Accumulate)):
-            yield s.buf, max([i.lanes for i in s.index] + [1])
-        for root in s.ends if isinstance(s, Loop) else stmt_exprs(s):
-            for e in af.order(root, seen):
-                seen.add(e)
-                if e.op == "load":
-                    yield e.arg, max([i.lanes for i in load_index(e)] + [1])
 
 
 def _used(body: tuple[Stmt, ...]) -> set[str]:

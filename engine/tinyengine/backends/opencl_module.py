@@ -20,10 +20,10 @@ from tinyengine.backends.opencl_groups import GroupWriter
 from tinyengine.backends.opencl_ops import Helpers
 from tinyengine.backends.opencl_source import Writer
 from tinyengine.backends.opencl_values import Line, NotRegister, identifier
-from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Loop, Stmt, Store, load_index, stmt_exprs, walk
+from tinyengine.loopnest import Accumulate, Alloc, Check, Expr, Kernel, Stmt, Store, stmt_exprs, walk
 from tinyengine.stages.arithmetic import affine as af
 from tinyengine.stages.arithmetic.expand import Expander
-from tinyengine.stages.emit import Code, Part, line_numbers, scratch_bytes
+from tinyengine.stages.emit import Code, Part, accesses, line_numbers, scratch_bytes
 from tinyengine.stages.primitives.groups import grid, grid_of, outermost
 
 PRIVATE_BYTES = 16 << 10
@@ -122,7 +122,7 @@ def source(code: Code, name: str, lower: Expander, guarded: bool, local_bytes: i
 def _function(code: Code, part: Part, name: str, writer: Callable[[Part, frozenset[str]], Writer], guarded: bool) -> Function:
     """Register buffers that turn out not to be registers are tried again as arrays."""
     widths: dict[str, set[int]] = {}
-    for buf, lanes in accesses(part):
+    for buf, lanes in accesses(part.body):
         if buf.space == "register":
             widths.setdefault(buf.name, set()).add(lanes)
     in_memory = frozenset(n for n, w in widths.items() if len(w) > 1)
@@ -138,7 +138,7 @@ def _function(code: Code, part: Part, name: str, writer: Callable[[Part, frozens
 
 def _try_function(code: Code, part: Part, name: str, w: Writer, guarded: bool) -> Function:
     body, kernel = part.body, code.kernel
-    used = {buf.name for buf, _ in accesses(part)}
+    used = {buf.name for buf, _ in accesses(part.body)}
     params = tuple(i for i, p in enumerate(kernel.params) if p.name in used)
     written = {code.aliases.get(s.buf.name, s.buf.name) for s in walk(body) if isinstance(s, (Store, Accumulate))}
     signature = []
@@ -201,19 +201,6 @@ def _try_function(code: Code, part: Part, name: str, w: Writer, guarded: bool) -
 
 def _has_checks(part: Part) -> bool:
     return any(isinstance(s, Check) for s in walk(part.body))
-
-
-def accesses(part: Part) -> Iterable[tuple[Buf, int]]:
-    """(buffer, lanes of its index) of every access."""
-    seen: set[Expr] = set()
-    for s in walk(part.body):
-        if isinstance(s, (Store, Accumulate)):
-            yield s.buf, max([i.lanes for i in s.index] + [1])
-        for root in s.ends if isinstance(s, Loop) else stmt_exprs(s):
-            for e in af.order(root, seen):
-                seen.add(e)
-                if e.op == "load":
-                    yield e.arg, max([i.lanes for i in load_index(e)] + [1])
 
 
 def uses_of_names(body: Iterable[Stmt]) -> tuple[frozenset[str], frozenset[str]]:

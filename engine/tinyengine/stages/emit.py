@@ -9,13 +9,14 @@ emitter has run.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
 from tinyengine.loopnest import (
     Accumulate,
     Alloc,
+    Buf,
     Check,
     Expr,
     Kernel,
@@ -25,6 +26,7 @@ from tinyengine.loopnest import (
     Stmt,
     Store,
     kernel_lines,
+    load_index,
     stmt_exprs,
     walk,
 )
@@ -240,6 +242,19 @@ SPEC: list[Sentence] = [
     ("every output is a parameter", _outputs_are_params),
     ("every global buffer that is written is an output", _writes_are_outputs),
 ]
+
+
+def accesses(body: Iterable[Stmt]) -> Iterator[tuple[Buf, int]]:
+    """(buffer, lanes) of every load, store and accumulation below."""
+    seen: set[Expr] = set()
+    for s in walk(tuple(body)):
+        if isinstance(s, (Store, Accumulate)):
+            yield s.buf, max([i.lanes for i in s.index] + [1])
+        for root in s.ends if isinstance(s, Loop) else stmt_exprs(s):
+            for e in order(root, seen):
+                seen.add(e)
+                if e.op == "load":
+                    yield e.arg, max([i.lanes for i in load_index(e)] + [1])
 
 
 def explain(code: Code) -> str:

@@ -83,27 +83,27 @@ def _many(count: Any, n: Node) -> Node:
     return const(count, n.dtype, n.shape) if isinstance(count, int) else Node("size", n.dtype, n.shape, (), count, ())
 
 
-def _repeats(n: Node) -> tuple[Any, Shape, tuple[int, ...]]:
-    """For a reduction of an expand: (how often each element is combined with itself, the expand's shape without that, the axes
-    left)."""
-    (e,) = n.src
-    x = e.src[0]
-    repeated = [a for a in n.arg if x.shape[a] == 1]
-    count = _product([e.shape[a] for a in repeated])
-    shape = tuple([1 if a in repeated else d for a, d in enumerate(e.shape)])
-    return count, shape, tuple([a for a in n.arg if a not in repeated])
-
-
-def _sum_expand(n: Node) -> Node | None:
+def _without_repeats(n: Node) -> tuple[Node, tuple[int, ...], Any] | None:
+    """For a reduction of an expand that combines elements with themselves: (what is to be reduced without that, along which axes,
+    how often each element came); None for another."""
     (e,) = n.src
     if e.op != "expand":
         return None
-    count, shape, axes = _repeats(n)
+    x = e.src[0]
+    repeated = [a for a in n.arg if x.shape[a] == 1]
+    count = _product([e.shape[a] for a in repeated])
     if count == 1 or count == 0:
         return None
-    x = e.src[0] if e.src[0].shape == shape else view("expand", e.src[0], shape)
-    total = reduced("sum", x, axes)
-    return Node("mul", n.dtype, n.shape, (total, _many(count, n)), None, ())
+    shape = tuple([1 if a in repeated else d for a, d in enumerate(e.shape)])
+    return x if x.shape == shape else view("expand", x, shape), tuple([a for a in n.arg if a not in repeated]), count
+
+
+def _sum_expand(n: Node) -> Node | None:
+    found = _without_repeats(n)
+    if found is None:
+        return None
+    x, axes, count = found
+    return Node("mul", n.dtype, n.shape, (reduced("sum", x, axes), _many(count, n)), None, ())
 
 
 def _sum_neg(n: Node) -> Node | None:
@@ -112,14 +112,8 @@ def _sum_neg(n: Node) -> Node | None:
 
 
 def _max_expand(n: Node) -> Node | None:
-    (e,) = n.src
-    if e.op != "expand":
-        return None
-    count, shape, axes = _repeats(n)
-    if count == 1 or count == 0:
-        return None
-    x = e.src[0] if e.src[0].shape == shape else view("expand", e.src[0], shape)
-    return reduced("max", x, axes)
+    found = _without_repeats(n)
+    return None if found is None else reduced("max", found[0], found[1])
 
 
 def _constant(n: Node) -> Node | None:
