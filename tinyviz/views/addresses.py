@@ -126,7 +126,8 @@ def svg(r: Recording, d: AddressesData) -> str:
         for name, shape, reads, writes, dynamic in grids(space)[:6]:
             height = _grid(out, x, top + LINE, shape, reads, writes)
             out.text(x, top + 12, cut(f"{name} {'×'.join(map(str, shape)) or 'scalar'}", 22), "mono")
-            note = dynamic or f"{len(reads)} read" + (f", {len(writes)} written" if len(writes) else "")
+            counts = [f"{len(x)} {how}" for x, how in ((reads, "read"), (writes, "written")) if x]
+            note = dynamic or ", ".join(counts) or "nothing"
             out.text(x, top + LINE + height + 14, cut(note, 24), "faint", tip=note)
             bottom = max(bottom, top + LINE + height + 18)
             x += GRID + 14

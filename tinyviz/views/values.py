@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from textwrap import wrap
 
 from tinyviz import palette, texts, units
 from tinyviz.svg import LINE, Svg, cut
@@ -134,10 +135,11 @@ ROW = 30.0
 
 def svg(r: Recording, d: ValuesData) -> str:
     p = r.programs[d.program]
-    out = Svg(1040, d.title, d.howto, d.legend)
+    out = Svg(1160, d.title, d.howto, d.legend)
     for i in range(len(p.faults)):
-        out.y += LINE
-        out.text(12, out.y, cut("▲ " + fault(r, p, i), 150), "bold", tip=fault(r, p, i))
+        for part in wrap("▲ " + fault(r, p, i), 150):
+            out.y += LINE
+            out.text(12, out.y, part, "bold")
     out.y += LINE
     if not d.rows:
         out.text(12, out.y, f"{units.MISSING} {NOT_SAMPLED}", "faint")
@@ -155,7 +157,7 @@ def svg(r: Recording, d: ValuesData) -> str:
         out.text(740, out.y, number(s.samples.norm[-1]), "mono end")
         last = next((v for v in reversed(row.ratio) if v is not None), None)
         out.text(820, out.y, number(last) if row.ratio else "", "mono end")
-        out.text(840, out.y, cut("; ".join(row.remarks), 34), "bold", tip="; ".join(row.remarks))
+        out.text(840, out.y, cut("; ".join(row.remarks), 44), "bold", tip="; ".join(row.remarks))
     if len(d.rows) > MOST:
         out.y += LINE
         out.text(12, out.y, f"… and {len(d.rows) - MOST} more: see the live view or the text", "faint")
@@ -184,6 +186,8 @@ def _distribution(out: Svg, s: Series, x: float, y: float, width: float, height:
     picked = heat(s, 10, 8)
     wide, high = width / max(len(picked), 1), height / 8
     for i, column in enumerate(picked):
+        if not column:  # nothing was finite
+            out.text(x + (i + 0.5) * wide, y + height / 2 + 4, units.MISSING, "faint mid")
         most = max(column, default=0)
         for j, n in enumerate(column):
             if n:

@@ -61,16 +61,19 @@ export function twin<Row>(caption: string, columns: Column<Row>[], rows: () => r
   return details;
 }
 
-/** A row that a click, Enter or the space bar chooses; the arrows go to its neighbours. */
+/** A row that a click, Enter or the space bar chooses. The arrows go to its neighbours, so that all of them are one stop of the Tab key. */
 export function choosable(line: HTMLElement, choose: () => void): void {
   line.tabIndex = 0;
+  line.addEventListener("focus", () => {
+    for (const other of line.parentElement!.children) if (other.hasAttribute("tabindex")) (other as HTMLElement).tabIndex = other === line ? 0 : -1;
+  });
   line.addEventListener("click", choose);
   line.addEventListener("keydown", event => {
     if (event.target !== line) return;
     if (event.key === "Enter" || event.key === " ") taken(event), choose();
     const way = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key] as "nextElementSibling" | "previousElementSibling" | undefined;
     let next = way && line[way];
-    while (next instanceof HTMLElement && next.tabIndex < 0) next = next[way!];
+    while (next && !next.hasAttribute("tabindex")) next = next[way!];
     if (next instanceof HTMLElement) taken(event), next.focus();
   });
 }
