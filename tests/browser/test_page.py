@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tinyviz import views
+import tinyviz as tv
+from tinyviz import record, views
+from tinyviz.recording import Recording
 
 SIZES = [("light", 1600), ("dark", 700)]
 
@@ -169,6 +172,23 @@ def test_rows_are_walked_through_and_chosen_by_key(show: Show) -> None:
         expect(row.nth(1)).to_have_class("tv-lit tv-sel")
         page.keyboard.press("ArrowUp")
         expect(row.first).to_be_focused()
+        assert page.locator(f".tv-{name} {rows}[tabindex='0']").count() == 1, "one stop of the Tab key for all rows"
+
+
+def test_what_changed_is_walked_through_by_key(show: Show) -> None:
+    x = tv.Tensor(np.ones((8, 8), np.float32))
+    before, after = (Recording(record.build_lowered(tv.lower(f(x + 1).sum()))) for f in (tv.Tensor.relu, tv.Tensor.sigmoid))
+    page = show(tv.compare(before, after).page)
+    listed = page.locator(".tv-compare .tv-changes")
+    changes = listed.get_by_role("option")
+    kinds = changes.locator(".tv-where").all_inner_texts()
+    assert any("added" in kind for kind in kinds) and any("removed" in kind for kind in kinds)
+    listed.focus()
+    for i, kind in enumerate(kinds):
+        page.keyboard.press("ArrowDown")
+        expect(changes.nth(i)).to_have_attribute("aria-selected", "true")
+        expect(listed.locator("[aria-selected=true]")).to_have_count(1)
+        expect(page.locator(".tv-crumb")).to_have_count(0 if "removed" in kind else 1)  # what went can be selected nowhere
 
 
 def test_a_view_with_broken_data_fails_in_its_place(show: Show, sample: dict[str, Any]) -> None:
