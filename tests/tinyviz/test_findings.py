@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from tests.tinyviz.test_roofline import FAULTY, HEALTHY, only, planted, seconds
@@ -62,6 +64,20 @@ def test_each_kernel_that_computes_a_value_again_has_its_part(sample: wire.Recor
         p.kernels[HEALTHY].nodes = p.kernels[FAULTY].nodes[:1]
 
     assert "recompute" not in codes(planted(sample, plant).diagnoses), "400 k of 1 M FLOPs"
+
+
+def test_transcendental(sample: wire.Recording) -> None:
+    def plant(p: wire.Program, expanded: int) -> None:
+        for kernel, op in ((FAULTY, "tanh"), (HEALTHY, "add")):
+            k = p.kernels[kernel]
+            k.nodes, k.flops_expanded = [node(p, op, "float32", [1000], [])], expanded
+        seconds(p, FAULTY, 1e-3)
+
+    found = only(planted(sample, lambda p: plant(p, 70_000_000)), "transcendental")
+    assert "tanh" in found.sentence and "1 M FLOPs are 70 M" in found.evidence and "700 µs" in found.evidence
+    assert found.gain == pytest.approx(3e-4)
+    few = planted(sample, lambda p: plant(p, 2_000_000)).diagnoses
+    assert codes(few) == ["far-from-roofs"], "they are too few to explain it"
 
 
 def test_masked_tail(sample: wire.Recording) -> None:
@@ -169,6 +185,22 @@ def test_compiled_again(sample: wire.Recording) -> None:
 
     found = only(planted(sample, plant), "compiled-again")
     assert "shape of arguments[0]" in found.sentence and "4 misses" in found.evidence and "(8, 4) → (9, 4)" in found.evidence
+    assert found.gain is None, "what the other compilations took is not known"
+
+
+def test_compiled_again_is_told_once_and_gains_the_other_compilations(sample: wire.Recording) -> None:
+    def plant(p: wire.Program) -> None:
+        sample.caches = [
+            wire.CacheEvent(cache, False, "k", 1, guard, "(8, 4)", f"({n}, 4)")
+            for n in (9, 10, 11) for cache, guard in (("program", "shape of %0 buffer"), ("jit", "shape of arguments[0]"))
+        ]  # fmt: skip
+        again = copy.deepcopy(p)
+        p.stages[0].seconds, again.stages[0].seconds = 0.5, 0.3
+        again.launches = wire.Launches()
+        sample.programs.append(again)
+
+    found = only(planted(sample, plant), "compiled-again")
+    assert "shape of arguments[0]" in found.sentence and "cache “jit”" in found.evidence and found.gain == pytest.approx(0.3)
 
 
 def test_in_pieces(sample: wire.Recording) -> None:

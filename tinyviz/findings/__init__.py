@@ -11,12 +11,13 @@ from tinyviz.wire import Program, Recording
 
 #: about one kernel and its time in seconds
 KERNEL: tuple[Callable[[Recording, Program, RoofPoint, float], Diagnosis | None], ...] = (
-    kernels.ablated, kernels.launch_bound, kernels.near_a_roof, kernels.far_from_roofs, kernels.one_thread,
-    kernels.not_vectorised, work.recompute, work.masked_tail, work.converts, data.gather, data.strided, data.subnormal,
+    kernels.ablated, kernels.launch_bound, kernels.near_a_roof, kernels.transcendental, kernels.far_from_roofs,
+    kernels.one_thread, kernels.not_vectorised, work.recompute, work.masked_tail, work.converts, data.gather, data.strided,
+    data.subnormal,
 )  # fmt: skip
 
 PART = 1e-3  # of a run: a fault of kernels that costs less is not worth a sentence
-STATES = ("compute-bound", "memory-bound", "ablation")  # what is so, whatever it could gain
+STATES = ("compute-bound", "memory-bound", "transcendental", "ablation")  # what is so, whatever it could gain
 
 #: about a program and its runs
 PROGRAM: tuple[Callable[[Recording, Program], Iterator[Diagnosis]], ...] = (
@@ -29,7 +30,7 @@ def diagnose(r: Recording, p: Program, points: list[RoofPoint]) -> list[Diagnosi
     """All findings that are worth it, largest gain first; equal ones about several kernels are one."""
     out = [d for f in PROGRAM for d in f(r, p)]
     times = [x.seconds if x.seconds is not None else x.seconds_predicted for x in points]
-    run = sum(time or 0.0 for time in times)
+    run = p.launches.host_median or sum(time or 0.0 for time in times)
     for x, time in zip(points, times, strict=True):
         if time is not None and time > 0:
             out += [d for g in KERNEL if (d := g(r, p, x, time)) is not None]

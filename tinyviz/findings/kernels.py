@@ -33,6 +33,26 @@ def near_a_roof(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosi
     return Diagnosis("memory-bound", x.kernel, why, evidence + rate, x.wasted, -1)
 
 
+EXPANDED = {"exp", "log", "sin", "tanh", "erf", "threefry"}  # one FLOP each in the definition, many instructions each
+
+
+def transcendental(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:
+    """Functions that are one FLOP each by definition explain its time, once they are counted as the polynomials that they are."""
+    k, flat = p.kernels[x.kernel], r.machine.peaks.get("flops_per_second")
+    ops = sorted({p.nodes.op[n] for n in k.nodes} & EXPANDED)
+    if not flat or not ops or not k.flops_expanded or x.seconds_roof is None or short(r, p, x, time):
+        return None
+    needed = k.flops_expanded / flat * sum(c.kernel == x.kernel for c in p.calls)
+    if needed < FAR * time or x.seconds_roof > FAR * time:
+        return None
+    why = f"Its arithmetic is {', '.join(ops)}, of many instructions each: only fewer or simpler functions make it faster."
+    evidence = (
+        f"{said(x)} {units.seconds(time)}; {units.count(k.flops)} FLOPs are {units.count(k.flops_expanded)} once these are"
+        f" polynomials, which takes {units.seconds(needed)} at the arithmetic roof"
+    )
+    return Diagnosis("transcendental", x.kernel, why, evidence, max(time - needed, 0.0), -1)
+
+
 EXPLAINED = {  # bound of the prediction -> why a kernel is far from its roofs though it takes the time that was predicted
     "compute": "its instructions take longer than the FLOPs that were asked for",
     "launch": "starting it takes longer than what it does",
@@ -44,6 +64,8 @@ EXPLAINED = {  # bound of the prediction -> why a kernel is far from its roofs t
 
 def far_from_roofs(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:
     if x.seconds_roof is None or x.seconds_roof > FAR * time or short(r, p, x, time):
+        return None
+    if transcendental(r, p, x, time) is not None:
         return None
     k = p.kernels[x.kernel]
     launches = sum(c.kernel == x.kernel for c in p.calls)

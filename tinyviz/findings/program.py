@@ -53,15 +53,18 @@ def compiled_again(r: Recording, p: Program) -> Iterator[Diagnosis]:
     if p is not next(iter(sorted(r.programs, key=lambda q: -q.launches.count)), None):
         return  # it is about the recording: said once
     misses: dict[tuple[str, str], list[str]] = {}
-    for c in r.caches:
+    for c in sorted(r.caches, key=lambda c: c.cache != "jit"):
         if not c.hit and c.cache in ("jit", "program") and c.guard not in ("first call", "new graph", "new kernel", ""):
             misses.setdefault((c.cache, c.guard), []).extend([f"{c.old} → {c.new}"] * c.count)
+    spent = [sum(s.seconds or 0.0 for s in q.stages) for q in r.programs]
+    told: set[str] = set()
     for (cache, guard), changes in misses.items():
-        if len(changes) >= OFTEN:
+        # what jit missed, the program cache missed for the same reason
+        if len(changes) >= OFTEN and not told.issuperset(changes):
+            told.update(changes)
             why = f"It is compiled again and again, because the {guard} changes: pass it as a tensor, or keep sizes equal."
             evidence = f"{len(changes)} misses of the cache “{cache}”, such as {changes[-1]}"
-            once = sum(s.seconds or 0.0 for s in p.stages)
-            yield Diagnosis("compiled-again", -1, why, evidence, once * (len(changes) - 1), -1)
+            yield Diagnosis("compiled-again", -1, why, evidence, sum(spent) - max(spent) or None, -1)  # one would do
 
 
 def in_pieces(r: Recording, p: Program) -> Iterator[Diagnosis]:
