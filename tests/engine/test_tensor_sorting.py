@@ -13,6 +13,10 @@ from hypothesis import strategies as st
 
 from tests.engine.peer import Case, compare, draw, same, torch, value
 from tinyengine import Tensor, dtypes, jit, manual_seed
+from tinyengine.loopnest import Check, stmt_exprs, subexprs, walk
+from tinyengine.machine import FIXTURE
+from tinyengine.node import Graph
+from tinyengine.pipeline import lower
 
 FEW = settings(max_examples=12, derandomize=True, deadline=None)
 SHAPES = st.sampled_from([((), 0), ((1,), 0), ((7,), -1), ((0,), 0), ((2, 0), 1), ((2, 0), 0), ((3, 4), 0), ((2, 3, 5), 1)])
@@ -54,6 +58,26 @@ SORTS = [
 @pytest.mark.parametrize("case", SORTS, ids=lambda c: c.name)
 def test_sorted_values_and_their_gradients(case: Case) -> None:
     compare(case, draw((4, 5), -1, 1, 3))
+
+
+def test_merging_doubles_runs_that_fill_the_row_and_looks_up_nothing_twice() -> None:
+    low = lower(Graph([Tensor(draw((3, 150), -1, 1, 1)).argsort(1).node]), machine=FIXTURE)
+    *merges, _ = low.scheduled  # the last one cuts off what filled up the last block
+    assert [k.params[-1].shape[1:] for k in merges[1:-1]] == [(4, 40), (2, 80)], "eight blocks of 20: ten places too many"
+    assert not any(isinstance(s, Check) for k in low.scheduled for s in walk(k.body)), "every position follows from the algorithm"
+    for k, run in zip(merges[1:], (20, 40, 80), strict=True):
+        found = [e for s in k.body for b in walk((s,)) for x in stmt_exprs(b) for e in subexprs(x) if e.op == "load"]
+        assert len({e.args for e in found}) <= 4 * (2 * run.bit_length() + 4), "two loads a step, and two of each at the end"
+
+
+def test_a_position_that_cannot_be_outside_is_not_checked() -> None:
+    table, at = Tensor(draw((9,), -1, 1, 1)), Tensor(np.arange(9, dtype=np.int32) - 4)
+    for index, checked in (
+        (at.maximum(0).minimum(8), False), (at.maximum(-4).minimum(0) + 6, False), (at.clip(0, 9), True), (at, True),
+        (at.maximum(0).minimum(8) * (1 << 30), True),  # it may wrap around
+    ):  # fmt: skip
+        (kernel,) = lower(Graph([table.gather(0, index).node]), machine=FIXTURE).scheduled
+        assert any(isinstance(s, Check) for s in walk(kernel.body)) == checked
 
 
 def test_topk_positions_and_errors() -> None:
@@ -119,7 +143,8 @@ def test_sorting_is_one_kernel_for_blocks_and_one_for_each_doubling() -> None:
             Tensor(draw((n,), -1, 1, 1)).argsort().realize()
         return len(seen[0].program.plan.calls)
 
-    assert [kernels(n) for n in (32, 64, 128, 1024)] == [1, 2, 3, 6]
+    # of one block the places are stored: so few are not worth a row
+    assert [kernels(n) for n in (32, 64, 128, 1024)] == [2, 2, 3, 6]
 
 
 def test_the_work_of_a_sort_does_not_grow_with_the_square() -> None:

@@ -63,7 +63,8 @@ WILD = frozenset(("div", "reciprocal", "log", "exp", "sqrt", "mod", "floordiv"))
 
 def _between(e: Expr, extent: int) -> Expr:
     """An index, or the nearest that there is."""
-    return ir.apply("maximum", (ir.index(0), ir.apply("minimum", (e, ir.index(extent - 1)))))
+    first, last = (ir.const(k, e.dtype) for k in (0, extent - 1))
+    return ir.apply("maximum", (first, ir.apply("minimum", (e, last))))
 
 
 class _Builder:
@@ -78,6 +79,7 @@ class _Builder:
         self.bufs: dict[Node, Buf] = {}
         self.kept: dict[Node, Expr | Buf] = {}
         self.carried: dict[Node, Buf] = {}  # of scans
+        self.spans: dict[Expr, tuple[int, int]] = {}  # let name of an integer -> the least and the largest that it can be
         self.outside: dict[Expr, frozenset[Expr]] = {}
         self.touched: set[Expr] = set()  # values that come from a masked load: where the mask is false, from 0
         self.wild: set[Expr] = set()  # of these, those that may be infinite or NaN there
@@ -149,7 +151,25 @@ class _Builder:
         name = ir.name(self.unique(f"{label}{self.number[n]}"), value.dtype, value.lanes)
         self.blocks[at].stmts.append(Let(name.arg, value, (self.number[n],)))
         self.depth[name] = at
+        if value.dtype.is_int:
+            self.spans[name] = self.span(value)
         return name, at
+
+    def span(self, e: Expr) -> tuple[int, int]:
+        """The least and the largest that the integer `e` can be."""
+        if e.op == "name" or not all(a.dtype.is_int or a.dtype.kind == "bool" for a in e.args):
+            return self.spans.get(e, (e.dtype.min, e.dtype.max))
+        if e.op == "where":
+            ends = [self.span(a) for a in e.args[1:]]
+            return min(a for a, _ in ends), max(b for _, b in ends)
+        if e.op == "shr" and e.args[1].op == "const":
+            low, high = (x >> e.args[1].arg for x in self.span(e.args[0]))
+        elif e.op in ("cast", "add", "sub", "mul", "minimum", "maximum") and all(a.dtype.is_int for a in e.args):
+            args = tuple([ir.var(f"arg{i}", *self.span(a)) for i, a in enumerate(e.args)])
+            low, high = index.bounds(Expr(e.op, ir.INDEX, 1, args))
+        else:
+            low, high = index.bounds(e) if e.op in ("const", "var") else (e.dtype.min, e.dtype.max)
+        return (low, high) if e.dtype.min <= low and high <= e.dtype.max else (e.dtype.min, e.dtype.max)
 
     # -- memory
 
@@ -350,6 +370,11 @@ class _Builder:
     def _guarded(self, n: Node, idx: Expr, extent: int, mask: Expr | None) -> Expr:
         """A data-dependent position: checked, counted from the end when negative, and clamped so that memory stays safe."""
         e = Expr("cast", ir.INDEX, 1, (idx,))
+        low, high = self.span(idx)
+        fits = extent - 1 <= idx.dtype.max
+        near = Expr("cast", ir.INDEX, 1, (_between(idx, int(extent)),)) if fits else _between(e, int(extent))
+        if low >= 0 and high < extent and not isinstance(extent, Extent):
+            return near
         ok = ir.apply("and", (ir.apply("lt", (ir.index(-1), e)), ir.apply("lt", (e, index.value(extent)))))
         mask = index.both(mask, self.inside())
         if mask is not None:
@@ -359,7 +384,7 @@ class _Builder:
         message = f"index out of range in {n.op}: expected 0 <= index < {extent}{text}"
         block = self.blocks[self.home(ok)]
         block.stmts.append(Check(ok, message, (self.number[n],)))
-        return _between(e, int(extent))
+        return near
 
     def _gather(self, n: Node, at: tuple[Expr, ...], mask: Expr | None) -> tuple[Expr, int]:
         table, idx = n.src

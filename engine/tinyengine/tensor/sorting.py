@@ -1,8 +1,8 @@
-"""sort, argsort, topk and multinomial. What is sorted is one int64 per element: an int32 whose order is that of the value above,
-the position below, so no two are equal and the order is stable. Blocks of 32 are sorted by counting what comes before each
-element; then pairs of sorted runs are merged, doubling them each time: every place of the result finds, by bisection, how many
-elements come from the left run (Green, McColl and Bader 2012, "GPU merge path"). That is n log^2 n work in one kernel of indexed
-loads per doubling, and no element is moved by a scatter.
+"""sort, argsort, topk and multinomial. What is sorted is an int32 per element, whose order is that of the value, with its
+position beside it. Blocks of up to 32 are sorted by counting what comes before each element; then pairs of sorted runs are
+merged, doubling them each time: every place of the result finds, by bisection, how many elements come from the left run (Green,
+McColl and Bader 2012, "GPU merge path"). Of equal elements those of the left run come first, so the order is stable. That is
+n log^2 n work in one kernel of indexed loads per doubling, and no element is moved by a scatter.
 """
 
 from __future__ import annotations
@@ -29,47 +29,64 @@ _BLOCK = 32
 _FEW = 32  # elements that are found one by one
 
 
-def _sorted_blocks(x: Any) -> Any:
-    """(..., 32) unequal ints, each row in order."""
-    place = (x.unsqueeze(-2) < x.unsqueeze(-1)).sum(-1)
-    target = make(record.iota(x.ndim - 1, dtypes.int32, (*x.shape, x.shape[-1]), here()), core.NO_FLOW)
-    return choose(place.unsqueeze(-2) == target, x.unsqueeze(-2), 0).cast(x.dtype).sum(-1)
+def _sorted_blocks(x: Any) -> tuple[Any, Any]:
+    """(..., n) ints, n at most 32 -> each row in order, and the places in the row that its elements come from."""
+    n = x.shape[-1]
+    shape = (*x.shape, n)
+    mine, other = (make(record.iota(x.ndim - 1 + k, dtypes.int32, shape, here()), core.NO_FLOW) for k in (0, 1))
+    a, b = x.unsqueeze(-1), x.unsqueeze(-2)
+    place = ((b < a) | (b == a) & (other < mine)).sum(-1)
+    hit = place.unsqueeze(-2) == mine
+    return choose(hit, b, 0).cast(x.dtype).sum(-1), choose(hit, other, 0).cast(dtypes.int32).sum(-1)
 
 
-def _merged(x: Any) -> Any:
-    """(rows, pairs, 2, m) with sorted runs of m along the last axis -> (rows, pairs, 2m) sorted."""
+def _merged(x: Any, at: Any) -> tuple[Any, Any]:
+    """(rows, pairs, 2, m) with sorted runs of m along the last axis, and where they come from -> (rows, pairs, 2m), both."""
     rows, pairs, _, m = x.shape
-    table = x.reshape(rows, pairs * 2 * m)
     shape = (rows, pairs, 2 * m)
     o = here()
     first, k = (make(record.iota(d, dtypes.int32, shape, o), core.NO_FLOW) for d in (1, 2))
     first = first * (2 * m)
 
-    def read(i: Any) -> Any:
-        return table.gather(1, (first + i).reshape(rows, pairs * 2 * m)).reshape(shape)
+    def read(table: Any, i: Any) -> Any:
+        return table.reshape(rows, pairs * 2 * m).gather(1, (first + i).reshape(rows, pairs * 2 * m)).reshape(shape)
 
     low, high = (k - m).maximum(0), k.minimum(m)
     for _ in range(m.bit_length()):  # low <= how many of the first k elements come from the left run <= high
         middle = (low + high) >> 1
-        more = (low < high) & (read(middle.minimum(m - 1)) < read((k + (m - 1) - middle).clamp(m, 2 * m - 1)))
+        more = (low < high) & (read(x, middle.minimum(m - 1)) <= read(x, (k + (m - 1) - middle).maximum(m).minimum(2 * m - 1)))
         low, high = choose(more, middle + 1, low), choose(more, high, middle)
     right = k - low
-    a, b = read(low.minimum(m - 1)), read(right.minimum(m - 1) + m)
-    return choose((right >= m) | (low < m) & (a < b), a, b)
+    over, some = right >= m, low < m  # nothing is left of the right run, something of the left one
+    low, right = low.minimum(m - 1), right.minimum(m - 1).maximum(0) + m
+    (a, b), (left, other) = ((read(t, low), read(t, right)) for t in (x, at))
+    from_left = over | some & (a <= b)
+    return choose(from_left, a, b), choose(from_left, left, other)
 
 
 def _in_order(key: Any) -> Any:
     """int32 (rows, n): the positions of the elements of each row in order. What fills up the last block comes after them."""
     rows, n = key.shape
-    size = n if most(n) <= _BLOCK else _BLOCK << (-(-most(n) // _BLOCK) - 1).bit_length()
-    x = key.pad([None, (0, size - n)], value=dtypes.int32.max).cast(dtypes.int64)
-    x = (x << 32) + make(record.iota(1, dtypes.int64, (rows, size), here()), core.NO_FLOW)
-    run = size if most(size) <= _BLOCK else _BLOCK
-    x = _sorted_blocks(x.reshape(rows, size // run, run)).contiguous()
-    while most(run) < most(size):
-        x = _merged(x.reshape(rows, size // (2 * run), 2, run)).contiguous()
-        run *= 2
-    return (x.reshape(rows, size).shrink([None, (0, n)]) & 0xFFFFFFFF).cast(dtypes.int32)
+    run, count = _runs(most(n)) if most(n) > _BLOCK else (n, 1)
+    x = key.pad([None, (0, run * count - n)], value=dtypes.int32.max).reshape(rows, count, run)
+    x, at = _sorted_blocks(x)
+    if count > 1:
+        at = at + make(record.iota(1, dtypes.int32, at.shape, here()), core.NO_FLOW) * run
+        x, at = x.contiguous(), at.contiguous()
+    while count > 1:
+        pairs = (rows, count // 2, 2, run)
+        x, at = _merged(x.reshape(pairs), at.reshape(pairs))
+        x, at = x.contiguous(), at.contiguous()
+        run, count = 2 * run, count // 2
+    return at.reshape(rows, run).shrink([None, (0, n)])
+
+
+def _runs(n: int) -> tuple[int, int]:
+    """(elements, number) of the blocks that are sorted first: a power of two of them, few elements more than n in all."""
+    count = 1
+    while n > _BLOCK * count:
+        count *= 2
+    return -(-n // (4 * count)) * 4, count
 
 
 def _keys(x: Any) -> list[Any]:
