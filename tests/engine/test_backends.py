@@ -128,12 +128,13 @@ FLOAT = [
     "where",
     "fma",
     "exp",
+    "exp2",
     "log",
 ]
 FLOAT += ["sin", "tanh", "erf", "floordiv", "mod"]
 INT = ["add", "sub", "mul", "floordiv", "mod", "maximum", "minimum", "neg", "lt", "eq", "where", "and", "or", "xor", "shl", "shr"]
 BOOL = ["and", "or", "xor", "add", "mul", "maximum", "minimum", "lt", "eq", "where"]
-ULPS = {"exp": 2.0, "log": 2.0, "sin": 4.0, "tanh": 4.0, "erf": 4.0, "fma": 2.0, "floordiv": 0.0, "mod": 0.0}
+ULPS = {"exp": 2.0, "exp2": 2.0, "log": 2.0, "sin": 4.0, "tanh": 4.0, "erf": 4.0, "fma": 2.0, "floordiv": 0.0, "mod": 0.0}
 
 
 def operands(opname: str, d: DType) -> tuple[list[DType], list[Array]]:
@@ -144,7 +145,8 @@ def operands(opname: str, d: DType) -> tuple[list[DType], list[Array]]:
         return [dtypes.bool_, d, d], [numbers(dtypes.bool_), a, b]
     if opname in ("shl", "shr"):
         b = (np.arange(COUNT) % (8 * d.itemsize + 2)).astype(d.numpy)
-    if opname in ("sin", "exp", "tanh", "erf", "floordiv", "mod", "fma"):  # what is hard about huge arguments is tested elsewhere
+    # what is hard about huge arguments is tested elsewhere
+    if opname in ("sin", "exp", "exp2", "tanh", "erf", "floordiv", "mod", "fma"):
         with np.errstate(all="ignore"):
             a, b = (np.where(np.abs(x.astype(np.float64)) > 100, x.dtype.type(3), x) if d.is_float else x for x in (a, b))
     if opname in ("floordiv", "mod") and d.is_float:

@@ -71,6 +71,7 @@ LOWEST = {float32: -103.9, float64: -745.1}
     "op,ranges,bound32,bound64",
     [
         ("exp", ["normal", "denormal", (-1, 1)], 0.88, 0.95),
+        ("exp2", ["normal", "denormal", (-1, 1)], 0.87, 0.9),
         ("log", ["powers", (0.5, 2), (0.99, 1.01), "tiny"], 0.84, 0.84),
         ("sin", [(-1, 1), (-10, 10), (-1e3, 1e3), (-1e6, 1e6)], 1.62, 1.62),
         ("sin", ["quarters"], 1.92, 1.0),
@@ -79,12 +80,12 @@ LOWEST = {float32: -103.9, float64: -745.1}
     ids=lambda p: p if isinstance(p, str) else "",
 )
 def test_error_in_ulp(op, ranges, bound32, bound64, d):
-    low, high = LIMIT[d]
+    low, high, lowest = (v * (np.log2(np.e) if op == "exp2" else 1) for v in (*LIMIT[d], LOWEST[d]))
     for r in ranges:
         if r == "normal":
             x = rng.uniform(low, high, N)
         elif r == "denormal":
-            x = rng.uniform(LOWEST[d], low, N)
+            x = rng.uniform(lowest, low, N)
         elif r == "powers":
             x = np.exp(rng.uniform(low, min(high, 80) if op == "log" else 3, N))
         elif r == "tiny":
@@ -122,6 +123,7 @@ def test_special_values(d):
     inf, nan, small = np.inf, np.nan, float(info.smallest_subnormal)
     cases = {
         "exp": {0.0: 1, inf: inf, -inf: 0, nan: nan, float(info.max): inf, -float(info.max): 0, small: 1},
+        "exp2": {0.0: 1, inf: inf, -inf: 0, nan: nan, 2.0 * info.maxexp: inf, -149.0: 2.0**-149, 1e30: inf, -1e30: 0, 12.0: 4096},
         "log": {0.0: -inf, 1.0: 0, inf: inf, -inf: nan, nan: nan, -1.0: nan, -small: nan},
         "sin": {0.0: 0.0, inf: nan, -inf: nan, nan: nan, small: small, -small: -small},
         "tanh": {0.0: 0.0, inf: 1, -inf: -1, nan: nan, small: small, -small: -small, 1e30: 1, -1e30: -1},
@@ -153,7 +155,7 @@ def test_gelu_keeps_its_far_negative_tail_small():
     assert np.abs(y - want).max() < 3e-7
 
 
-@pytest.mark.parametrize("op", ["exp", "log", "sin", "tanh", "erf"])
+@pytest.mark.parametrize("op", ["exp", "exp2", "log", "sin", "tanh", "erf"])
 def test_half_precision_is_rounded_once_from_float32(op):
     x = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     y = compute(op, float16, x)
@@ -162,7 +164,7 @@ def test_half_precision_is_rounded_once_from_float32(op):
     np.testing.assert_array_equal(y, want)
 
 
-@pytest.mark.parametrize("op", ["exp", "log", "sin", "tanh", "erf"])
+@pytest.mark.parametrize("op", ["exp", "exp2", "log", "sin", "tanh", "erf"])
 @pytest.mark.parametrize("d", [float32, float64], ids=str)
 def test_a_machine_without_scalef_gets_the_same_bits(op, d):
     """2**n by exponent bits, in two steps, against the one instruction; and scalar code against vector code."""
@@ -239,12 +241,12 @@ def test_every_expansion_has_a_name_and_a_reason():
         assert x.name == x.name.lower() and " " not in x.name and 0 < len(x.reason) <= 90 and x.op in OPS
 
 
-@pytest.mark.parametrize("op", ["exp", "log", "sin", "tanh", "erf", "threefry"])
+@pytest.mark.parametrize("op", ["exp", "exp2", "log", "sin", "tanh", "erf", "threefry"])
 def test_nothing_is_left_that_no_machine_has(op):
     d = uint32 if op == "threefry" else float32
     kernel = expand.expand_kernel(nests.elementwise(op, (d,) * OPS[op].arity, d, 64))
     used = {e.op for s in walk(kernel.body) for e in expressions(s)}
-    assert not used & {"exp", "log", "sin", "tanh", "erf", "threefry"}
+    assert not used & {"exp", "exp2", "log", "sin", "tanh", "erf", "threefry"}
     assert used <= set(OPS) | {"load", "var", "name", "ramp", "splat"}
     assert any(isinstance(s, Let) for s in walk(kernel.body))
 
@@ -259,12 +261,12 @@ def expressions(s):
 
 def test_expanded_kernels_print_in_few_lines():
     """Every value that is used twice has a name: the text stays as short as the arithmetic."""
-    for op, most in (("exp", 20), ("tanh", 25), ("sin", 25), ("log", 30), ("erf", 40)):
+    for op, most in (("exp", 20), ("exp2", 20), ("tanh", 25), ("sin", 25), ("log", 30), ("erf", 40)):
         text = expand.expand_kernel(nests.elementwise(op, (float32,), float32, 64)).text()
         assert len(text) < 200 * most and text.count("\n") < most, (op, len(text), text.count("\n"))
 
 
-@pytest.mark.parametrize("op", ["exp", "log", "sin", "tanh", "erf"])
+@pytest.mark.parametrize("op", ["exp", "exp2", "log", "sin", "tanh", "erf"])
 def test_the_interpreter_runs_the_expansion_too(op):
     """Interpreter and machine agree to an ulp or two: NumPy rounds a * b + c twice where the machine rounds once."""
     kernel = expand.expand_kernel(nests.elementwise(op, (float32,), float32, 64))
@@ -287,7 +289,7 @@ def test_load_index_is_left_alone():
 
 
 def test_docstrings_state_the_measured_error():
-    for f in (expand_math.exp, expand_math.log, expand_math.sin, expand_math.tanh, expand_math.erf):
+    for f in (expand_math.exp, expand_math.exp2, expand_math.log, expand_math.sin, expand_math.tanh, expand_math.erf):
         assert f.__doc__ and "ulp" in f.__doc__ and "Measured" in f.__doc__
 
 

@@ -96,6 +96,10 @@ def _exp(n: Node, g: Node, i: int, o: Where) -> Node:
     return _mul(g, n, o)
 
 
+def _exp2(n: Node, g: Node, i: int, o: Where) -> Node:
+    return _mul(_exp(n, g, i, o), _like(n, math.log(2), o), o)
+
+
 def _is_one(n: Node) -> bool:
     return n.op == "const" and bool(n.arg == 1)
 
@@ -268,6 +272,7 @@ _TABLE = (
     Derivative("d-fma", "d(a b + c) = b da + a db + dc", "fma", _fma),
     Derivative("d-neg", "d(-a) = -da", "neg", lambda n, g, i, o: record.unary("neg", g, o)),
     Derivative("d-exp", "d exp(a) = exp(a) da; inside a sigmoid r, exp(a) r^2 = r (1 - r)", "exp", _exp),
+    Derivative("d-exp2", "2^a = exp(a ln 2), so d 2^a = 2^a ln 2 da", "exp2", _exp2),
     Derivative("d-log", "d log(a) = da / a", "log", lambda n, g, i, o: record.binary("div", g, n.src[0], o)),
     Derivative("d-sin", "d sin(a) = cos(a) da, and cos(a) = sin(a + pi/2)", "sin", _sin),
     Derivative("d-tanh", "d tanh(a) = (1 - tanh(a)^2) da", "tanh", _tanh),

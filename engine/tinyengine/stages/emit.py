@@ -115,6 +115,7 @@ def scratch_bytes(body: Iterable[Stmt]) -> int:
 
 _COST = {
     "exp": 8.0,
+    "exp2": 6.0,
     "log": 12.0,
     "sin": 12.0,
     "tanh": 14.0,

@@ -58,7 +58,7 @@ class _Block:
 SPEC: tuple[Sentence, ...] = tuple((sentence, lambda nest, f=f: f(nest.kernel)) for sentence, f in NEST_SPEC)  # type: ignore[misc]
 SPACE_NAMES = "ijklmnpq"
 ZERO_PRESERVING = ("mul", "add", "sub", "neg", "cast")  # 0 for operands that are 0; a product for any one of them
-WILD = frozenset(("div", "reciprocal", "log", "exp", "sqrt", "mod", "floordiv"))  # not finite for some finite operands
+WILD = frozenset(("div", "reciprocal", "log", "exp", "exp2", "sqrt", "mod", "floordiv"))  # not finite for some finite operands
 
 
 def _between(e: Expr, extent: int) -> Expr:

@@ -13,6 +13,7 @@ from tinyengine.tensor.math import Math
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
 
+_LOG2E = math.log2(math.e)
 _FORGOTTEN = {"float32": 20.0, "float64": 40.0}  # log(1 + exp(x)) is x beyond
 
 
@@ -41,14 +42,15 @@ class Activations(Math):
         """x * Phi(x) with the normal distribution's Phi: by erf, or approximate='tanh' (Hendrycks and Gimpel 2016), where
         (1 + tanh u) / 2 is computed as sigmoid(2 u)."""
         if approximate == "tanh":
-            return self * (self * (math.sqrt(8 / math.pi) * (self * self * 0.044715 + 1))).sigmoid()
+            scale = -math.sqrt(8 / math.pi) * _LOG2E  # e**(-2 u) = 2**(scale (x + 0.044715 x**3))
+            return self * ((self * (self * self * (0.044715 * scale) + scale)).exp2() + 1).reciprocal()
         if approximate != "none":
             raise RuntimeError(f"gelu: approximate is 'none' or 'tanh', not {approximate!r}\n  at {user_line()}")
         return self * 0.5 * ((self * math.sqrt(0.5)).erf() + 1)
 
     def quick_gelu(self) -> Tensor:
         """x * sigmoid(1.702 x)."""
-        return self * (self * 1.702).sigmoid()
+        return self * ((self * (-1.702 * _LOG2E)).exp2() + 1).reciprocal()
 
     def softplus(self, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
         """log(1 + exp(beta x)) / beta; x itself where beta x is above `threshold`."""

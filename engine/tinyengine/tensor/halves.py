@@ -12,7 +12,7 @@ from tinyengine.tensor import core
 
 _NAMES = """
     mean var std logsumexp softmax log_softmax sigmoid silu swish gelu quick_gelu softplus logsigmoid mish elu celu selu
-    hardsigmoid hardswish softsign expm1 exp2 log1p log2 log10 rsqrt cos tan sinh cosh asin acos atan asinh acosh atanh
+    hardsigmoid hardswish softsign expm1 log1p log2 log10 rsqrt cos tan sinh cosh asin acos atan asinh acosh atanh
     cumsum cumprod logcumsumexp layernorm batchnorm normalize scaled_dot_product_attention nll_loss cross_entropy
     binary_crossentropy binary_crossentropy_logits mse_loss l1_loss
 """

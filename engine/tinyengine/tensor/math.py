@@ -109,13 +109,13 @@ class Math(Reduce):
 
     def __rpow__(self, base: Any) -> Tensor:
         if isinstance(base, (int, float)) and 0 < base < math.inf and self.dtype.is_float:
-            return (self * math.log(base)).exp()
+            return self.exp2() if base == 2 else (self * math.log(base)).exp()
         d = dtypes.promote_scalar(self.dtype, base) if isinstance(base, (int, float)) else None
         return power(core._cls(base, dtype=d), self)
 
     def exp2(self) -> Tensor:
         """2 to the x."""
-        return (self * math.log(2)).exp()
+        return unary("exp2", self)
 
     def expm1(self) -> Tensor:
         """exp(x) - 1, precise near 0 too: there it is a polynomial (Taylor)."""

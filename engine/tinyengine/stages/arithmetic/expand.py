@@ -215,6 +215,12 @@ EXPANSIONS: tuple[Expansion, ...] = (
         _through_float32(m.exp),
     ),
     Expansion(
+        "exp2-by-whole-powers",
+        "2**x = 2**n 2**f with |f| <= 1/2, and x - n is exact.",
+        "exp2",
+        _through_float32(m.exp2),
+    ),
+    Expansion(
         "log-by-exponent",
         "log(2**k m) = k ln2 + log m, and m near 1 has a short series.",
         "log",

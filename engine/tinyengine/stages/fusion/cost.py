@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # arithmetic instructions per element after expansion (stages/arithmetic/expand.py)
 WORK = {
     "exp": 12,
+    "exp2": 10,
     "log": 14,
     "sin": 16,
     "tanh": 14,

@@ -135,7 +135,7 @@ class Support:
             return self._chosen("zero", 0, n, at)
         if n.op in KEEPS_ZERO:
             return self._ask("zero", n.src[0], at)
-        if n.op == "exp":
+        if n.op in ("exp", "exp2"):
             return self._ask("low", n.src[0], at)
         if n.op in ("mul", "and"):
             return union(*(self._ask("zero", s, at) for s in n.src))

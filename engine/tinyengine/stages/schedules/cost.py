@@ -12,7 +12,8 @@ from tinyengine.index import terms
 from tinyengine.loopnest import INDEX, Accumulate, Alloc, Buf, Expr, Loop, Stmt, stmt_exprs, subexprs
 
 EXPENSIVE = {
-    "exp": 8.0, "log": 12.0, "sin": 12.0, "tanh": 14.0, "erf": 20.0, "threefry": 60.0, "div": 4.0, "sqrt": 4.0, "reciprocal": 4.0,
+    "exp": 8.0, "exp2": 6.0, "log": 12.0, "sin": 12.0, "tanh": 14.0, "erf": 20.0, "threefry": 60.0, "div": 4.0, "sqrt": 4.0,
+    "reciprocal": 4.0,
 }  # fmt: skip
 FREE = frozenset(("const", "var", "name", "load", "ramp", "splat", "cast", "bitcast"))
 NEAR = 8  # elements between lanes up to which a vector of them is loaded or stored as it lies (backends/llvm_strided.py)

@@ -14,7 +14,7 @@ from tinyengine.origin import PHASES
 from tinyengine.size import bounds, most
 from tinyengine.spec import Sentence
 
-_FLOAT_ONLY = frozenset({"exp", "log", "sin", "tanh", "erf", "sqrt", "reciprocal", "div"})
+_FLOAT_ONLY = frozenset({"exp", "exp2", "log", "sin", "tanh", "erf", "sqrt", "reciprocal", "div"})
 _BITWISE = frozenset({"and", "or", "xor"})
 _SHIFTS = frozenset({"shl", "shr"})
 _NO_BOOL = frozenset({"neg", "sub", "div", "floordiv", "mod", "fma"})
