@@ -33,7 +33,7 @@ def near_a_roof(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosi
     return Diagnosis("memory-bound", x.kernel, why, evidence + rate, x.wasted, -1)
 
 
-EXPANDED = {"exp", "log", "sin", "tanh", "erf", "threefry"}  # one FLOP each in the definition, many instructions each
+EXPANDED = {"exp", "exp2", "log", "sin", "tanh", "erf", "threefry"}  # one FLOP each in the definition, many instructions each
 
 
 def transcendental(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:
