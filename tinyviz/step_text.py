@@ -10,6 +10,7 @@ from difflib import SequenceMatcher
 from tinyviz import units
 from tinyviz.steps import Row, change, difference
 from tinyviz.svg import cut
+from tinyviz.views.fusion import numbers_text
 from tinyviz.views.lines import where
 from tinyviz.wire import Frames, Program, Recording, Steps
 
@@ -65,7 +66,7 @@ def _step(p: Program, stage: int, k: int) -> Iterator[str]:
         yield f"  {x.kind} {about}: {x.verdict}"
         yield f"  why: {x.reason}"
         if x.numbers:
-            yield "  numbers: " + ", ".join(f"{name} {value:,.4g}" for name, value in x.numbers.items())
+            yield f"  numbers: {numbers_text(x)}"
         yield from (f"  not {name}: {why}" for name, why in x.alternatives.items())
     else:
         yield f"  {s.steps.text[k]}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.conformance.programs import PROGRAMS
@@ -68,6 +71,9 @@ def test_a_schedule_by_hand_is_stepped_through_too() -> None:
 
 def test_every_primitive_and_every_choice_has_a_reason_and_a_source() -> None:
     assert set(TABLE) <= set(schedule_steps.RULES)
+    written = "".join(path.read_text() for path in Path(schedule_steps.__file__).parent.glob("*.py"))
+    refused = set(re.findall(r'\.refuse\(\s*"([^"]+)"', written))
+    assert "vectorize" in refused and refused <= set(schedule_steps.RULES), "what is refused is a step too"
     for name, (reason, function) in {**schedule_steps.RULES, **fuse_steps.RULES}.items():
         assert 0 < len(reason) <= 90 and reason.endswith("."), name
         assert function.__code__.co_filename.startswith(loops.__file__.rpartition("/")[0]), name

@@ -10,7 +10,7 @@ from tinyviz.frames import became as became_at
 from tinyviz.frames import blame, fate
 from tinyviz.step_text import firing_text, node_text
 from tinyviz.steps import count, edits, effects, touched
-from tinyviz.svg import LINE, Svg, css, cut
+from tinyviz.svg import LINE, Svg, css, cut, wrap
 from tinyviz.viewdata import StageRow, StagesData
 from tinyviz.views import base, choose
 from tinyviz.views.lines import where
@@ -190,8 +190,10 @@ def svg(r: Recording, d: StagesData) -> str:
             out.y += LINE
             out.text(58, out.y, str(n), "mono end")
             out.text(70, out.y, cut(r.rules.name[rule], 38), "mono")
-            out.text(350, out.y, cut(r.rules.reason[rule], 84), "faint")
             out.text(920, out.y, units.seconds(t), "mono faint end")
+            for i, row in enumerate(wrap(r.rules.reason[rule], 80)):
+                out.y += LINE if i else 0
+                out.text(350, out.y, row, "faint")
         if len(x.rules) > 18:
             out.y += LINE
             out.text(70, out.y, f"… and {len(x.rules) - 18} more rules", "faint")

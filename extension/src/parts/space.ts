@@ -8,6 +8,7 @@ import { twin } from "./head";
 const MOST = 4096; // elements of one access that are worked out
 const [COLUMNS, ROWS] = [64, 32]; // cells of a picture
 const [WIDE, HIGH] = [420, 290]; // pixels
+const [SMALL_WIDE, SMALL_HIGH, FEW] = [250, 170, 4]; // the same where a kernel has more buffers than FEW
 const SEARCHED = 60_000; // iterations that are tried when an element is clicked
 
 /** The value of arithmetic in postfix ("i 64 * j +") under these variables; null where it depends on data. */
@@ -101,7 +102,7 @@ export function iterationSpace(space: Space, lines: readonly string[], traces: r
     const found = space.accesses.map(access => touched(space, access, fixed));
     place.replaceChildren(...space.operands.flatMap((operand, i) => {
       const own = found.filter(({ access }) => access.operand === i);
-      return own.length > 0 ? [buffer(operand, own, traces.filter(trace => space.accesses[trace.access]?.operand === i), matches => pick(i, matches))] : [];
+      return own.length > 0 ? [buffer(operand, own, traces.filter(trace => space.accesses[trace.access]?.operand === i), space.operands.length > FEW, matches => pick(i, matches))] : [];
     }));
     current = found;
     sheet.replaceChildren(rows(sheet.querySelector("details")?.open ?? false));
@@ -186,14 +187,14 @@ function where({ at }: Touched): string {
 }
 
 /** The buffer as a grid: its last axis from left to right, all others from top to bottom; blocks where it is large. */
-function buffer(operand: Operand, found: readonly Touched[], traces: readonly Trace[], pick: (matches: (index: readonly number[]) => boolean) => void): HTMLElement {
+function buffer(operand: Operand, found: readonly Touched[], traces: readonly Trace[], small: boolean, pick: (matches: (index: readonly number[]) => boolean) => void): HTMLElement {
   const kept = operand.shape.flatMap((extent, axis) => (extent === 1 ? [] : [axis])); // axes of one element say nothing
   const shape = kept.map(axis => operand.shape[axis]!);
   const columns = Math.max(shape.at(-1) ?? 1, 1);
   const rows = Math.max(shape.slice(0, -1).reduce((product, extent) => product * extent, 1), 1);
   const [across, down] = [Math.ceil(columns / COLUMNS), Math.ceil(rows / ROWS)];
   const [width, height] = [Math.ceil(columns / across), Math.ceil(rows / down)];
-  const cell = Math.max(Math.min(Math.floor(WIDE / width), Math.floor(HIGH / height), 14), 3);
+  const cell = Math.max(Math.min(Math.floor((small ? SMALL_WIDE : WIDE) / width), Math.floor((small ? SMALL_HIGH : HIGH) / height), 14), 3);
   const marks = new Map<number, { read: boolean; write: boolean }>();
   for (const { access, at } of found) {
     for (const whole of at ?? []) {

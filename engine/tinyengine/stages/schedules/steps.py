@@ -50,6 +50,7 @@ RULES: dict[str, tuple[str, Callable[..., Any]]] = {
     "register tile": ("Sums in registers need their loops inside: see reorder.", contraction.along_sum),
     "turn": ("Which of two ways a product is done: see the reason.", elementwise._turned),
     "groups": ("Which work a group of work-items shares: see the reason.", groups._turned),
+    "patches": ("Which of two ways a convolution is done: see the reason.", contraction.run),
     "weave": ("Which rows are read as they lie: see the reason.", elementwise.run),
     "schedule": ("A schedule of yours comes before the engine's own; each primitive of it must be legal.", schedule.asked),
     "tuned": ("What was measured as fastest, and checked, comes before the engine's own choice.", schedule._tuned),
