@@ -123,6 +123,17 @@ def test_strided(sample: wire.Recording) -> None:
     assert "x[j, i] steps by 256 bytes along the vectorised loop j" in found.evidence
 
 
+@pytest.mark.parametrize(("time", "found"), [(1e-3, True), (4e-4, False)])
+def test_strided_under_the_arithmetic_roof_only_far_from_it(sample: wire.Recording, time: float, found: bool) -> None:
+    def plant(p: wire.Program) -> None:
+        p.kernels[FAULTY].flops = 18_000_000  # 180 µs of arithmetic
+        p.kernels[FAULTY].loops.text = ["kernel k(x: float32[64, 64])", "  for j in 0..64:", "      v = x[j, i]"]
+        p.kernels[FAULTY].schedule = ["vectorize(j, 16)"]
+        seconds(p, FAULTY, time)
+
+    assert ("strided" in codes(planted(sample, plant).diagnoses)) is found
+
+
 def test_a_packed_operand_is_not_strided(sample: wire.Recording) -> None:
     def plant(p: wire.Program) -> None:
         p.kernels[FAULTY].loops.text = ["kernel k(x: float32[64, 64])", "  for j in 0..64:", "      v = x[j, i]"]

@@ -32,13 +32,8 @@ def gather(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | N
 
 def strided(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | None:
     """Along the vectorised loop an operand is read with a stride, so that every element costs a cache line of its own."""
-    if (
-        x.roof == "arithmetic"
-        or x.wasted is None
-        or x.seconds_roof is None
-        or x.seconds_roof > 0.5 * time
-        or short(r, p, x, time)
-    ):
+    part = FAR if x.roof == "arithmetic" else 0.5
+    if x.wasted is None or x.seconds_roof is None or x.seconds_roof > part * time or short(r, p, x, time):
         return None
     k = p.kernels[x.kernel]
     vector = next((step[len("vectorize(") :].partition(",")[0] for step in k.schedule if step.startswith("vectorize(")), "")
