@@ -120,3 +120,9 @@ def test_gradients_of_products_with_zeros_count_every_other_factor() -> None:
             want[i, k] = sum(w[i, j] * others[: j + 1].prod() for j in range(k, 4))
     np.testing.assert_allclose(grad_of(lambda x: x.cumprod(1), a, w).numpy(), want, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(grad_of(lambda x: x.cumprod(0), a.T.copy(), w.T.copy()).numpy(), want.T, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_that_are_walked_from_the_end_are_read_in_long_pieces_too() -> None:
+    a = np.ones((256, 1024), np.float32)
+    (kernel,) = lowered(grad_of(lambda x: x.cumsum(0), a, a)).scheduled
+    assert kernel.schedule[-1] == "vectorize(j, 128)"

@@ -44,7 +44,7 @@ def _columns(c: Chooser, s: Loop) -> int:
     reads = [a for a in accesses((s,)) if a.op == "read" and a.buf.space == "global"]
     if not inner or any(stride(a.buf, a.at, s.name) not in (0, 1) for a in reads):
         return 1
-    if not any(stride(a.buf, a.at, s.name) == 1 and (stride(a.buf, a.at, x.name) or 0) >= MANY for a in reads for x in inner):
+    if not any(stride(a.buf, a.at, s.name) == 1 and abs(stride(a.buf, a.at, x.name) or 0) >= MANY for a in reads for x in inner):
         return 1
     heavy = any(operations(x) >= LONG for x in walk(s.body) if not isinstance(x, (Loop, Alloc)))
     kept = sum(x.buf.nbytes for x in walk(s.body) if isinstance(x, Alloc) and x.buf.space == "local")
