@@ -243,8 +243,8 @@ def recompute(lowered: Lowered, values: Any, limit: float = 0.2) -> Recompute:
     for v in values if isinstance(values, (list, tuple)) else (values,):
         n = lowered.simplified.nodes[v] if isinstance(v, int) and 0 <= v < len(numbers) else by_name.get(word(str(v)))
         if n is None or n not in possible:
-            example = next((f"%{numbers[n]} or {known[n]!r}" for n in possible), "there is none")
-            raise ValueError(f"recompute: {v!r} is no stored value that the gradient reads, such as {example}")
+            example = next((f", such as %{numbers[n]} or {known[n]!r}" for n in possible), "; there is none here")
+            raise ValueError(f"recompute: {v!r} is no stored value that the gradient reads{example}")
         found.append(n)
     other = lowered.with_recompute(*(known[n] for n in found))
     was, now = lowered.certificate, other.certificate

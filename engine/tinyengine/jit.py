@@ -236,7 +236,13 @@ class jit(Generic[F]):
 
     def _trace(self, args: Any, kwargs: Any, leaves: list[Any], tensor: type) -> Entry:
         names: list[str] = []
-        for name, value in inspect.signature(self.f).bind(*args, **kwargs).arguments.items():
+        form = inspect.signature(self.f)
+        try:
+            given = form.bind(*args, **kwargs).arguments
+        except TypeError as e:
+            name = getattr(self.f, "__qualname__", "the function")
+            raise TypeError(f"{name}{form}: {e}\n  at {origin.user_line()}") from None
+        for name, value in given.items():
             paths(value, name, names, tensor)
         slots = [Placeholder(t.node.arg.size, t.dtype, name) for t, name in zip(leaves, names, strict=True)]
         inner = [_inner(t, b) for t, b in zip(leaves, slots, strict=True)]

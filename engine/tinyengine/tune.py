@@ -104,7 +104,7 @@ def tune(
     names of kernels; by default all that count. `progress` gets a line of text now and then, after two seconds; by default it
     goes to the error stream. Ctrl-C ends it and keeps what was found. A jitted function uses the result from its next call on.
     Raises TypeError where `what` is neither, ValueError for a budget that is not positive."""
-    if not budget > 0:
+    if not isinstance(budget, (int, float)) or not budget > 0:
         raise ValueError(f"tune: the budget is {budget!r}; expected a number of seconds above 0")
     lowered = what
     if not isinstance(what, Lowered):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyengine import Tensor, dtypes, jit, manual_seed, nn, no_grad, optim, origin
+from tinyengine import Tensor, dtypes, jit, manual_seed, nn, no_grad, optim, origin, state
 from tinyengine import hooks as hooks_module
 from tinyengine.node import Graph, toposort
 from tinyengine.tensor import core, force, random
@@ -272,6 +272,10 @@ ERRORS: list[tuple[str, type[Exception], str]] = [
     ("Tensor(np.array(['a']))", TypeError, "expected numbers or booleans"),
     ("Tensor.full((2,), 'x')", TypeError, "filled with a number, not 'x'"),
     ("nn.Linear(3, 2)(np.ones((4, 3), 'f'))", TypeError, "Linear takes tensors, not ndarray"),
+    ("nn.Linear(-1, 2)", ValueError, "ints from 0 on, not -1, 2"),
+    ("jit(lambda x: x)()", TypeError, r"<lambda>\(x\): missing a required argument: 'x'"),
+    ("Tensor(2**70)", OverflowError, "1180591620717411303424 is no int of 64 bits"),
+    ("state.safe_save({'a': 5}, 'a')", TypeError, "'a' is no Tensor but int"),
     ("nn.Linear(3, 2)([1.0])", TypeError, "Linear takes tensors, not list"),
     ("optim.SGD(nn.Linear(3, 2), lr=0.1)", TypeError, r"not Linear; give model.parameters\(\)"),
     ("optim.SGD(nn.Linear(3, 2).parameters(), lr='a')", TypeError, "learning rate is a number, not 'a'"),
@@ -284,7 +288,7 @@ ERRORS: list[tuple[str, type[Exception], str]] = [
 def test_errors_name_what_was_given_and_the_line(text: str, error: type[Exception], message: str) -> None:
     code = compile(f"\n\n{text}", "user_file.py", "exec")
     with pytest.raises(error, match=rf"(?s){message}.*at user_file.py, line 3"):
-        exec(code, {"Tensor": Tensor, "manual_seed": manual_seed, "nn": nn, "np": np, "optim": optim})
+        exec(code, {"Tensor": Tensor, "jit": jit, "manual_seed": manual_seed, "nn": nn, "np": np, "optim": optim, "state": state})
 
 
 def test_draws_depend_on_the_seed_and_on_what_was_drawn_before() -> None:

@@ -30,6 +30,9 @@ class Linear(Module):
     """x @ weight.T + bias: (..., in_features) -> (..., out_features). weight (out, in), bias (out,), uniform in ±1/sqrt(in)."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        if not all(hasattr(n, "__index__") and n >= 0 for n in (in_features, out_features)):
+            given = f"{in_features!r}, {out_features!r}"
+            raise ValueError(f"Linear: numbers of features are ints from 0 on, not {given}\n  at {user_line()}")
         bound = 1 / math.sqrt(in_features) if in_features else 0.0
         self.weight = uniform((out_features, in_features), bound)
         self.bias = uniform((out_features,), bound) if bias else None

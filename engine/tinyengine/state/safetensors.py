@@ -28,8 +28,11 @@ _MAX_HEADER = 100_000_000  # bytes, as in the reference implementation
 
 
 def safe_save(tensors: Mapping[str, Tensor], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
-    """Write the tensors to `path`, computed if need be. The file appears whole or not at all."""
+    """Write the tensors to `path`, computed if need be. The file appears whole or not at all. TypeError for what is no tensor."""
     items = list(tensors.items())
+    strange = next(((name, t) for name, t in items if not isinstance(t, Tensor)), None)
+    if strange is not None:
+        raise TypeError(f"safe_save: {strange[0]!r} is no Tensor but {type(strange[1]).__name__}\n  at {user_line()}")
     if items:
         items[0][1].realize(*[t for _, t in items[1:]])
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}

@@ -91,6 +91,8 @@ def _array(data: Any) -> np.ndarray[Any, Any]:
     if a.dtype.kind not in "biuf":
         if a.size == 0:
             return a.astype(np.float32)
+        if isinstance(data, int):
+            raise OverflowError(f"{data} is no int of 64 bits\n  at {user_line()}")
         raise TypeError(
             f"a tensor cannot be made of {type(data).__name__} (NumPy calls it {a.dtype}); expected numbers or booleans\n"
             f"  at {user_line()}"
