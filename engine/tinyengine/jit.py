@@ -139,16 +139,20 @@ class jit(Generic[F]):
         last = self._last
         if last is not None and not kwargs and len(args) == len(last[1]):
             # the same arguments as the last time, all of them computed tensors
-            for t, (shape, dtype) in zip(args, last[1]):  # noqa: B905 (as long as each other; quicker without the question)
+            entry, known = last
+            k = 0  # counted by hand: making a zip or enumerate takes as long as all that is asked
+            for t in args:
                 if type(t) is not core._cls:
                     break
                 n = t.node
+                shape, dtype = known[k]
                 if n.op != "buffer" or n.dtype is not dtype or n.shape != shape:
                     break
+                k += 1  # noqa: SIM113 (see above)
             else:
                 if hooks.watching:
                     hooks.publish(hooks.CacheHit("jit", getattr(self.f, "__qualname__", "function")))
-                return last[0].replay(args)
+                return entry.replay(args)
         return self._call(args, kwargs)
 
     def _call(self, args: Any, kwargs: Any) -> Any:

@@ -10,7 +10,7 @@ BOUNDS: dict[str, str] = {
         "Where vectors of 512 bits take two passes (Zen 4), arithmetic bounds it, and the limit counts bytes alone: 24 "
         "instructions per vector take about 16 cycles (the division 6, the fma of exp2 6), the bytes 5."
     ),
-    "chain_1k": "A call without a kernel takes 2.7 µs where one core is this slow; the kernel, bound as chain_1M, 0.5 µs.",
+    "chain_1k": "A call without a kernel takes 2.5 µs where one core is this slow; the kernel, bound as chain_1M, 0.25 µs.",
     "sum_64M": "The limit is the best of a few reads of as many bytes; the loads alone take all of its time (`ablate`).",
     "matmul_512": (
         "The kernel by itself takes 1.13 to 1.16 times the limit; the rest is copying panels and operands that "
