@@ -33,20 +33,20 @@ class Expansion:
     name: str
     reason: str
     op: str
-    build: Callable[[Expr, m.Scale], Expr | None]
+    build: Callable[[Expr, m.Powers], Expr | None]
 
 
-def _through_float32(f: Callable[[Expr, m.Scale], Expr]) -> Callable[[Expr, m.Scale], Expr | None]:
-    def build(e: Expr, scale: m.Scale) -> Expr | None:
+def _through_float32(f: Callable[[Expr, m.Powers], Expr]) -> Callable[[Expr, m.Powers], Expr | None]:
+    def build(e: Expr, powers: m.Powers) -> Expr | None:
         x = e.args[0]
         if x.dtype is dtypes.float16:
-            return apply("cast", (f(apply("cast", (x,), dtypes.float32), scale),), dtypes.float16)
-        return f(x, scale) if x.dtype.is_float else None
+            return apply("cast", (f(apply("cast", (x,), dtypes.float32), powers),), dtypes.float16)
+        return f(x, powers) if x.dtype.is_float else None
 
     return build
 
 
-def _threefry(e: Expr, scale: m.Scale) -> Expr:
+def _threefry(e: Expr, powers: m.Powers) -> Expr:
     counter, key = e.args
     word = functools.partial(const, dtype=dtypes.uint32, lanes=e.lanes)
     keys = (key, word(0), apply("xor", (key, word(0x1BD11BDA))))
@@ -61,7 +61,7 @@ def _threefry(e: Expr, scale: m.Scale) -> Expr:
     return x0
 
 
-def _integer_division(e: Expr, scale: m.Scale) -> Expr | None:
+def _integer_division(e: Expr, powers: m.Powers) -> Expr | None:
     """a // b and a % b for vectors of at most 32 bits: |a/b| is below 2**31, so float64 tells apart all quotients."""
     a, b = e.args
     if not e.dtype.is_int or e.dtype.itemsize > 4 or e.lanes == 1 or b.op == "const":
@@ -91,7 +91,7 @@ def _fmod(a: Expr, b: Expr) -> Expr:
     return m.where(apply("and", (infinite, m.lt(m.magnitude(a), m.c(float("inf"), a)))), a, r)
 
 
-def _float_division(e: Expr, scale: m.Scale) -> Expr | None:
+def _float_division(e: Expr, powers: m.Powers) -> Expr | None:
     """NumPy's floor_divide and remainder of floats (npy_divmod): the remainder has the sign of the divisor."""
     if not e.dtype.is_float:
         return None
@@ -114,7 +114,7 @@ def _float_division(e: Expr, scale: m.Scale) -> Expr | None:
     return out if wide is e.dtype else apply("cast", (out,), e.dtype)
 
 
-def _to_integer(e: Expr, scale: m.Scale) -> Expr | None:
+def _to_integer(e: Expr, powers: m.Powers) -> Expr | None:
     x = e.args[0]
     if not x.dtype.is_float or not e.dtype.is_int:
         return None
@@ -134,13 +134,13 @@ def _largest(source: DType, target: DType) -> float:
     return float(target.max >> spare << spare)
 
 
-def _dot2(e: Expr, scale: m.Scale) -> Expr | None:
+def _dot2(e: Expr, powers: m.Powers) -> Expr | None:
     halves = [(narrow.low_half(x), narrow.high_half(x)) for x in e.args]
     (a0, a1), (b0, b1) = halves
     return m.fma(a1, b1, m.mul(a0, b0))
 
 
-def _narrow_float(e: Expr, scale: m.Scale) -> Expr | None:
+def _narrow_float(e: Expr, powers: m.Powers) -> Expr | None:
     (x,) = e.args
     if e.dtype.layout is None and x.dtype.layout is None:
         return None
@@ -148,11 +148,11 @@ def _narrow_float(e: Expr, scale: m.Scale) -> Expr | None:
         x = narrow.decode(x)
     if e.dtype.layout is None:
         out = apply("cast", (x,), e.dtype) if e.dtype is not x.dtype else x
-        return _to_integer(out, scale) or out
+        return _to_integer(out, powers) or out
     return narrow.encode(apply("cast", (x,), dtypes.float32) if x.dtype is not dtypes.float32 else x, e.dtype)
 
 
-def _double_to_half(e: Expr, scale: m.Scale) -> Expr | None:
+def _double_to_half(e: Expr, powers: m.Powers) -> Expr | None:
     x = e.args[0]
     if x.dtype is not dtypes.float64 or e.dtype is not dtypes.float16:
         return None
@@ -171,7 +171,7 @@ def _false(like: Expr) -> Expr:
     return const(False, dtypes.bool_, like.lanes)
 
 
-def _compare_indices(e: Expr, scale: m.Scale) -> Expr | None:
+def _compare_indices(e: Expr, powers: m.Powers) -> Expr | None:
     """a < b on lanes of 64-bit indices: the evenly spaced part of b - a is one number for all lanes, and fits 32 bits."""
     a, b = e.args
     if a.dtype is not dtypes.int64 or e.lanes == 1:
@@ -197,7 +197,7 @@ def _scalar(a: af.Affine) -> Expr:
     return constant if out is None else out if a.constant == 0 else m.add(out, constant)
 
 
-def _narrow_cast(e: Expr, scale: m.Scale) -> Expr | None:
+def _narrow_cast(e: Expr, powers: m.Powers) -> Expr | None:
     x = e.args[0]
     if x.dtype is not dtypes.int64 or e.lanes == 1 or e.dtype is dtypes.int64:
         return None
@@ -224,25 +224,25 @@ EXPANSIONS: tuple[Expansion, ...] = (
         "log-by-exponent",
         "log(2**k m) = k ln2 + log m, and m near 1 has a short series.",
         "log",
-        _through_float32(lambda x, s: m.log(x)),
+        _through_float32(lambda x, p: m.log(x)),
     ),
     Expansion(
         "sin-by-quarter-turns",
         "Subtracting quarter turns leaves sin or cos of |r| <= pi/4.",
         "sin",
-        _through_float32(lambda x, s: m.sin(x)),
+        _through_float32(lambda x, p: m.sin(x)),
     ),
     Expansion(
         "tanh-by-expm1",
         "tanh a = E/(E+2) with E = e**2a - 1; the sign is put back.",
         "tanh",
-        _through_float32(lambda x, s: m.tanh(x)),
+        _through_float32(lambda x, p: m.tanh(x)),
     ),
     Expansion(
         "erf-by-powers-of-two",
         "log2(1 - erf a) is a short polynomial; float64 takes another one near 0.",
         "erf",
-        _through_float32(lambda x, s: m.erf(x)),
+        _through_float32(lambda x, p: m.erf(x)),
     ),
     Expansion("threefry-rounds", "Threefry2x32-20 is 20 rounds of add, rotate and xor.", "threefry", _threefry),
     Expansion(
@@ -292,7 +292,7 @@ class Expander:
 
     def __init__(self, scales: bool = False, dots: bool = False) -> None:
         self.dots = dots
-        self.scale = m.scale_by_instruction if scales else m.scale_by_bits
+        self.powers = m.SCALEF if scales else m.PORTABLE
         self.memo: dict[Expr, Expr] = {}
         self.table: dict[str, list[Expansion]] = {}
         for x in EXPANSIONS:
@@ -305,13 +305,13 @@ class Expander:
 
     def fired(self, e: Expr) -> Expansion | None:
         """The rule that rewrites `e` itself, if one does."""
-        return next((x for x in self.table.get(e.op, ()) if x.build(e, self.scale) is not None), None)
+        return next((x for x in self.table.get(e.op, ()) if x.build(e, self.powers) is not None), None)
 
     def _one(self, e: Expr) -> Expr:
         if self.dots and e.op == "dot2" and e.lanes in (4, 8, 16):
             return e
         for x in self.table.get(e.op, ()):
-            out = x.build(e, self.scale)
+            out = x.build(e, self.powers)
             if out is not None:
                 return out
         return e

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinyengine import dtypes
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Expr, apply, const
-
-# (x, n, vanishes) -> x * 2**n for a whole number n in the dtype of x, or 0 where it vanishes, whatever x and n are there
-Scale = Callable[[Expr, Expr, Expr], Expr]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +135,28 @@ def scale_by_instruction(x: Expr, n: Expr, vanishes: Expr) -> Expr:
     return where(vanishes, c(0.0, x), Expr("scalef", x.dtype, x.lanes, (x, n)))
 
 
+def nearest_by_adding(x: Expr) -> Expr:
+    """Where a number is so large that its last bit is worth 1, adding it rounds."""
+    magic = c(FORMATS[x.dtype].magic, x)
+    return sub(add(x, magic), magic)
+
+
+def nearest_by_instruction(x: Expr) -> Expr:
+    return apply("round", (x,))
+
+
+class Powers(NamedTuple):
+    """How a machine gets at whole powers of two. nearest(x): the whole number nearest to x, for |x| up to `Format.magic` / 4.
+    scale(x, n, vanishes): x * 2**n for a whole number n in the dtype of x, or 0 where it vanishes, whatever x and n are there."""
+
+    nearest: Callable[[Expr], Expr]
+    scale: Callable[[Expr, Expr, Expr], Expr]
+
+
+PORTABLE = Powers(nearest_by_adding, scale_by_bits)
+SCALEF = Powers(nearest_by_instruction, scale_by_instruction)
+
+
 def magnitude(x: Expr) -> Expr:
     f = FORMATS[x.dtype]
     return floats(apply("and", (bits(x), integer(~f.sign, x))), f)
@@ -175,7 +194,7 @@ def _exp_reduced(x: Expr) -> tuple[Expr, Expr]:
     return fma(mul(r, r), polynomial(r, _EXP[FORMATS[x.dtype]]), r), k
 
 
-def exp(x: Expr, scale: Scale) -> Expr:
+def exp(x: Expr, powers: Powers) -> Expr:
     """e**x = 2**n e**r. Measured: float32 0.88 ulp, float64 0.94 ulp.
 
     Results that are 0, as behind a mask of minus infinities, are not computed: scaling down to 0 takes a vector 40 times as long
@@ -183,8 +202,8 @@ def exp(x: Expr, scale: Scale) -> Expr:
     f = FORMATS[x.dtype]
     low, high = _EXP_RANGE[f]
     below = at_most(x, high)
-    n = apply("round", (mul(below, c(_LOG2E, x)),))
-    return scale(horner(_less_ln2(below, n), (1.0, 1.0, *_EXP[f])), n, lt(x, c(low, x)))
+    n, _ = rounded(below, _LOG2E)
+    return powers.scale(horner(_less_ln2(below, n), (1.0, 1.0, *_EXP[f])), n, lt(x, c(low, x)))
 
 
 _EXP2 = {  # 2**f - 1 for |f| <= 1/2, from the first power of f
@@ -201,14 +220,14 @@ _EXP2 = {  # 2**f - 1 for |f| <= 1/2, from the first power of f
 _EXP2_RANGE = {F32: (-150.0, 128.0), F64: (-1075.0, 1024.0)}
 
 
-def exp2(x: Expr, scale: Scale) -> Expr:
+def exp2(x: Expr, powers: Powers) -> Expr:
     """2**x = 2**n 2**f; x - n is exact, which spares the reduction of `exp`. Measured: float32 0.83 ulp (denormal results 0.87),
     float64 0.9 ulp."""
     f = FORMATS[x.dtype]
     low, high = _EXP2_RANGE[f]
     below = at_most(x, high)
-    n = apply("round", (below,))
-    return scale(horner(sub(below, n), (1.0, *_EXP2[f])), n, lt(x, c(low, x)))
+    n = powers.nearest(below)
+    return powers.scale(horner(sub(below, n), (1.0, *_EXP2[f])), n, lt(x, c(low, x)))
 
 
 # ---- log
