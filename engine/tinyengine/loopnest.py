@@ -19,7 +19,7 @@ intervals
 need no context. `nodes` on a statement: numbers of the graph nodes
 (`Graph.number` of the simplified graph) that it serves: the link from a kernel line back to the graph and to the user's line.
 Only an outermost loop, with its tail beside it, may be parallel, and loops inside it, whose iterations the work-items of a group
-share (stages/primitives/groups.py); statements before it (none by default) run on one thread.
+share (stages/primitives/groups.py); statements before and after it run on one thread.
 """
 
 from __future__ import annotations

@@ -283,6 +283,17 @@ def test_the_pieces_of_a_concatenation_are_copied_one_by_one(dim: int) -> None:
     np.testing.assert_array_equal(cat.run()[0], evaluate(cat.graph)[0])
 
 
+def test_what_a_scatter_adds_to_is_prepared_by_all_threads() -> None:
+    at, rows = Tensor(np.arange(40, dtype=np.int32) * 7 % 33), Tensor(np.ones((40, 128), np.float32))
+    low = lower(Graph([Tensor.zeros(4000, 128).scatter_add(0, at.reshape(40, 1).expand(40, 128), rows).node]), machine=FIXTURE)
+    (kernel,) = low.scheduled
+    shared, sums = [s for s in kernel.body if isinstance(s, Loop)]
+    assert shared.kind == "parallel" and sums.kind == "serial" and any(isinstance(s, Accumulate) for s in walk((sums,)))
+    want = np.zeros((4000, 128))
+    np.add.at(want, at.numpy(), 1)
+    np.testing.assert_array_equal(low.run()[0], want)
+
+
 def test_too_many_pieces_are_not_cut_and_that_is_said() -> None:
     _, decisions = schedule.run(_cat(20, 0).nests[0].kernel, DEFAULT, FIXTURE)
     cut = next(d for d in decisions if d.kind == "split")

@@ -108,6 +108,7 @@ LEGAL: list[tuple[str, str]] = [
     ("gather", "vectorize(j, 8); parallel(i)"),
     ("gather", "vectorize(i, 4)"),
     ("scatter", "vectorize(i, 4)"),
+    ("scatter", "vectorize(i, 4); parallel(i)"),  # the sums stay behind
     ("running totals", "scan(j, 4)"),
     ("running totals", "tile(j, 8); scan(ji, 8); parallel(i)"),
     ("running totals", "split(j, 5); scan(j, 4)"),

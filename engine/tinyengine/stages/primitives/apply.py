@@ -146,8 +146,8 @@ def unroll(kernel: Kernel, loop: str, size: int | None = None) -> Kernel:
 
 def parallel(kernel: Kernel, loop: str) -> Kernel:
     """for i: S → parallel i: S; the loop's own tail is shared in the same way, beside it. Other statements of the outermost
-    level run before them, on one thread. Of a loop inside a parallel one: each iteration of that one is a work-group, whose
-    work-items share the iterations of this one (see `primitives.groups`).
+    level run before them, on one thread, and what follows and touches the same elements after them. Of a loop inside a parallel
+    one: each iteration of that one is a work-group, whose work-items share the iterations of this one (see `primitives.groups`).
 
     Illegal inside a serial outermost loop, or where iterations depend on each other, on memory that the outermost level
     allocates, or, inside, on registers of the group."""
@@ -178,15 +178,21 @@ def parallel(kernel: Kernel, loop: str) -> Kernel:
             with contextlib.suppress(ScheduleError):
                 shared.append(sunk(s))
                 moved.append(s)
-    others = [s for s in kernel.body if not any(s is x for x in moved)]
-    for i, x in enumerate(kernel.body):
-        for b in kernel.body[i + 1 :] if any(x is s for s in moved) else ():
-            clash = "" if any(b is s for s in moved) else _clash(x, b)
-            if clash:
-                raise ScheduleError(f"{text} is not legal: what follows {loop} touches the same elements of {clash}")
-    needed = closure(used_names(s for s in others if not isinstance(s, Let)), lets)
-    others = [s for s in others if not isinstance(s, Let) or s in needed]
-    return replace(kernel, body=(*others, *shared))
+    before: list[Stmt] = []
+    behind: list[Stmt] = []
+    seen: list[Stmt] = []  # loops that are shared and what stays behind them
+    for stmt in kernel.body:
+        mine = any(stmt is x for x in moved)
+        clash = next((c for x in (behind if mine else seen) if (c := _clash(x, stmt))), "")
+        if clash and (mine or isinstance(stmt, Let)):
+            raise ScheduleError(f"{text} is not legal: what follows {loop} touches the same elements of {clash}")
+        if mine or clash:
+            seen.append(stmt)
+        if not mine:
+            (behind if clash else before).append(stmt)
+    needed = closure(used_names(x for x in (*before, *behind) if not isinstance(x, Let)), lets)
+    before = [x for x in before if not isinstance(x, Let) or x in needed]
+    return replace(kernel, body=(*before, *shared, *behind))
 
 
 def _work_items(kernel: Kernel, loop: str, text: str) -> Kernel:
