@@ -126,10 +126,14 @@ def _labels(p: wire.Program, parts: Parts, becomes: dict[int, int], last: set[in
 
 def _loops(w: _Writer, p: wire.Program, parts: Parts) -> bool:
     from tinyengine.stages import loops
+    from tinyengine.stages.nests import merge
 
+    made = {n.kernel.name: n.decisions for n in parts.nests or ()}
     for i in _in_order(p, parts):
         n = sum(1 for line in p.kernels[i].loops.text if line.lstrip().startswith("for "))
         w.step(("nest", NEST, loops.build), f"{n} loop{'s' * (n != 1)}", kernel=i, nodes=p.kernels[i].nodes)
+        for d in made.get(p.kernels[i].name, ()):
+            w.step(("merge", merge.RULE, merge.merge), d.verdict, d, i)
     return True
 
 

@@ -113,8 +113,13 @@ class Lowered:
 
     @cached_property
     def nests(self) -> tuple[Nest, ...]:
-        f = self.fusion
-        out: tuple[Nest, ...] = self._stage("loops", f, lambda: (stages.loops.run(f), ()), stages.loops.SPEC)
+        fusion = self.fusion
+
+        def f() -> tuple[tuple[Nest, ...], list[hooks.Decision]]:
+            nests = stages.loops.run(fusion)
+            return nests, [d for n in nests for d in n.decisions]
+
+        out: tuple[Nest, ...] = self._stage("loops", fusion, f, stages.loops.SPEC)
         return out
 
     @cached_property

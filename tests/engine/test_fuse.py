@@ -38,6 +38,10 @@ def test_softmax_is_one_kernel_with_a_row_in_cache() -> None:
     f = fused(y)
     assert len(f.groups) == 1
     assert {v.op: f.groups[0].rows[v] for v in f.groups[0].at} == {"max": (), "exp": (1,), "sum": ()}
+    (nest,) = loops.run(f)
+    said = [(d.verdict, d.reason) for d in nest.decisions]
+    assert [verdict for verdict, _ in said] == ["kept apart", "merged", "kept apart"]
+    assert said[0][1] == said[2][1] == "the second needs what all iterations of the first give together"
     a = rand(6, 33)
     e = np.exp(a - a.max(1, keepdims=True))
     np.testing.assert_allclose(run_nests(f, x=a)[y], e / e.sum(1, keepdims=True), rtol=1e-5)
@@ -109,6 +113,9 @@ def test_reductions_over_the_same_rows_share_one_loop() -> None:
     assert len(f.groups) == 1
     (nest,) = loops.run(f)
     assert nest.text().count("for reduce") == 1
+    (merged,) = nest.decisions
+    assert (merged.kind, merged.verdict) == ("merge", "merged")
+    assert merged.numbers == {"iterations": 33, "reads": 2, "reads_shared": 1}
     a = rand(6, 33)
     got = {n.op: v for n, v in run_nests(f, x=a).items()}
     np.testing.assert_allclose(got["sum"][:, 0], a.sum(1), rtol=1e-5, atol=1e-5)

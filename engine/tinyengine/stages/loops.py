@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from tinyengine import dtypes, index, spec
 from tinyengine import loopnest as ir
 from tinyengine.extent import Extent
+from tinyengine.hooks import Decision
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Kernel, Let, Loop, Stmt, Store
 from tinyengine.node import Node
 from tinyengine.ops import ELEMENTWISE, REDUCE, SCAN, SCATTER
@@ -35,11 +36,12 @@ from tinyengine.stages.values import base, is_contraction
 class Nest:
     """`values[i]` is the value behind `kernel.params[i]`: a buffer node, a value that some kernel stores, or the variable
     (size.Symbol) whose value it holds.
-    `in_place`: assign node -> name of the parameter that is its target's own memory."""
+    `in_place`: assign node -> name of the parameter that is its target's own memory. `decisions`: which loops became one."""
 
     kernel: Kernel
     values: tuple[Node | Symbol, ...]
     in_place: dict[Node, str]
+    decisions: tuple[Decision, ...] = ()
 
     def text(self) -> str:
         return self.kernel.text()
@@ -574,13 +576,14 @@ def build(fusion: Fusion, group: Group, name: str, support: Support) -> Nest:
             old, new = b.bufs.pop(n), b.buffer(n.src[0])
             body = _rename_output(body, old, new)
             in_place[n] = new.name
-    body, bufs = _flat_views(reuse(sink(merge(body))), b.bufs)
+    decisions: list[Decision] = []
+    body, bufs = _flat_views(reuse(sink(merge(body, name, decisions))), b.bufs)
     stored = {bufs[n.src[0]].name if n in in_place else bufs[n].name for n in outputs}
     ordered = sorted(bufs, key=lambda n: (bufs[n].name in stored, b.number[n]))
     sizes = _sizes(body, b.sizes)
     params = (*sizes, *(bufs[n] for n in ordered))
     kernel = Kernel(name, params, body, tuple(bufs[n].name for n in ordered if bufs[n].name in stored))
-    return Nest(kernel, (*sizes.values(), *ordered), in_place)
+    return Nest(kernel, (*sizes.values(), *ordered), in_place, tuple(decisions))
 
 
 def _sizes(body: tuple[Stmt, ...], known: Iterable[Symbol]) -> dict[Buf, Symbol]:

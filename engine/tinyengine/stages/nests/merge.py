@@ -1,7 +1,8 @@
 """Neighbouring loops of equal extent become one, where no iteration of the second needs more than the same iteration of the
 first.
 
-`for a: acc1 += x[a]` and `for b: acc2 max= x[b]` read x once then. Used at the end of stage 5.
+`for a: acc1 += x[a]` and `for b: acc2 max= x[b]` read x once then. Used at the end of stage 5. Each pair gets a Decision with
+what one loop saves: its iterations, and what both would read.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tinyengine import loopnest as ir
+from tinyengine.dependence import accesses
+from tinyengine.hooks import Decision
 from tinyengine.index import simplify
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Expr, Let, Loop, Stmt, Store, walk
 
+Joined = tuple[list[Stmt], Loop, list[Stmt]]  # what moves before, the merged loop, what moves behind
+RULE = "Neighbouring loops of equal range may be one where an iteration of the second needs only its own of the first."
 
-def merge(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
-    """The same statements with mergeable neighbours merged, inner blocks too; equal Lets of one block become one."""
+
+def merge(body: tuple[Stmt, ...], kernel: str, decisions: list[Decision]) -> tuple[Stmt, ...]:
+    """The same statements with mergeable neighbours merged, inner blocks too; equal Lets of one block become one.
+    `decisions` gets one for each pair of loops of equal range. `kernel`: what they call it."""
     stmts = list(body)
     i = 0
     while i < len(stmts):
@@ -22,14 +29,37 @@ def merge(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
         if isinstance(first, Loop):
             j = next((j for j in range(i + 1, len(stmts)) if isinstance(stmts[j], Loop)), None)
             if j is not None:
-                joined = _join(first, stmts[i + 1 : j], stmts[j])
-                if joined is not None:
-                    before, loop, after = joined
-                    stmts[i : j + 1] = [*before, loop, *after]
-                    i += len(before)
-                    continue
+                second = stmts[j]
+                assert isinstance(second, Loop)
+                if (first.start, first.stop, first.step, first.limit) == (second.start, second.stop, second.step, second.limit):
+                    inside = _rename(second.body, {second.var: first.var})
+                    joined = _join(first, stmts[i + 1 : j], replace(second, body=inside))
+                    decisions.append(_decision((kernel, f"{first.name}, {second.name}"), first, inside, joined))
+                    if not isinstance(joined, str):
+                        before, loop, after = joined
+                        stmts[i : j + 1] = [*before, loop, *after]
+                        i += len(before)
+                        continue
         i += 1
-    return _share([replace(s, body=merge(s.body)) if isinstance(s, Loop) else s for s in stmts])
+    return _share([replace(s, body=merge(s.body, kernel, decisions)) if isinstance(s, Loop) else s for s in stmts])
+
+
+def _decision(subject: tuple[str, str], first: Loop, second: tuple[Stmt, ...], joined: str | Joined) -> Decision:
+    """About a loop and the body of another. `reads`: loads from memory in one iteration of both; `reads_shared`: those of the
+    second that the first has done, or whose value it has just stored."""
+    mine, others = ([x for x in accesses(body) if x.buf.space != "register"] for body in (first.body, second))
+    there = {(x.buf, x.at) for x in mine if x.op in ("read", "write")}
+    numbers = {
+        "iterations": float(first.trips),
+        "reads": float(sum(x.op == "read" for x in (*mine, *others))),
+        "reads_shared": float(sum(x.op == "read" and (x.buf, x.at) in there for x in others)),
+    }
+    if isinstance(joined, str):
+        return Decision("loops", "merge", subject, "kept apart", joined, numbers)
+    why = "no iteration of the second needs another one of the first: one loop counts for both"
+    if numbers["reads_shared"]:
+        why += ", and what both read is read once"
+    return Decision("loops", "merge", subject, "merged", why, numbers)
 
 
 def sink(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
@@ -58,14 +88,12 @@ def _loads(s: Let) -> set[str]:
     return {x.arg.name for x in ir.subexprs(s.value) if x.op == "load"}
 
 
-def _join(a: Loop, between: list[Stmt], b: Stmt) -> tuple[list[Stmt], Loop, list[Stmt]] | None:
-    """(statements that move before, the merged loop, statements that move after), or None."""
-    assert isinstance(b, Loop)
-    if (a.start, a.stop, a.step, a.limit) != (b.start, b.stop, b.step, b.limit) or _product(a) or _product(b):
-        return None
-    body = _rename(b.body, {b.var: a.var})
+def _join(a: Loop, between: list[Stmt], b: Loop) -> str | Joined:
+    """The merged loop and what moves, or why there is none. The body of `b` has a's variable."""
+    if _product(a) or _product(b):
+        return "one of them adds up for each of its iterations, and stands alone so that it may get a register tile"
     if not all(isinstance(s, (Let, Alloc)) for s in between):
-        return None
+        return "what stands between them has an effect"
     written = _written(a.body)
     # what depends on the first loop's results moves behind; the second loop must not need it
     behind: list[Stmt] = []
@@ -80,27 +108,24 @@ def _join(a: Loop, between: list[Stmt], b: Stmt) -> tuple[list[Stmt], Loop, list
             late.add(s.name)
         else:
             ahead.append(s)
-    for s in ir.walk(body):
+    for s in ir.walk(b.body):
         for e in ir.stmt_exprs(s):
             for x in ir.subexprs(e):
                 if x.op == "name" and x.arg in late:
-                    return None
+                    return "the second needs what all iterations of the first give together"
                 if x.op == "load" and x.arg in written and (written[x.arg] is None or written[x.arg] != ir.load_index(x)):
-                    return None
-    mine = _written(body)
+                    return f"the second reads {x.arg.name} where another iteration of the first writes it"
+    mine = _written(b.body)
     if any(w.space == "global" and w in mine for w in written):
-        return None
-    # the first loop must not read what the second one changes
+        return "both write the same memory"
     for s in ir.walk(a.body):
         for e in ir.stmt_exprs(s):
-            if any(x.op == "load" and x.arg in mine for x in ir.subexprs(e)):
-                return None
+            for x in ir.subexprs(e):
+                if x.op == "load" and x.arg in mine:
+                    return f"the first reads {x.arg.name}, which the second changes"
     reduce = a.reduce or b.reduce
-    return (
-        ahead,
-        replace(a, body=a.body + body, reduce=reduce, nodes=tuple(dict.fromkeys(a.nodes + b.nodes))),
-        behind,
-    )
+    nodes = tuple(dict.fromkeys(a.nodes + b.nodes))
+    return ahead, replace(a, body=a.body + b.body, reduce=reduce, nodes=nodes), behind
 
 
 def _product(s: Loop) -> bool:
