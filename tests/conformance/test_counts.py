@@ -4,6 +4,7 @@ The numbers stand in one place, below. A change of the engine that changes one o
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
 from collections.abc import Callable, Iterator
@@ -43,8 +44,9 @@ def digits(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     return x[:BATCH].reshape(-1, *shape), y[:BATCH]
 
 
+@functools.cache
 def step_of(network: type) -> Lowered:
-    """The program of one training step, after one run of it on the reference backend."""
+    """The program of one training step, after one run of it on the reference backend; one for all tests."""
     with backends.use("reference"):
         _, step = training(network)
         x, y = digits(network.shape)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tinyengine import hooks
 from tinyengine.loopnest import Expr
 from tinyengine.node import Graph, Node, Shape
-from tinyengine.ops import SCATTER
+from tinyengine.ops import SCAN, SCATTER
 
 
 class Scope:
@@ -46,12 +46,15 @@ class Group:
     @property
     def scans(self) -> list[Node]:
         """The scans in it: they go along one axis of the space, in one direction."""
-        return [v for v in (*self.outputs, *self.inlined) if v.is_scan]
+        return [v for v in (*self.outputs, *self.inlined) if v.op in SCAN]
 
     @property
     def scan(self) -> tuple[int, bool] | None:
         """The axis of the space along which it scans, and whether from the end."""
-        return next((scan_axis(v) for v in self.scans), None)
+        for v in (*self.outputs, *self.inlined):  # asked for every edge: no calls
+            if v.op in SCAN:
+                return scan_axis(v)
+        return None
 
     @property
     def order(self) -> tuple[int, ...]:
