@@ -151,6 +151,7 @@ export const VIEWS = `
 .tv-ledger .tv-scroll, .tv-tall { max-height: 560px; }
 .tinyviz .tv-table td.tv-linecell { width: 60%; max-width: 0; }
 .tv-linecell > div { display: flex; flex-wrap: wrap; gap: 0 12px; font: 12px var(--tv-code); }
+.tv-linecell span { white-space: nowrap; }
 .tv-linecell code { flex: 1 1 180px; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .tv-sel > .tv-linecell code { white-space: pre-wrap; }
 .tv-lineof { display: flex; flex-wrap: wrap; gap: 0 12px; }
@@ -253,5 +254,5 @@ export const VIEWS = `
 .tv-change ins { text-decoration: underline; }
 @container (max-width: 1100px) { .tv-columns { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-columnbody { height: 320px; } }
 @container (max-width: 1280px) { .tv-panes { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-panes .tv-pane { max-height: 300px; } .tv-panes .tv-pane:first-child:nth-last-child(odd) { grid-column: 1 / -1; } }
-@container (max-width: 860px) { .tinyviz .tv-linestable .tv-phase { display: none; } .tv-phases { display: flex; } .tinyviz .tv-linestable td, .tinyviz .tv-linestable th { padding: 3px 6px; } .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tinyviz .tv-stage + .tv-stage { margin-left: 0; } .tv-stage + .tv-stage::before { display: none; } .tv-compared { grid-template-columns: minmax(0, 1fr); } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } }
+@container (max-width: 860px) { .tinyviz .tv-linestable .tv-phase { display: none; } .tv-linestable .tv-timecell { grid-template-columns: minmax(76px, 1fr) 58px; } .tv-linestable .tv-stack { min-width: 76px; } .tv-phases { display: flex; } .tinyviz .tv-linestable td, .tinyviz .tv-linestable th { padding: 3px 6px; } .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tinyviz .tv-stage + .tv-stage { margin-left: 0; } .tv-stage + .tv-stage::before { display: none; } .tv-compared { grid-template-columns: minmax(0, 1fr); } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } }
 `;
