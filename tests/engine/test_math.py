@@ -64,14 +64,15 @@ def erf_double(x):
 
 LIMIT = {float32: (-87.3, 88.72), float64: (-708.3, 709.78)}  # where exp is a normal number
 LOWEST = {float32: -103.9, float64: -745.1}
+HARDEST = {"exp": (5.1997986, -26.68565, -87.69625), "exp2": (0.5000243, -0.499652, -126.49958)}  # of all numbers of float32
 
 
 @pytest.mark.parametrize("d", [float32, float64], ids=str)
 @pytest.mark.parametrize(
     "op,ranges,bound32,bound64",
     [
-        ("exp", ["normal", "denormal", (-1, 1)], 0.88, 0.95),
-        ("exp2", ["normal", "denormal", (-1, 1)], 0.87, 0.9),
+        ("exp", ["normal", "denormal", (-1, 1), "hardest"], 0.91, 0.95),
+        ("exp2", ["normal", "denormal", (-1, 1), "hardest"], 0.9, 0.91),
         ("log", ["powers", (0.5, 2), (0.99, 1.01), "tiny"], 0.84, 0.84),
         ("sin", [(-1, 1), (-10, 10), (-1e3, 1e3), (-1e6, 1e6)], 1.62, 1.62),
         ("sin", ["quarters"], 1.92, 1.0),
@@ -86,6 +87,8 @@ def test_error_in_ulp(op, ranges, bound32, bound64, d):
             x = rng.uniform(low, high, N)
         elif r == "denormal":
             x = rng.uniform(lowest, low, N)
+        elif r == "hardest":
+            x = np.array(HARDEST[op])
         elif r == "powers":
             x = np.exp(rng.uniform(low, min(high, 80) if op == "log" else 3, N))
         elif r == "tiny":

@@ -195,7 +195,7 @@ def _exp_reduced(x: Expr) -> tuple[Expr, Expr]:
 
 
 def exp(x: Expr, powers: Powers) -> Expr:
-    """e**x = 2**n e**r. Measured: float32 0.88 ulp, float64 0.94 ulp.
+    """e**x = 2**n e**r. Measured: float32 0.91 ulp, float64 0.94 ulp.
 
     Results that are 0, as behind a mask of minus infinities, are not computed: scaling down to 0 takes a vector 40 times as long
     on Intel's cores (an assist)."""
@@ -221,7 +221,7 @@ _EXP2_RANGE = {F32: (-150.0, 128.0), F64: (-1075.0, 1024.0)}
 
 
 def exp2(x: Expr, powers: Powers) -> Expr:
-    """2**x = 2**n 2**f; x - n is exact, which spares the reduction of `exp`. Measured: float32 0.83 ulp (denormal results 0.87),
+    """2**x = 2**n 2**f; x - n is exact, which spares the reduction of `exp`. Measured: float32 0.84 ulp (denormal results 0.9),
     float64 0.9 ulp."""
     f = FORMATS[x.dtype]
     low, high = _EXP2_RANGE[f]
