@@ -311,3 +311,14 @@ def test_each_piece_of_a_streaming_concatenation_is_fetched_ahead() -> None:
     (kernel,) = lower(Graph([cat.node]), machine=small).scheduled
     operands = {p.name for p in kernel.params} - set(kernel.outputs)
     assert {p[len("prefetch(") :].split(",")[0] for p in map(str, kernel.schedule) if p.startswith("prefetch")} == operands
+
+
+@pytest.mark.parametrize("rows, columns, wide", [(300, 4103, True), (4200, 300, False), (60, 4103, False)])
+def test_columns_of_wide_rows_are_added_up_in_the_cache(rows: int, columns: int, wide: bool) -> None:
+    """A page of each row at a time, eight rows before a result is stored again. Narrow, or few, rows keep their results in
+    registers."""
+    x = np.random.default_rng(0).standard_normal((rows, columns)).astype(np.float32)
+    lowered = lower(Graph([Tensor(x).sum(0).node]), machine=FIXTURE, backend="llvm")
+    (k,) = lowered.kernels
+    assert any("memory=local" in line for line in k.schedule) == wide
+    np.testing.assert_allclose(lowered.run()[0], x.sum(0), rtol=1e-4, atol=1e-4)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tinyengine.dependence import Access
 from tinyengine.loopnest import Loop
 from tinyengine.stages.primitives.nest import loops
-from tinyengine.stages.schedules import depth, dots, outer_sum, patches, tile
+from tinyengine.stages.schedules import columns, depth, dots, outer_sum, patches, tile
 from tinyengine.stages.schedules.cost import NEAR, stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, chain, depends, find
 from tinyengine.stages.schedules.tile import EVEN, LONG_AFTER, TAPS, Tile, even, factor, within_panels
@@ -98,7 +98,7 @@ def run(c: Chooser, around: list[Loop]) -> bool:
         undo(c, start, count)
         return False
     start, count, sizes = c.kernel, len(c.decisions), o.tile
-    for form in (depth, tile):
+    for form in (columns, depth, tile):
         if form.run(c, k, sizes):
             return True
         undo(c, start, count)
