@@ -129,3 +129,11 @@ def node_kernels(p: Program) -> dict[int, list[int]]:
         for n in k.nodes:
             out.setdefault(n, []).append(i)
     return out
+
+
+def flag(p: Program, kernel: int) -> str:
+    """'▲ NaN' of the kernel that made the first one, '▲ NaN from before' of those that it reached; else nothing."""
+    found = next((f for f in p.faults if kernel in f.kernels), None)
+    if found is None:
+        return ""
+    return f"▲ {found.what or 'not finite'}" + ("" if found.kernels[0] == kernel else " from before")

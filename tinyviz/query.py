@@ -39,6 +39,7 @@ def kernels(_: Recording, p: Program) -> Iterator[Row]:
             "seconds_high": x.seconds_high, "seconds_predicted": x.seconds_predicted, "share": x.share, "flops": x.flops,
             "bytes_read": x.bytes_read, "bytes_written": x.bytes_written, "bytes_issued": k.bytes_issued, "bound": x.bound,
             "phases": x.phases, "schedule": k.schedule, **_counted(k), "bound_measured": k.ablation.bound if k.ablation else None,
+            "not_finite": analysis.flag(p, x.kernel).removeprefix("▲ ") or None,
         }  # fmt: skip
 
 

@@ -71,10 +71,24 @@ def _program(at: str, p: wire.Program, r: wire.Recording) -> None:
     for name, layout in p.layouts.items():
         _layout(f"{at}.layouts[{name[:40]!r}]", layout, nodes)
     _launches(f"{at}.launches", p)
+    _asked(at, p, lines)
+
+
+def _asked(at: str, p: wire.Program, lines: int) -> None:
+    """What a recording holds only where somebody asked for it."""
     for i, v in enumerate(p.values):
+        _ids(f"{at}.values[{i}].node", [v.node], len(p.nodes), none=True)
         shown = v.picture
         if shown is not None and not all(0 < len(tile) == shown.rows * shown.columns for tile in shown.tiles):
             raise ValueError(f"{at}.values[{i}].picture: a tile of {shown.rows} × {shown.columns} has another number of elements")
+    for i, f in enumerate(p.faults):
+        _ids(f"{at}.faults[{i}].node", [f.node], len(p.nodes), none=True)
+        _ids(f"{at}.faults[{i}].line", [f.line], lines, none=True)
+        _ids(f"{at}.faults[{i}].kernels", f.kernels, len(p.kernels))
+    for i, t in enumerate(p.traces):
+        _ids(f"{at}.traces[{i}].kernel", [t.kernel], len(p.kernels))
+        space = p.kernels[t.kernel].space
+        _ids(f"{at}.traces[{i}].access", [t.access], len(space.accesses) if space is not None else 0)
 
 
 def _phases(at: str, values: list[str]) -> None:

@@ -28,7 +28,41 @@ from tinyviz.recording import Recording, compare
 from tinyviz.validate import validate
 from tinyviz.wire import Selection
 
-SAMPLE = json.loads((Path(__file__).parent / "sample.json").read_text(encoding="utf-8"))["recording"]
+
+def rich() -> Any:
+    """The sample with all that is in a recording only when it was asked for: values, faults, traces, what was measured."""
+    page = json.loads((Path(__file__).parent / "sample.json").read_text(encoding="utf-8"))
+    r: wire.Recording = codec.from_json(wire.Recording, page["recording"])
+    p = r.programs[0]
+    figures = {"run": [0, 2], "dead": [1, None], "nonfinite": [0, 3], "histogram": [[1, 0, 3], []], "zeros": [0.5, 0.0]}
+    for name, column in (("low", -1.0), ("high", 2.0), ("mean", 0.1), ("std", 1.0), ("norm", 3.0), ("subnormal", 0.0)):
+        figures[name] = [column, None if name != "subnormal" else 0.0]
+    samples = wire.Samples(**figures)  # type: ignore[arg-type]
+    tiles = wire.Tiles(2, 2, -1.0, 2.0, [[0, 255, -1, 7]] * 2)
+    kinds = ("input", "activation", "softmax", "weight", "gradient", "update")
+    p.values = [wire.Series("fc1.weight", kind, "model.fc1", 3, [2, 2, 2], samples, tiles) for kind in kinds]
+    p.faults = [wire.Fault(2, "NaN", 5, 0, [1, 0], "run 2: log made the first NaN"), wire.Fault(3, "", -1, -1, [], "given")]
+    p.traces = [wire.Trace(f"input {i}", 0, a, [0, 1, 2 + i], 3) for i in (1, 2) for a in range(2)]
+    p.bisection = wire.Bisection("simplify", "x + 0 -> x", 0, None, 1e-5, 7, "it is wrong from here on")
+    spread = wire.Spread(1e-5, 9e-6, 2e-5, 12)
+    p.recomputed = [
+        wire.Recomputed(
+            [0], ["t17"], {"t18": "an input"}, 8, 9, 100, 120, 4096, 2048, 4000, None, 1e-5, 2e-5, spread, spread, spread, 1.5,
+            "loss", ['tv.pin("maximum 90c1fe3a77.1", "recompute")'],
+        )
+    ]  # fmt: skip
+    k = p.kernels[0]
+    k.attempts = [wire.Attempt(["vectorize(j, 8)"], "width", v, "because", 1e-6, 9e-7, 2e-6, 0.0) for v in ("default", "slower")]
+    k.tuned, k.counted = "2026-11-01T12:00:00+00:00", wire.Counted(100, 64, 32, 128)
+    k.ablation = wire.Ablation(spread, spread, spread, spread, "memory", "compute", "memory traffic holds it up")
+    p.peak_bytes, p.missing, p.certificate.formulas = 5000, ["1 of 9 values were not sampled"], {"flops": "12 * n"}
+    r.missing, r.waits, r.observer_apart = ["something"], [wire.Wait("data.batches", 0.1, 0.2, 3)], {"looking at values": 0.01}
+    r.realized = [wire.Realized("item", 0, 0, 0.1, 2), wire.Realized("print", -1, -1, 0.2)]
+    validate(r)
+    return codec.to_json(r)
+
+
+SAMPLE = rich()
 COPY = json.dumps(SAMPLE)  # reading it again is several times as fast as copy.deepcopy
 HANGS = 60  # seconds for everything that is done with one recording; it takes about one
 
@@ -264,10 +298,15 @@ def test_absurd_sizes_of_buffers_and_pictures_are_refused() -> None:
         with pytest.raises(ValueError, match="is no shape"):
             validate(codec.from_json(wire.Recording, data))
     data = copy.deepcopy(SAMPLE)
-    samples = codec.to_json(wire.Samples())
-    picture = {"rows": 10**9, "columns": 2, "low": 0.0, "high": 1.0, "tiles": [[1, 2]]}
-    data["programs"][0]["values"] = [
-        {"name": "x", "kind": "input", "module": "", "node": -1, "shape": [2, 2], "samples": samples, "picture": picture}
-    ]
+    data["programs"][0]["values"][0]["picture"]["rows"] = 10**9
     with pytest.raises(ValueError, match="another number of elements"):
+        validate(codec.from_json(wire.Recording, data))
+
+
+@pytest.mark.parametrize(("part", "field"), [("values", "node"), ("faults", "line"), ("faults", "kernels"), ("traces", "access")])
+def test_ids_of_what_was_asked_for_are_in_range(part: str, field: str) -> None:
+    data = copy.deepcopy(SAMPLE)
+    row = data["programs"][0][part][0]
+    row[field] = [10**6] if isinstance(row[field], list) else 10**6
+    with pytest.raises(ValueError, match=rf"{part}\[0\].{field}: 1000000 is not one of"):
         validate(codec.from_json(wire.Recording, data))

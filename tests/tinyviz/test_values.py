@@ -202,6 +202,11 @@ def test_the_first_nan_is_found_at_once_with_its_line(capsys: pytest.CaptureFixt
     assert fault.kernels and "log made the first NaN (1 of 4, at [2], from -6)" in fault.sentence
     assert "log made the first NaN" in capsys.readouterr().err, "said while it runs"
     assert "NOT FINITE: run 1" in make(rec.data, "values").text
+    made, *reached = fault.kernels
+    assert rec.table("kernels")[made]["not_finite"] == "NaN"
+    assert all(rec.table("kernels")[k]["not_finite"] == "NaN from before" for k in reached)
+    assert f"{p.kernels[made].name} ▲ NaN" in make(rec.data, "overview").text
+    assert "▲ NaN: see the view values" in make(rec.data, "kernel", selection=wire.Selection("kernel", f"0.{made}")).text
 
 
 def test_an_overflow_is_found_where_it_happens() -> None:

@@ -9,7 +9,7 @@ from tinyviz.svg import LINE, Svg, css, cut
 from tinyviz.viewdata import KernelData, KernelRow
 from tinyviz.views import base, choose
 from tinyviz.views.lines import where
-from tinyviz.wire import PHASES, Code, Kernel, Recording, Selection
+from tinyviz.wire import PHASES, Code, Kernel, Program, Recording, Selection
 
 NAME = "kernel"
 HOWTO = (
@@ -40,8 +40,9 @@ def data(r: Recording, program: int | None = None, selection: Selection | None =
     return KernelData(**base(NAME, title, HOWTO, PHASES, at), kernel=shown, rows=rows, decisions=decisions)
 
 
-def facts(k: Kernel, row: KernelRow) -> list[list[str]]:
+def facts(p: Program, k: Kernel, row: KernelRow) -> list[list[str]]:
     """Name and value of each figure of one kernel, of all its launches in one run."""
+    flagged = analysis.flag(p, row.kernel)
     issued = units.MISSING if k.bytes_issued is None else units.nbytes(k.bytes_issued)
     expanded = units.MISSING if k.flops_expanded is None else units.count(k.flops_expanded)
     flops = f"{units.count(row.flops)} (after expansion {expanded})"
@@ -53,6 +54,7 @@ def facts(k: Kernel, row: KernelRow) -> list[list[str]]:
         ["bytes read, written, issued", f"{units.nbytes(row.bytes_read)}, {units.nbytes(row.bytes_written)}, {issued}"],
         ["time predicted", f"{units.seconds(row.seconds_predicted)} ({low} to {high}) {k.bound}".rstrip()],
         ["time measured", units.seconds(row.seconds) + spread],
+        *([["results", f"{flagged}: see the view values"]] if flagged else []),
     ]
 
 
@@ -61,7 +63,7 @@ def text(r: Recording, d: KernelData) -> str:
     if not d.rows:
         return texts.heading(d.title, d.howto) + "no kernel was recorded"
     k, row = p.kernels[d.kernel], d.rows[d.kernel]
-    out = [texts.heading(d.title, d.howto) + texts.table(["figure", "value"], facts(k, row))]
+    out = [texts.heading(d.title, d.howto) + texts.table(["figure", "value"], facts(p, k, row))]
     if len(k.shares):
         rows = []
         for i, phase, share in analysis.line_shares(k):
@@ -113,7 +115,7 @@ def svg(r: Recording, d: KernelData) -> str:
         out.text(12, out.y + LINE, "no kernel was recorded")
         return str(out)
     k, row = p.kernels[d.kernel], d.rows[d.kernel]
-    for name, value in facts(k, row):
+    for name, value in facts(p, k, row):
         out.y += LINE
         out.text(12, out.y, name, "faint")
         out.text(210, out.y, value)

@@ -66,14 +66,13 @@ def text(r: Recording, d: OverviewData) -> str:
 
 def kernel_table(r: Recording, d: OverviewData) -> str:
     """Each kernel with its figures, in the order of the program."""
-    rows = []
+    p, rows = r.programs[d.program], []
     for k in d.kernels:
         moved = [units.nbytes(k.bytes_read), units.nbytes(k.bytes_written)]
         times = [units.seconds(k.seconds_predicted), units.seconds(k.seconds), units.percent(k.share)]
         phases = "".join(f[0].upper() for f in k.phases)
-        rows.append(
-            [str(k.kernel), r.programs[d.program].kernels[k.kernel].name, phases, units.count(k.flops), *moved, *times, k.bound]
-        )
+        name = f"{p.kernels[k.kernel].name} {analysis.flag(p, k.kernel)}".rstrip()
+        rows.append([str(k.kernel), name, phases, units.count(k.flops), *moved, *times, k.bound])
     head = ["#", "kernel", "phase", "FLOPs", "read", "written", "predicted", "measured", "share", "bound"]
     return texts.table(head, rows, (0, 3, 4, 5, 6, 7, 8)) if rows else "no kernel was recorded"
 
@@ -102,7 +101,8 @@ def svg(r: Recording, d: OverviewData) -> str:
         y += LINE + 2
         phase = k.phases[0] if k.phases else "host"
         out.mark(760, y - 12, phase)
-        out.text(780, y, cut(p.kernels[k.kernel].name, 22), "mono", tip=p.kernels[k.kernel].name)
+        name = f"{analysis.flag(p, k.kernel)[:1]} {p.kernels[k.kernel].name}".lstrip()
+        out.text(780, y, cut(name, 22), "mono", tip=f"{p.kernels[k.kernel].name} {analysis.flag(p, k.kernel)}".rstrip())
         seconds = k.seconds if k.seconds is not None else k.seconds_predicted
         if seconds is not None:
             tip = "measured" if k.seconds is not None else "predicted"
