@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tinyengine import Tensor, backends
+from tinyengine.nn import functional as F
 from tinyengine.backends.graph_eval import evaluate
 from tinyengine.choices import DEFAULT, Choices
 from tinyengine.loopnest import Alloc, walk
@@ -55,6 +56,17 @@ def test_attention_is_one_kernel_and_the_scores_never_reach_memory(causal: bool)
     assert products < k.flops < 1.08 * products
     kept = [s.buf for s in walk(c.scheduled[0].body) if isinstance(s, Alloc) and s.buf.space == "local"]
     assert max(b.nbytes for b in kept) <= FIXTURE.l2_bytes // 4
+
+
+def test_sums_of_what_one_row_alone_reads_are_no_block() -> None:
+    """Group norm: mean and variance of each image's groups. Nothing is copied, each sum runs in four chains of vectors."""
+    x = tensor(8, 32, 14, 14)
+    c = low(F.group_norm(x, 4))
+    (k,) = c.scheduled
+    assert not any(p.startswith(("fission", "pack")) for p in k.schedule)
+    assert sum(p.startswith("accumulate") for p in k.schedule) == 2
+    (cost,) = c.certificate.kernels
+    assert cost.bytes_issued <= 4.1 * x.node.nbytes, "read for each sum and for the result, which is written"
 
 
 def test_both_products_have_register_tiles() -> None:
