@@ -14,7 +14,7 @@ from tests.engine.test_clip import arrays, low
 from tinyengine import Tensor, backends
 from tinyengine.choices import Choices
 from tinyengine.counting import count
-from tinyengine.loopnest import Kernel, Loop, walk
+from tinyengine.loopnest import Accumulate, Alloc, Kernel, Loop, walk
 from tinyengine.pipeline import Lowered
 from tinyengine.stages.primitives.apply import apply
 from tinyengine.stages.primitives.clip import clip
@@ -74,6 +74,24 @@ def test_a_thin_border_stays_with_its_row() -> None:
     refused = said(c, "split")
     assert {d.verdict for d in refused} == {"none"} and all(d.numbers["share"] < d.numbers["least_share"] for d in refused)
     assert any(p.startswith("clip(r_1") for p in c.scheduled[0].schedule), "its rows end where the image does"
+
+
+def test_the_gradient_of_overlapping_windows_goes_by_phases() -> None:
+    """The maximum of 3x3 windows at every second element: 9 terms belong to 4 elements, not 36, and the neighbours of a phase are
+    lanes. Where they are laid between each other, nothing is added up."""
+    (a,) = arrays((2, 8, 28, 28))
+    x = Tensor(a, requires_grad=True)
+    (x.max_pool2d(3, 2, 1) ** 2).sum().backward()
+    assert x.grad is not None
+    c = low(x.grad)
+    k = next(k for k in c.scheduled if "sum" in k.name)
+    assert [s.buf.shape for s in walk(k.body) if isinstance(s, Alloc) and s.buf.shape[:2] == (2, 2)] == [(2, 2, 15, 15)]
+    sums = [s for s in walk(k.body) if isinstance(s, Accumulate) and s.op == "add"]
+    assert sums and all(s.value.lanes > 1 for s in sums)
+    assert [d.verdict[:7] for d in c.fusion.decisions if "divisions" in d.alternatives.get("inline", "")] == ["at loop"]
+    t = torch.tensor(a, requires_grad=True)
+    (F.max_pool2d(t, 3, 2, 1) ** 2).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), t.grad.numpy(), atol=1e-5)
 
 
 # ---- the primitive

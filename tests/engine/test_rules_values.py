@@ -190,15 +190,16 @@ def sliced_sum(between: str) -> Callable[[Rng], Node]:
     return build
 
 
-def placed(*axes: tuple[int, int, int]) -> Callable[[Rng], Node]:
+def placed(*axes: tuple[int, int, int], product: bool = True) -> Callable[[Rng], Node]:
     """A sum over windows that are placed: (taps, stride, positions more than there are windows for) of each axis; 5 channels are
-    summed up too."""
+    summed up too. `product`: of windows and taps, else terms of their own, as in the gradient of a maximum."""
 
     def build(rng: Rng) -> Node:
         sizes, taps = [3 + k for k in range(len(axes))], [k for k, _, _ in axes]
         full = (2, *sizes, 5, *taps)
         x = g.expand(data(rng, (2, *sizes, 5, *(1,) * len(taps)), calm=True), *full)
         out = g.ew("mul", x, g.expand(data(rng, (1, *(1,) * len(taps), 5, *taps), calm=True), *full))
+        out = out if product else g.ew("maximum", data(rng, full, calm=True), x)
         for k, (n, stride, more) in enumerate(axes):
             shape = list(out.shape)
             shape[1 + k] = (shape[1 + k] - 1) * stride + n + more
@@ -363,7 +364,7 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
     "slice-before-reduction": ("close", [sliced_sum(""), sliced_sum("permute"), sliced_sum("reshape")]),
     "stride-in-phases": ("close", [
         placed((3, 2, 0)), placed((4, 2, 1)), placed((1, 2, 0)), placed((2, 3, 2)), placed((3, 2, 0), (3, 2, 1)),
-        placed((3, 1, 0), (5, 2, 0)), placed((7, 3, 0), (2, 4, 3)),
+        placed((3, 1, 0), (5, 2, 0)), placed((7, 3, 0), (2, 4, 3)), placed((3, 2, 1), (2, 3, 0), product=False),
     ]),
     "sum-of-expand": ("close", [expanded("sum", (0,)), expanded("sum", (0, 1, 2)), expanded("sum", (0, 2), I32)]),
     "sum-of-negated": ("zero", [

@@ -83,8 +83,11 @@ class Pooling(Linalg):
 
     def _windowed(self, k: tuple[int, ...], s: tuple[int, ...], d: tuple[int, ...]) -> tuple[Any, tuple[int, int]]:
         """The windows, and the axes of their rows and columns. Windows beside each other stay where they are, so that what is
-        found about an element lies where the element does."""
-        return (self._tiles(k), (-3, -1)) if k == s and d == (1, 1) else (self._windows(k, s, d), (-2, -1))
+        found about an element lies where the element does; of others, elements of neighbouring windows are neighbours."""
+        if k == s and d == (1, 1):
+            return self._tiles(k), (-3, -1)
+        x = self._windows(k, s, d)
+        return x.permute(*range(x.ndim - 4), -2, -1, -4, -3), (-4, -3)
 
     def max_pool2d(
         self, kernel_size: Any = 2, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,

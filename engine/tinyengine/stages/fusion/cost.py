@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tinyengine.index import divisions
 from tinyengine.node import Graph, Node
 from tinyengine.ops import ELEMENTWISE
 from tinyengine.stages.fusion import across
@@ -40,6 +41,7 @@ WORK = {
 EFFICIENCY_TILED = 0.8  # of the FMA peak: a matrix product in a register tile
 EFFICIENCY_ROW = 0.12  # computed row by row, its operand streamed again for each row
 EFFICIENCY_PLAIN = 0.25  # vectorised elementwise arithmetic and reductions
+EFFICIENCY_ALONE = 0.03  # element by element
 FLOPS_PER_LANE, HERTZ = 4, 4e9  # two FMA units
 CORE_BANDWIDTH = 40e9  # bytes/s of one core for what other kernels left behind, in part still in the last cache
 BEYOND = 2.0  # times as long for a value that is larger than the last cache
@@ -186,6 +188,9 @@ class Costs:
                 efficiency = EFFICIENCY_TILED if tiled or at_own_index else EFFICIENCY_ROW
                 if not at_own_index:
                     blocks = sum(block_seconds(fuser, n, at, g) for g in groups for at in uses_of(fuser, n, g))
+            alone = n.is_reduce and not contraction and any(divisions(e) for _, at in fuser.uses[n] for e in at)
+            if alone:
+                efficiency = EFFICIENCY_ALONE
             seconds = self.compute(n, evaluations, efficiency) / self._parallel(n, groups, None) + leaf_bytes * len(groups) / bw
             seconds += stored_below + blocks + sum(m.nbytes for m in elsewhere) * len(groups) / bw
             lanes = sum(across.seconds(fuser, g, across.uses(fuser, n, g)) for g in groups) if n.is_reduce else 0.0
@@ -194,6 +199,7 @@ class Costs:
                 reason = across.WHY
             elif evaluations <= size:
                 reason = "each element is used once, so nothing is computed twice"
+                reason += "; but its place is found by divisions, which leaves no vectors" if alone else ""
             else:
                 reason = f"cheaper to compute {_many(evaluations / max(size, 1))} times{self._out_of(n, fuser)} than to store"
             out["inline"] = Option(seconds, reason)

@@ -77,10 +77,9 @@ def _phases(n: Node) -> Node | None:
         return None
     if any(p.arg[1] not in n.arg and m.shape[p.arg[1]] != 1 for p in strided):
         return None
-    factors = _factors(m, strided)
-    if factors is None or 0 in n.shape:
+    if 0 in n.shape:
         return None
-    x, w = factors
+    x, w = _factors(m, strided) or (None, m)
     count, rank = len(strided), len(m.shape)
     phases, steps = [], []  # of each stride: the phases that have taps, and taps per phase
     for p in strided:
@@ -100,9 +99,11 @@ def _phases(n: Node) -> Node | None:
     w = view("reshape", w, tuple(parts))
     order = [*(where[p.arg[1]] + 1 for p in strided), *where]
     w = view("permute", w, tuple([parts[a] for a in order]), tuple(order))
-    x = view("reshape", x, (*(1,) * count, *x.shape))
-    shape = (*phases, *(kept[a][0] if a in kept else d for a, d in enumerate(m.shape)))
-    out = Node("mul", m.dtype, shape, (_expand(x, shape), _expand(w, shape)), None, ())
+    out = w
+    if x is not None:
+        x = view("reshape", x, (*(1,) * count, *x.shape))
+        shape = (*phases, *(kept[a][0] if a in kept else d for a, d in enumerate(m.shape)))
+        out = Node("mul", m.dtype, shape, (_expand(x, shape), _expand(w, shape)), None, ())
     for p in reversed(places):
         axis, tap, stride, dilation = p.arg
         extents = list(out.shape)
