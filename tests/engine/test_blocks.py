@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tinyengine import Tensor, backends
-from tinyengine.nn import functional as F
 from tinyengine.backends.graph_eval import evaluate
 from tinyengine.choices import DEFAULT, Choices
 from tinyengine.loopnest import Alloc, walk
 from tinyengine.machine import FIXTURE
+from tinyengine.nn import functional as F
 from tinyengine.node import Graph
 from tinyengine.pipeline import Lowered, lower
 from tinyengine.stages.fusion.blocks import block_rows
