@@ -79,6 +79,16 @@ def test_large_weights_are_copied_once_for_all_images() -> None:
     assert k.bytes_issued < 26 * weights, s
 
 
+def test_a_transposing_copy_of_weights_is_turned_in_blocks() -> None:
+    """Rows of 3 taps fill no block, rows of all channels' taps do: 16 loads of vectors instead of 256 of elements."""
+    x, w = (Tensor(a) for a in arrays((1, 64, 4, 4), (32, 64, 3, 3)))
+    c = low(x.conv2d(w, None, 1, 1))
+    (copied,) = [p for p in steps(c) if p.startswith("pack(") and p.endswith("axes=(1, 2, 3, 0))")]
+    name = copied[len("pack(") :].partition(",")[0]
+    row = f"{name}_1{name}_2{name}_3"
+    assert f"unroll({row}i)" in steps(c) and f"tile({row}, 16)" in steps(c)
+
+
 # ---- values
 
 

@@ -426,6 +426,19 @@ def _turned(c: Chooser, target: str, after: list[str], numbers: dict[str, int]) 
     return all([c.do(text, kind, reason, numbers) for text, kind, reason in steps])
 
 
+def _row(c: Chooser, after: list[str], trips: dict[str, int]) -> list[str]:
+    """The loops along the rows of the source, the innermost ones as one where the last alone fills no block to be turned."""
+    while len(after) > 1 and trips[after[-1]] < c.lanes:
+        text = f"merge({after[-2]}, {after[-1]})"
+        if c.try_all(text) is None:
+            break
+        c.do(text, "merge", "what is copied is contiguous over these loops: one loop has no short rows")
+        last = after.pop()
+        trips[after[-1] + last] = trips[after[-1]] * trips[last]
+        after[-1] += last
+    return after
+
+
 def copy_loops(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool) -> None:
     """Vectors for the loops of a copy; a transposing one takes as many rows of the source at once as a line of the copy holds."""
     trips: dict[str, int] = {}
@@ -440,7 +453,7 @@ def copy_loops(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool) -
     if not transposed:
         c.do(f"vectorize({target}, {vector_lanes(trips[target], c.lanes)})", "vectorize", "a contiguous copy", numbers)
         return
-    after = [f"{name}_{x}" for x in range(last_axis + 1, len(axes)) if f"{name}_{x}" in trips]
+    after = _row(c, [f"{name}_{x}" for x in range(last_axis + 1, len(axes)) if f"{name}_{x}" in trips], trips)
     if after and min(trips[target], trips[after[-1]]) >= c.lanes and _turned(c, target, after, numbers):
         return
     if trips[target] > c.lanes:
