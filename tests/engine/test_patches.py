@@ -89,6 +89,14 @@ def test_a_transposing_copy_of_weights_is_turned_in_blocks() -> None:
     assert f"unroll({row}i)" in steps(c) and f"tile({row}, 16)" in steps(c)
 
 
+def test_blocks_leave_the_fewest_rows_over() -> None:
+    """9 taps between the channels that become lanes: a block of 8 and one row, not 9 rows of 16 gathered elements."""
+    c = low(gradients((1, 32, 4, 4), (64, 32, 3, 3), padding=1)[0])
+    (copied,) = [p for p in steps(c) if p.startswith("pack(") and p.endswith("axes=(0, 2, 3, 1))")]
+    name = copied[len("pack(") :].partition(",")[0]
+    assert {f"merge({name}_2, {name}_3)", f"tile({name}_2{name}_3, 8)", f"vectorize({name}_1i, 8)"} <= set(steps(c))
+
+
 # ---- values
 
 

@@ -410,9 +410,14 @@ def parallel(c: Chooser, loop: str, otherwise: str, work: float) -> None:
         c.refuse("parallel", otherwise, why, {"cycles": work, "least_cycles": PARALLEL_CYCLES})
 
 
-def _turned(c: Chooser, target: str, after: list[str], numbers: dict[str, int]) -> bool:
-    """A transposing copy in square blocks: rows are read as they lie, and turned in registers."""
-    row, lanes = after[-1], c.lanes
+def _turned(c: Chooser, target: str, after: list[str], trips: dict[str, int]) -> bool:
+    """A transposing copy in square blocks: rows are read as they lie, and turned in registers. Of as many vectors as leave the
+    fewest rows over, which are gathered."""
+    row, numbers = after[-1], {"iterations": trips[target]}
+    fitting = [n for n in (c.lanes, c.lanes // 2) if min(trips[target], trips[row]) >= n > 1]
+    if not fitting:
+        return False
+    lanes = min(fitting, key=lambda n: (trips[row] % n, -n))
     order = f"reorder({', '.join([*after[:-1], row + 'o', row + 'i', target + 'i'])})"
     steps = [
         (f"tile({target}, {lanes})", "tile", "a block"),
@@ -454,7 +459,7 @@ def copy_loops(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool) -
         c.do(f"vectorize({target}, {vector_lanes(trips[target], c.lanes)})", "vectorize", "a contiguous copy", numbers)
         return
     after = _row(c, [f"{name}_{x}" for x in range(last_axis + 1, len(axes)) if f"{name}_{x}" in trips], trips)
-    if after and min(trips[target], trips[after[-1]]) >= c.lanes and _turned(c, target, after, numbers):
+    if after and _turned(c, target, after, trips):
         return
     if trips[target] > c.lanes:
         if not c.do(f"tile({target}, {c.lanes})", "tile", "a line of the copy", numbers):
