@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tinyengine.index import divisions
 from tinyengine.node import Graph, Node
-from tinyengine.ops import ELEMENTWISE
+from tinyengine.ops import ELEMENTWISE, REDUCE
 from tinyengine.stages.fusion import across
 from tinyengine.stages.fusion.blocks import below_in_rows, in_rows, operand_row, operand_seconds, products_in, uses_of
 from tinyengine.stages.fusion.blocks import seconds as block_seconds
@@ -188,8 +188,8 @@ class Costs:
                 efficiency = EFFICIENCY_TILED if tiled or at_own_index else EFFICIENCY_ROW
                 if not at_own_index:
                     blocks = sum(block_seconds(fuser, n, at, g) for g in groups for at in uses_of(fuser, n, g))
-            alone = n.is_reduce and not contraction and any(divisions(e) for _, at in fuser.uses[n] for e in at)
-            if alone:
+            divided = n.op in REDUCE and not contraction and any(divisions(e) for _, at in fuser.uses[n] for e in at)
+            if divided:
                 efficiency = EFFICIENCY_ALONE
             seconds = self.compute(n, evaluations, efficiency) / self._parallel(n, groups, None) + leaf_bytes * len(groups) / bw
             seconds += stored_below + blocks + sum(m.nbytes for m in elsewhere) * len(groups) / bw
@@ -199,7 +199,7 @@ class Costs:
                 reason = across.WHY
             elif evaluations <= size:
                 reason = "each element is used once, so nothing is computed twice"
-                reason += "; but its place is found by divisions, which leaves no vectors" if alone else ""
+                reason += "; but its place is found by divisions, which leaves no vectors" if divided else ""
             else:
                 reason = f"cheaper to compute {_many(evaluations / max(size, 1))} times{self._out_of(n, fuser)} than to store"
             out["inline"] = Option(seconds, reason)

@@ -458,7 +458,9 @@ def copy_loops(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool) -
     if not transposed:
         c.do(f"vectorize({target}, {vector_lanes(trips[target], c.lanes)})", "vectorize", "a contiguous copy", numbers)
         return
-    after = _row(c, [f"{name}_{x}" for x in range(last_axis + 1, len(axes)) if f"{name}_{x}" in trips], trips)
+    after = [f"{name}_{x}" for x in range(last_axis + 1, len(axes)) if f"{name}_{x}" in trips]
+    if 2 * trips[target] >= c.lanes:
+        after = _row(c, after, trips)
     if after and _turned(c, target, after, trips):
         return
     if trips[target] > c.lanes:
