@@ -8,7 +8,7 @@ import { twin } from "./head";
 const MOST = 4096; // elements of one access that are worked out
 const [COLUMNS, ROWS] = [64, 32]; // cells of a picture
 const [WIDE, HIGH] = [420, 290]; // pixels
-const [SMALL_WIDE, SMALL_HIGH, FEW] = [250, 170, 4]; // the same where a kernel has more buffers than FEW
+const [SMALL_WIDE, SMALL_HIGH, FEW] = [250, 170, 3]; // the same where a kernel has more buffers than FEW
 const SEARCHED = 60_000; // iterations that are tried when an element is clicked
 
 /** The value of arithmetic in postfix ("i 64 * j +") under these variables; null where it depends on data. */

@@ -57,7 +57,7 @@ export const EDITS = `
 .tinyviz[data-ground="dark"] .tv-cellread { fill: var(--tv-c-inline, #56b4e9); }
 .tv-cellcross { stroke: #000; stroke-width: 1.3; }
 .tv-cellkey { width: 12px; height: 12px; vertical-align: -2px; }
-@container (max-width: 700px) { .tv-spacebody { grid-template-columns: minmax(0, 1fr); } }
+@container (max-width: 1280px) { .tv-spacebody { grid-template-columns: minmax(0, 1fr); } }
 .tv-ablation, .tv-ablationplace { display: flex; flex-direction: column; gap: 6px; min-width: 0; font-size: 12.5px; }
 .tv-ablation { border: 1px solid var(--tv-line); border-radius: 5px; padding: 8px 10px; }
 .tv-ablation p, .tv-bisection { margin: 0; font-size: 12.5px; }

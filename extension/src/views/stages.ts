@@ -1,6 +1,6 @@
 /** stages: what did each stage do, rule by rule, firing by firing, and why was it allowed? */
 
-import { button, h } from "../dom";
+import { button, h, taken } from "../dom";
 import { blame, fate } from "../frames";
 import { kernelName, lineName, nodeName, subjectName } from "../names";
 import { asking } from "../parts/asking";
@@ -26,6 +26,14 @@ export const stages: Part<StagesData> = (el, data, context) => {
     return card;
   });
   strip.append(...cards);
+  strip.addEventListener("keydown", event => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (by === undefined) return;
+    taken(event);
+    const next = (current + by + cards.length) % cards.length;
+    show(next);
+    cards[next]!.focus();
+  });
   const told = history(data, context);
   el.append(head(data), strip, ...(data.untimed ? [h("p.tv-faint", {}, `${MISSING} ${data.untimed}`)] : []), bisection(data, context), told.element, body);
   if (data.rows.length === 0) body.append(h("p.tv-missing", {}, `${MISSING} no stage was recorded`));
@@ -39,7 +47,10 @@ export const stages: Part<StagesData> = (el, data, context) => {
     undo();
     undo = () => undefined;
     body.replaceChildren();
-    cards.forEach((card, i) => card.setAttribute("aria-selected", String(i === at)));
+    cards.forEach((card, i) => {
+      card.setAttribute("aria-selected", String(i === at));
+      card.tabIndex = i === at ? 0 : -1;
+    });
     undo = stage(body, data, row, context);
   };
   const unselect = context.onSelect(({ selection }) => {
