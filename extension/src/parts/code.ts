@@ -112,7 +112,7 @@ export function scrollTo(pane: HTMLElement, row: HTMLElement, middle = false): v
 
 const WORDS: Record<string, RegExp> = {
   python: /(#.*$)|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|\b(def|for|in|if|else|elif|return|with|as|import|from|class|while|lambda|and|or|not|is|None|True|False|yield|try|except|raise)\b/g,
-  loops: /(#.*$|\/\/.*$)|("(?:[^"\\]|\\.)*")|\b(for|kernel|in|parallel|vectorize[d]?|unroll(?:ed)?|step|load|store|let|if|else|local|alloc|reduce|define|var|range|vector|pack)\b/g,
+  loops: /(#.*$)|("(?:[^"\\]|\\.)*")|\b(for|kernel|in|parallel|vectorize[d]?|unroll(?:ed)?|step|load|store|let|if|else|local|alloc|reduce|define|var|range|vector|pack)\b/g,
   llvm: /(;.*$)|("(?:[^"\\]|\\.)*")|\b(define|declare|ret|br|label|phi|load|store|getelementptr|fadd|fmul|fsub|fdiv|icmp|fcmp|select|call|add|mul|sub|shl|and|or|bitcast|insertelement|extractelement|shufflevector|zext|sext|trunc|sitofp|alloca|i1|i32|i64|float|double|ptr)\b/g,
   opencl: /(\/\/.*$)|("(?:[^"\\]|\\.)*")|\b(__kernel|kernel|void|for|if|else|int|long|float|double|float4|float8|float16|const|global|__global|local|__local|return|restrict|barrier)\b/g,
   assembly: /([#;].*$)|()(^\s*[a-z][\w.]*)/g,
