@@ -294,6 +294,14 @@ def test_what_a_scatter_adds_to_is_prepared_by_all_threads() -> None:
     np.testing.assert_array_equal(low.run()[0], want)
 
 
+def test_what_must_keep_its_order_is_written_out_four_at_a_time() -> None:
+    for k, done in ((forms.scatter(90, 7), True), (forms.scatter(30, 7), False), (forms.recurrence(100), True)):
+        out, decisions = schedule.run(k, DEFAULT, FIXTURE)
+        assert any(p.startswith("unroll(") and p.endswith(", 4)") for p in out.schedule) == done
+        assert any(d.kind == "vectorize" and "may touch the same element" in d.reason for d in decisions)
+        assert_same(k, out)
+
+
 def test_too_many_pieces_are_not_cut_and_that_is_said() -> None:
     _, decisions = schedule.run(_cat(20, 0).nests[0].kernel, DEFAULT, FIXTURE)
     cut = next(d for d in decisions if d.kind == "split")

@@ -239,6 +239,9 @@ class Writer:
             return line(f"add <{e.lanes} x {t}> {ops.splat(line, args[0], t, e.lanes)}, {steps}")
         if e.op == "lanes_reduce":
             return ops.lanes_reduce(line, e.arg, e.dtype, e.args[0].lanes, args[0])
+        if e.op == "and" and (inside := _inside(e)) is not None:
+            position, extent = inside
+            return line(f"icmp ult {ops.type_of(position)} {self.values[position][0]}, {extent}")
         if e.op == "lanes_scan":
             return ops.lanes_scan(line, e.arg, e.dtype, e.lanes, args[0])
         if e.op == "lane":
@@ -433,6 +436,15 @@ class Writer:
             t = self.memory.register_type(slot[0])
             self.put(f"{left} = phi {t} [ {carried[slot]}, %{before} ], [ {ends[slot]}, %{latch} ]")
             self.registers[slot] = (left, self.depth)
+
+
+def _inside(e: Expr) -> tuple[Expr, str] | None:
+    """(position, extent as text) of -1 < position & position < extent: one comparison of what has no sign."""
+    a, b = e.args
+    if not (a.op == b.op == "lt" and a.args[1] is b.args[0] and a.args[0].op == b.args[1].op == "const"):
+        return None
+    x, low, high = b.args[0], a.args[0].arg, b.args[1]
+    return (x, ops.literal(high.arg, high.dtype, high.lanes)) if x.dtype.kind == "int" and low == -1 and high.arg >= 0 else None
 
 
 def _shifted(e: Expr) -> str:

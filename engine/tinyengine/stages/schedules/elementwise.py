@@ -20,6 +20,7 @@ CHUNKS = 4  # pieces per thread, so that a thread that starts late finds less to
 SYMBOLIC = 8  # times as many pieces for a loop whose end is not known
 PARTS = 16  # more of them only lengthen the code
 AHEAD_BYTES = 2048  # of the operand are fetched while as many are computed with
+IN_ORDER, LONG_ORDER = 4, 64  # iterations that must keep their order are written out together, in loops of at least so many
 WOVEN = 1.5  # times as many cycles along a short loop, from which on a longer one takes its place
 LINES = 4  # blocks beside each other along the contiguous axis of the source: whole pages are read, not single lines
 
@@ -34,6 +35,11 @@ def run(c: Chooser, around: list[Loop]) -> None:
     dependent = carried(find(c, names[-1]))
     if dependent:
         c.refuse("vectorize", names[-1], dependent)
+        trips = find(c, names[0]).trips
+        if len(names) == 1 and trips >= LONG_ORDER and c.lanes > 1:
+            why = "iterations keep their order; written out, the addresses of the next ones are found meanwhile"
+            if c.do(f"unroll({names[0]}, {IN_ORDER})", "unroll", why, {"iterations": trips}):
+                names = [names[0] + "o"]
     if work >= PARALLEL_CYCLES and c.machine.threads > 1:
         names = _outermost(c, names)
     v, order = names[-1], names
