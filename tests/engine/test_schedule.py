@@ -330,3 +330,15 @@ def test_columns_of_wide_rows_are_added_up_in_the_cache(rows: int, columns: int,
     (k,) = lowered.kernels
     assert any("memory=local" in line for line in k.schedule) == wide
     np.testing.assert_allclose(lowered.run()[0], x.sum(0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_weighted_rows_are_added_up_in_the_cache_too(batch: tuple[int, ...]) -> None:
+    """x.T @ v; of several matrices, each thread takes whole ones."""
+    rng = np.random.default_rng(0)
+    x, v = rng.standard_normal((*batch, 300, 1540)).astype(np.float32), rng.standard_normal((*batch, 300, 1)).astype(np.float32)
+    lowered = lower(Graph([(Tensor(x).transpose(-1, -2) @ Tensor(v)).node]), machine=FIXTURE, backend="llvm")
+    (k,) = lowered.kernels
+    assert any("memory=local" in line for line in k.schedule)
+    assert sum(line.startswith("parallel(") for line in k.schedule) == 1
+    np.testing.assert_allclose(lowered.run()[0], x.swapaxes(-1, -2) @ v, rtol=1e-3, atol=1e-3)
