@@ -264,6 +264,13 @@ def test_rows_that_are_woven_into_each_other_are_read_as_they_lie() -> None:
     assert rows[1] == "16" and said[-1].startswith("unroll("), said  # two stores with gaps fill each line
 
 
+def test_lanes_do_not_all_fall_into_one_set_of_the_first_cache() -> None:
+    x = Tensor(np.ones((64, 16, 8, 8), np.float32), requires_grad=True)  # images lie 4096 bytes apart, their channels 256
+    x.relu().max_pool2d(2).sum().backward()
+    assert x.grad is not None
+    assert "vectorize(j, 16)" in _of(x.grad)
+
+
 def _cat(parts: int, dim: int) -> Lowered:
     rng = np.random.default_rng(0)
     pieces = [Tensor(rng.standard_normal((40 + k, 64) if dim == 0 else (70, 70 + k)).astype(np.float32)) for k in range(parts)]

@@ -17,6 +17,8 @@ EXPENSIVE = {
 }  # fmt: skip
 FREE = frozenset(("const", "var", "name", "load", "ramp", "splat", "cast", "bitcast"))
 NEAR = 8  # elements between lanes up to which a vector of them is loaded or stored as it lies (backends/llvm_strided.py)
+PAGE, WAYS = 4096, 8  # bytes that one way of the first cache holds; its ways
+CONFLICT = 4.0  # times as many cycles where each line is gone before its neighbouring elements are needed
 JOIN = 12.0  # cycles for joining the lanes of an accumulator
 
 
@@ -65,8 +67,14 @@ def statement(s: Stmt, v: str | None, lanes: int) -> float:
         elif step is not None and 1 < step <= NEAR:
             total += step
         else:
-            total += 2.0 if step == -1 else lanes * (1.0 if a.op == "read" else 1.5)
+            apart = lanes * (1.0 if a.op == "read" else 1.5)
+            total += 2.0 if step == -1 else apart * (CONFLICT if _conflicts(a.buf, step, lanes) else 1.0)
     return total + (0.5 if isinstance(s, Accumulate) else 0.0)
+
+
+def _conflicts(buf: Buf, step: int | None, lanes: int) -> bool:
+    """Whether more lanes than the first cache has ways lie whole pages apart: all in one set of it."""
+    return step is not None and lanes > WAYS and step * buf.dtype.itemsize % PAGE == 0
 
 
 def body_cycles(body: tuple[Stmt, ...], v: str | None, lanes: int) -> float:
