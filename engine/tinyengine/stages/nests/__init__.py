@@ -1,1 +1,2 @@
-"""What `loops` does to the nests that it has made: loops of equal range become one (merge), buffers serve again (reuse)."""
+"""What `loops` makes nests with (blocks, values, views, support), and what it does to them then: loops of equal range become one
+(merge), buffers serve again (reuse)."""
