@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinyviz import layout
+from tinyviz import layout, units
 from tinyviz.frames import finder
 from tinyviz.svg import Svg, css
 from tinyviz.viewdata import Box
@@ -88,11 +88,11 @@ def draw_boxes(
             b.height * scale,
             f"box {css(phase)}",
             rx=5,
-            tip=f"{b.name}, {phase}: {len(b.nodes)} nodes",
+            tip=f"{b.name}, {phase}: {units.some(len(b.nodes), 'node')}",
         )
         if scale > 0.45:
             fits = int(b.width * scale / 7.0) - 2
             name = b.name if len(b.name) <= fits else "…" + b.name[1 - fits :]  # the end tells them apart
             out.text(left + 5, upper + 14, f"{phase[:1].upper()} {name}", "mono")
         if scale > 0.8:
-            out.text(left + 5, upper + 30, f"{len(b.nodes)} nodes", "faint")
+            out.text(left + 5, upper + 30, units.some(len(b.nodes), "node"), "faint")

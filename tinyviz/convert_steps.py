@@ -131,7 +131,7 @@ def _loops(w: _Writer, p: wire.Program, parts: Parts) -> bool:
     made = {n.kernel.name: n.decisions for n in parts.nests or ()}
     for i in _in_order(p, parts):
         n = sum(1 for line in p.kernels[i].loops.text if line.lstrip().startswith("for "))
-        w.step(("nest", NEST, loops.build), f"{n} loop{'s' * (n != 1)}", kernel=i, nodes=p.kernels[i].nodes)
+        w.step(("nest", NEST, loops.build), units.some(n, "loop"), kernel=i, nodes=p.kernels[i].nodes)
         for d in made.get(p.kernels[i].name, ()):
             w.step(("merge", merge.RULE, merge.merge), d.verdict, d, i)
     return True
@@ -243,7 +243,7 @@ def _emit(w: _Writer, p: wire.Program, parts: Parts) -> bool:
     of = {d.subject[0]: d for d in parts.decisions if d.stage == "emit"}
     for i, k in enumerate(p.kernels):
         if k.source.text:
-            text = f"{len(k.source.text)} lines of {k.source.language}"
+            text = f"{units.some(len(k.source.text), 'line')} of {k.source.language}"
             w.step(("emit", EMIT, emit.prepare), text, of.get(k.name), i, nodes=k.nodes)
     return True
 

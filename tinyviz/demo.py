@@ -30,6 +30,7 @@ def run(page: Path, epochs: int = 60, say: Callable[[str], None] = print) -> int
 
     Raises FileNotFoundError, naming the package, where the digits are not installed."""
     from tinyengine.machine import measure_once
+    from tinyviz import units
     from tinyviz.recording import watch
     from tinyviz.views import choose, get
 
@@ -56,7 +57,7 @@ def run(page: Path, epochs: int = 60, say: Callable[[str], None] = print) -> int
         at = choose(data, None, None)
         say("prediction ledger: before it ran, and after")
         say(timeline.ledger_text(timeline.data(data, at)))
-        say(f"\nkernels of one step, {data.programs[at].launches.count} steps recorded")
+        say(f"\nkernels of one step, {units.some(data.programs[at].launches.count, 'step')} recorded")
         say(overview.kernel_table(data, overview.data(data, at)))
     try:
         rec.html(page)

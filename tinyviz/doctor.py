@@ -70,7 +70,8 @@ def machine() -> Iterator[Finding]:
     from tinyengine import machine as engine
 
     m = engine.current()
-    yield GOOD, "processor", f"{m.name}: {m.cores} cores, {m.threads} threads, vectors of {m.vector_bytes} bytes"
+    cores = f"{units.some(m.cores, 'core')}, {units.some(m.threads, 'thread')}"
+    yield GOOD, "processor", f"{m.name}: {cores}, vectors of {m.vector_bytes} bytes"
     date = f" on {m.date}" if m.date else ""
     yield GOOD, "peaks", f"{m.source}{date}: {units.count(m.fma_flops_all)}FLOP/s, memory {units.nbytes(m.read_all['dram'])}/s"
 

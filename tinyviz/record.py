@@ -13,7 +13,7 @@ from typing import Any
 
 from tinyengine import hooks
 from tinyengine.size import most
-from tinyviz import wire
+from tinyviz import units, wire
 from tinyviz.convert import Parts, fold, program
 from tinyviz.frames import became
 from tinyviz.sampling import Finite, Found, Values, sentence, warn
@@ -300,7 +300,8 @@ def build(r: Recorder, name_file: NameFile | None = None, kept: list[Any] | None
         old, new = ("", "") if hit else (_text(e.old), _text(e.new))
         caches.append(wire.CacheEvent(e.cache, hit, e.key[:16], f.count, "" if hit else e.guard, old, new, f.began))
     if r._more is not None:
-        missing.append(f"{r._more.count} runs of further programs: only the first {len(r.programs)} programs are kept")
+        further = units.some(r._more.count, "run")
+        missing.append(f"{further} of further programs: only the first {len(r.programs)} programs are kept")
     for kind, events in (("computations that were forced", r.realized), ("cache look-ups", r.caches), ("waits", r.waits)):
         if "more" in events:
             missing.append(f"{events['more'].count} more {kind}, of other kinds than the first {MOST_EVENTS}: counted as one")

@@ -77,7 +77,7 @@ def _step(p: Program, stage: int, k: int) -> Iterator[str]:
             of = "fuse" if s.name == "loops" and text is before else s.name
             yield from [f"{sign} {row_text(p, of, r)}" for r in text[:MOST_LINES]]
             if len(text) > MOST_LINES:
-                yield f"  … and {len(text) - MOST_LINES} more lines"
+                yield f"  … and {units.some(len(text) - MOST_LINES, 'more line')}"
         return
     if before == after:
         yield "  changes nothing"
@@ -92,7 +92,7 @@ def marked(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
     for e in difference(a, b, nodes=False)[0]:
         start = max(shown, e.at - AROUND)
         if start > shown:
-            yield f"  … {start - shown} lines"
+            yield f"  … {units.some(start - shown, 'line')}"
         yield from [f"  {t}" for t in before[start : e.at]]
         gone, come = before[e.at : e.at + e.gone], after[e.at + shift : e.at + shift + len(e.text)]
         for old, new in paired(gone, come):
@@ -108,7 +108,7 @@ def marked(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
             return
     yield from [f"  {t}" for t in before[shown : shown + AROUND]]
     if len(before) > shown + AROUND:
-        yield f"  … {len(before) - shown - AROUND} lines"
+        yield f"  … {units.some(len(before) - shown - AROUND, 'line')}"
 
 
 PAIRS_MOST = 20_000  # comparisons of lines

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tinyengine.units import SECONDS, scaled
+from tinyengine.units import some as some
+
 MISSING = "–"  # not computed or not measured; never 0
 
-_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 _COUNTS = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, ""))
 
 
 def seconds(value: float | None) -> str:
-    return _scaled(value, _SECONDS, " ")
+    return _scaled(value, SECONDS, " ")
 
 
 def nbytes(value: float | None) -> str:
@@ -42,18 +44,7 @@ def change(value: float | None, unit: str = "s") -> str:
 
 
 def _scaled(value: float | None, units: tuple[tuple[float, str], ...], space: str) -> str:
-    if value is None or not math.isfinite(value):
-        return MISSING
-    size, unit = next((u for u in units if abs(value) >= u[0] * 0.9995), units[-1])
-    return f"{_three(value / size)}{space if unit else ''}{unit}"
-
-
-def _three(value: float) -> str:
-    """Three significant digits, no exponent; whole numbers stay whole."""
-    if value == int(value) and abs(value) < 1000:
-        return str(int(value))
-    digits = max(0, 2 - math.floor(math.log10(abs(float(f"{value:.3g}")))))
-    return f"{value:.{min(digits, 3)}f}"
+    return MISSING if value is None or not math.isfinite(value) else scaled(value, units, space)
 
 
 def shape(extents: Sequence[int | str]) -> str:

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tinyengine import units
 from tinyengine.trial import Isolated, Timing, in_turn
 from tinyengine.variants import arithmetic_only, empty, loads_only
 
@@ -64,7 +65,7 @@ class Ablation:
         out = [f"{self.name}: {self.sentence} (predicted: {self.predicted})"]
         for label, t in rows.items():
             spread = f"half of the runs {t.low * 1e6:.3g} to {t.high * 1e6:.3g}"
-            out.append(f"  {label:<10} {t.seconds * 1e6:>9.3g} µs  {self.share(t):>5.0%}  {spread}")
+            out.append(f"  {label:<10} {units.seconds(t.seconds):>12}  {self.share(t):>5.0%}  {spread}")
         return "\n".join(out)
 
     __repr__ = text

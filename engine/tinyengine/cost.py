@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tinyengine import timing
+from tinyengine import timing, units
 from tinyengine.footprint import Access, accesses, box, issued, statements
 from tinyengine.loopnest import Accumulate, Buf, Expr, Kernel, Let, Stmt, Store, kernel_lines, name, stmt_exprs, subexprs
 from tinyengine.machine import Machine, current
@@ -117,16 +117,16 @@ class Certificate:
         """The certificate as a table."""
         upto = "" if self.exact else " (≤: an upper bound)"
         out = [
-            f"program {self.program}: {self.launches} kernels, {_si(self.flops)}FLOP, reads {_bytes(self.bytes_read)},"
+            f"{self.program}: {units.some(self.launches, 'kernel')}, {_si(self.flops)}FLOP, reads {_bytes(self.bytes_read)},"
             f" writes {_bytes(self.bytes_written)}, peak memory {_bytes(self.peak_bytes)}{upto}",
             *([self.range.text()] if self.range is not None else []),
-            f"predicted {_seconds(self.seconds)} ± {self.error:.0%} on {self.machine.name} ({self.machine.source} peaks)",
+            f"predicted {units.seconds(self.seconds)} ± {self.error:.0%} on {self.machine.name} ({self.machine.source} peaks)",
             f"{'kernel':<24}{'FLOP':>10}{'read':>12}{'written':>12}{'issued':>12}{'time':>11}  bound by",
         ]
         for k in self.kernels:
             mark = "" if k.exact else "≤"
             row = (_si(k.flops), mark + _bytes(k.bytes_read), mark + _bytes(k.bytes_written), mark + _bytes(k.bytes_issued))
-            out.append(f"{k.name:<24}{row[0]:>10}{row[1]:>12}{row[2]:>12}{row[3]:>12}{_seconds(k.seconds):>11}  {k.bound}")
+            out.append(f"{k.name:<24}{row[0]:>10}{row[1]:>12}{row[2]:>12}{row[3]:>12}{units.seconds(k.seconds):>11}  {k.bound}")
         dynamic = {(k.name, a.buffer, a.reason) for k in self.kernels for a in k.addresses if a.verdict != "static"}
         out.append("every address is known before the run" if not dynamic else "addresses that depend on data:")
         out += [f"  {kernel}: {buffer}, because {reason}" for kernel, buffer, reason in sorted(dynamic)]
@@ -372,7 +372,3 @@ def _bytes(n: float) -> str:
             return f"{n:.0f} {unit}" if unit == "B" else f"{n:.3g} {unit}"
         n /= 1024
     return ""
-
-
-def _seconds(s: float) -> str:
-    return f"{s * 1e6:.3g} µs" if s < 1e-3 else f"{s * 1e3:.3g} ms" if s < 1 else f"{s:.3g} s"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyengine import hooks, oracle, pinned, timing
+from tinyengine import hooks, oracle, pinned, timing, units
 from tinyengine.choices import RECOMPUTE, VERDICTS, word
 from tinyengine.loopnest import Kernel
 from tinyengine.node import Node
@@ -325,8 +325,7 @@ def try_schedule(
 
 def _s(seconds: float, sign: bool = False) -> str:
     mark = ("+" if seconds >= 0 else "-") if sign else "-" if seconds < 0 else ""
-    x = abs(seconds)
-    return f"{mark}{x * 1e6:.3g} µs" if x < 1e-3 else f"{mark}{x * 1e3:.3g} ms"
+    return mark + units.seconds(abs(seconds))
 
 
 __all__ = ["Recompute", "ScheduleTrial", "WhatIf", "find", "furthest", "recompute", "try_schedule", "ulps", "what_if"]

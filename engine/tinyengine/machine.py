@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinyengine import units
 from tinyengine.runtime import cache
 from tinyengine.runtime.threads import thread_count
 
@@ -115,13 +116,14 @@ class Machine:
         """A few lines for people."""
         gb = 1e9
         lines = [
-            f"{self.name} ({self.target}), {self.cores} cores, {self.threads} threads, vectors of {self.vector_bytes} bytes",
+            f"{self.name} ({self.target}), {units.some(self.cores, 'core')}, {units.some(self.threads, 'thread')},"
+            f" vectors of {self.vector_bytes} bytes",
             f"caches: L1 {self.l1_bytes >> 10} KiB, L2 {self.l2_bytes >> 10} KiB per core; L3 {self.l3_bytes >> 20} MiB",
             f"peaks ({self.source}{' ' + self.date if self.date else ''}, ±{self.spread:.0%}):"
             f" {self.fma_flops / gb:.0f} GFLOP/s on one core, {self.fma_flops_all / gb:.0f} on all",
             "read, all cores, GB/s: " + ", ".join(f"{level} {self.read_all[level] / gb:.0f}" for level in LEVELS)
             + f"; write {self.write_all / gb:.0f}, copy {self.copy_all / gb:.0f}",
-            f"launch {self.launch_seconds * 1e6:.2f} µs per kernel, {self.start_seconds * 1e6:.1f} µs per program",
+            f"launch {units.seconds(self.launch_seconds)} per kernel, {units.seconds(self.start_seconds)} per program",
         ]  # fmt: skip
         return "\n".join(lines)
 

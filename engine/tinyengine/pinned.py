@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tinyengine import realize
+from tinyengine import realize, units
 from tinyengine.choices import RECOMPUTE, VERDICTS, Choices, primitives
 from tinyengine.stages.primitives.apply import parse
 
@@ -90,7 +90,7 @@ def warn(lowered: Lowered, asked: bool) -> None:
         if d.verdict != "matches nothing":
             _matched.add(name)
         elif name not in _matched and (asked or _alike(name, lowered)):
-            told = f"the pin {name!r} matches nothing in a program of {len(lowered.plan.calls)} kernels: {d.reason}"
+            told = f"the pin {name!r} matches nothing in a program of {units.some(len(lowered.plan.calls), 'kernel')}: {d.reason}"
             warnings.warn(told + "; tv.unpin() takes it back", PinWarning, stacklevel=3)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tinyengine import backends, hooks, spec, stages
+from tinyengine import backends, hooks, spec, stages, units
 from tinyengine.choices import DEFAULT, Choices
 from tinyengine.extent import valued
 from tinyengine.loopnest import Kernel
@@ -326,7 +326,8 @@ class Lowered:
         return "\n\n".join([self.simplified.text(), self.fusion.text(), *(k.text() for k in self.scheduled), self.plan.text()])
 
     def __repr__(self) -> str:
-        return f"Lowered({len(self.graph)} nodes, {len(self.fusion.groups)} kernels, backend {self.backend})"
+        kernels = units.some(len(self.fusion.groups), "kernel")
+        return f"Lowered({units.some(len(self.graph), 'node')}, {kernels}, backend {self.backend})"
 
 
 class Compiled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tinyengine import units
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Kernel
 
@@ -58,8 +59,7 @@ class Program:
 
     def text(self) -> str:
         """The call list, then the memory map."""
-        kernels = f"{len(self.calls)} kernel" + "s" * (len(self.calls) != 1)
-        out = [f"program {self.name}: {kernels}, arena {self.arena_bytes} bytes"]
+        out = [f"{self.name}: {units.some(len(self.calls), 'kernel')}, arena {self.arena_bytes} bytes"]
         for i, c in enumerate(self.calls):
             outs = set(c.kernel.outputs)
             args = ", ".join(

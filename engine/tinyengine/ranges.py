@@ -16,7 +16,7 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from tinyengine import cost
+from tinyengine import cost, units
 from tinyengine.index import size_of
 from tinyengine.loopnest import Expr, Kernel, Loop, Stmt, is_size, kernel_lines, stmt_exprs, subexprs, var, walk
 from tinyengine.loopnest import index as number
@@ -72,7 +72,7 @@ class Range:
         for word, formula, here, low, high in rows:
             text = "no formula" if formula is None else polynomial(formula)
             out.append(f"  {word}: {text} = {here:,}; from {low:,} to {high:,}")
-        times = f"{self.least.seconds * 1e6:.3g} µs to {self.most.seconds * 1e6:.3g} µs"
+        times = f"{units.seconds(self.least.seconds)} to {units.seconds(self.most.seconds)}"
         return "\n".join([*out, f"  predicted: {times}", f"  memory is planned for the largest: {self.most.peak_bytes:,} bytes"])
 
 

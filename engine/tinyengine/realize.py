@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tinyengine import backends, choices, hooks, origin, stored, tune_store
+from tinyengine import backends, choices, hooks, origin, stored, tune_store, units
 from tinyengine.choices import Choices
 from tinyengine.node import Graph, Node, reading, toposort
 from tinyengine.pipeline import Lowered
@@ -152,7 +152,7 @@ def uncollected() -> Iterator[None]:
 def _difference(graph: Graph, known: tuple[Graph, tuple[Any, ...]] | None, full: tuple[Any, ...]) -> tuple[str, Any, Any]:
     """Which guard of the program cache failed: (its name, old value, new value)."""
     if known is None:
-        return "new graph", None, f"{len(graph)} nodes"
+        return "new graph", None, units.some(len(graph), "node")
     old, old_full = known
     for name, a, b in zip(("names", "choices", "machine", "backend"), old_full[1:], full[1:], strict=True):
         if a != b:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tinyengine import oracle, timing, tune_store
+from tinyengine import oracle, timing, tune_store, units
 from tinyengine.choices import Choices
 from tinyengine.cost import KernelCost
 from tinyengine.jit import jit
@@ -80,12 +80,12 @@ class Tuning:
         tried = sum(len(k.attempts) for k in self.kernels)
         out = [
             f"{len(self.kernels)} kernel{'s' * (len(self.kernels) != 1)} tuned in {self.seconds:.1f} s, {tried} schedules tried:"
-            f" {_seconds(self.seconds_before)} -> {_seconds(self.seconds_after)} per run"
+            f" {units.seconds(self.seconds_before)} -> {units.seconds(self.seconds_after)} per run"
         ]
         for k in self.kernels:
             won = k.reason or ("the engine's own schedule stays" if k.schedule is None else "; ".join(k.schedule))
             count = f" x{len(k.calls)}" if len(k.calls) > 1 else ""
-            out.append(f"  {k.name}{count}: {_seconds(k.seconds_before)} -> {_seconds(k.seconds_after)}  {won}")
+            out.append(f"  {k.name}{count}: {units.seconds(k.seconds_before)} -> {units.seconds(k.seconds_after)}  {won}")
         if self.left:
             why = "interrupted before" if self.interrupted else "the budget did not last for"
             out.append(f"  {why}: {', '.join(self.left)}")
@@ -329,7 +329,3 @@ class _Progress:
     def close(self) -> None:
         if self.shown and self.show is None and sys.stderr is not None:
             sys.stderr.write("\n")
-
-
-def _seconds(s: float) -> str:
-    return f"{s * 1e6:.3g} µs" if s < 1e-3 else f"{s * 1e3:.3g} ms"

@@ -11,6 +11,9 @@ export const seconds = (value?: number | null): string => scaled(value, SECONDS,
 export const bytes = (value?: number | null): string => scaled(value, BYTES, " ");
 export const count = (value?: number | null): string => scaled(value, COUNTS, "");
 
+/** How many there are, with the word for one of them in its plural where it needs it: 1 launch, 2 launches. */
+export const some = (n: number, word: string): string => `${count(n)} ${word}${n === 1 ? "" : word.endsWith("ch") ? "es" : "s"}`;
+
 /** A number in the unit of a wire field: s, bytes, flops, or none. */
 export function amount(value: number | null | undefined, unit: string): string {
   return unit === "s" ? seconds(value) : unit === "bytes" ? bytes(value) : count(value);

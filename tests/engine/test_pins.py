@@ -118,7 +118,7 @@ def test_a_kernel_is_pinned_by_its_form_with_general_names() -> None:
 
 def test_a_pin_that_matches_nothing_warns_and_names_itself() -> None:
     te.pin("exp->sum.0 0123456789", "whole")
-    with pytest.warns(pinned.PinWarning, match=r"the pin 'exp->sum.0 0123456789' matches nothing in a program of 1 kernels"):
+    with pytest.warns(pinned.PinWarning, match=r"the pin 'exp->sum.0 0123456789' matches nothing in a program of 1 kernel"):
         softmax(9).numpy()
     low = lowered(softmax())
     assert len(low.fusion.groups) == 1

@@ -226,6 +226,10 @@ def test_other_units() -> None:
     assert [units.percent(x) for x in (None, 0, 0.004, 0.0996, 1)] == ["–", "0 %", "0.4 %", "10 %", "100 %"]
 
 
+def test_plurals() -> None:
+    assert [units.some(n, w) for n, w in ((1, "launch"), (2, "launch"), (0, "run"))] == ["1 launch", "2 launches", "0 runs"]
+
+
 def test_long_texts_are_cut_and_wrapped_inside_the_drawing() -> None:
     out = Svg(500, "title", ["word " * 100], [])
     for t in ET.fromstring(str(out)).iter(f"{SVG}text"):

@@ -14,7 +14,7 @@ def launch_bound(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnos
     if not launch or not launches or time >= launch * launches:
         return None
     why = "A launch that all threads join costs more than the whole kernel: only joining it with a neighbour can make it cheaper."
-    ran = f"{launches} launch{'' if launches == 1 else 'es'}"
+    ran = units.some(launches, "launch")
     evidence = f"{said(x)} {units.seconds(time)} in {ran}; one launch costs {units.seconds(launch)}"
     return Diagnosis("launch-bound", x.kernel, why, evidence, time, -1)
 
@@ -107,7 +107,7 @@ def ablated(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnosis | 
         why = "Measured: neither memory traffic nor arithmetic alone explains its time; they wait for each other."
     evidence = (
         f"loads and stores alone take {units.percent(loads)} of its time, arithmetic alone {units.percent(arithmetic)},"
-        f" an empty kernel {units.percent(empty)}; {a.whole.runs} runs; predicted: {a.predicted}"
+        f" an empty kernel {units.percent(empty)}; {units.some(a.whole.runs, 'run')}; predicted: {a.predicted}"
     )
     return Diagnosis("ablation", x.kernel, why, evidence, gain, -1)
 

@@ -30,7 +30,8 @@ def starved(r: Recording, p: Program) -> Iterator[Diagnosis]:
     if n.gap_median is None or n.gap_low is None or n.host_median is None or n.count < OFTEN or n.gap_low <= n.host_median:
         return
     why = "It waits for Python between its runs longer than it runs: prepare batches ahead of time, or do more in the step."
-    evidence = f"median of {n.count} runs {units.seconds(n.host_median)}, between them {units.seconds(n.gap_median)}"
+    runs = units.some(n.count, "run")
+    evidence = f"median of {runs} {units.seconds(n.host_median)}, between them {units.seconds(n.gap_median)}"
     loading = next((w for w in r.waits if w.reason == "data.batches"), None)
     if loading is not None:
         evidence += f"; data.batches took {units.seconds(loading.seconds / max(loading.count, 1))} for each batch"
@@ -44,7 +45,7 @@ def compile_bound(r: Recording, p: Program) -> Iterator[Diagnosis]:
     slowest = max(p.stages, key=lambda s: s.seconds or 0.0)
     why = "Compiling it took longer than all its runs together; another process will find it on disk."
     compiled = f"{units.seconds(spent)} to compile ({slowest.name} {units.seconds(slowest.seconds)})"
-    evidence = f"{compiled}, {units.seconds(p.launches.host_total)} in {p.launches.count} runs"
+    evidence = f"{compiled}, {units.seconds(p.launches.host_total)} in {units.some(p.launches.count, 'run')}"
     yield Diagnosis("compile-bound", -1, why, evidence, spent, -1)
 
 

@@ -134,7 +134,7 @@ def svg(r: Recording, d: AddressesData) -> str:
         out.y = bottom
     if len(drawn) > 6:
         out.y += LINE
-        out.text(12, out.y, f"… and {len(drawn) - 6} more kernels: see the live view or the text", "faint")
+        out.text(12, out.y, f"… and {units.some(len(drawn) - 6, 'more kernel')}: see the live view or the text", "faint")
     return str(out)
 
 

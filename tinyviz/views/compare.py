@@ -159,12 +159,16 @@ def text(r: Recording, d: CompareData) -> str:
 
     head = ["before", "after", "", "ratio", "chance"]
     out.append(texts.table(["the program", *head], [[x.name, *numbers(x)] for x in d.figures], (1, 2, 4, 5)))
-    out.append(f"graph: {d.equal} nodes equal, {d.behind} behind a change, {len(d.nodes)} different\n" + _nodes(d))
+    out.append(f"{graph_text(d)}\n{_nodes(d)}")
     rows = [[kernel_name(x), *numbers(x.time), _pair(x.bytes), DIFFERS[x.code]] for x in d.kernels]
     out.append("kernels\n" + texts.table(["kernel", *head, "bytes", "differs in"], rows, (1, 2, 4, 5)))
     rows = [[x.where_after or x.where_before, *numbers(x.time), cut(x.code, 110)] for x in d.lines]
     out.append("lines\n" + texts.table(["line", *head, "code"], rows, (1, 2, 4, 5)))
     return "\n\n".join(out)
+
+
+def graph_text(d: CompareData) -> str:
+    return f"graph: {units.some(d.equal, 'node')} equal, {d.behind} behind a change, {len(d.nodes)} different"
 
 
 def _sides(d: CompareData) -> str:
@@ -200,14 +204,15 @@ def svg(r: Recording, d: CompareData) -> str:
         out.y += LINE
         out.text(12, out.y, name, "bold")
         if x is not None:
-            out.text(80, out.y, cut(f"{x.recording}: {x.program}, {x.created}, {x.backend}, {x.runs} runs", 130), "faint")
+            about = f"{x.recording}: {x.program}, {x.created}, {x.backend}, {units.some(x.runs, 'run')}"
+            out.text(80, out.y, cut(about, 130), "faint")
     for line in [*(f"differs: {x}" for x in d.settings), *filter(None, (d.caveat, d.floor))]:
         for part in wrap(line, 150):
             out.y += LINE
             out.text(12, out.y, part)
     _table(out, "the program", [(x.name, x) for x in d.figures])
     out.y += LINE * 2
-    out.text(12, out.y, f"graph: {d.equal} nodes equal, {d.behind} behind a change, {len(d.nodes)} different", "bold")
+    out.text(12, out.y, graph_text(d), "bold")
     for c in d.nodes[:MOST]:
         out.y += LINE
         category = {"added": "new", "removed": "removed"}.get(c.kind)

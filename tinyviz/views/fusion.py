@@ -68,9 +68,8 @@ def numbers_text(d: Decision) -> str:
 def text(r: Recording, d: FusionData) -> str:
     p = r.programs[d.program]
     number = numbers(p)
-    out = [
-        texts.heading(d.title, d.howto) + (", ".join(f"{n} edges {v}" for v, n in d.counts.items()) or "no decision was recorded")
-    ]
+    counts = ", ".join(f"{units.some(n, 'edge')} {v}" for v, n in d.counts.items())
+    out = [texts.heading(d.title, d.howto) + (counts or "no decision was recorded")]
     for kernel in sorted({e.kernel for e in d.edges}, key=lambda k: (k < 0, k)):
         rows = []
         for e in (x for x in d.edges if x.kernel == kernel):
@@ -119,5 +118,5 @@ def svg(r: Recording, d: FusionData) -> str:
             out.text(470, out.y, cut(f"not {v}: {why}", 82), "faint")
         out.path(f"M20 {out.y + 5:.1f}H968", f"rule {css('host')}")
     if len(d.edges) > 60:
-        out.text(20, out.y + LINE, f"… and {len(d.edges) - 60} more edges: see the live view or the text", "faint")
+        out.text(20, out.y + LINE, f"… and {units.some(len(d.edges) - 60, 'more edge')}: see the live view or the text", "faint")
     return str(out)

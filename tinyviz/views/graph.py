@@ -42,7 +42,7 @@ def dtypes(p: Program, drawn: list[int]) -> list[Category]:
     for n in drawn:
         count[p.nodes.dtype[n]] = count.get(p.nodes.dtype[n], 0) + 1
     order = sorted(count, key=lambda d: (-count[d], d))
-    return [palette.dtype(d, i, f"{d}: {count[d]} nodes") for i, d in enumerate(order)]
+    return [palette.dtype(d, i, f"{d}: {units.some(count[d], 'node')}") for i, d in enumerate(order)]
 
 
 def _around(p: Program, drawn: list[int], selection: Selection | None) -> int:
@@ -144,9 +144,9 @@ def text(r: Recording, d: GraphData) -> str:
             ]
         )
     head = ["node", "operation", "result", "ph", "module", "kernel", "line", "gradient"]
-    note = f"{len(d.drawn)} nodes of the {d.layout} graph ({len(p.recorded)} recorded)"
+    note = f"{units.some(len(d.drawn), 'node')} of the {d.layout} graph ({len(p.recorded)} recorded)"
     if d.around >= 0:
-        note += f": the {len(rows)} within {STEPS} steps of %{number.get(d.around, '?')}"
+        note += f": the {len(rows)} within {units.some(STEPS, 'step')} of %{number.get(d.around, '?')}"
     body = texts.table(head, rows) if rows else outline(r, d)
     return texts.heading(d.title, d.howto) + note + "\n" + body
 
@@ -192,7 +192,7 @@ def outline(r: Recording, d: GraphData) -> str:
     word = "measured" if d.measured else "predicted"
     note = 'each node: rec.table("nodes"); around one node: rec.view("graph", selection=("node", "PROGRAM.NODE"))'
     table = texts.table(["part", "kind", "nodes", f"time, {word}", "bytes", "FLOPs"], rows, (2, 3, 4, 5))
-    return f"{table}\n{alone} nodes stand in no part; {note}"
+    return f"{table}\nin no part: {units.some(alone, 'node')}; {note}"
 
 
 def svg(r: Recording, d: GraphData) -> str:

@@ -103,7 +103,7 @@ def listing(code: Code, own: bool = False) -> str:
         link = i if own else code.link[i] if code.link else -1
         rows.append(f"{link if link >= 0 else '':>4} {line}".rstrip())
     if len(code.text) > TEXT_LINES:
-        rows.append(f"     … and {len(code.text) - TEXT_LINES} more lines")
+        rows.append(f"     … and {units.some(len(code.text) - TEXT_LINES, 'more line')}")
     return "\n".join(rows)
 
 
@@ -168,7 +168,7 @@ def _column(out: Svg, code: Code, x: float, y: float, width: float, own: bool, m
     first = 0 if own else max(next((i for i, link in enumerate(code.link) if link >= 0), 0) - 2, 0)
     if first:
         y += LINE - 3
-        out.text(x + 30, y, f"… {first} lines before the loops", "faint")
+        out.text(x + 30, y, f"… {units.some(first, 'line')} before the loops", "faint")
     for i, line in list(enumerate(code.text))[first : first + SVG_LINES]:
         y += LINE - 3
         link = i if own else code.link[i] if code.link else -1
@@ -177,7 +177,7 @@ def _column(out: Svg, code: Code, x: float, y: float, width: float, own: bool, m
         out.text(x + 24, y, str(link) if link >= 0 else "", "mono faint end")
         out.text(x + 30, y, cut(line, fits), "mono")
     if len(code.text) > first + SVG_LINES:
-        out.text(x + 30, y + LINE, f"… and {len(code.text) - first - SVG_LINES} more lines", "faint")
+        out.text(x + 30, y + LINE, f"… and {units.some(len(code.text) - first - SVG_LINES, 'more line')}", "faint")
 
 
 __all__ = ["NAME", "attempts", "css", "data", "facts", "listing", "svg", "text"]

@@ -82,5 +82,5 @@ def svg(r: Recording, d: LinesData) -> str:
             out.text(at, out.y, figure, "mono end")
         out.text(940, out.y, str(len(x.kernels)) if x.kernels else units.MISSING, "mono end")
     if len(d.rows) > 40:
-        out.text(12, out.y + LINE, f"… and {len(d.rows) - 40} more lines", "faint")
+        out.text(12, out.y + LINE, f"… and {units.some(len(d.rows) - 40, 'more line')}", "faint")
     return str(out)

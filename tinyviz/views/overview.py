@@ -32,6 +32,7 @@ def figures(p: Program) -> list[Figure]:
     """The numbers of the whole program."""
     c, ran = p.certificate, p.launches
     launches = len(p.calls) if ran.count else None
+    runs = f"median of {units.some(ran.count, 'run')}" if ran.count else "it did not run"
     return [
         Figure("nodes recorded", "", None, len(p.recorded)),
         Figure("nodes after simplify", "", None, len(p.simplified) or None),
@@ -41,9 +42,7 @@ def figures(p: Program) -> list[Figure]:
         Figure("bytes read", "bytes", c.bytes_read, None, c.formulas.get("bytes_read", "")),
         Figure("bytes written", "bytes", c.bytes_written, None, c.formulas.get("bytes_written", "")),
         Figure("peak memory", "bytes", c.peak_bytes, p.peak_bytes, c.formulas.get("peak_bytes", "")),
-        Figure(
-            "time of one run", "s", c.seconds, ran.host_median, f"median of {ran.count} runs" if ran.count else "it did not run"
-        ),
+        Figure("time of one run", "s", c.seconds, ran.host_median, runs),
     ]
 
 

@@ -180,9 +180,10 @@ def svg(r: Recording, d: StagesData) -> str:
         out.text(20, out.y, x.name, "bold")
         out.text(130, out.y, x.question)
         if x.nodes_after is not None:
-            out.text(600, out.y, "unchanged" if x.changed is False else f"{x.nodes_before} → {x.nodes_after} nodes", "faint")
+            became = f"{x.nodes_before} → {units.some(x.nodes_after, 'node')}"
+            out.text(600, out.y, "unchanged" if x.changed is False else became, "faint")
         elif x.decisions:
-            out.text(600, out.y, f"{x.decisions} decisions", "faint")
+            out.text(600, out.y, units.some(x.decisions, "decision"), "faint")
         if x.seconds is not None:
             out.rect(750, out.y - 10, 100 * x.seconds / most, 11, f"fill {css('host')}")
         out.text(920, out.y, units.seconds(x.seconds), "mono end")
@@ -196,7 +197,7 @@ def svg(r: Recording, d: StagesData) -> str:
                 out.text(350, out.y, row, "faint")
         if len(x.rules) > 18:
             out.y += LINE
-            out.text(70, out.y, f"… and {len(x.rules) - 18} more rules", "faint")
+            out.text(70, out.y, f"… and {units.some(len(x.rules) - 18, 'more rule')}", "faint")
     if d.firing:
         out.y += 10
         for row in firing_text(r, p, *d.firing).split("\n"):

@@ -180,7 +180,7 @@ def counts_text(p: Program) -> str:
 
 def text(r: Recording, d: TimelineData) -> str:
     p = r.programs[d.program]
-    out = [texts.heading(d.title, d.howto) + f"{d.runs} runs" + ("" if d.runs else ": nothing was measured")]
+    out = [texts.heading(d.title, d.howto) + units.some(d.runs, "run") + ("" if d.runs else ": nothing was measured")]
     n = p.launches
     if n.gap_median is not None:
         spread = f"{units.seconds(n.gap_low)} to {units.seconds(n.gap_high)}"
@@ -270,7 +270,7 @@ def svg(r: Recording, d: TimelineData) -> str:
         sign = {True: "✓ agrees", False: "✗ differs", None: ""}[row.agrees]
         out.text(880, out.y, sign, "bold" if row.agrees is False else "faint")
     if len(shown) > 40:
-        out.text(12, out.y + LINE, f"… and {len(shown) - 40} more rows", "faint")
+        out.text(12, out.y + LINE, f"… and {units.some(len(shown) - 40, 'more row')}", "faint")
     if p.missing:
         out.text(12, out.y + 2 * LINE, cut("missing: " + "; ".join(p.missing), 150), "faint")
     return str(out)

@@ -68,7 +68,8 @@ def remarks(s: Series, ratio: list[float | None]) -> list[str]:
     x, out = s.samples, []
     first = next((i for i, n in enumerate(x.nonfinite) if n), None)
     if first is not None:
-        out.append(f"{x.nonfinite[first]} elements are NaN or infinite in run {x.run[first]}")
+        are = "is" if x.nonfinite[first] == 1 else "are"
+        out.append(f"{units.some(x.nonfinite[first], 'element')} {are} NaN or infinite in run {x.run[first]}")
     # where everything is NaN nothing is 0: what was dead before is worth knowing
     dead = next((n for n, bad in zip(reversed(x.dead), reversed(x.nonfinite), strict=True) if not bad), None)
     if dead:

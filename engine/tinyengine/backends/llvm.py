@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tinyengine import hooks
+from tinyengine import hooks, units
 from tinyengine.backends import Times, llvm_code, llvm_jit
 from tinyengine.backends.llvm_image import Image
 from tinyengine.backends.llvm_jit import Target
@@ -71,7 +71,8 @@ class LLVMExecutable:
             trips = float(s.trips or 1)
             numbers = {"threads": float(threads), "trips": trips, "estimated_cycles": s.work, "chunks": float(count)}
             if size:
-                verdict, reason = "all threads", f"{count} chunks of {size} iterations, taken by whoever is free"
+                chunks = f"{units.some(count, 'chunk')} of {units.some(size, 'iteration')}"
+                verdict, reason = "all threads", f"{chunks}, taken by whoever is free"
             elif s.trips is None:
                 verdict, reason = "one thread", "the kernel has no parallel loop"
             elif threads == 1 or s.trips == 1:

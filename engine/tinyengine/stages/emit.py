@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
+from tinyengine import units
 from tinyengine.loopnest import (
     Accumulate,
     Alloc,
@@ -262,6 +263,6 @@ def explain(code: Code) -> str:
     """The parts of a kernel, their trips and their estimated work, in words."""
     out = [f"{code.kernel.name} is {code.symbol}: {len(code.parts)} part(s), {code.scratch_bytes} bytes of scratch per thread"]
     for i, (p, cycles) in enumerate(zip(code.parts, code.work, strict=True)):
-        how = f"parallel loop {p.loops[0].name} of {p.trips} iterations" if p.loops else "on one thread"
+        how = f"parallel loop {p.loops[0].name} of {units.some(p.trips, 'iteration')}" if p.loops else "on one thread"
         out.append(f"  {code.part_symbol(i)}: {how}, about {cycles:.3g} cycles")
     return "\n".join(out)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tinyengine import dtypes
+from tinyengine import dtypes, units
 from tinyengine.dtypes import DType
 from tinyengine.node import Graph, Node, Shape
 from tinyengine.origin import Origin
@@ -174,4 +174,5 @@ def explain(g: Graph) -> str:
     for n in g.nodes:
         phases[n.phase] = phases.get(n.phase, 0) + 1
     counts = ", ".join(f"{v} {k}" for k, v in phases.items())
-    return f"You asked for {len(g.roots)} value(s), made of {len(g)} primitive ops ({counts}). Nothing has run.\n" + g.text(True)
+    asked, made = units.some(len(g.roots), "value"), units.some(len(g), "primitive op")
+    return f"You asked for {asked}, made of {made} ({counts}). Nothing has run.\n" + g.text(True)

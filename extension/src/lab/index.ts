@@ -7,7 +7,7 @@ import { INotebookTracker } from "@jupyterlab/notebook";
 import { IRenderMimeRegistry } from "@jupyterlab/rendermime";
 import { IStatusBar } from "@jupyterlab/statusbar";
 import { Widget } from "@lumino/widgets";
-import { bytes, count, seconds } from "../units";
+import { bytes, seconds, some } from "../units";
 import { follow } from "./channel";
 import { CostStore } from "./costs";
 import { explorer } from "./explorer";
@@ -66,7 +66,7 @@ function meter(costs: CostStore): Widget {
       ? ""
       : [
           seconds(total.seconds ?? total.seconds_predicted),
-          total.launches == null ? null : `${count(total.launches)} launches`,
+          total.launches == null ? null : some(total.launches, "launch"),
           moved,
         ].filter(part => part !== null).join(" · ");
   });

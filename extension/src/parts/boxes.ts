@@ -1,5 +1,6 @@
 /** The overview's picture: one box for each module and phase, where Python put it. */
 
+import { some } from "../units";
 import { WIDTH, type Edge, type Item, type Scene } from "./scene";
 import type { Context } from "../views/view";
 import type { OverviewData } from "../wire";
@@ -10,7 +11,7 @@ export function boxScene(context: Context, data: OverviewData): Scene {
   const items = data.boxes.map((box): Item => {
     const first = box.nodes[0] ?? -1;
     const phase = program.nodes.phase[first] ?? "";
-    const several = `${box.nodes.length} node${box.nodes.length === 1 ? "" : "s"}`;
+    const several = some(box.nodes.length, "node");
     return {
       key: { kind: "node", id: `${data.program}.${first}` }, nodes: box.nodes.map(node => `${data.program}.${node}`), node: first, group: "", x: box.x, y: box.y,
       w: Math.max(box.width, WIDTH), h: Math.max(box.height, 42), title: box.name, detail: several, tip: `${box.name}: ${several}, ${phase}`, category: phase, shape: "op", bar: null, change: "", root: false,

@@ -3,6 +3,7 @@
 import { h, taken } from "../dom";
 import type { Lit } from "../links";
 import type { Selection } from "../selection";
+import { some } from "../units";
 import type { Context } from "../views/view";
 import type { Selectable } from "../wire";
 
@@ -95,7 +96,7 @@ export function codePane(title: string, language: string, lines: readonly CodeLi
         if (lit) count++, (first ??= row);
         if (own) cursor = i;
       });
-      note.textContent = count > 0 ? `${count} of ${rows.length} lit` : `${rows.length} line${rows.length === 1 ? "" : "s"}`;
+      note.textContent = count > 0 ? `${count} of ${rows.length} lit` : some(rows.length, "line");
       if (first && scroll) scrollTo(body, first, true);
       return count;
     },

@@ -3,6 +3,7 @@
 import { button, cut, h } from "../dom";
 import type { Lit } from "../links";
 import { kernelName, lineName, selectionName } from "../names";
+import { some } from "../units";
 import type { Context } from "../views/view";
 import type { Selectable, Views } from "../wire";
 
@@ -38,7 +39,7 @@ export function crumbs(context: Context): { element: HTMLElement; refresh: () =>
     for (const [kind, word, view] of VIEW) {
       const count = lit.count(kind);
       if (count === 0 || (count === 1 && kind === selection.kind)) continue;
-      const label = `${count} ${word}${count === 1 ? "" : word.endsWith("ch") ? "es" : "s"}`;
+      const label = some(count, word);
       if (!page.views[view]) counts.append(h("span.tv-chip", {}, label));
       else counts.append(button(label, () => context.open(view), { class: "tv-chip tv-button", title: `show in ${view}` }));
     }

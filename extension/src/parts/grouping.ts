@@ -1,7 +1,7 @@
 /** What a graph's nodes are part of: modules, lines and parameters as Python found them, or kernels. */
 
 import { kernelName, lineName } from "../names";
-import { amount } from "../units";
+import { amount, some } from "../units";
 import type { Context } from "../views/view";
 import type { GraphData } from "../wire";
 import { Replay } from "../frames";
@@ -23,7 +23,7 @@ export function kernelGroups(context: Context, at: number, nodes: readonly numbe
     const times = program.calls.flatMap((call, c) => (call.kernel === i ? [program.launches.median[c]] : []));
     const measured = times.length > 0 && times.every(time => time !== undefined) ? times.reduce((a, b) => a! + b!, 0)! : null;
     const time = measured ?? kernel.seconds_predicted;
-    const detail = `${kernel.nodes.filter(node => program.nodes.op[node] !== "buffer").length} nodes${time === null ? "" : ` · ${amount(time, "s")}${measured === null ? " predicted" : ""}`}`;
+    const detail = `${some(kernel.nodes.filter(node => program.nodes.op[node] !== "buffer").length, "node")}${time === null ? "" : ` · ${amount(time, "s")}${measured === null ? " predicted" : ""}`}`;
     return { id: `k${i}`, title: kernelName(program, i), detail, parent: "", key: { kind: "kernel", id: `${at}.${i}` }, category: mainPhase(program, kernel) };
   });
   const homes = new Map(nodes.map(node => [node, program.nodes.op[node] === "buffer" ? [] : index.kernelsOf.get(node).map(kernel => `k${kernel}`)]));
@@ -65,7 +65,7 @@ export function treeGroups({ recording, links }: Context, data: GraphData): Grou
   const optimizerKey = line === undefined ? null : { kind: "line", id: String(line) };
   const parameterKey = (at: number) => (update.has(at) ? { kind: "node", id: `${data.program}.${update.get(at)}` } : null);
   const groups = data.groups.map(({ name, kind, parent, nodes, line }, i): Group => ({
-    id: `t${i}`, parent: parent < 0 ? "" : `t${parent}`, detail: `${nodes} node${nodes === 1 ? "" : "s"}${times.has(i) ? ` · ${amount(times.get(i), "s")}` : ""}`,
+    id: `t${i}`, parent: parent < 0 ? "" : `t${parent}`, detail: `${some(nodes, "node")}${times.has(i) ? ` · ${amount(times.get(i), "s")}` : ""}`,
     title: kind === "line" ? `${lineName(recording, line)} ${(recording.lines.text[line] ?? "").trim()}` : name,
     key: kind === "line" ? { kind: "line", id: String(line) } : kind === "module" ? moduleKey(i) : kind === "optimizer" ? optimizerKey : kind === "parameter" ? parameterKey(i) : null,
     category: kind === "optimizer" || kind === "parameter" ? "optimizer" : (program.nodes.phase[first.get(i) ?? -1] ?? ""),

@@ -1,6 +1,7 @@
 /** What stands above every view: its title, how to read it, and the legend; and below it the table that says the same. */
 
 import { fresh, h, taken } from "../dom";
+import { some } from "../units";
 import type { Category, ViewData } from "../wire";
 
 /** A category's square: colour and letter, never the colour alone. */
@@ -56,7 +57,7 @@ export function twin<Row>(caption: string, columns: Column<Row>[], rows: () => r
     if (!details.open || details.childElementCount > 1) return;
     const all = rows();
     details.append(h("div.tv-scroll", { tabindex: choose ? null : 0 }, table(columns, all.slice(0, MOST_ROWS), choose)));
-    if (all.length > MOST_ROWS) details.append(h("p.tv-faint", {}, `… and ${all.length - MOST_ROWS} more rows: the search finds them`));
+    if (all.length > MOST_ROWS) details.append(h("p.tv-faint", {}, `… and ${some(all.length - MOST_ROWS, "more row")}: the search finds them`));
   });
   return details;
 }

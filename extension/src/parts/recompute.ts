@@ -2,7 +2,7 @@
 
 import { button, h, taken } from "../dom";
 import { message } from "../mount";
-import { bytes, count, MISSING, seconds } from "../units";
+import { bytes, count, MISSING, seconds, some } from "../units";
 import { NEEDS_KERNEL, type Context } from "../views/view";
 import type { Program, Recomputed, TriedAgain, UnderAnswer } from "../wire";
 import { table } from "./head";
@@ -85,7 +85,7 @@ export function recompute(context: Context, at: number, program: Program): Recom
     h("span", {}, bytes(program.slots[slot]!.nbytes)), toggle(slot, "compute again")!));
   const first = offered.find(slot => !program.slots[slot]!.kept);
   const element = h("div.tv-recompute", {},
-    h("div.tv-title", {}, `Computed again instead of kept: ${offered.length} activation${offered.length === 1 ? "" : "s"} that the gradient reads`),
+    h("div.tv-title", {}, `Computed again instead of kept: ${some(offered.length, "activation")} that the gradient reads`),
     offered.length === 0 ? h("p.tv-missing", {}, `${MISSING} this program stores no activation for its gradient`) : h("div.tv-againlist", { role: "group", "aria-label": "activations that the gradient reads" }, ...rows),
     host.editable && first !== undefined ? searching() : null,
     host.editable || first === undefined ? null : h("div.tv-faint", {}, `– ${NEEDS_KERNEL}. In Python: `, h("code", {}, `rec.recompute("${program.slots[first]!.name}")`), ", or ", h("code", {}, "rec.recompute(under=BYTES)"), " to search for a set of them"),

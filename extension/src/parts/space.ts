@@ -1,7 +1,7 @@
 /** A kernel's iteration space: choose an iteration, and see which elements of which buffer it touches. All of it is index arithmetic: nothing runs. */
 
 import { button, h, s } from "../dom";
-import { MISSING } from "../units";
+import { MISSING, some } from "../units";
 import type { Access, Operand, Space, Trace } from "../wire";
 import { twin } from "./head";
 
@@ -241,7 +241,7 @@ function buffer(operand: Operand, found: readonly Touched[], traces: readonly Tr
       drawing.append(k === 0 ? s("circle.tv-traced", { cx: x, cy: y, r }) : s("path.tv-traced.tv-second", { d: `M${x} ${y - 1.5 * r}L${x + r} ${y}L${x} ${y + 1.5 * r}L${x - r} ${y}Z` }));
     }
   }
-  const texts = found.map(each => `${each.access.write ? "written" : "read"} ${where(each)}${each.more ? ` (first ${MOST} points)` : ""}`);
+  const texts = found.map(each => `${each.access.write ? "written" : "read"} ${where(each)}${each.more ? ` (first ${some(MOST, "point")})` : ""}`);
   const block = across > 1 || down > 1 ? ` · a cell is ${down} × ${across} elements` : "";
   return h("figure.tv-buffer", {}, h("figcaption", {}, h("code", {}, `${operand.name}[${operand.shape.join(", ")}]`), ` ${operand.dtype}${operand.local ? ", local" : ""}${block}`), drawing, h("div.tv-faint", {}, [...new Set(texts)].join(" · ")));
 }

@@ -1,7 +1,7 @@
 /** Times of several runs, each as a tick, and the middle half as a bar: what was, and what would be. */
 
 import { h, s } from "../dom";
-import { seconds } from "../units";
+import { seconds, some } from "../units";
 import type { Times } from "../wire";
 
 const [WIDTH, ROW, LABEL, RIGHT] = [520, 24, 64, 96];
@@ -12,7 +12,7 @@ export function strip(rows: readonly (readonly [string, Times])[]): HTMLElement 
   // single runs that a busy machine delayed must not squeeze the others
   const high = Math.max(...rows.map(([, times]) => Math.max(times.high, times.seconds * 1.15)), low * 1.02);
   const x = (value: number) => LABEL + (Math.min(value, high) - low) / (high - low || 1) * (WIDTH - LABEL - RIGHT);
-  const drawing = s("svg.tv-strip", { viewBox: `0 0 ${WIDTH} ${ROW * rows.length + 16}`, width: WIDTH, role: "img", "aria-label": rows.map(([name, times]) => `${name}: median ${seconds(times.seconds)}, ${times.samples.length} runs`).join("; ") });
+  const drawing = s("svg.tv-strip", { viewBox: `0 0 ${WIDTH} ${ROW * rows.length + 16}`, width: WIDTH, role: "img", "aria-label": rows.map(([name, times]) => `${name}: median ${seconds(times.seconds)}, ${some(times.samples.length, "run")}`).join("; ") });
   rows.forEach(([name, times], i) => {
     const y = i * ROW + ROW / 2;
     const beyond = times.samples.filter(value => value > high).length;

@@ -4,7 +4,7 @@ import { button, h } from "../dom";
 import { wordDiff } from "../frames";
 import { kernelName, nodeText } from "../names";
 import { aligned, Texts, type Pair, type Row } from "../steps";
-import { MISSING, seconds } from "../units";
+import { MISSING, seconds, some } from "../units";
 import { together, type Cleanup, type Context } from "../views/view";
 import type { Program } from "../wire";
 import { arenaPictures } from "./arenasteps";
@@ -107,13 +107,13 @@ function side(title: string): { element: HTMLElement; body: HTMLElement; note: H
   return { element: h("div.tv-side", {}, h("div.tv-panehead", {}, h("span", {}, title), note), body), body, note };
 }
 
-const count = (rows: readonly Row[], of: string): string => (rows.length === 0 ? "nothing yet" : `${of ? `${of}, ` : ""}${rows.length} line${rows.length === 1 ? "" : "s"}`);
+const count = (rows: readonly Row[], of: string): string => (rows.length === 0 ? "nothing yet" : `${of ? `${of}, ` : ""}${some(rows.length, "line")}`);
 
 type Put = (row: Row | null, change: string, content: (Node | string)[]) => HTMLElement;
 
 function plain(place: HTMLElement, rows: readonly Row[], words: Words, put: Put): void {
   place.replaceChildren(...rows.slice(0, MOST).map(row => put(row, "", [words(row)])),
-    ...(rows.length > MOST ? [put(null, "fold", [`⋯ ${rows.length - MOST} more lines: see the view “kernel”`])] : []));
+    ...(rows.length > MOST ? [put(null, "fold", [`⋯ ${some(rows.length - MOST, "more line")}: see the view “kernel”`])] : []));
 }
 
 /** Both texts, a line beside the one that it was; what is far from every change is folded in long ones. */
@@ -128,7 +128,7 @@ function fill(left: HTMLElement, right: HTMLElement, pairs: readonly Pair[], wor
     if (pairs.length > WHOLE && !shown.has(i)) {
       const begin = i;
       while (i + 1 < pairs.length && !shown.has(i + 1)) i++;
-      for (const rows of [a, b]) rows.push(put(null, "fold", [`⋯ ${i + 1 - begin} lines that stay`]));
+      for (const rows of [a, b]) rows.push(put(null, "fold", [`⋯ ${some(i + 1 - begin, "line")} that ${i === begin ? "stays" : "stay"}`]));
       continue;
     }
     const [before, after] = pairs[i]!;
@@ -155,7 +155,7 @@ function describe(context: Context, program: Program, at: number, stage: number,
   const decision = program.decisions[steps.decision[k]!];
   const kernel = steps.kernel[k]! >= 0 ? steps.kernel[k]! : decision?.kernel ?? -1;
   const changed = steps.nodes[k]!.length;
-  const facts = [changes ? "" : "changes nothing", changed > 0 ? `${changed} node${changed === 1 ? "" : "s"} touched` : "", steps.seconds[k] === null ? "" : seconds(steps.seconds[k])].filter(Boolean);
+  const facts = [changes ? "" : "changes nothing", changed > 0 ? `${some(changed, "node")} touched` : "", steps.seconds[k] === null ? "" : seconds(steps.seconds[k])].filter(Boolean);
   const line = h("div.tv-headrow", {}, h("code", {}, steps.text[k] || "–"));
   if (kernel >= 0) {
     line.append(h("span", {}, "of ", button(kernelName(program, kernel), () => context.selection.set({ kind: "kernel", id: `${at}.${kernel}` }), { class: "tv-link" })),

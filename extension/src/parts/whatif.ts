@@ -2,7 +2,7 @@
 
 import { button, h } from "../dom";
 import { message } from "../mount";
-import { bytes, MISSING, seconds } from "../units";
+import { bytes, MISSING, seconds, some } from "../units";
 import { NEEDS_KERNEL, type Context } from "../views/view";
 import type { Decision, WhatIfAnswer } from "../wire";
 import { VERDICTS, verdictMark, verdictOf } from "./decision";
@@ -59,7 +59,7 @@ function outcome(context: Context, a: WhatIfAnswer): HTMLElement {
     ["kernels", String(a.kernels_before), String(a.kernels), a.recompiled.length > 0 ? `compiled anew: ${a.recompiled.join(", ")}` : "none had to be compiled anew"],
     ["bytes moved", bytes(a.bytes_before), bytes(a.bytes_moved), ""],
     ["predicted", seconds(a.seconds_predicted_before), seconds(a.seconds_predicted), change(a.seconds_predicted - a.seconds_predicted_before)],
-    ["measured", seconds(before.seconds), seconds(after.seconds), `${change(difference.seconds)}, half of ${difference.samples.length} runs ${change(difference.low)} to ${change(difference.high)}${noise ? ": inside the noise" : ""}`],
+    ["measured", seconds(before.seconds), seconds(after.seconds), `${change(difference.seconds)}, half of ${some(difference.samples.length, "run")} ${change(difference.low)} to ${change(difference.high)}${noise ? ": inside the noise" : ""}`],
     ["largest difference", "", a.ulp === null ? "a NaN on one side" : `${a.ulp} ulp`, a.result ? `of ${a.result}` : "the results are equal, bit by bit"],
   ];
   const names = ["", "now", a.asked, ""];

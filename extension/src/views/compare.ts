@@ -8,7 +8,7 @@ import { drawnGraph, openSome, treeGroups } from "../parts/grouping";
 import { head, swatch, table, twin, type Column } from "../parts/head";
 import { Picture } from "../parts/picture";
 import type { Scene } from "../parts/scene";
-import { amount, count, MISSING } from "../units";
+import { amount, count, MISSING, some } from "../units";
 import type { CompareData, Compared, Difference, KernelPair, LinePair, NodeChange, Selectable } from "../wire";
 import { together, type Cleanup, type Context, type Part } from "./view";
 
@@ -27,7 +27,7 @@ export const compare: Part<CompareData> = (el, data, context) => {
   marked(el.lastElementChild!, figures);
 
   const undo: Cleanup[] = [];
-  el.append(section(`The graph: ${count(data.equal)} nodes equal, ${count(data.behind)} behind a change, ${count(nodes.length)} different`));
+  el.append(section(`The graph: ${some(data.equal, "node")} equal, ${count(data.behind)} behind a change, ${count(nodes.length)} different`));
   if (nodes.length === 0) el.append(h("p.tv-missing", {}, "Both ask for the same computation."));
   else undo.push(graphOf(el, data, context));
 
@@ -51,7 +51,7 @@ function section(title: string): HTMLElement {
 
 function sides(before: Compared, after: Compared): HTMLElement {
   const side = (name: string, { recording, program, created, backend, machine, runs }: Compared) => h("div.tv-comparedside", {},
-    h("strong", {}, name), ` ${recording}: ${program}`, h("div.tv-faint", {}, `${created} · ${backend} · ${machine || "machine unknown"} · ${runs} run${runs === 1 ? "" : "s"}`));
+    h("strong", {}, name), ` ${recording}: ${program}`, h("div.tv-faint", {}, `${created} · ${backend} · ${machine || "machine unknown"} · ${some(runs, "run")}`));
   return h("div.tv-compared", {}, side("before", before), h("span.tv-then", { "aria-hidden": true }, "→"), side("after", after));
 }
 
@@ -148,7 +148,7 @@ function graphOf(el: HTMLElement, data: CompareData, context: Context): Cleanup 
   const place = h("div.tv-fusionpicture");
   el.append(h("div.tv-split.tv-splitwide", {}, list, place));
   const { drawn, open, scene } = parts(data, context);
-  const picture = new Picture(place, context, { label: `what differs, in the graph after the change, with its neighbours: ${drawn} nodes`, toggle: id => {
+  const picture = new Picture(place, context, { label: `what differs, in the graph after the change, with its neighbours: ${some(drawn, "node")}`, toggle: id => {
     if (!open.delete(id)) open.add(id);
     picture.show(scene(), id);
   } });

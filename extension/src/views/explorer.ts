@@ -8,7 +8,7 @@ import { colorRules } from "../parts/head";
 import { crumbs, viewOf } from "../parts/crumbs";
 import { hoverOf, type SelectionStore } from "../selection";
 import { followTheme } from "../theme";
-import { percent, seconds } from "../units";
+import { percent, seconds, some } from "../units";
 import { WIRE_VERSION, type Category, type LineRow, type Page, type ProgramPage, type Recording, type ViewData, type Views } from "../wire";
 import { addresses } from "./addresses";
 import { compare } from "./compare";
@@ -103,7 +103,7 @@ export const explorer: View<Page> = (el, page, selection, host) => {
     const select = h("select.tv-input", { "aria-label": "program" }, ...recording.programs.map(({ name, launches }, i) => {
       const time = launches.host_median === null ? "" : `, ${seconds(launches.host_median)} each`;
       const absent = i !== shown && !more.has(i) && !host.live;
-      return h("option", { value: i, disabled: absent }, `${i}: ${name} · ${launches.count} run${launches.count === 1 ? "" : "s"}${time}${absent ? ` · not on this page: view(program=${i})` : ""}`);
+      return h("option", { value: i, disabled: absent }, `${i}: ${name} · ${some(launches.count, "run")}${time}${absent ? ` · not on this page: view(program=${i})` : ""}`);
     }));
     select.value = String(shown);
     let turn = 0;

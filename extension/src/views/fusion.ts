@@ -10,7 +10,7 @@ import { head, twin } from "../parts/head";
 import { Picture } from "../parts/picture";
 import type { EdgeKind } from "../parts/scene";
 import { whatIf } from "../parts/whatif";
-import { bytes, count, MISSING } from "../units";
+import { bytes, count, MISSING, some } from "../units";
 import type { FusionData, FusionEdge, Program, WhatIfAnswer } from "../wire";
 import { kernelGroups } from "../parts/grouping";
 import { together, type Context, type Part } from "./view";
@@ -66,7 +66,7 @@ export const fusion: Part<FusionData> = (el, data, context) => {
       while (next && !next.classList.contains("tv-group") && next.hidden) next = next.nextElementSibling as HTMLElement | null;
       heading.hidden = !next || next.classList.contains("tv-group");
     }
-    said.textContent = count === rows.length ? `${count} edges` : `${count} of ${rows.length} edges`;
+    said.textContent = count === rows.length ? some(count, "edge") : `${count} of ${some(rows.length, "edge")}`;
   };
   words.addEventListener("input", filter);
   words.addEventListener("keydown", event => event.stopPropagation());
@@ -104,7 +104,7 @@ export const fusion: Part<FusionData> = (el, data, context) => {
     picture.show(scene, still);
   };
   const picture = new Picture(place, context, {
-    label: `${groups.length} kernels with what they compute`,
+    label: `${some(groups.length, "kernel")} with what they compute`,
     toggle: group => {
       if (!open.delete(group)) open.add(group);
       draw(group);

@@ -10,7 +10,7 @@ import { Picture } from "../parts/picture";
 import type { Frame, Scene } from "../parts/scene";
 import { fieldsOf, searchBox, type Fields, type Test } from "../parts/search";
 import { selectField } from "../parts/controls";
-import { amount, bytes, count, percent } from "../units";
+import { amount, bytes, count, percent, some } from "../units";
 import type { GraphData } from "../wire";
 import { together, type Context, type Part } from "./view";
 
@@ -166,7 +166,7 @@ export const graph: Part<GraphData> = (el, data, context) => {
   };
   const legend = (): Node[] => {
     const out: Node[] = [];
-    if (around) out.push(h("span", {}, `${picture.scene.items.length} nodes within ${around.steps} step${around.steps === 1 ? "" : "s"} of `, h("strong", {}, `%${around.node} ${nodeName(program, around.node)}`)));
+    if (around) out.push(h("span", {}, `${some(picture.scene.items.length, "node")} within ${some(around.steps, "step")} of `, h("strong", {}, `%${around.node} ${nodeName(program, around.node)}`)));
     if (figure === "dtype") for (const category of data.dtypes) out.push(swatch(category, category.label));
     else if (figure) {
       const most = Math.max(...data.overlays[figure]!.map(each => each ?? 0));
@@ -183,7 +183,7 @@ export const graph: Part<GraphData> = (el, data, context) => {
   const path = h("nav.tv-graphpath", { "aria-label": "where the selected node stands" });
   el.append(head(data), bar, note, path);
   const picture = new Picture(el, context, {
-    label: `${data.drawn.length} nodes`,
+    label: some(data.drawn.length, "node"),
     toggle: id => {
       if (!open.delete(id)) open.add(id);
       show(id);

@@ -12,7 +12,7 @@ import { flag } from "../parts/flag";
 import { mainPhase } from "../parts/phase";
 import { iterationSpace } from "../parts/space";
 import { kernelName, lineName } from "../names";
-import { amount, bytes, count, MISSING, percent, seconds } from "../units";
+import { amount, bytes, count, MISSING, percent, seconds, some } from "../units";
 import type { Attempt, Kernel, KernelData, KernelRow, Program, TuneAnswer } from "../wire";
 import { NEEDS_KERNEL, together, type Cleanup, type Context, type Part } from "./view";
 
@@ -239,7 +239,7 @@ function schedule(context: Context, data: KernelData, at: number, kernel: Kernel
     ? h("ol.tv-schedule", {}, ...kernel.schedule.map(primitive => h("li", {}, h("code", {}, primitive))))
     : h("span.tv-faint", {}, "as it is: no primitive was applied");
   const ids = (data.decisions[at] ?? []).filter(i => program.decisions[i]?.stage === "schedule");
-  const reasons = ids.length === 0 ? null : h("details.tv-twin", {}, h("summary", {}, `why this schedule: ${ids.length} decision${ids.length === 1 ? "" : "s"}`), table([
+  const reasons = ids.length === 0 ? null : h("details.tv-twin", {}, h("summary", {}, `why this schedule: ${some(ids.length, "decision")}`), table([
     { name: "about", text: i => program.decisions[i]!.kind },
     { name: "verdict", text: i => program.decisions[i]!.verdict },
     { name: "reason", text: i => program.decisions[i]!.reason },

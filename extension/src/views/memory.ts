@@ -5,7 +5,7 @@ import { dtypeName, kernelName, lineName, shapeName } from "../names";
 import { bar } from "../parts/controls";
 import { colorVariable, head, swatch, table, twin } from "../parts/head";
 import { recompute, type Recompute } from "../parts/recompute";
-import { bytes, MISSING, percent } from "../units";
+import { bytes, MISSING, percent, some } from "../units";
 import type { Buffer, Holder, MemoryData, Program } from "../wire";
 import { together, type Cleanup, type Context, type Part } from "./view";
 
@@ -131,7 +131,7 @@ function picture(el: HTMLElement, data: MemoryData, program: Program, context: C
   const drawing = s("svg.tv-track.tv-memorymap", { "aria-hidden": true });
   const keys = "comma and period, or the arrows, go to the buffer before and after";
   const frame = h("div.tv-lanes.tv-memoryframe", { tabindex: 0, role: "application", "aria-label": `buffers over the calls of the program: ${keys}` }, drawing);
-  el.append(h("div.tv-faint", {}, `${data.live.length} calls, ${data.buffers.length} buffers · , . previous, next buffer · click a buffer or, in the steps, a call`), frame);
+  el.append(h("div.tv-faint", {}, `${some(data.live.length, "call")}, ${some(data.buffers.length, "buffer")} · , . previous, next buffer · click a buffer or, in the steps, a call`), frame);
   const marks = new Map<SVGElement, Buffer>();
   const columns = new Map<SVGElement, number>();
   const calls = Math.max(program.calls.length, 1);

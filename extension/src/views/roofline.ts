@@ -5,7 +5,7 @@ import { kernelName } from "../names";
 import { ablation } from "../parts/ablation";
 import { bar } from "../parts/controls";
 import { colorVariable, head, swatch, twin } from "../parts/head";
-import { bytes, count, MISSING, percent, seconds } from "../units";
+import { bytes, count, MISSING, percent, seconds, some } from "../units";
 import type { Diagnosis, Roof, RooflineData, RoofPoint } from "../wire";
 import { together, type Cleanup, type Context, type Part } from "./view";
 
@@ -185,7 +185,7 @@ function plot(el: HTMLElement, data: RooflineData, context: Context): Cleanup {
 function diagnoses(data: RooflineData, context: Context): { element: HTMLElement; undo: Cleanup } {
   const { program } = context.links.program(data.program);
   const place = h("div.tv-findings", { role: "list", "aria-label": "findings, largest gain first" });
-  const element = h("div", {}, h("div.tv-title", {}, `Diagnosis: ${data.diagnoses.length} finding${data.diagnoses.length === 1 ? "" : "s"}, largest gain first`), place);
+  const element = h("div", {}, h("div.tv-title", {}, `Diagnosis: ${some(data.diagnoses.length, "finding")}, largest gain first`), place);
   if (data.diagnoses.length === 0) place.append(h("p.tv-missing", {}, data.roofs.length > 0 ? "Nothing to report." : `${MISSING} there are no peaks to compare with`));
   const cards = new Map<HTMLElement, Diagnosis>();
   for (const found of data.diagnoses) {

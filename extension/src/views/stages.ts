@@ -9,7 +9,7 @@ import { head, table, twin } from "../parts/head";
 import { stepper } from "../parts/stepper";
 import { textStepper } from "../parts/textstepper";
 import { rulesOf, touched } from "../steps";
-import { count, MISSING, seconds } from "../units";
+import { count, MISSING, seconds, some } from "../units";
 import type { Bisection, StageRow, StagesData } from "../wire";
 import { together, type Cleanup, type Context, type Part } from "./view";
 
@@ -115,12 +115,11 @@ function bisection(data: StagesData, context: Context): HTMLElement {
   }), place);
 }
 
-const some = (n: number, what: string) => `${count(n)} ${what}${n === 1 ? "" : "s"}`;
 
 function did(row: StageRow): string {
   const parts: string[] = [];
   if (row.nodes_before !== null && row.nodes_after !== null) {
-    parts.push(row.nodes_before === row.nodes_after || row.nodes_before === 0 ? `${count(row.nodes_after)} nodes` : `${count(row.nodes_before)} → ${count(row.nodes_after)} nodes`);
+    parts.push(row.nodes_before === row.nodes_after || row.nodes_before === 0 ? some(row.nodes_after, "node") : `${count(row.nodes_before)} → ${some(row.nodes_after, "node")}`);
   }
   if (row.firings !== null) parts.push(some(row.firings, "step"));
   if (row.decisions > 0) parts.push(some(row.decisions, "decision"));

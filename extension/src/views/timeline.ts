@@ -5,7 +5,7 @@ import { lineName } from "../names";
 import { asking } from "../parts/asking";
 import { choosable, head, twin } from "../parts/head";
 import { Track } from "../parts/track";
-import { amount, MISSING, seconds } from "../units";
+import { amount, MISSING, seconds, some } from "../units";
 import type { CountAnswer, LedgerRow, Segment, TimelineData } from "../wire";
 import { together, type Cleanup, type Context, type Part } from "./view";
 
@@ -31,7 +31,7 @@ export const timeline: Part<TimelineData> = (el, data, context) => {
   }));
   const press = () => buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(i === shown)));
   press();
-  const runs = data.runs === 0 ? `${MISSING} nothing was measured` : `median of ${data.runs} run${data.runs === 1 ? "" : "s"}`;
+  const runs = data.runs === 0 ? `${MISSING} nothing was measured` : `median of ${some(data.runs, "run")}`;
   el.append(head(data), h("div.tv-tools", {}, ...buttons, h("span.tv-faint", {}, `${runs} · W S zoom · A D pan · F focus · , . previous, next`)));
   const { launches } = program;
   if (launches.gap_median !== null) {
@@ -52,7 +52,7 @@ export const timeline: Part<TimelineData> = (el, data, context) => {
     { name: "what", text: at => data.run.label[at]! },
     { name: "start", text: at => seconds(data.run.start[at]), right: true },
     { name: "time", text: at => seconds(data.run.seconds[at]), right: true },
-    { name: `median of ${data.runs} runs`, text: at => ofAll(at, launches.median), right: true },
+    { name: `median of ${some(data.runs, "run")}`, text: at => ofAll(at, launches.median), right: true },
     { name: "first quartile", text: at => ofAll(at, launches.low), right: true },
     { name: "third quartile", text: at => ofAll(at, launches.high), right: true },
   ], () => data.run.lane.map((_, at) => at), at => {

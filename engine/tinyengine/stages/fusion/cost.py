@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tinyengine import units
 from tinyengine.index import divisions
 from tinyengine.node import Graph, Node
 from tinyengine.ops import ELEMENTWISE, REDUCE
@@ -63,7 +64,7 @@ def beside(o: Option, chosen: Option | None) -> str:
     """Why `o` was not taken, next to what was."""
     if chosen is None:
         return o.reason
-    mine, theirs = (f"{x.seconds * 1e6:.3g} µs" for x in (o, chosen))
+    mine, theirs = (units.seconds(x.seconds) for x in (o, chosen))
     if mine == theirs:
         return f"no faster ({mine} predicted for both), and keeps more: {o.reason}"
     return f"predicted {mine} against {theirs}: {o.reason}"
@@ -164,7 +165,7 @@ class Costs:
         leaf_bytes -= sum(m.nbytes for m in below)
 
         whole = self.compute(n, size, own) + leaf_bytes / bw + self.stored(nbytes) * (1 + len(groups)) + self.launch
-        out["whole"] = Option(whole, f"stored once ({_bytes(nbytes)}) and read by {len(groups)} kernel{'s' * (len(groups) > 1)}")
+        out["whole"] = Option(whole, f"stored once ({_bytes(nbytes)}) and read by {units.some(len(groups), 'kernel')}")
 
         busy = [g for g in groups if contraction and g.products and n not in g.products]
         apart = next((why for g in busy if (why := in_rows(fuser, n, g))), "")
@@ -231,8 +232,8 @@ class Costs:
         moved = self.stored(n.nbytes) * (1 + kernels)
         verdict = "more than" if arithmetic > moved else "which is not done, although that is less than"
         return (
-            f": computed again in {kernels - 1} of them it is at least {arithmetic * 1e6:.3g} µs of arithmetic, {verdict} the"
-            f" {moved * 1e6:.3g} µs of its {_bytes(n.nbytes)} stored once and read {kernels} times"
+            f": computed again in {kernels - 1} of them it is at least {units.seconds(arithmetic)} of arithmetic, {verdict} the"
+            f" {units.seconds(moved)} of its {_bytes(n.nbytes)} stored once and read {units.some(kernels, 'time')}"
         )
 
     def _at_loop(self, n: Node, fuser: Fuser, g: Group, leaf_bytes: float, apart: str, evaluations: int, below: float) -> Option:
