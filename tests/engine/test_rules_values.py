@@ -165,6 +165,14 @@ def slice_of_padding(rng: Rng) -> Node:
     return g.op("slice", (2,), g.op("pad", (x.shape[0] + 3,), x, arg=((3, 0, 0),)), arg=((0, 1),))
 
 
+def slice_of_where(rng: Rng) -> Node:
+    """Before, within, behind what is marked, and across its borders, where the rule keeps off."""
+    start, step, count = int(rng.integers(0, 8)), int(rng.integers(1, 3)), int(rng.integers(1, 4))
+    inside = g.op("pad", (12, 2), g.num(True, 4, 2, dtype=BOOL), arg=((4, 4, 0), (0, 0, 0)))
+    chosen = g.ew("where", inside, data(rng, (12, 2)), data(rng, (12, 2)))
+    return g.op("slice", (count, 2), chosen, arg=((start, step), (0, 1)))
+
+
 def slice_of_expand(rng: Rng) -> Node:
     x = data(rng, (1, int(rng.integers(1, 4))))
     return g.op("slice", (2, x.shape[1]), g.expand(x, 5, x.shape[1]), arg=((1, 2), (0, 1)))
@@ -340,6 +348,7 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
     "flip-of-unit-axes": ("bits", [lambda rng: g.op("flip", (1, 3), data(rng, (1, 3)), arg=(0, 1))]),
     "slice-of-slice": ("bits", [lambda rng: random_slice(rng, random_slice(rng, data(rng, shape_of(rng, 3, 3, 9))))]),
     "slice-of-pad": ("bits", [slice_within_pad, slice_of_padding, slice_of_interior]),
+    "slice-of-where": ("bits", [slice_of_where]),
     "slice-of-expand": ("bits", [slice_of_expand]),
     "pad-of-pad": ("bits", [lambda rng: random_pad(rng, random_pad(rng, data(rng, (2, 3))))]),
     "iota-of-one": ("bits", [lambda rng: Node("iota", I32, (1, 4), (), 0, ())]),

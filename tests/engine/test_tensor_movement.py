@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from tests.engine.peer import Case, F, compare, draw, torch, value
 from tinyengine import Tensor, cat, dtypes, stack
+from tinyengine.machine import FIXTURE
+from tinyengine.node import Graph
+from tinyengine.pipeline import lower
 
 FEW = settings(max_examples=8, derandomize=True, deadline=None)
 
@@ -63,6 +66,41 @@ MOVEMENT = [
 @pytest.mark.parametrize("case", MOVEMENT, ids=lambda c: c.name)
 def test_movement(case: Case) -> None:
     compare(case, draw((2, 3, 4), -2, 2, 1))
+
+
+def _bits(dtype: dtypes.DType) -> np.ndarray[Any, Any]:
+    """uint8[4, 8 * bytes]: first -0.0, then anything, NaN of several payloads among it."""
+    bits = np.random.default_rng(0).integers(0, 2 if dtype is dtypes.bool_ else 256, (4, 8 * dtype.itemsize), np.uint8)
+    if dtype.is_float:
+        bits[0] = ([0] * (dtype.itemsize - 1) + [0x80]) * 8
+    return bits
+
+
+@pytest.mark.parametrize("dtype", dtypes.ALL, ids=str)
+def test_what_is_joined_keeps_every_bit(dtype: dtypes.DType) -> None:
+    bits = _bits(dtype)
+    as_bits = Tensor.bitcast if dtype is not dtypes.bool_ else Tensor.cast
+    x = as_bits(Tensor(bits), dtype).realize()
+    y = cat([x[:, :3], x], 1).realize()
+    np.testing.assert_array_equal(as_bits(y, dtypes.uint8).numpy(), np.concatenate([bits[:, : 3 * dtype.itemsize], bits], 1))
+
+
+def test_what_is_joined_is_not_computed_with() -> None:
+    x = Tensor(np.full((4, 3), -0.0, np.float32))
+    for y in (cat([x, x[:1], x[2:]]), stack([x, x], 1), x.roll(1, 0), x.roll((1, 2), (0, 1))):
+        assert [k.flops for k in lower(Graph([y.node]), machine=FIXTURE).certificate.kernels] == [0]
+        assert np.signbit(y.numpy()).all()
+
+
+def test_the_gradient_of_cat_is_a_slice_of_what_comes_back() -> None:
+    xs = [Tensor(np.ones((n, 3), np.float32), requires_grad=True) for n in (2, 1, 4)]
+    back = np.array([[-0.0, np.inf, np.nan]] * 7, np.float32)
+    g = Tensor(back)
+    grads = cat(xs).gradient(*xs, gradient=g)
+    low = lower(Graph([x.node for x in grads]), machine=FIXTURE)
+    assert {n.op for n in low.simplified if not n.src} == {"buffer"} and {n.op for n in low.simplified if n.src} == {"slice"}
+    for got, at in zip(grads, ((0, 2), (2, 3), (3, 7)), strict=True):
+        assert got.numpy().tobytes() == back[slice(*at)].tobytes()
 
 
 @pytest.mark.parametrize(

@@ -395,7 +395,7 @@ def triangle(rows: int, cols: int, diagonal: int, upper: bool) -> Tensor:
 
 
 def join(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Tensors one after the other along `dim`: the sum of the pieces, each padded with zeros to its place."""
+    """Tensors one after the other along `dim`. Each element is chosen by its position: nothing is computed, -0.0 and NaN stay."""
     from tinyengine.tensor.elementwise import common_dtype, tensor_of
 
     if not tensors:
@@ -414,19 +414,27 @@ def join(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     dtype = xs[0].dtype
     for x in xs[1:]:
         dtype = common_dtype(record.const(0, dtype, first, ()), x.node)
-    whole = sum(x.shape[d] for x in xs)
     o = here(3)
-    out: Node | None = None
-    flows, start = core.NO_FLOW, 0
+    flows, pieces, starts = core.NO_FLOW, list[Node](), [0]
     for x in xs:
         flow, n = core.operand(x)
         flows |= flow
-        n = record.cast(n, dtype, o)
-        n = record.pad(n, tuple([(start, whole - start - x.shape[d], 0) if k == d else (0, 0, 0) for k in range(len(first))]), o)
-        out = n if out is None else record.binary("or" if dtype is dtypes.bool_ else "add", out, n, o)
-        start += x.shape[d]
-    assert out is not None
-    return make(out, flows)
+        pieces.append(record.cast(n, dtype, o))
+        starts.append(starts[-1] + x.shape[d])
+
+    def along(low: Any, inner: Any) -> tuple[tuple[Any, Any, int], ...]:
+        """What is missing before and after `inner` elements from `low` on."""
+        return tuple([(low, starts[-1] - low - inner, 0) if k == d else (0, 0, 0) for k in range(len(first))])
+
+    def chosen(a: int, b: int) -> Node:
+        """Pieces a to b at their places. Halves, so that no piece is behind more conditions than their logarithm."""
+        if b - a == 1:
+            return record.pad(pieces[a], along(starts[a], xs[a].shape[d]), o)
+        mid = starts[(a + b) // 2]
+        before = record.const(True, dtypes.bool_, tuple([mid if k == d else s for k, s in enumerate(first)]), o)
+        return record.where(record.pad(before, along(0, mid), o), chosen(a, (a + b) // 2), chosen((a + b) // 2, b), o)
+
+    return make(chosen(0, len(xs)), flows)
 
 
 def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:

@@ -124,6 +124,8 @@ class Values(Blocks):
             value = self.ev(n.src[0], below, inner)
             if own is None or self.zero_outside(value) >= set(index.conjuncts(inner)):
                 return value, self.depth.get(value, 0)
+            if value == ir.const(True, dtypes.bool_):
+                return self.let(n, own)
             return self.derived(n, (value,), self.let(n, ir.apply("where", (own, value, ir.const(0, n.dtype)))))
         if n.op == "contiguous":
             value = self.ev(n.src[0], at, mask)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyengine.extent import symbolic
+from tinyengine.extent import plain, symbolic
 from tinyengine.node import Node, Shape, const
 from tinyengine.ops import SCATTER
 from tinyengine.rules import Rule
+from tinyengine.size import bounds
 
 
 def view(op: str, x: Node, shape: Shape, arg: Any = None) -> Node:
@@ -115,6 +116,22 @@ def _slice_pad(n: Node) -> Node | None:
     return view("slice", x, n.shape, tuple(arg))
 
 
+def _slice_where(n: Node) -> Node | None:
+    """slice(where(position < 4, a, b)) -> slice(a), of a condition that is `pad` of True; symbolic sizes by their bounds."""
+    (w,) = n.src
+    if w.op != "where" or w.src[0].op != "pad" or w.src[0].src[0].arg is not True:
+        return None
+    c = w.src[0]
+    holds = True
+    for (start, step), (low, _, interior), extent, inner in zip(n.arg, c.arg, n.shape, c.src[0].shape, strict=True):
+        first = start - low
+        last, end = first + step * (plain(extent) - 1), plain(inner)
+        if not interior and (bounds(last)[1] < 0 or bounds(first - end)[0] >= 0):
+            return view("slice", w.src[2], n.shape, n.arg)
+        holds &= not interior and bounds(first)[0] >= 0 and bounds(last - end)[1] < 0
+    return view("slice", w.src[1], n.shape, n.arg) if holds else None
+
+
 def _slice_expand(n: Node) -> Node | None:
     """Only where every sliced axis is one that repeats: the slice then only sets the extent."""
     (e,) = n.src
@@ -157,6 +174,7 @@ RULES: tuple[Rule, ...] = (
     Rule("flip-of-unit-axes", "An axis of extent 1 has no other end.", ("flip",), _flip_units),
     Rule("slice-of-slice", "A slice of a slice is a slice: starts add, steps multiply.", ("slice",), _slice_slice),
     Rule("slice-of-pad", "The slice takes only what was there, or only zeros.", ("slice",), _slice_pad),
+    Rule("slice-of-where", "The condition, on position, is the same for all that the slice takes.", ("slice",), _slice_where),
     Rule("slice-of-expand", "Along a repeated axis every part is the same, only fewer.", ("slice",), _slice_expand),
     Rule("pad-of-pad", "Zeros around zeros: the widths add.", ("pad",), _pad_pad),
     Rule("iota-of-one", "The only position along an axis of extent 1 is 0.", ("iota",), _iota_one),
