@@ -212,6 +212,17 @@ def test_one_step_as_text(recording: Recording) -> None:
     assert "no step 999" in make(recording.data, "stages", selection=wire.Selection("firing", f"0.{at}.999")).error
 
 
+def test_a_step_of_plan_draws_the_arena_before_and_after(recording: Recording) -> None:
+    p = recording.programs[0]
+    at, s = stage(p, "plan")
+    places = [k for k, d in enumerate(s.steps.decision) if p.decisions[d].kind == "place"]
+    assert len(places) > 1
+    for n, k in enumerate(places, 1):
+        svg = recording.view("stages", selection=("firing", f"0.{at}.{k}")).svg
+        assert f"arena after: {n} placed, " in svg and svg.count(" at ", svg.index("arena before:")) == 2 * n - 1
+        assert svg.count('class="box c-new"') == 1, "what this step has placed is marked, and only after it"
+
+
 def test_a_rule_lists_all_its_firings(recording: Recording) -> None:
     r = recording.data
     _, s = stage(r.programs[0], "fuse")

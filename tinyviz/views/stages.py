@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tinyviz import texts, units
+from tinyviz import arena_steps, texts, units
 from tinyviz.analysis import plus
 from tinyviz.frames import became as became_at
 from tinyviz.frames import blame, fate
@@ -205,6 +205,8 @@ def svg(r: Recording, d: StagesData) -> str:
             if row[:2] in ("+ ", "- ", "~ "):
                 out.rect(14, out.y - 12, 912, LINE - 1, "raised")
             out.text(20, out.y, cut(row, 136), "mono")
+        if p.stages[d.firing[0]].name == "plan" and p.arena_bytes:
+            arena_steps.draw(out, p, *d.firing)
     if p.bisection is not None:
         out.y += LINE + 8
         out.text(20, out.y, "bisection", "bold")
