@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from tinyengine import index
@@ -25,7 +25,6 @@ from tinyengine.loopnest import (
     stmt_exprs,
     subexprs,
     var,
-    walk,
 )  # fmt: skip
 from tinyengine.loopnest import index as constant
 from tinyengine.stages.primitives.nest import Path, ScheduleError, at, fresh_buffer, over, rewrite, substitution
@@ -134,12 +133,13 @@ def _by_loops(s: Loop, source: Buf, local: str, by: tuple[str, ...], text: str, 
     if len(reads) != 1:
         raise ScheduleError(f"{text} is not legal: {source.name} is read in {len(reads)} ways in {s.name}")
     read = reads.pop()
-    inside = {x.name: x for x in walk(s.body) if isinstance(x, Loop)}
+    paths = list(_paths(s.body, read, ()))
+    inside = {x.name: x for x in paths[0] if all(any(_same_range(x, y) for y in p) for p in paths)}
     known = inner_variables(s)
     used = {x.arg[0] if x.op == "var" else x.arg for x in subexprs(read) if x.op in ("var", "name")} & known
     if len(set(by)) < len(by) or not used <= set(by) <= set(inside):
         needed = ", ".join(sorted(used))
-        raise ScheduleError(f"{text}: by= must name, once, the loops inside {s.name} on which the reads depend: {needed}")
+        raise ScheduleError(f"{text}: by= must name, once, loops around the reads in {s.name}, and those they need: {needed}")
     chain = [inside[name] for name in by]
     if any(x.start or x.step != 1 or x.ends for x in chain) or any(x.op == "load" for e in read.args for x in subexprs(e)):
         raise ScheduleError(f"{text}: the loops in by= must start at 0, have step 1 and no ends, and no index may come from data")
@@ -153,6 +153,19 @@ def _by_loops(s: Loop, source: Buf, local: str, by: tuple[str, ...], text: str, 
     moved = rewrite(s.body, substitution({read: load(copy, tuple(x.var for x in chain))}))
     moved = _counting(moved, set(conjuncts(load_mask(read))))
     return replace(s, body=(Alloc(copy, None, s.nodes), fill, *moved))
+
+
+def _paths(body: Iterable[Stmt], read: Expr, around: tuple[Loop, ...]) -> Iterator[tuple[Loop, ...]]:
+    """The loops around each statement that holds `read`."""
+    for s in body:
+        if isinstance(s, Loop):
+            yield from _paths(s.body, read, (*around, s))
+        elif any(read in subexprs(root) for root in stmt_exprs(s)):
+            yield around
+
+
+def _same_range(a: Loop, b: Loop) -> bool:
+    return a.name == b.name and (a.start, a.stop, a.step) == (b.start, b.stop, b.step)
 
 
 def _counting(body: Iterable[Stmt], zeros: set[Expr]) -> tuple[Stmt, ...]:
