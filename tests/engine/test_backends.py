@@ -249,6 +249,8 @@ def test_bitcasts(backend: Backend) -> None:
         ("int16", "float16"),
         ("float64", "int64"),
         ("uint8", "int8"),
+        ("int8", "bool"),
+        ("bool", "uint8"),
     ]
     params, given, body, expected = {}, {}, [], {}
     for a, b in ((dtypes.by_name(a), dtypes.by_name(b)) for a, b in pairs):
@@ -257,7 +259,7 @@ def test_bitcasts(backend: Backend) -> None:
             values = np.where((values.view(np.uint16) & 0x7C00) == 0x7C00, np.int16(1), values)  # a NaN may change its payload
         x, out = Buf(f"x_{a}", a, (COUNT,)), Buf(f"out_{a}_{b}", b, (COUNT,))
         params |= {x.name: x, out.name: out}
-        given[x.name], expected[out.name] = values, values.view(b.numpy)
+        given[x.name], expected[out.name] = values, values != 0 if b is dtypes.bool_ else values.view(b.numpy)
         body += everywhere(lambda get, lanes, b=b: Expr("bitcast", b, lanes, (get(0),)), [x], out)
     got = run_kernel(backend, Kernel("bitcasts", tuple(params.values()), tuple(body), tuple(expected)), **given)
     for label, want in expected.items():

@@ -293,7 +293,7 @@ def elementwise(line: Line, e: Expr, args: Sequence[str]) -> str:
     ty = vector(t, lanes)
     source = e.args[0].dtype
     st = vector(TYPES[source.name], lanes)
-    if op == "cast":
+    if op == "cast" or (op == "bitcast" and dtypes.bool_ in (source, d)):  # a byte in memory, one bit here
         return cast(line, args[0], source, d, lanes)
     if op == "bitcast":
         return args[0] if st == ty else line(f"bitcast {st} {args[0]} to {ty}")
