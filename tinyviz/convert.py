@@ -325,7 +325,7 @@ def _certificate(parts: Parts) -> wire.Certificate:
         if parts.backend in INTERPRETED:
             parts.missing.append(f"predicted times: they are of compiled code, and the backend {parts.backend} does not compile")
         else:
-            out.seconds, out.seconds_low, out.seconds_high = c.seconds, c.seconds * (1 - c.error), c.seconds * (1 + c.error)
+            out.seconds, out.seconds_low, out.seconds_high = c.seconds, c.seconds / (1 + c.error), c.seconds * (1 + c.error)
         found = {(k.name, a.buffer, a.reason) for k in c.kernels for a in k.addresses if a.verdict != "static"}
         out.data_dependent = [f"{kernel}: {buffer}, because {reason}" for kernel, buffer, reason in sorted(found)]
         if c.range is not None:
@@ -341,7 +341,7 @@ def _cost(out: wire.Kernel, c: Any, times: bool) -> None:
     out.bytes_read, out.bytes_written, out.bytes_issued, out.exact = c.bytes_read, c.bytes_written, c.bytes_issued, c.exact
     if times:
         out.seconds_predicted, out.bound = c.seconds, c.bound
-        out.seconds_predicted_low, out.seconds_predicted_high = c.seconds * (1 - c.error), c.seconds * (1 + c.error)
+        out.seconds_predicted_low, out.seconds_predicted_high = c.seconds / (1 + c.error), c.seconds * (1 + c.error)
 
 
 def _shares(parts: Parts, kernel: Any, origins: _Origins, simplified: list[int], out: wire.Kernel) -> None:

@@ -43,7 +43,7 @@ class Address:
 class KernelCost:
     """One kernel. `flops`: asked for; `flops_issued`: done by the scheduled kernel, padded vector lanes included;
     `flops_expanded`: the same after exp, tanh... have become polynomials. `exact`: no number is an upper bound. `limits`:
-    seconds by limit."""
+    seconds by limit; `error`: of `seconds`, as a factor (see `timing.Time`)."""
 
     name: str
     flops: int
@@ -120,7 +120,8 @@ class Certificate:
             f"{self.program}: {units.some(self.launches, 'kernel')}, {_si(self.flops)}FLOP, reads {_bytes(self.bytes_read)},"
             f" writes {_bytes(self.bytes_written)}, peak memory {_bytes(self.peak_bytes)}{upto}",
             *([self.range.text()] if self.range is not None else []),
-            f"predicted {units.seconds(self.seconds)} ± {self.error:.0%} on {self.machine.name} ({self.machine.source} peaks)",
+            f"predicted {units.seconds(self.seconds)}, within a factor of {1 + self.error:.1f},"
+            f" on {self.machine.name} ({self.machine.source} peaks)",
             f"{'kernel':<24}{'FLOP':>10}{'read':>12}{'written':>12}{'issued':>12}{'time':>11}  bound by",
         ]
         for k in self.kernels:
@@ -293,7 +294,7 @@ def certify(
             known[id(k)] = kernel_cost(made, machine, static(before, {}) if before is not None else None, peak, lines)
     kernels = tuple(known[id(c.kernel)] for c in program.calls)
     seconds = machine.start_seconds + sum(k.seconds for k in kernels)
-    error = sum(k.seconds * k.error for k in kernels) / seconds if kernels else machine.spread
+    error = (machine.start_seconds * timing.error(machine) + sum(k.seconds * k.error for k in kernels)) / seconds
     return Certificate(program.name, machine, kernels, given, program.arena_bytes, peak, seconds, error)
 
 
@@ -305,7 +306,7 @@ def node_weights(kernel: Kernel, machine: Machine | None = None) -> dict[int, fl
     its cycles of arithmetic, loads and stores; a load is charged to the statements that use what it brings, not to whoever made
     it; what serves no node is spread over all; several nodes of one statement share evenly."""
     machine = machine or current()
-    counted = timing.core(kernel, machine.vector_bytes)
+    counted = timing.core(kernel, machine)
     seconds = timing.predict(kernel, machine, 0, counted).seconds
     cycles: dict[int, float] = {}  # by statement
     body = [s for s, _ in statements(kernel.body)]

@@ -152,6 +152,24 @@ def affine(e: Expr) -> dict[str, int] | None:
     return None
 
 
+def steps(e: Expr) -> dict[str, int] | None:
+    """By how much `e` moves with each variable (LANE for the lane), a part that comes from data or is not affine standing still;
+    None where such a part differs between lanes."""
+    known = affine(e)
+    if known is not None:
+        return known
+    if e.op == "ramp":
+        return {**(steps(e.args[0]) or {}), LANE: e.arg}
+    if e.op in ("splat", "cast"):
+        return steps(e.args[0])
+    if e.op in ("add", "sub"):
+        a, b = steps(e.args[0]), steps(e.args[1])
+        if a is None or b is None:
+            return None
+        return {v: a.get(v, 0) + (b.get(v, 0) if e.op == "add" else -b.get(v, 0)) for v in {**a, **b}}
+    return {} if e.lanes == 1 else None
+
+
 def variables(e: Expr, scope: Iterable[str]) -> frozenset[str]:
     """The variables that `e` may change with; what is read from registers or local memory may change with all in scope."""
     out = set()

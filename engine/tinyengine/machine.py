@@ -27,9 +27,9 @@ from tinyengine.runtime.threads import thread_count
 
 LEVELS = ("l1", "l2", "l3", "dram")
 L3_OF_A_CORE = 32 << 20  # no processor has more; a virtual machine of a few cores reports what the whole chip has
-FORMAT = 2  # of the JSON on disk
+FORMAT = 3  # of the JSON on disk
 BUSY = 0.3  # a spread from which on somebody else was using the machine while it was measured
-OF_GROUPS = ("work_items", "local_bytes")  # left out where there are none
+OPTIONAL = ("work_items", "local_bytes", "hertz")  # left out where there are none, or it is not known
 FACTS = (
     "target",
     "cores",
@@ -75,20 +75,28 @@ class Machine:
     dots: str = ""  # the dtype of which one instruction adds pairs of products in float32: "bfloat16", or none
     work_items: int = 0  # of a work-group, for a device that has them: then a core is a compute unit
     local_bytes: int = 0  # of memory that the work-items of a group share
+    hertz: float = 0.0  # cycles per second of a core at work; 0: not measured
 
     @property
     def clock(self) -> float:
-        """Vector FMA cycles per second of one core, as far as the peak tells: two FMA units."""
-        return self.fma_flops / (2 * 2 * self.vector_bytes / 4)
+        """Cycles per second of one core: measured, or as far as the FMA peak tells, with two units for full vectors."""
+        return self.hertz or self.fma_flops / (2 * 2 * self.vector_bytes / 4)
+
+    @property
+    def unit_bytes(self) -> int:
+        """Bytes of a vector that one unit takes in a cycle. Less than `vector_bytes` where the FMA peak says that a core does
+        full vectors in parts."""
+        parts = self.clock * 2 * 2 * self.vector_bytes / 4 / self.fma_flops
+        return self.vector_bytes // (2 if parts > 1.5 else 1)
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT} | {k: v for k, v in dataclasses.asdict(self).items() if v or k not in OF_GROUPS}
+        return {"format": FORMAT} | {k: v for k, v in dataclasses.asdict(self).items() if v or k not in OPTIONAL}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Machine:
         """Raises ValueError when `data` is of another format, lacks a field or has one of a wrong type."""
         types = {f.name: f.type for f in dataclasses.fields(cls)}
-        if not isinstance(data, Mapping) or data.get("format") != FORMAT or {*data, *OF_GROUPS} != {*types, "format"}:
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT or {*data, *OPTIONAL} != {*types, "format"}:
             raise ValueError(f"not a machine of format {FORMAT}: {str(data)[:80]}")
         types = {k: v for k, v in types.items() if k in data}
         for name, kind in types.items():

@@ -24,6 +24,7 @@ F32 = dtypes.float32
 ROUNDS = 15
 SECONDS = 2e-3  # of one run of a probe, about
 CHAINS = 12  # independent accumulators: latency 4 on 2 units needs 8
+MULTIPLY = 3  # cycles
 MAX_BYTES = 256 << 20  # of one array that lies in memory
 MIN_LAUNCH = 0.05e-6  # seconds: below, the clocks tell nothing
 TINY = 64  # kernels in the program that measures launching
@@ -74,11 +75,21 @@ def measure(save: bool = True) -> Machine:
         facts, fma_flops=flops, fma_flops_all=flops_all, read=read, read_all=read_all, copy_all=copy,
         write_all=_rest(x.nbytes, copy, read_all["dram"]), stream_all=_rest(x.nbytes, stream, read_all["dram"]),
         launch_seconds=launch, start_seconds=start, spread=min(0.5, max(0.05, statistics.median(spreads), *shortfall)),
-        source="measured", date=datetime.date.today().isoformat(),
+        hertz=_hertz(best) if facts.target == "x86_64" else 0.0, source="measured", date=datetime.date.today().isoformat(),
     )  # fmt: skip
     if save:
         machine.save(measured)
     return measured
+
+
+def _hertz(best: Callable[..., float]) -> float:
+    """Cycles per second: a multiplication of integers takes MULTIPLY of them on every x86-64 processor since 2008, and each here
+    waits for the one before it."""
+    trips = int(SECONDS * 1e9)
+    x, acc, i = Buf("x", dtypes.int32, (1,)), Buf("acc", dtypes.int32, (), "register"), var("i", 0, trips - 1)
+    square = Loop(i, 0, trips, 1, (Store(acc, (), apply("mul", (load(acc, ()), load(acc, ())))),))
+    body = (Alloc(acc, 0), Store(acc, (), load(x, (index(0),))), square, Store(x, (index(0),), load(acc, ())))
+    return best(Kernel("probe_clock", (x,), body, ("x",)), float(MULTIPLY * trips), Buffer(1, dtypes.int32, "x"))
 
 
 def _resident(facts: Machine, level: str, cores: int) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinyengine.footprint import Access, box
+from tinyengine.footprint import LANE, Access, box, steps
 from tinyengine.loopnest import Buf, Kernel, Loop, Stmt, walk
 from tinyengine.positions import Box, Count, distinct
 
 LINE = 64  # bytes of a cache line
+FAR = 2048  # bytes apart from which a prefetcher, which stays within its page, is of no help
 WAYS, WAYS_APART = 12, 64.0  # lines that one set holds; how many lines lie between two of the same set, about
 
 
@@ -64,17 +65,19 @@ class Traffic:
 
 def lines(found: list[Access], inside: int) -> Moved:
     """The distinct cache lines of these accesses, with the loops outside of number `inside` standing still."""
-    by_buf: dict[Buf, list[Box | Count]] = {}
+    by_buf: dict[Buf, list[tuple[Access, Box | Count]]] = {}
     for a in found:
-        by_buf.setdefault(a.buf, []).append(box(a, inside))
+        by_buf.setdefault(a.buf, []).append((a, box(a, inside)))
     total = Moved()
-    for buf, boxes in by_buf.items():
+    for buf, each in by_buf.items():
+        boxes = [b for _, b in each]
         used = distinct(buf, boxes).n * buf.dtype.itemsize
-        layouts = [_layout(buf, b) for b in boxes if isinstance(b, Box) and b.n]
+        layouts = [_layout(buf, b) if isinstance(b, Box) else (_run(a, inside), 0) for a, b in each if b.n]
         run, stride = max(layouts, default=(buf.dtype.itemsize, 0))
         apart = stride if run < stride < LINE else -(-run // LINE) * LINE  # bytes that each run takes up
         nbytes = used if run >= 4 * LINE else used / run * apart
-        scattered = nbytes / LINE if run <= LINE <= apart and used > run else 0.0
+        picked = run < 4 * LINE and any(isinstance(b, Count) and a.dynamic for a, b in each)
+        scattered = nbytes / LINE if used > run and (picked or (run <= LINE <= apart and stride >= FAR)) else 0.0
         # lines at a stride of 2^k bytes fall into few of the sets
         crowding = min(WAYS_APART, max(1.0, (stride & -stride) / max(run, LINE))) if nbytes / max(run, LINE) > 2 * WAYS else 1.0
         total = total.plus(Moved(nbytes, scattered, nbytes * crowding))
@@ -97,3 +100,18 @@ def _layout(buf: Buf, b: Box) -> tuple[int, int]:
         outer = next((axes[-1] for axes, t in parts[k + 1 :] if len(t) > 1), None)
         return run * len(s), 0 if outer is None else buf.strides[outer] * buf.dtype.itemsize
     return run, 0
+
+
+def _run(a: Access, inside: int) -> int:
+    """Bytes of a run of neighbouring elements where data say at which it begins: along the lanes and the loops from number
+    `inside` on that go on where the lanes, or other such loops, end."""
+    strides: dict[str, int] = {}
+    for e, stride in zip(a.index, a.buf.strides, strict=True):
+        for v, c in (steps(e) or {}).items():
+            strides[v] = strides.get(v, 0) + c * stride
+    pitches = [(abs(strides.get(s.name, 0)) * s.step, s.trips) for s in a.loops[inside:]]
+    run = 1
+    for pitch, trips in sorted([(abs(strides.get(LANE, 0)), a.lanes), *pitches]):
+        if pitch == run:
+            run *= trips
+    return run * a.buf.dtype.itemsize

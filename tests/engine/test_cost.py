@@ -322,6 +322,31 @@ def test_prediction_follows_the_machine() -> None:
     assert scalar > 8 * vector
 
 
+def test_a_loop_of_one_iteration_costs_nothing() -> None:
+    i, one = var("i", 0, 1023), var("one", 0, 0)
+    body = (copy(i, 1024),)
+    plain = nest(Loop(i, 0, 1024, 1, body, "serial"), n=1024)
+    inside = nest(Loop(i, 0, 1024, 1, (Loop(one, 0, 1, 1, body, "serial"),), "serial"), n=1024)
+    assert cost.kernel_cost(inside, FIXTURE).limits == cost.kernel_cost(plain, FIXTURE).limits
+
+
+def test_vectors_take_two_slots_where_a_core_does_them_in_halves() -> None:
+    slots = {}
+    for hertz in (0.0, 4e9, 8e9):  # of 256 GFLOP/s: 64 and 32 in a cycle
+        m = replace(FIXTURE, hertz=hertz)
+        scalar, vector = (cost.timing.core(stream(1 << 16, "serial", lanes), m).root.slots() for lanes in (1, 16))
+        slots[hertz] = (m.unit_bytes, scalar, vector)
+    assert slots[0.0] == slots[4e9] and slots[8e9][0] == 32
+    assert slots[8e9][1] == slots[4e9][1] and slots[8e9][2] > 1.4 * slots[4e9][2]
+
+
+def test_rows_that_data_pick_are_whole_lines() -> None:
+    at, t = g.expand(g.buf("at", 512, 1, dtype=I32), 512, 32), g.buf("t", 4096, 32)
+    (k,) = kernels(Node("gather", F32, (512, 32), (t, at), 0, ()))
+    limits = cost.kernel_cost(k, FIXTURE).limits
+    assert limits["L2"] < 512 * 32 * 1e-9 / 4  # two lines a row, not one for each element
+
+
 def test_a_lone_accumulator_waits_for_itself() -> None:
     i = var("i", 0, 4095)
     x, y = Buf("x", F32, (4096,)), Buf("y", F32, (4096,))

@@ -35,7 +35,7 @@ ROWS = np.zeros(4096, np.int32)
 WIDE = 1 << 20
 LOWERED: dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]] = {
     "conversion": (lambda: zeros(WIDE, dtype=np.float64).cast("float32"), lambda: zeros(WIDE) + 1),
-    "gather": (lambda: zeros(WIDE, 32)[Tensor(ROWS)], lambda: zeros(64, 32)[Tensor(ROWS)]),
+    "gather": (lambda: zeros(WIDE, 8)[Tensor(ROWS)], lambda: zeros(64, 8)[Tensor(ROWS)]),
     "launch-bound": (lambda: zeros(4) + 1, lambda: zeros(1 << 22) + 1),
     "compute-bound": (lambda: zeros(512, 512) @ zeros(512, 512), lambda: zeros(512, 512) + 1),
     "memory-bound": (lambda: zeros(4096, 4096).sum(1), lambda: zeros(512, 512) @ zeros(512, 512)),
