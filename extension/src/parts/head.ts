@@ -46,6 +46,8 @@ export interface Column<Row> {
   text: (row: Row) => string;
   /** numbers stand right */
   right?: boolean;
+  /** where the view is narrow, it stands below the first cell */
+  aside?: boolean;
 }
 
 const MOST_ROWS = 500;
@@ -80,10 +82,12 @@ export function choosable(line: HTMLElement, choose: () => void): void {
 }
 
 export function table<Row>(columns: Column<Row>[], rows: readonly Row[], choose?: (row: Row) => void): HTMLTableElement {
-  const headings = columns.map(({ name, right }) => (name ? h(right ? "th.tv-right" : "th", { scope: "col" }, name) : h("td")));
+  const headings = columns.map(({ name, right, aside }) => (name ? h(`th${right ? ".tv-right" : ""}${aside ? ".tv-aside" : ""}`, { scope: "col" }, name) : h("td")));
   const body = h("tbody");
   for (const row of rows) {
-    const line = h("tr", {}, ...columns.map(({ text, right }) => h(right ? "td.tv-right" : "td", {}, text(row))));
+    const line = h("tr", {}, ...columns.map(({ text, right, aside }) => h(`td${right ? ".tv-right" : ""}${aside ? ".tv-aside" : ""}`, {}, text(row))));
+    const below = columns.flatMap(({ name, text, aside }) => (aside && text(row) ? [`${name} ${text(row)}`] : []));
+    if (below.length > 0) line.firstElementChild!.append(h("div.tv-below", {}, below.join(" · ")));
     if (choose) {
       choosable(line, () => choose(row));
     }

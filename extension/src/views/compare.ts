@@ -35,8 +35,8 @@ export const compare: Part<CompareData> = (el, data, context) => {
   undo.push(linked(el, "Kernels", kernels, [
     ...numbers<KernelPair>("kernel", kernelText, pair => pair.time),
     { name: "differs in", text: pair => CODE[pair.code] ?? MISSING },
-    { name: "bytes", text: pair => both(pair.bytes), right: true },
-    { name: "FLOPs", text: pair => both(pair.flops), right: true },
+    { name: "bytes", text: pair => both(pair.bytes), right: true, aside: true },
+    { name: "FLOPs", text: pair => both(pair.flops), right: true, aside: true },
   ], pair => pair.time, keyOf, context));
   undo.push(linked(el, "Lines", lines, [
     ...numbers<LinePair>("line", row => row.where_after || row.where_before, row => row.time),

@@ -11,7 +11,7 @@ import { together, type Cleanup, type Context, type Part } from "./view";
 
 const LEFT = 58;
 const BELOW = 36;
-const ROOF_NAME = 120; // pixels that the name of a roof takes
+const [ROOF_NAME, SHORT_NAME] = [120, 56]; // pixels that the name of a roof takes, with its rate and without
 
 export const roofline: Part<RooflineData> = (el, data, context) => {
   const { program } = context.links.program(data.program);
@@ -126,18 +126,23 @@ function plot(el: HTMLElement, data: RooflineData, context: Context): Cleanup {
     const peak = py(Math.log10(flat));
     const ridge = px(Math.log10(flat / slanted[0]!.rate));
     parts.push(s("path.tv-roof", { d: `M${ridge} ${peak}H${right}` }), s("text.tv-rooftext.tv-end", { x: right - 4, y: peak - 5 }, `arithmetic ${rate({ name: "arithmetic", rate: flat, holds: null })}`));
+    const names: SVGElement[] = []; // above every roof
     slanted.forEach((roof, i) => {
       const log = Math.log10(roof.rate);
       const from = Math.max(x0, y0 - log);
       parts.push(s("path.tv-roof", { d: `M${px(from)} ${py(from + log)}L${px(Math.log10(flat) - log)} ${peak}` }));
       // Along each roof; neighbours begin at different places, so that the names of roofs that nearly meet keep apart.
       const to = Math.log10(flat) - log;
-      const start = Math.max(px(from) + 8, Math.min(px(from) + 8 + (i % 2) * ROOF_NAME, px(to) - ROOF_NAME));
+      // Where two of them do not fit one after the other, they are said without their rates.
+      const room = px(to) - px(from) - 8;
+      const length = room < 2 * ROOF_NAME ? SHORT_NAME : ROOF_NAME;
+      const start = Math.max(px(from) + 8, Math.min(px(from) + 8 + (length === SHORT_NAME ? i / 2 : i % 2) * length, px(to) - length));
       const place = x0 + ((start - LEFT) * (x1 - x0)) / (right - LEFT);
       const turn = (-Math.atan2(py(place) - py(place + 1), px(place + 1) - px(place)) * 180) / Math.PI;
       const [x, y] = [px(place), py(place + log)];
-      parts.push(s("text.tv-rooftext", { x, y: y - 4, transform: `rotate(${turn} ${x} ${y})` }, `${roof.name} ${rate(roof)}`));
+      names.push(s("text.tv-rooftext", { x, y: y - 4, transform: `rotate(${turn} ${x} ${y})` }, length === ROOF_NAME ? `${roof.name} ${rate(roof)}` : roof.name, s("title", {}, `${roof.name} ${rate(roof)}`)));
     });
+    parts.push(...names);
     marks.clear();
     [...data.points].map((point, i) => [point, i] as const).reverse().forEach(([point, i]) => {
       if (!point.intensity || !(point.rate || point.rate_predicted)) return;
