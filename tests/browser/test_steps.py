@@ -188,6 +188,21 @@ def test_a_schedule_step_shows_which_words_changed(show: Show, sample: dict[str,
     stages.get_by_role("button", name="next step").click()
     top[1] = stages.locator(".tv-pair").bounding_box()
     assert top[0] is not None and top[1] is not None and top[0]["y"] == top[1]["y"], "the texts stay where they are"
+    # lines that stand for a node: chosen by the keyboard, all of them one stop of the Tab key, and keys go on stepping
+    lines = right.locator("[role=button]")
+    lines.first.focus()
+    assert right.locator("[tabindex='0']").count() == 1 < lines.count() and right.get_attribute("tabindex") == "-1"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(lines.nth(1)).to_have_class(re.compile("tv-lit"))
+    assert page.url.endswith(f"#node:0.{lines.nth(1).get_attribute('data-node')}")
+    number = stages.locator(".tv-stepnumber")
+    before = number.text_content() or ""
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+        expect(number).not_to_have_text(before)
+        before = number.text_content() or ""
+    assert right.evaluate("body => body.matches(':focus-within')")
     # to another kernel, and from another view to this one
     select = stages.get_by_role("combobox", name="kernel")
     other = [o.get_attribute("value") for o in select.locator("option").all()][-1]

@@ -12,6 +12,7 @@ import { scrollTo } from "./code";
 import { selectField } from "./controls";
 import { decisionCard } from "./decision";
 import { groupPictures } from "./groupsteps";
+import { choosable } from "./head";
 import { ruleRow } from "./stepper";
 import { walker, type Steps } from "./steps";
 
@@ -62,6 +63,8 @@ export function textStepper(el: HTMLElement, steps: Steps, context: Context): Cl
   const draw = (k: number) => {
     step = k;
     const [before, after] = texts.change(k);
+    const held = [left.body, right.body].find(body => body.matches(":focus-within"));
+    const row = held ? [...held.children].findIndex(line => line.matches(":focus")) : -1;
     const select = jump?.querySelector("select");
     if (select && kernel[k]! >= 0) select.value = String(kernel[k]);
     what.replaceChildren(...describe(context, program, at, stage, k, texts.changes(k)));
@@ -72,12 +75,14 @@ export function textStepper(el: HTMLElement, steps: Steps, context: Context): Cl
       if (row) lines.push({ row, element });
       if (node >= 0) {
         element.dataset.node = String(node);
-        element.addEventListener("click", () => context.selection.set({ kind: "node", id: `${at}.${node}` }));
+        element.setAttribute("role", "button");
+        choosable(element, () => context.selection.set({ kind: "node", id: `${at}.${node}` }));
       }
       return element;
     };
     if (compares) fill(left.body, right.body, aligned(before, after, texts.edits[k]!), words, put);
     else plain(left.body, before, given.name === "loops" ? row => valueWords(program, row) : row => row.text, put), plain(right.body, after, row => row.text, put);
+    for (const { body } of [left, right]) body.tabIndex = body.querySelector("[tabindex]") ? -1 : 0; // one stop of the Tab key each
     left.note.textContent = count(before, given.name === "emit" ? "loops" : given.name === "loops" ? "values" : "");
     right.note.textContent = count(after, given.name === "emit" ? program.kernels[kernel[k]!]?.source.language ?? "" : "");
     const spot = [...right.body.children, ...left.body.children].find(each => (each as HTMLElement).dataset.change);
@@ -92,6 +97,10 @@ export function textStepper(el: HTMLElement, steps: Steps, context: Context): Cl
     pictures?.draw(before, after, given.steps.nodes[k]!, program.decisions[given.steps.decision[k]!]?.nodes ?? []);
     arena?.draw(k);
     light();
+    if (held) { // what had the focus is gone: the line in its place has it now, and keys go on stepping
+      const line = held.children[row];
+      (line instanceof HTMLElement && line.hasAttribute("tabindex") ? line : held).focus({ preventScroll: true });
+    }
   };
   return together(walk.start(block), context.onSelect(light), () => pictures?.destroy(), () => arena?.destroy());
 }
