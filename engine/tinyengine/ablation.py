@@ -64,7 +64,7 @@ class Ablation:
         rows = {"whole": self.whole, "loads": self.loads, "arithmetic": self.arithmetic, "empty": self.empty}
         out = [f"{self.name}: {self.sentence} (predicted: {self.predicted})"]
         for label, t in rows.items():
-            spread = f"half of the runs {t.low * 1e6:.3g} to {t.high * 1e6:.3g}"
+            spread = f"half of the runs {units.seconds(t.low)} to {units.seconds(t.high)}"
             out.append(f"  {label:<10} {units.seconds(t.seconds):>12}  {self.share(t):>5.0%}  {spread}")
         return "\n".join(out)
 
