@@ -12,7 +12,7 @@ export const bytes = (value?: number | null): string => scaled(value, BYTES, " "
 export const count = (value?: number | null): string => scaled(value, COUNTS, "");
 
 /** How many there are, with the word for one of them in its plural where it needs it: 1 launch, 2 launches. */
-export const some = (n: number, word: string): string => `${count(n)} ${word}${n === 1 ? "" : word.endsWith("ch") ? "es" : "s"}`;
+export const some = (n: number, word: string): string => `${n} ${word}${n === 1 ? "" : word.endsWith("ch") ? "es" : "s"}`;
 
 /** A number in the unit of a wire field: s, bytes, flops, or none. */
 export function amount(value: number | null | undefined, unit: string): string {

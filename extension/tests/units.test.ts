@@ -9,7 +9,7 @@ test("numbers have three digits and the unit that fits", () => {
 });
 
 test("a word stands in the plural where there is more than one, or none", () => {
-  assert.deepEqual([some(1, "launch"), some(2, "launch"), some(0, "run"), some(1, "more line"), some(13400, "node")], ["1 launch", "2 launches", "0 runs", "1 more line", "13.4 k nodes"]);
+  assert.deepEqual([some(1, "launch"), some(2, "launch"), some(0, "run"), some(1, "more line"), some(13400, "node")], ["1 launch", "2 launches", "0 runs", "1 more line", "13400 nodes"]);
 });
 
 test("what is missing is not zero", () => {
