@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from sys import getrefcount
 from typing import Any
 
 from tinyengine import dtypes
@@ -34,6 +35,7 @@ from tinyengine.ops import OPS
 
 INDEX = dtypes.int64
 SPACES = ("global", "local", "register")
+LEAST_SWEPT = 500_000  # expressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Expr:
     arg: Any
     _below: tuple[Expr, ...] | None  # see subexprs
     _table: dict[Any, Expr] = {}
+    _most = LEAST_SWEPT  # entries of the table from which on it is swept
 
     def __new__(cls, op: str, dtype: DType, lanes: int, args: tuple[Expr, ...] = (), arg: Any = None) -> Expr:
         # repr() of a float keeps 0.0 and -0.0, and 1 and True, apart in the key
@@ -88,10 +91,26 @@ class Expr:
             return found
         self = object.__new__(cls)
         self.op, self.dtype, self.lanes, self.args, self.arg, self._below = op, dtype, lanes, args, arg, None
-        if len(Expr._table) > 500_000:  # an intern table, not a leak: a fresh start only costs identity between kernels
-            Expr._table.clear()
+        if len(Expr._table) >= Expr._most:
+            Expr._sweep()
         Expr._table[key] = self
         return self
+
+    @classmethod
+    def _sweep(cls) -> None:
+        """Forget the nodes to which nothing but the table refers. Any other must stay: what is equal must be identical, in
+        kernels that are kept and in the one that is being built."""
+        table = cls._table
+        for e in table.values():
+            e._below = None  # refers to e itself
+        del e
+        single = [object()]
+        keys, alone = list(table), getrefcount(single[0])
+        while keys:  # from the end: a node stands before those that it is an operand of
+            key = keys.pop()
+            if getrefcount(table[key]) == alone:
+                del table[key]
+        cls._most = max(LEAST_SWEPT, 2 * len(table))
 
     def __repr__(self) -> str:
         return expr_text(self)
@@ -320,12 +339,13 @@ def subexprs(e: Expr, seen: set[int] | None = None) -> Iterable[Expr]:
         out = [x for x in subexprs(e) if id(x) not in seen]
         seen.update([id(x) for x in out])
         return out
-    if e._below is None:
+    known = e._below
+    if known is None:
         below: dict[Expr, None] = {}
         for a in e.args:
             below.update(dict.fromkeys(subexprs(a)))
-        e._below = (*below, e)
-    return e._below
+        known = e._below = (*below, e)
+    return known
 
 
 def map_expr(e: Expr, f: Callable[[Expr], Expr | None], memo: dict[Expr, Expr] | None = None) -> Expr:
