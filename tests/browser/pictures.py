@@ -99,7 +99,15 @@ def kernel(page: Page, view: Locator) -> None:
     lines.filter(has_text="+=").or_(lines.filter(has_text="max=")).first.click()
 
 
+def training(page: Page, view: Locator) -> None:
+    """The program with most kernels: a forward pass alone may come first."""
+    program = page.get_by_label("program", exact=True)
+    name = program.locator("option").filter(has_text="training step").first.inner_text()
+    program.select_option(label=name)
+
+
 def timeline(page: Page, view: Locator) -> None:
+    training(page, view)
     view.get_by_role("button", name="whole recording").click()
 
 
@@ -127,7 +135,7 @@ PICTURES: dict[str, tuple[Callable[[], Explorer], Callable[[Page, Locator], None
     "timeline": (slowly, timeline, "light"),
     "lines": (text, nothing, "light"),
     "memory": (digits, memory, "light"),
-    "roofline": (slowly, nothing, "light"),
+    "roofline": (slowly, training, "light"),
     "values": (learning, values, "light"),
     "addresses": (gathered, nothing, "light"),
     "compare": (changed, nothing, "light"),

@@ -136,7 +136,8 @@ function plot(el: HTMLElement, data: RooflineData, context: Context): Cleanup {
       // Where two of them do not fit one after the other, they are said without their rates.
       const room = px(to) - px(from) - 8;
       const length = room < 2 * ROOF_NAME ? SHORT_NAME : ROOF_NAME;
-      const start = Math.max(px(from) + 8, Math.min(px(from) + 8 + (length === SHORT_NAME ? i / 2 : i % 2) * length, px(to) - length));
+      const places = room < 3 * ROOF_NAME ? 2 : 3;
+      const start = Math.max(px(from) + 8, Math.min(px(from) + 8 + (length === SHORT_NAME ? i / 2 : i % places) * length, px(to) - length));
       const place = x0 + ((start - LEFT) * (x1 - x0)) / (right - LEFT);
       const turn = (-Math.atan2(py(place) - py(place + 1), px(place + 1) - px(place)) * 180) / Math.PI;
       const [x, y] = [px(place), py(place + log)];
