@@ -39,4 +39,4 @@ def test_a_sweep_in_the_middle_of_compiling_changes_nothing(monkeypatch: pytest.
     got = (Tensor(x) @ Tensor(x.T).tanh()).softmax(1).numpy()
     z = np.exp(x.astype(np.float64) @ np.tanh(x.T.astype(np.float64)))
     np.testing.assert_allclose(got, z / z.sum(1, keepdims=True), rtol=1e-5)
-    assert count > 3
+    assert count > 1  # few where much of the program was compiled before
