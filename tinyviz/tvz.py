@@ -55,7 +55,7 @@ def save(r: wire.Recording, path: str | os.PathLike[str]) -> Path:
     try:
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as z:
             for name, data in [("manifest.json", json.dumps(manifest, indent=1).encode()), *pieces.items()]:
-                z.writestr(zipfile.ZipInfo(name, _DATE), data, zipfile.ZIP_DEFLATED)
+                z.writestr(zipfile.ZipInfo(name, _DATE), data, zipfile.ZIP_DEFLATED, 9)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
