@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ipykernel.compiler import XCachingCompiler
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets.config import Config
 
+from tests.tinyviz.shells import new_shell
 from tinyviz.cells import CellLine, CellLines
 from tinyviz.gutter import TARGET, Cost, Gutter
 from tinyviz.magics import load_ipython_extension, notebook, unload_ipython_extension
@@ -33,12 +33,10 @@ class FakeComm:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> InteractiveShell:
-    """IPython as in a notebook's kernel: cells are named by their raw text. It leaves no history behind."""
-    quiet = Config({"HistoryManager": {"enabled": False}})
-    shell = InteractiveShell(config=quiet, ipython_dir=str(tmp_path), compiler_class=XCachingCompiler)
-    shell.user_ns["here"] = here
-    return shell
+def shell(tmp_path: Path) -> Iterator[InteractiveShell]:
+    with new_shell(tmp_path) as shell:
+        shell.user_ns["here"] = here
+        yield shell
 
 
 PLACES: list[tuple[str, int]] = []

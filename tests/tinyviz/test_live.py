@@ -8,10 +8,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from ipykernel.compiler import XCachingCompiler
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets.config import Config
 
+from tests.tinyviz.shells import new_shell
 from tinyengine import backends, hooks, machine
 from tinyviz import magics, wire
 from tinyviz.explore import Explorer
@@ -35,9 +34,8 @@ total = z.item()
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[InteractiveShell]:
-    quiet = Config({"HistoryManager": {"enabled": False}})
-    shell = InteractiveShell(config=quiet, ipython_dir=str(tmp_path), compiler_class=XCachingCompiler)
-    with mock.patch.object(machine, "current", lambda: machine.FIXTURE), backends.use("reference"):
+    known = mock.patch.object(machine, "current", lambda: machine.FIXTURE)
+    with new_shell(tmp_path) as shell, known, backends.use("reference"):
         magics.load_ipython_extension(shell)
         book = magics.notebook()
         assert book is not None
