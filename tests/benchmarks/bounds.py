@@ -6,11 +6,14 @@ from __future__ import annotations
 BOUNDS: dict[str, str] = {
     "cold_mlp_empty": "NumPy by hand imports in 0.1 s and compiles nothing; of the engines none is quicker.",
     "cold_mlp_warm": "NumPy by hand imports in 0.1 s and loads nothing; half of the time is Python's and NumPy's own start.",
+    "matvec": (
+        "It reads the matrix once, as fast as the best peers; the limit is the best of a few reads of as many bytes, which "
+        "scatter by a fifth where neighbours share the memory."
+    ),
     "chain_1M": (
         "Where vectors of 512 bits take two passes (Zen 4), arithmetic bounds it, and the limit counts bytes alone: 24 "
         "instructions per vector take about 16 cycles (the division 6, the fma of exp2 6), the bytes 5."
     ),
-    "chain_1k": "A call without a kernel takes 2.5 µs where one core is this slow; the kernel, bound as chain_1M, 0.25 µs.",
     "sum_64M": "The limit is the best of a few reads of as many bytes; the loads alone take all of its time (`ablate`).",
     "matmul_512": (
         "The kernel by itself takes 1.13 to 1.16 times the limit; the rest is copying panels and operands that "
