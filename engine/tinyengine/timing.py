@@ -38,7 +38,7 @@ from tinyengine.loopnest import (
 )
 from tinyengine.machine import Machine
 from tinyengine.ops import OPS
-from tinyengine.stages.schedules.cost import CONFLICT, NEAR, PAGE, WAYS
+from tinyengine.stages.schedules.cost import NEAR, conflict
 from tinyengine.traffic import LINE, Moved, Traffic
 
 UNITS = 2  # arithmetic units of a core for vectors, and load ports
@@ -275,13 +275,13 @@ class _Counter:
 
     def moves(self, buf: Buf, at: tuple[Expr, ...], lanes: int) -> float:
         """Issue slots of a load or a store: whole vectors where lanes are neighbours or lie near each other, else one by one.
-        Lanes that lie whole pages apart fall into one set of the first cache (see `stages.schedules.cost`)."""
+        Lanes that lie whole pages apart are in each other's way (`stages.schedules.cost.conflict`)."""
         n, stride = self.vectors(lanes, buf.dtype), lane_stride(buf, at) if lanes > 1 else 0
         if stride is None:
             return lanes
         if abs(stride) <= NEAR:
             return min(lanes, n * max(1, abs(stride)))
-        return lanes * (CONFLICT if lanes > WAYS and stride * buf.dtype.itemsize % PAGE == 0 else 1.0)
+        return lanes * conflict(stride * buf.dtype.itemsize, lanes)
 
     def chain(self, s: Accumulate) -> None:
         """An accumulation waits for the one before it into the same element, when the loop does not change the element."""

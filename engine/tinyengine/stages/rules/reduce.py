@@ -160,7 +160,7 @@ def split_rule(graph: Graph, machine: Machine) -> tuple[Rule | None, Mapping[int
         if n.op not in REDUCE or not 0 < n.size < wanted:
             continue
         (x,) = n.src
-        busy = n.size / (-(-n.size // machine.cores) * machine.cores)  # the share of the cores that works, one result at a time
+        busy = busy_share(n.size, machine)
         axis, parts = _parts(x, n, wanted) if busy < BUSY and x.size >= SPLIT_SIZE else (0, 0)
         if parts:
             plans[n.op, x.shape, n.shape] = (axis, parts)
@@ -170,12 +170,7 @@ def split_rule(graph: Graph, machine: Machine) -> tuple[Rule | None, Mapping[int
             other = {"one reduction": "it would run on few of the cores"}
         else:
             verdict = "one reduction"
-            reason = (
-                "there is one core" if machine.cores == 1
-                else f"{n.size} results keep {busy:.0%} of {machine.cores} cores busy" if busy >= BUSY
-                else f"{x.size} elements are done before a second core has begun" if x.size < SPLIT_SIZE
-                else "no axis divides evenly into parts that are large enough"
-            )  # fmt: skip
+            reason = unsplit(machine, n.size, "results", x.size, "no axis divides")
             other = {"split": reason}
         numbers = {"elements": float(x.size), "results": float(n.size), "cores": float(machine.cores), "parts": float(parts)}
         decisions[number] = Decision("simplify", "split-reduction", (number,), verdict, reason, numbers, other)
@@ -186,6 +181,23 @@ def split_rule(graph: Graph, machine: Machine) -> tuple[Rule | None, Mapping[int
 
     reason = "The terms are combined in another order, in parts that the cores share."
     return Rule("split-large-reduction", reason, REDUCES, build) if plans else None, decisions
+
+
+def busy_share(pieces: int, machine: Machine) -> float:
+    """The share of the cores that works, one piece at a time on each."""
+    return pieces / (-(-pieces // machine.cores) * machine.cores)
+
+
+def unsplit(machine: Machine, pieces: int, what: str, elements: int, divides: str) -> str:
+    """Why work on so many elements in so many pieces (`what` in words) is not split; `divides`: what no axis does."""
+    busy = busy_share(pieces, machine)
+    if machine.cores == 1:
+        return "there is one core"
+    if busy >= BUSY:
+        return f"{pieces} {what} keep {busy:.0%} of {machine.cores} cores busy"
+    if elements < SPLIT_SIZE:
+        return f"{elements} elements are done before a second core has begun"
+    return f"{divides} evenly into parts that are large enough"
 
 
 def _parts(x: Node, n: Node, wanted: int) -> tuple[int, int]:

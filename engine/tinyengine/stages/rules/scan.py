@@ -13,7 +13,7 @@ from tinyengine.node import Graph, Node, Shape, const
 from tinyengine.ops import SCAN
 from tinyengine.rules import Rule
 from tinyengine.stages.rules.movement import view
-from tinyengine.stages.rules.reduce import BUSY, PART_SIZE, PARTS_PER_CORE, SPLIT_SIZE, reduced
+from tinyengine.stages.rules.reduce import BUSY, PART_SIZE, PARTS_PER_CORE, SPLIT_SIZE, busy_share, reduced, unsplit
 
 SCANS = tuple(sorted(SCAN))
 _TOTAL = {"scan_add": "sum", "scan_max": "max", "scan_mul": "prod"}
@@ -50,7 +50,7 @@ def split_rule(graph: Graph, machine: Machine) -> tuple[Rule | None, Mapping[int
         rows = _rows(n, machine)
         if rows >= wanted:
             continue
-        busy = rows / (-(-rows // machine.cores) * machine.cores)
+        busy = busy_share(rows, machine)
         parts = _parts(n, -(-wanted // rows)) if busy < BUSY and n.size >= SPLIT_SIZE and not isinstance(extent, Extent) else 0
         if parts:
             plans[n.op, n.shape, n.arg] = parts
@@ -61,12 +61,7 @@ def split_rule(graph: Graph, machine: Machine) -> tuple[Rule | None, Mapping[int
             other = {"one scan": "it would run on few of the cores"}
         else:
             verdict = "one scan"
-            reason = (
-                "there is one core" if machine.cores == 1
-                else f"{rows} rows keep {busy:.0%} of {machine.cores} cores busy" if busy >= BUSY
-                else f"{n.size} elements are done before a second core has begun" if n.size < SPLIT_SIZE
-                else "the axis does not divide evenly into parts that are large enough"
-            )  # fmt: skip
+            reason = unsplit(machine, rows, "rows", n.size, "the axis does not divide")
             other = {"split": reason}
         numbers = {"elements": float(n.size), "rows": float(rows), "cores": float(machine.cores), "parts": float(parts)}
         decisions[number] = Decision("simplify", "split-scan", (number,), verdict, reason, numbers, other)

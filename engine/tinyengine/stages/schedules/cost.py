@@ -68,13 +68,14 @@ def statement(s: Stmt, v: str | None, lanes: int) -> float:
             total += step
         else:
             apart = lanes * (1.0 if a.op == "read" else 1.5)
-            total += 2.0 if step == -1 else apart * (CONFLICT if _conflicts(a.buf, step, lanes) else 1.0)
+            total += 2.0 if step == -1 else apart * (1.0 if step is None else conflict(step * a.buf.dtype.itemsize, lanes))
     return total + (0.5 if isinstance(s, Accumulate) else 0.0)
 
 
-def _conflicts(buf: Buf, step: int | None, lanes: int) -> bool:
-    """Whether more lanes than the first cache has ways lie whole pages apart: all in one set of it."""
-    return step is not None and lanes > WAYS and step * buf.dtype.itemsize % PAGE == 0
+def conflict(nbytes: int, lanes: int) -> float:
+    """Times as many cycles for lanes that lie `nbytes` apart: more where these are whole pages and the lanes more than the first
+    cache has ways, as all are in one set of it."""
+    return CONFLICT if lanes > WAYS and nbytes % PAGE == 0 else 1.0
 
 
 def body_cycles(body: tuple[Stmt, ...], v: str | None, lanes: int) -> float:
