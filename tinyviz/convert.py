@@ -317,6 +317,8 @@ def _emitted(parts: Parts, call: int, out: wire.Kernel) -> None:
 
 def _certificate(parts: Parts) -> wire.Certificate:
     """What the engine's cost model said of the whole program (`tinyengine.cost.Certificate`)."""
+    from tinyengine.timing import band
+
     out, c = wire.Certificate(), parts.certificate
     if parts.plan is not None:
         out.kernels, out.launches = len(parts.plan.calls), len(parts.plan.calls)
@@ -325,7 +327,7 @@ def _certificate(parts: Parts) -> wire.Certificate:
         if parts.backend in INTERPRETED:
             parts.missing.append(f"predicted times: they are of compiled code, and the backend {parts.backend} does not compile")
         else:
-            out.seconds, out.seconds_low, out.seconds_high = c.seconds, c.seconds / (1 + c.error), c.seconds * (1 + c.error)
+            out.seconds, (out.seconds_low, out.seconds_high) = c.seconds, band(c.seconds, c.error)
         found = {(k.name, a.buffer, a.reason) for k in c.kernels for a in k.addresses if a.verdict != "static"}
         out.data_dependent = [f"{kernel}: {buffer}, because {reason}" for kernel, buffer, reason in sorted(found)]
         if c.range is not None:
@@ -337,11 +339,13 @@ def _certificate(parts: Parts) -> wire.Certificate:
 
 def _cost(out: wire.Kernel, c: Any, times: bool) -> None:
     """Fill in what the cost model said of one kernel (`tinyengine.cost.KernelCost`)."""
+    from tinyengine.timing import band
+
     out.flops, out.flops_expanded = c.flops, c.flops_expanded
     out.bytes_read, out.bytes_written, out.bytes_issued, out.exact = c.bytes_read, c.bytes_written, c.bytes_issued, c.exact
     if times:
         out.seconds_predicted, out.bound = c.seconds, c.bound
-        out.seconds_predicted_low, out.seconds_predicted_high = c.seconds / (1 + c.error), c.seconds * (1 + c.error)
+        out.seconds_predicted_low, out.seconds_predicted_high = band(c.seconds, c.error)
 
 
 def _shares(parts: Parts, kernel: Any, origins: _Origins, simplified: list[int], out: wire.Kernel) -> None:

@@ -376,3 +376,8 @@ def predict(kernel: Kernel, machine: Machine, program_bytes: int = 0, counted: C
 def error(machine: Machine, dynamic: bool = False) -> float:
     """The band of a predicted time, see `Time`; `dynamic`: it depends on addresses that come from data."""
     return float((machine.spread**2 + MODEL_ERROR**2 + (0.5**2 if dynamic else 0.0)) ** 0.5)
+
+
+def band(seconds: float, error: float) -> tuple[float, float]:
+    """The least and the most seconds that a predicted time with this error stands for, see `Time`."""
+    return seconds / (1 + error), seconds * (1 + error)
