@@ -419,7 +419,7 @@ class Writer:
         latch = self.scope.label
         self.put(f"%{name}.next = add nsw i64 %{name}, {s.step}")
         self.put(f"%{name}.more = icmp slt i64 %{name}.next, {stop}")
-        self.put(f"br i1 %{name}.more, label %{label}, label %{name}.end")
+        self.put(f"br i1 %{name}.more, label %{label}, label %{name}.end{turns(s.trips)}")
         ends = {slot: self.registers[slot][0] for slot in carried}
         inner = self.leave()
         # invariant code was appended to this scope while the body was written, so the jump into the loop comes last
@@ -436,6 +436,12 @@ class Writer:
             t = self.memory.register_type(slot[0])
             self.put(f"{left} = phi {t} [ {carried[slot]}, %{before} ], [ {ends[slot]}, %{latch} ]")
             self.registers[slot] = (left, self.depth)
+
+
+def turns(trips: int) -> str:
+    """How often a loop turns, as branch weights. Without them the register allocator takes the loop that stands in the most
+    others for the hottest, and holds constants of a copy in registers that the products beside it need."""
+    return f', !prof !{{!"branch_weights", i32 {max(1, trips - 1)}, i32 1}}'
 
 
 def _inside(e: Expr) -> tuple[Expr, str] | None:
