@@ -142,7 +142,7 @@ def markdown(r: Results, plan: Plan) -> str:
         f" *Keeping malloc*: {', '.join(f'{k}={v}' for k, v in KEEPING.items())}, so that large results do not come from fresh"
         " pages",
         "All in float32, from the same inputs, on all cores. Every result was compared with float64 NumPy before it was timed,"
-        " training steps by three losses and every parameter; largest relative errors: "
+        " training steps one by one, by the loss and by how every parameter moved; largest relative errors: "
         + ", ".join(f"{k} {v:.1g}" for k, v in worst.items()),
         *r.missing, *r.failed,
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import cases
+from tests.benchmarks import cases, checks
 from tests.benchmarks.engines import ENGINES
 
 BATCH = 100e-6  # seconds between two looks at the clock, at least: calls may be shorter than that
@@ -53,7 +53,7 @@ class Worker:
         c = self.cases[case]
         inputs, right = load(self.folder / case, "input"), list(load(self.folder / case, "exact").values())
         call, read = self.module.make(c.work, inputs)
-        error = cases.check(c, inputs, cases.results(c, call, read), right)
+        error = checks.check(c, inputs, checks.results(c, call, read), right)
         self.calls[case] = call
         return {"error": error}
 
@@ -102,7 +102,7 @@ def save(folder: Path, case: cases.Case) -> None:
     """Inputs and exact results as files, so that every engine gets the same and nobody computes them twice."""
     folder.mkdir(parents=True)
     inputs = case.inputs()
-    for kind, arrays in (("input", inputs), ("exact", dict(enumerate(cases.exact(case, inputs))))):
+    for kind, arrays in (("input", inputs), ("exact", dict(enumerate(checks.exact(case, inputs))))):
         for i, (k, a) in enumerate(arrays.items()):
             np.save(folder / f"{kind} {i:03} {k}.npy", a)
 
