@@ -56,7 +56,8 @@ def identifier(text: str) -> str:
 
 class Writer:
     """Writes the body of one function. `number` gives the debug location of a statement (0: none); `aliases` names buffers
-    that share memory: name -> the name that stands for all of them; `lower` expands what the machine has no instruction for."""
+    that share memory: name -> the name that stands for all of them; `lower` expands what the machine has no instruction for;
+    `inlined`: names of values that are computed where they are used (`expand.powers_added`)."""
 
     def __init__(
         self,
@@ -64,8 +65,10 @@ class Writer:
         aliases: Mapping[str, str],
         lower: Callable[[Expr], Expr],
         in_memory: frozenset[str] = frozenset(),
+        inlined: frozenset[str] = frozenset(),
     ) -> None:
         self.number, self.aliases, self.lower, self.in_memory = number, aliases, lower, in_memory
+        self.inlined = inlined
         self.names: dict[str, int] = {}
         self.counter = 0
         self.debug = 0
@@ -284,6 +287,9 @@ class Writer:
                 self._loop(s)
             elif isinstance(s, Alloc):
                 self.memory.alloc(s)
+            elif isinstance(s, Let) and s.name in self.inlined:
+                key = Expr("name", s.value.dtype, s.value.lanes, (), s.name)
+                self.env, self.env_memo = {**self.env, key: af.substitute(s.value, self.env, self.env_memo)}, {}
             else:
                 s = self._here(s)
                 if isinstance(s, Let):

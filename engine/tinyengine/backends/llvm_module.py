@@ -17,7 +17,7 @@ from tinyengine.loopnest import (
     kernel_lines,
     walk,
 )
-from tinyengine.stages.arithmetic.expand import Expander, expander
+from tinyengine.stages.arithmetic.expand import Expander, expander, powers_added
 from tinyengine.stages.emit import Code, Part, accesses, line_numbers
 
 ENTRY = "(ptr %slots, ptr %which, i64 %begin, i64 %end, ptr %scratch, ptr %status)"
@@ -165,7 +165,7 @@ def _try_body(
         n = numbers.get(id(s), 0)
         return first_location + n if n else 0
 
-    w = Writer(location, c.aliases, lower, in_memory)
+    w = Writer(location, c.aliases, lower, in_memory, powers_added(body))
     w.widths = widths
     w.messages = list(c.messages)
     params = [p for p in c.kernel.params if p.name in used]

@@ -251,5 +251,5 @@ def fold(e: Expr) -> Expr:
 
 
 def substitute(e: Expr, values: Mapping[Expr, Expr], memo: dict[Expr, Expr]) -> Expr:
-    """`e` with loop variables replaced by constants, folded. `memo` belongs to this one set of values."""
-    return rewrite(e, lambda n: values.get(n, n) if n.op == "var" else fold(n), memo)
+    """`e` with loop variables and names replaced, folded. `memo` belongs to this one set of values."""
+    return rewrite(e, lambda n: values.get(n, n) if n.op in ("var", "name") else fold(n), memo)

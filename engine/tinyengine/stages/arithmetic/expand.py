@@ -11,12 +11,30 @@ print as source, in which every value that is used more than once has a name (`L
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tinyengine import dtypes
 from tinyengine.dtypes import DType
-from tinyengine.loopnest import Alloc, Expr, Kernel, Let, Loop, Stmt, apply, const, map_stmt, name, ramp, splat, stmt_exprs
+from tinyengine.loopnest import (
+    Alloc,
+    Expr,
+    Kernel,
+    Let,
+    Loop,
+    Stmt,
+    Store,
+    apply,
+    const,
+    map_stmt,
+    name,
+    ramp,
+    splat,
+    stmt_exprs,
+    subexprs,
+    walk,
+)
 from tinyengine.ops import THREEFRY_ROTATIONS
 from tinyengine.stages.arithmetic import affine as af
 from tinyengine.stages.arithmetic import math as m
@@ -207,7 +225,20 @@ def _narrow_cast(e: Expr, powers: m.Powers) -> Expr | None:
     return short if e.dtype is dtypes.int32 else Expr("cast", e.dtype, e.lanes, (short,))
 
 
+def _power_plus(e: Expr, powers: m.Powers) -> Expr | None:
+    for power, constant in (e.args, e.args[::-1]):
+        if power.op in ("exp", "exp2") and constant.op == "const" and e.dtype in m.FORMATS:
+            return m.power_plus(power.op, power.args[0], constant.arg, powers)
+    return None
+
+
 EXPANSIONS: tuple[Expansion, ...] = (
+    Expansion(
+        "add-to-power-by-one-fma",
+        "A product with 2**n is exact, and what underflows is lost beside the constant anyway.",
+        "add",
+        _power_plus,
+    ),
     Expansion(
         "exp-by-powers-of-two",
         "e**x = 2**n e**r with |r| <= ln2/2, where a short polynomial is exact to 1 ulp.",
@@ -294,6 +325,7 @@ class Expander:
         self.dots = dots
         self.powers = m.SCALEF if scales else m.PORTABLE
         self.memo: dict[Expr, Expr] = {}
+        self.whole: dict[Expr, Expr] = {}  # what a power became -> the power, for whoever adds to it
         self.table: dict[str, list[Expansion]] = {}
         for x in EXPANSIONS:
             self.table.setdefault(x.op, []).append(x)
@@ -301,6 +333,7 @@ class Expander:
     def __call__(self, e: Expr) -> Expr:
         if len(self.memo) > 50_000:
             self.memo.clear()
+            self.whole.clear()
         return af.rewrite(e, self._one, self.memo)
 
     def fired(self, e: Expr) -> Expansion | None:
@@ -310,9 +343,14 @@ class Expander:
     def _one(self, e: Expr) -> Expr:
         if self.dots and e.op == "dot2" and e.lanes in (4, 8, 16):
             return e
+        asked = e
+        if e.op == "add" and e.dtype.is_float:
+            asked = Expr("add", e.dtype, e.lanes, tuple([self.whole.get(a, a) for a in e.args]))
         for x in self.table.get(e.op, ()):
-            out = x.build(e, self.powers)
+            out = x.build(asked, self.powers)
             if out is not None:
+                if e.op in ("exp", "exp2"):
+                    self.whole[out] = e
                 return out
         return e
 
@@ -320,6 +358,24 @@ class Expander:
 @functools.cache
 def expander(scales: bool = False, dots: bool = False) -> Expander:
     return Expander(scales, dots)
+
+
+def powers_added(body: tuple[Stmt, ...]) -> frozenset[str]:
+    """The names of powers of named values that nothing but an addition of a constant in the same block uses: a backend that puts
+    them in there gets both by `add-to-power-by-one-fma`."""
+    roots = [e for s in walk(body) for e in stmt_exprs(s)]
+    operands = (a for r in roots for x in subexprs(r) for a in x.args)
+    uses = Counter(a.arg for a in (*roots, *operands) if a.op == "name")
+    found: set[str] = set()
+    for block in [body, *(s.body for s in walk(body) if isinstance(s, Loop))]:
+        powers = {
+            s.name for s in block
+            if isinstance(s, Let) and s.value.op in ("exp", "exp2") and s.value.args[0].op == "name" and uses[s.name] == 1
+        }  # fmt: skip
+        roots = [e for s in block if powers and isinstance(s, (Let, Store)) for e in stmt_exprs(s)]
+        sums = [x.args for e in roots for x in subexprs(e) if x.op == "add" and any(a.op == "const" for a in x.args)]
+        found |= {a.arg for pair in sums for a in pair if a.op == "name"} & powers
+    return frozenset(found)
 
 
 # ---- kernels, for reading and for backends that print source

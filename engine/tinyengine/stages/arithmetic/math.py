@@ -118,43 +118,68 @@ def power_of_two(n: Expr, f: Format) -> Expr:
     return floats(apply("shl", (add(n, const(f.bias, f.bits, n.lanes)), shift)), f)
 
 
-def scale_by_bits(x: Expr, n: Expr, vanishes: Expr) -> Expr:
-    """By exponent bits, in two steps, so that results below the normal range are rounded once and those above become infinite."""
+class Whole(NamedTuple):
+    """A whole number: `value` in the float dtype; `bits`: integers whose low bits hold value + `offset`, where there are any."""
+
+    value: Expr
+    bits: Expr | None = None
+
+
+def by_adding(x: Expr, offset: int, factor: float = 1.0) -> Whole:
+    """The whole number nearest to x * factor. Where a number is so large that its last bit is worth 1, adding it rounds, and
+    leaves the result in the low bits."""
+    magic = c(FORMATS[x.dtype].magic + offset, x)
+    t = add(x, magic) if factor == 1.0 else fma(x, c(factor, x), magic)
+    return Whole(sub(t, magic), bits(t))
+
+
+def exponent(k: Expr, f: Format) -> Expr:
+    """The low bits of k as the exponent bits of a float: 2**(k - bias)."""
+    return floats(apply("shl", (k, const(f.mantissa, f.bits, k.lanes))), f)
+
+
+def scale_by_bits(x: Expr, n: Whole, vanishes: Expr) -> Expr:
+    """By exponent bits, in two steps, so that results below the normal range are rounded once and those above become infinite.
+    `n.bits` have an offset of twice the bias. The second factor of what vanishes is 0, as a product below the normal range may
+    take a core 40 times as long."""
     f = FORMATS[x.dtype]
-    k = sub(bits(add(where(vanishes, c(0.0, n), n), c(f.magic, n))), bits_of(f.magic, n))
-    half = apply("shr", (k, const(1, f.bits, k.lanes)))
-    return where(vanishes, c(0.0, x), mul(mul(x, power_of_two(half, f)), power_of_two(sub(k, half), f)))
+    assert n.bits is not None
+    half = Expr("shr", f.bits, x.lanes, (n.bits, const(1, f.bits, x.lanes)))
+    rest = where(vanishes, c(0.0, x), exponent(sub(n.bits, half), f))
+    return where(vanishes, c(0.0, x), mul(mul(x, exponent(half, f)), rest))
 
 
-def scale_by_instruction(x: Expr, n: Expr, vanishes: Expr) -> Expr:
-    """By the one instruction that AVX-512 has for it (scalef), for vectors that fill its registers; lanes that vanish are masked,
-    so that they cost nothing."""
-    size = x.lanes * x.dtype.itemsize
-    if size not in (16, 32) and size % 64:
-        return scale_by_bits(x, n, vanishes)
-    return where(vanishes, c(0.0, x), Expr("scalef", x.dtype, x.lanes, (x, n)))
+def scale_by_instruction(x: Expr, n: Whole, vanishes: Expr) -> Expr:
+    """By the one instruction that AVX-512 has for it (scalef); lanes that vanish are masked, so that they cost nothing."""
+    return where(vanishes, c(0.0, x), Expr("scalef", x.dtype, x.lanes, (x, n.value)))
 
 
-def nearest_by_adding(x: Expr) -> Expr:
-    """Where a number is so large that its last bit is worth 1, adding it rounds."""
-    magic = c(FORMATS[x.dtype].magic, x)
-    return sub(add(x, magic), magic)
+def nearest_by_adding(x: Expr, factor: float) -> Whole:
+    return by_adding(x, 2 * FORMATS[x.dtype].bias, factor)
 
 
-def nearest_by_instruction(x: Expr) -> Expr:
-    return apply("round", (x,))
+def nearest_by_instruction(x: Expr, factor: float) -> Whole:
+    """By the instruction that rounds, unless there is a product: an fma rounds as well."""
+    return Whole(apply("round", (x,))) if factor == 1.0 else by_adding(x, 0, factor)
 
 
 class Powers(NamedTuple):
-    """How a machine gets at whole powers of two. nearest(x): the whole number nearest to x, for |x| up to `Format.magic` / 4.
-    scale(x, n, vanishes): x * 2**n for a whole number n in the dtype of x, or 0 where it vanishes, whatever x and n are there."""
+    """How a machine gets at whole powers of two. nearest(x, factor): the whole number nearest to x * factor, for results up to
+    `Format.magic` / 4. scale(x, n, vanishes): x * 2**n, or 0 where it vanishes, whatever x and n are there. `instruction`:
+    whether vectors that fill its registers are scaled by one instruction."""
 
-    nearest: Callable[[Expr], Expr]
-    scale: Callable[[Expr, Expr, Expr], Expr]
+    nearest: Callable[[Expr, float], Whole]
+    scale: Callable[[Expr, Whole, Expr], Expr]
+    instruction: bool = False
+
+    def fit(self, x: Expr) -> Powers:
+        """What works for the lanes of x."""
+        size = x.lanes * x.dtype.itemsize
+        return self if size in (16, 32) or size % 64 == 0 else PORTABLE
 
 
 PORTABLE = Powers(nearest_by_adding, scale_by_bits)
-SCALEF = Powers(nearest_by_instruction, scale_by_instruction)
+SCALEF = Powers(nearest_by_instruction, scale_by_instruction, True)
 
 
 def magnitude(x: Expr) -> Expr:
@@ -194,18 +219,6 @@ def _exp_reduced(x: Expr) -> tuple[Expr, Expr]:
     return fma(mul(r, r), polynomial(r, _EXP[FORMATS[x.dtype]]), r), k
 
 
-def exp(x: Expr, powers: Powers) -> Expr:
-    """e**x = 2**n e**r. Measured: float32 0.91 ulp, float64 0.94 ulp.
-
-    Results that are 0, as behind a mask of minus infinities, are not computed: scaling down to 0 takes a vector 40 times as long
-    on Intel's cores (an assist)."""
-    f = FORMATS[x.dtype]
-    low, high = _EXP_RANGE[f]
-    below = at_most(x, high)
-    n, _ = rounded(below, _LOG2E)
-    return powers.scale(horner(_less_ln2(below, n), (1.0, 1.0, *_EXP[f])), n, lt(x, c(low, x)))
-
-
 _EXP2 = {  # 2**f - 1 for |f| <= 1/2, from the first power of f
     F32: (
         0.6931471824645996, 0.24022649228572845, 0.05550367385149002, 0.009618311189115047, 0.001338738715276122,
@@ -220,14 +233,60 @@ _EXP2 = {  # 2**f - 1 for |f| <= 1/2, from the first power of f
 _EXP2_RANGE = {F32: (-150.0, 128.0), F64: (-1075.0, 1024.0)}
 
 
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """b**x = 2**n p(r): n is x * `factor` rounded, `rest` gives r, p has the `coefficients`. `range`: beyond it b**x is 0 or
+    infinity; `normal`: the least x whose n has an exponent."""
+
+    factor: float
+    rest: Callable[[Expr, Expr], Expr]
+    coefficients: dict[Format, tuple[float, ...]]
+    range: dict[Format, tuple[float, float]]
+    normal: dict[Format, float]
+
+
+_E = _Base(_LOG2E, _less_ln2, {f: (1.0, 1.0, *k) for f, k in _EXP.items()}, _EXP_RANGE, {F32: -87.3, F64: -708.3})
+_TWO = _Base(1.0, sub, {f: (1.0, *k) for f, k in _EXP2.items()}, _EXP2_RANGE, {F32: -126.0, F64: -1022.0})
+
+
+def _power(x: Expr, powers: Powers, base: _Base) -> Expr:
+    f = FORMATS[x.dtype]
+    low, high = base.range[f]
+    powers, below = powers.fit(x), at_most(x, high)
+    n = powers.nearest(below, base.factor)
+    p = horner(base.rest(below, n.value), base.coefficients[f])
+    return powers.scale(p, n, lt(x, c(low, x)))
+
+
+def exp(x: Expr, powers: Powers) -> Expr:
+    """e**x = 2**n e**r. Measured: float32 0.91 ulp, float64 0.94 ulp.
+
+    Results that are 0, as behind a mask of minus infinities, are not computed: scaling down to 0 takes a vector 40 times as long
+    on Intel's cores (an assist)."""
+    return _power(x, powers, _E)
+
+
 def exp2(x: Expr, powers: Powers) -> Expr:
     """2**x = 2**n 2**f; x - n is exact, which spares the reduction of `exp`. Measured: float32 0.84 ulp (denormal results 0.9),
     float64 0.9 ulp."""
-    f = FORMATS[x.dtype]
-    low, high = _EXP2_RANGE[f]
-    below = at_most(x, high)
-    n = powers.nearest(below)
-    return powers.scale(horner(sub(below, n), (1.0, *_EXP2[f])), n, lt(x, c(low, x)))
+    return _power(x, powers, _TWO)
+
+
+LEAST_BESIDE = 2.0**-64  # beside a constant of at least this size a power below the normal range does not count
+
+
+def power_plus(op: str, x: Expr, constant: float, powers: Powers) -> Expr | None:
+    """exp(x) + constant or exp2(x) + constant, with the bits of both steps: a product with 2**n is exact within the normal range,
+    so one fma scales and adds, and what lies below that range does not count. None where it does, or where one instruction
+    scales (which is as short)."""
+    if not LEAST_BESIDE <= abs(constant) < float("inf") or powers.fit(x).instruction:
+        return None
+    f, base = FORMATS[x.dtype], _E if op == "exp" else _TWO
+    inside = at_least(at_most(x, base.range[f][1]), base.normal[f])
+    n = by_adding(inside, f.bias - 1, base.factor)  # half of 2**n, as the largest has no exponent; the polynomial twice
+    assert n.bits is not None
+    p = horner(base.rest(inside, n.value), [2 * k for k in base.coefficients[f]])
+    return fma(p, exponent(n.bits, f), c(constant, x))
 
 
 # ---- log
