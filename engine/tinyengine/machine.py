@@ -89,6 +89,11 @@ class Machine:
         parts = self.clock * 2 * 2 * self.vector_bytes / 4 / self.fma_flops
         return self.vector_bytes // (2 if parts > 1.5 else 1)
 
+    @property
+    def masks(self) -> bool:
+        """Whether a store of some lanes costs what one of all lanes does: vectors of 64 bytes have registers for masks."""
+        return self.vector_bytes >= 64
+
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT} | {k: v for k, v in dataclasses.asdict(self).items() if v or k not in OPTIONAL}
 

@@ -13,7 +13,7 @@ from tinyengine import Tensor, spec
 from tinyengine.backends.graph_eval import evaluate
 from tinyengine.choices import DEFAULT, Choices
 from tinyengine.loopnest import Accumulate, Alloc, Kernel, Let, Loop, Stmt, Store, load_mask, stmt_exprs, subexprs, walk
-from tinyengine.machine import FIXTURE
+from tinyengine.machine import FIXTURE, Machine
 from tinyengine.node import Graph
 from tinyengine.pipeline import Lowered, lower
 from tinyengine.stages import schedule
@@ -357,3 +357,37 @@ def test_weighted_rows_are_added_up_in_the_cache_too(batch: tuple[int, ...]) -> 
     assert any("memory=local" in line for line in k.schedule)
     assert sum(line.startswith("parallel(") for line in k.schedule) == 1
     np.testing.assert_allclose(lowered.run()[0], x.swapaxes(-1, -2) @ v, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("rows", [2, 4, 9, 16])
+@pytest.mark.parametrize("machine", [FIXTURE, AVX2], ids=lambda m: m.name[:7])
+def test_a_few_rows_times_a_large_matrix_read_it_row_by_row(rows: int, machine: Machine) -> None:
+    """Each row of the matrix from one end to the other, by all rows of the result at once; the results of a piece stay in the
+    first cache. Of a matrix that the second cache holds, panels are read."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((rows, 301)).astype(np.float32), rng.standard_normal((301, 2100)).astype(np.float32)
+    lowered = lower(Graph([(Tensor(a) @ Tensor(b)).node]), machine=machine, backend="llvm")
+    (k,) = lowered.kernels
+    assert any("memory=local" in line for line in k.schedule)
+    own = [s.buf for s in walk(k.scheduled.body) if isinstance(s, Alloc) and s.buf.space == "local"]
+    assert max(b.nbytes for b in own) <= 36 << 10
+    np.testing.assert_allclose(lowered.run()[0], a @ b, rtol=1e-3, atol=1e-3)
+    small, _ = schedule.run(forms.matmul(rows, 301, 600), DEFAULT, machine)
+    assert not any("memory=local" in line for line in small.schedule)
+
+
+def test_rows_of_a_tile_that_lie_pages_apart_leave_each_other_in_the_cache() -> None:
+    """Rows of 4096 floats share one set of the first cache, of whose eight ways the vectors take one; rows of 4112 do not."""
+    machine = replace(AVX2, l1_bytes=32 << 10)
+
+    def rows(depth: int) -> float:
+        _, decisions = schedule.run(forms.matmul(8, 4096, depth, True), DEFAULT, machine)
+        return next(d.numbers["mr"] for d in decisions if d.kind == "register tile" and "mr" in d.numbers)
+
+    assert rows(4096) <= 7 < rows(4112)
+
+
+def test_results_are_not_stored_under_masks_where_these_are_slow() -> None:
+    """Seven rows of a tile of results are no whole vectors; with registers for masks they are stored as a vector and a part."""
+    narrow, _ = schedule.run(forms.matmul(8, 4096, 4096, True), DEFAULT, replace(AVX2, l1_bytes=32 << 10))
+    assert not any(s.mask is not None for s in walk(narrow.body) if isinstance(s, Store))

@@ -1,7 +1,8 @@
-"""Sums of the columns of wide rows, alone or weighted (`v @ w`, `x.T @ v`): a few rows at a time are added to results that the
-first cache holds.
+"""Sums of the columns of wide rows, alone or weighted (`v @ w`, `x.T @ v`, a few rows times a large matrix): a few rows at a time
+are added to results that the first cache holds.
 
-Results in registers are a kilobyte of each row, and a page for every row: translations of addresses then cost more than the sums.
+Results in registers are a kilobyte of each row, and a page for every row: translations of addresses then cost more than the sums,
+and nothing is fetched ahead.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+from tinyengine.loopnest import Loop
 from tinyengine.stages.schedules.cost import stride
 from tinyengine.stages.schedules.product import Contraction, depends
-from tinyengine.stages.schedules.tile import PARALLEL_CYCLES, Tile
+from tinyengine.stages.schedules.tile import PACK_ROWS, PARALLEL_CYCLES, Tile
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -59,4 +61,50 @@ def run(c: Chooser, k: Contraction, t: Tile) -> bool:
     ]
     if threads > 1 and prod(s.trips for s in (*k.space, *k.reduce)) / c.lanes >= PARALLEL_CYCLES:
         steps.append((f"parallel({order[0]})", "parallel", "columns are independent"))
+    return all(c.do(text, kind, reason, numbers) for text, kind, reason in steps)
+
+
+def wide(c: Chooser, k: Contraction) -> Loop | None:
+    """The loop along the rows of a matrix that is larger than the second cache, of a product with fewer rows than pay for a copy
+    of it; None where the product is another one."""
+    if len(k.space) != 2 or len(k.reduce) != 1 or len(k.accumulators) != 1 or len(k.reads) != 2 or k.masked:
+        return None
+    for v, m in (k.space, k.space[::-1]):
+        along = [a for a in k.reads if depends(a, v)]
+        alone = len(along) == 1 and not depends(along[0], m) and along[0].buf.space == "global"
+        if not alone or any(stride(a.buf, a.at, v.name) != 1 for a in (*along, *k.stores)):
+            continue
+        size = along[0].buf.dtype.itemsize
+        whole = k.footprint(along[0], {v.name: v.trips, k.reduce[0].name: k.reduce[0].trips})
+        long = v.trips * size // c.machine.threads >= PIECE and k.reduce[0].trips >= 8 * ROWS
+        if long and 1 < m.trips < PACK_ROWS and whole > c.machine.l2_bytes:
+            return v
+    return None
+
+
+def run_rows(c: Chooser, k: Contraction, t: Tile) -> bool:
+    """The form for several rows of results: each piece of the wide rows serves all of them. False where a step was not legal."""
+    assert t.m is not None
+    v, m, r, acc, lanes = t.v.name, t.m.name, k.reduce[0].name, k.accumulators[0], c.lanes
+    each = t.nv * lanes
+    size = max(a.buf.dtype.itemsize for a in k.stores)
+    pieces = -(-t.v.trips * size // c.machine.threads // max(PIECE, MOST // t.m.trips)) * c.machine.threads
+    width = -(-t.v.trips // pieces // each) * each  # as many pieces for every thread
+    rows = ROWS * min(2, -(-t.m.trips // t.mr))
+    numbers = {"rows": rows, "results": t.m.trips * width, "mr": t.mr, "nv": t.nv, "threads": c.machine.threads}
+    steps = [
+        (f"tile({v}, {width})", "tile", "results that the first cache holds"),
+        (f"reorder({v}o, {m}, {v}i)", "reorder", "rows of results inside"),
+        (f"tile({r}, {rows})", "tile", "rows that are added before a result is stored again"),
+        (f"partial({acc}, at={r}o)", "partial", "sums of these rows in registers, added to the result once"),
+        (f"reorder({r}o, {m}, {v}i, memory=local)", "reorder", "each row is read from one end to the other"),
+        (f"tile({v}i, {each})", "tile", "vectors of the register tile"),
+        (f"reorder({v}io, {m}, {v}ii)", "reorder", "what is read serves all rows of results"),
+        (f"tile({m}, {t.mr})", "tile", "mr * nv + nv + 1 registers"),
+        (f"reorder({r}i, {m}i, {v}ii)", "register tile", "results stay in registers for these rows"),
+        (f"vectorize({v}ii, {lanes})", "vectorize", "contiguous along it"),
+        (f"unroll({r}i)", "unroll", "a few rows: their addresses become constants"),
+    ]
+    if c.machine.threads > 1 and prod(s.trips for s in (*k.space, *k.reduce)) / lanes >= PARALLEL_CYCLES:
+        steps.append((f"parallel({v}o)", "parallel", "columns are independent"))
     return all(c.do(text, kind, reason, numbers) for text, kind, reason in steps)

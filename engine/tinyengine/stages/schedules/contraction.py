@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import prod
+from math import gcd, prod
 from typing import TYPE_CHECKING
 
 from tinyengine.dependence import Access
 from tinyengine.loopnest import Loop
 from tinyengine.stages.primitives.nest import loops
 from tinyengine.stages.schedules import columns, depth, dots, outer_sum, patches, tile
-from tinyengine.stages.schedules.cost import NEAR, stride
+from tinyengine.stages.schedules.cost import NEAR, PAGE, stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, chain, depends, find
 from tinyengine.stages.schedules.tile import EVEN, LONG_AFTER, TAPS, Tile, even, factor, within_panels
 
@@ -90,6 +90,13 @@ def run(c: Chooser, around: list[Loop]) -> bool:
         c.refuse("patches", p.panel[0].name, why, numbers)
     if o is None:
         return False
+    v = columns.wide(c, k)
+    found = option(c, k, v) if v is not None else None
+    if found is not None and found.tile.m is not None:
+        start, count = c.kernel, len(c.decisions)
+        if columns.run_rows(c, k, found.tile):
+            return True
+        undo(c, start, count)
     along = along_sum(c, k, o)
     if along is not None:
         start, count = c.kernel, len(c.decisions)
@@ -232,11 +239,21 @@ def sizes(c: Chooser, k: Contraction, t: Tile, vectors: Iterable[int]) -> tuple[
         twice = 1 if not apart or even(v, o.nv, lanes, c.machine.threads) >= EVEN else 2
         return o.mr <= 2 or twice * code(k, lanes, o) <= MOST_CODE
 
-    options = [
-        replace(t, nv=nv, mr=mr) for nv in vectors for mr in range(1, min(MOST_ROWS, m, (registers - 1) // (nv * lr) - 1) + 1)
-    ]
+    most = min(MOST_ROWS, m, together(c, k, t.v, t.m))
+    options = [replace(t, nv=nv, mr=mr) for nv in vectors for mr in range(1, min(most, (registers - 1) // (nv * lr) - 1) + 1)]
     best = min(filter(short, options), key=lambda o: (cost(o), m % o.mr > 0, -o.nv, -o.mr), default=t)
     return best, cost(best)
+
+
+def together(c: Chooser, k: Contraction, v: Loop, m: Loop) -> int:
+    """How many rows of the operand that is read element by element the first cache holds at once: rows that lie whole pages
+    apart share one set of it, of which the vectors take a way."""
+    most = m.trips
+    for a in k.reads:
+        step = abs(stride(a.buf, a.at, m.name) or 0) * a.buf.dtype.itemsize
+        if step and not depends(a, v):
+            most = min(most, max(1, c.machine.l1_bytes // PAGE - 1) * (PAGE // gcd(step, PAGE)))
+    return most
 
 
 def taps(k: Contraction) -> int:

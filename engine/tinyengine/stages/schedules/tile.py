@@ -484,6 +484,9 @@ def turned_back(c: Chooser, name: str, along: int | None) -> None:
         row = f"{name}_{max(rows)}"
         block = 1 << (min(trips[max(rows)], c.lanes).bit_length() - 1)
         numbers = {"iterations": trips[max(rows)], "lines": trips.get(along or 0, 1)}
+        if trips[max(rows)] % block and not c.machine.masks:
+            c.refuse("vectorize", row, "stores under a mask take longer here than those of single elements", numbers)
+            return
         steps = [
             (f"vectorize({row}, {block})", "vectorize", "lines of the result"),
             (f"tile({name}_{along}, {block})", "tile", "a block"),
