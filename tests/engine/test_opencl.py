@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from tinyengine import Tensor, backends, dtypes, hooks, jit
 from tinyengine.backends import BackendError
 from tinyengine.backends import opencl_device as dev
+from tinyengine.backends.graph_eval import evaluate
 from tinyengine.backends.opencl import OpenCLBackend, OpenCLExecutable
 from tinyengine.backends.opencl_device import Device
 from tinyengine.backends.opencl_module import program_text
@@ -43,6 +46,7 @@ from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
 from tinyengine.pipeline import lower
 from tinyengine.program import Call, Program, Slot
+from tinyengine.runtime import native
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.runtime.buffer import memory as kept_memory
 
@@ -123,6 +127,45 @@ def test_one_sentence_says_why_no_device_can_be_used(monkeypatch: pytest.MonkeyP
     assert OpenCLBackend().available() == why
     with pytest.raises(BackendError, match="tiny kernel gave wrong numbers"):
         OpenCLBackend().device()
+
+
+def test_a_driver_that_would_end_the_process_is_passed_over(tmp_path: Path, device: Device) -> None:
+    """PoCL aborts where it finds no linker, though it may still have the probe from a day when there was one."""
+    code = """
+import numpy as np
+from tinyengine import Tensor, backends
+try:
+    with backends.use("opencl"):
+        print((Tensor(np.ones(1000, np.float32)) * 2).sum().item())
+except backends.BackendError as e:
+    print(e)
+"""
+    kept = {**os.environ, "POCL_CACHE_DIR": str(tmp_path), "PYOPENCL_NO_CACHE": "1"}
+    probe = "from tinyengine.backends import opencl_device as dev; assert dev.find().device"
+    subprocess.run([sys.executable, "-c", probe], env=kept, check=True)
+    out = subprocess.run([sys.executable, "-c", code], env=kept | {"PATH": ""}, capture_output=True, text=True)
+    assert out.returncode == 0 and ("program ld, which is not on PATH" in out.stdout or out.stdout == "2000.0\n"), out.stderr
+
+
+def test_without_a_linker_a_child_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def run(command: list[str], **options: Any) -> Any:
+        asked.append(command[-1])
+        return SimpleNamespace(returncode=codes.pop(), stderr='error: unable to execute command: "ld" does not exist\n')
+
+    monkeypatch.setattr(dev.subprocess, "run", run)
+    monkeypatch.setattr(dev.shutil, "which", lambda name: "/usr/bin/ld")
+    codes = [1, 0, -6]
+    dev.survives(0, 0)
+    monkeypatch.setattr(dev.shutil, "which", lambda name: None)
+    assert not asked
+    with pytest.raises(RuntimeError, match=r"needs the program ld, which is not on PATH .*unable to execute command"):
+        dev.survives(2, 3)
+    assert "get_platforms()[2].get_devices()[3]" in asked[0]
+    dev.survives(0, 0)  # a driver that links by itself
+    dev.survives(0, 0)  # one whose error is seen in this process
+    assert not codes
 
 
 def test_the_probe_notices_wrong_numbers(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,13 +335,61 @@ def test_every_line_is_linked_to_the_kernel_line_that_it_does(device: Device) ->
     lines = kernel_lines(k)
     assert set(linked) - {0} <= set(range(1, len(lines) + 1))
     said = {number: lines[number - 1][0].strip() for number in linked if number}
-    assert said[2].startswith("parallel i") and linked[2][0].startswith("for (long i = (long)get_global_id(0)")
+    assert said[2].startswith("parallel i") and linked[2][2].startswith("for (long i = begin; i < end; ++i)")
     assert said[3].startswith("register acc") and linked[3] == ["float16 acc = (float16)(0.0f);"]
     assert said[5].startswith("v = ") and linked[5] == ["const float16 v = vload16(0, x + i * 32 + j);"]
     assert said[6].startswith("acc[") and linked[6] == ["acc = acc + v;"]
     assert said[8].startswith("out[i] +=") and linked[8] == ["out[i] = out[i] + (float)0L;", "out[i] = out[i] + (float)1L;"]
     assert said[9].startswith("out[i] =") and linked[9] == ["out[i] = lanes_add_float16(acc);"]
     assert all(not row.startswith("kernel void") for row in linked[0])  # only helpers stand before the first link
+
+
+def test_any_number_of_work_items_shares_all_iterations(device: Device) -> None:
+    """Of a loop and its tails, each iteration once, in runs; how many work-items there are depends on the work."""
+    out = Buf("out", F32, (90,))
+    i, j = var("i", 5, 40), var("j", 50, 79)
+    loops = (Loop(i, 5, 41, 3, (Accumulate(out, (i,), "add", const(1.0, F32)),), "parallel"),
+             Loop(j, 50, 80, 7, (Accumulate(out, (j,), "add", const(1.0, F32)),), "parallel"))  # fmt: skip
+    program = Program("p", (Slot("out", F32, (90,), "state"),), (Call(Kernel("twice", (out,), loops, ("out",)), (0,)),), 0)
+    e = OpenCLExecutable(program, device)
+    assert e._steps[0].items == 1, "too little work for a second thread"
+    memory = Buffer.of(np.zeros(90), F32)
+    for n, items in enumerate((1, 2, 3, 5, 16, 17, 18, 40), 1):
+        e._steps[0].items = items
+        e.run([memory])
+        want = np.zeros(90)
+        want[5:41:3] = want[50:80:7] = n
+        np.testing.assert_array_equal(memory.array, want)
+    many = lower(Graph([(Tensor(np.ones((3000, 700), np.float32)) * 2).sum(1).node]), machine=FIXTURE, backend="opencl")
+    assert 1 < many.executable._steps[0].items <= native.CHUNKS_PER_THREAD * device.units
+
+
+def vector_loads(x: Tensor) -> tuple[int, int]:
+    """(loads of whole vectors, loads of a single element) in the text of the only kernel that computes `x`."""
+    compiled = lower(Graph([x.node]), machine=FIXTURE, backend="opencl")
+    (source,) = [compiled.executable.source(k) for k in range(len(compiled.plan.calls))]
+    np.testing.assert_array_equal(compiled.run()[0], evaluate(compiled.graph)[0])
+    return len(re.findall(r"vload\d+\(", source)), len(re.findall(r"\bp\[", source))
+
+
+@pytest.mark.usefixtures("device")
+def test_lanes_a_small_step_apart_are_picked_from_whole_vectors() -> None:
+    for step in (2, 3, 5, 8):
+        x = Tensor(np.random.default_rng(0).standard_normal((6, step * 64)).astype(np.float32))
+        whole, single = vector_loads(x[:, ::step] + 1)
+        assert whole >= step and single == 0
+    for dtype in ("float16", "bool", "int64"):
+        x = Tensor((np.arange(6 * 128).reshape(6, 128) % 3).astype(dtype))
+        whole, single = vector_loads(x[:, 1::2].contiguous())
+        assert whole >= 2 and single == 0
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "bool"])
+def test_a_transposing_copy_turns_blocks(dtype: str) -> None:
+    x = Tensor(np.random.default_rng(0).integers(0, 2, (160, 96)).astype(dtype))
+    whole, single = vector_loads(x.transpose(0, 1).contiguous())
+    assert whole >= 16 and single == 0
 
 
 def test_names_that_mean_something_in_opencl_c(device: Device) -> None:

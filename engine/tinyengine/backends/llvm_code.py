@@ -37,7 +37,7 @@ def emitter_version() -> str:
     here = Path(__file__).parent
     names = ["../stages/emit.py", *(f"../stages/arithmetic/{n}.py" for n in ("affine", "expand", "math"))]
     names += [f"llvm_{n}.py" for n in ("ops", "memory", "strided", "store", "ir", "module", "jit")]
-    names += ["../runtime/pool.ll", "../ops.py", "../loopnest.py"]
+    names += ["strided.py", "../runtime/pool.ll", "../ops.py", "../loopnest.py"]
     h = hashlib.sha256()
     for n in names:
         h.update((here / n).read_bytes())

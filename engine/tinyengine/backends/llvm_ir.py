@@ -17,7 +17,7 @@ from tinyengine import dtypes
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import MAX_HOISTED
 from tinyengine.backends.llvm_store import Memory
-from tinyengine.backends.llvm_strided import Key, Run, columns, strided
+from tinyengine.backends.strided import Key, Run, columns, strided
 from tinyengine.loopnest import (
     Accumulate,
     Alloc,

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import Loads
-from tinyengine.backends.llvm_strided import NEAR, spread
+from tinyengine.backends.llvm_strided import spread
+from tinyengine.backends.strided import NEAR
 from tinyengine.loopnest import Accumulate, Buf, Expr, Prefetch, Store
 from tinyengine.stages.arithmetic import affine as af
 

@@ -27,6 +27,7 @@ from tinyengine.backends.opencl_device import Device, Memory
 from tinyengine.backends.opencl_module import Function, Source, identifier, program_text, source, uses_doubles
 from tinyengine.machine import Machine
 from tinyengine.program import Program
+from tinyengine.runtime import native
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages.arithmetic.expand import Expander
 from tinyengine.stages.emit import prepare
@@ -142,7 +143,10 @@ class OpenCLExecutable:
             size = self.device.group(kernel, f.items)
             most = few if f.scratch_bytes or f.group_scratch else GROUPS_PER_UNIT * self.device.units
             return size * min(f.trips, most), (size,)
-        return min(f.trips, few) if f.scratch_bytes else f.trips, (1,) if self.device.cpu else None
+        if not self.device.cpu:
+            return min(f.trips, few) if f.scratch_bytes else f.trips, None
+        _, runs = native.chunks(native.Step(0, (), f.trips, f.work, 0), self.device.units)
+        return min(runs, few) if f.scratch_bytes else runs, (1,)
 
     def run(self, buffers: Sequence[Buffer], clocks: bool = False) -> Times | None:
         """Run all kernels on `buffers`, memory for the first `program.given` slots. Raises ValueError for a wrong number of them,

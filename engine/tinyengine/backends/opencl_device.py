@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
+import shutil
+import subprocess
+import sys
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +31,7 @@ kernel void probe(global const float* x, global float* out) {
   vstore4(fma(vload4(0, x + i), (float4)(2.0f), (float4)(1.0f)), 0, out + i);
 }
 """
-OPTIONS = ("-cl-std=CL1.2",)
+OPTIONS = ("-cl-std=CL1.2", "-w")  # warnings are not for whoever runs the program
 _LANES = 4
 WORK_ITEMS = 256  # of a group: enough to hide waiting, and several groups find room on a compute unit
 
@@ -105,15 +110,16 @@ def find() -> Found:
         why = f"no OpenCL driver is installed ({first_line(e)}); PoCL is one for CPUs (Debian: apt install pocl-opencl-icd)."
         return Found(None, why, ())
     refused: list[str] = []
-    for p in platforms:
+    for at, p in enumerate(platforms):
         try:
             devices = p.get_devices()
         except Exception as e:
             refused.append(f"{p.name.strip()}: {first_line(e)}")
             continue
-        for d in devices:
+        for k, d in enumerate(devices):
             label = f"{d.name.strip()} of {p.name.strip()}"
             try:
+                survives(at, k)
                 return Found(probe(d, label), "", tuple(refused))
             except Exception as e:
                 refused.append(f"{label}: {first_line(e)}")
@@ -126,6 +132,23 @@ def first_line(e: BaseException) -> str:
     lines = [x.strip() for x in str(e).splitlines() if x.strip()]
     errors = [x for x in lines if "error:" in x]
     return (errors or lines or [type(e).__name__])[0][:200]
+
+
+def survives(platform: int, device: int) -> None:
+    """Raises RuntimeError where the driver would end this process: PoCL does when it finds no `ld` to link a kernel with. Where
+    there is none a child asks the driver, of which some do without, for a kernel that it cannot have kept."""
+    if shutil.which("ld") is not None or not sys.executable:
+        return
+    code = (
+        "from tinyengine.backends import opencl_device as dev\n"
+        f"dev.PROBE = dev.PROBE.replace('probe(', 'probe(/* {time.time_ns()} */ ')\n"
+        f"dev.probe(dev.cl().get_platforms()[{platform}].get_devices()[{device}], '')"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYOPENCL_NO_CACHE": "1"}
+    child = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    if child.returncode < 0:  # what is less than the end of the process is seen here
+        said = next((x for x in child.stderr.splitlines() if "error:" in x), f"signal {-child.returncode}")
+        raise RuntimeError(f"it needs the program ld, which is not on PATH (Debian: apt install binutils): {said}")
 
 
 def probe(handle: Any, label: str) -> Device:

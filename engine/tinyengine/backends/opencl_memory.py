@@ -1,8 +1,9 @@
 """Loads and stores in OpenCL C, for one vector of at most 16 lanes.
 
-Evenly spaced lanes are one vloadN or vstoreN, equal ones a scalar and a splat; anything else is a gather or, for writes, lane
-after lane in order. OpenCL has no masked vector access: a helper tests whether all lanes are on, which is one access then, and
-else goes lane by lane. A float16 is stored as its bits, a bool as one byte.
+Neighbouring lanes are one vloadN or vstoreN, equal ones a scalar and a splat, evenly spaced ones perhaps loads of what lies
+between and shuffles; anything else is a gather or, for writes, lane after lane in order. OpenCL has no masked vector access: a
+helper tests whether all lanes are on, which is one access then, and else goes lane by lane. A float16 is stored as its bits, a
+bool as one byte.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from tinyengine.backends.opencl_ops import (
     register,
     wide,
 )  # fmt: skip
+from tinyengine.backends.strided import interleaved
 from tinyengine.dtypes import DType
 
+HAS_BUILTIN = "#ifndef __has_builtin\n#define __has_builtin(x) 0\n#endif\n"
+DIGITS = "0123456789abcdefghijklmnopqrstuv"
 SPACES = {"global": "", "private": "private_", "local": "local_"}
 
 
@@ -147,6 +151,75 @@ def gather(h: Helpers, d: DType, w: int, space: str, base: str, offsets: str, in
     return f"{name}({base}, {bare(offsets)}{'' if m is None else ', ' + bare(m)})"
 
 
+def load_apart(h: Helpers, d: DType, w: int, space: str, base: str, offset: str, step: int, m: str | None) -> str:
+    """`w` > 1 elements, each `step` after the one before, one by one; lanes that are off are 0 and not read."""
+    t, p = register(d, w), pointer(d, space, True)
+    name = f"load_apart_{SPACES[space]}{_kind(d)}{w}" + ("" if m is None else "_masked")
+    one = [as_lane(d, load_one(h, d, "p", f"{k} * step")) for k in range(w)]
+    if m is None:
+        body = f"  return ({t})({', '.join(one)});"
+    else:
+        lanes = "\n".join(f"  if (m.s{LANES[k]}) v.s{LANES[k]} = {x};" for k, x in enumerate(one))
+        body = f"  {t} v = 0;\n{lanes}\n  return v;"
+    h.add(name, f"{t} {name}({p} p, long step{'' if m is None else f', int{w} m'}) {{\n{body}\n}}")
+    return f"{name}({moved(base, offset)}, {step}{'' if m is None else ', ' + bare(m)})"
+
+
+def shuffle(h: Helpers, t: str, w: int, x: str, y: str, picks: Sequence[int]) -> str:
+    """Elements `picks` of two vectors of `w` of the scalar type `t`, one after the other. Where the compiler has an operation for
+    it, it is told: from single lanes it makes one insertion for each."""
+    v = wide(t, w)
+    name = f"shuffle_{v}_{''.join(map(DIGITS.__getitem__, picks))}"
+    lanes = ", ".join(f"{'ab'[p // w]}.s{LANES[p % w]}" for p in picks)
+    text = ", ".join(map(str, picks))
+    h.add(
+        name,
+        f"{HAS_BUILTIN}{v} {name}({v} a, {v} b) {{\n#if __has_builtin(__builtin_shufflevector)\n"
+        f"  return __builtin_shufflevector(a, b, {text});\n#else\n  return ({v})({lanes});\n#endif\n}}",
+    )
+    return f"{name}({x}, {y})"
+
+
+def load_near(h: Helpers, d: DType, w: int, space: str, base: str, offset: str, step: int) -> str:
+    """The same for a small `step`: what lies between the first and the last, and nothing else, is loaded as it lies."""
+    raw, v = MEMORY[d.name], wide(MEMORY[d.name], w)
+    name = f"load_near_{SPACES[space]}{raw}{w}_{step}"
+    lines, out, reach = [f"  {v} v0 = vload{w}(0, p);"], "v0", w
+    for piece in range(1, step):
+        start = min(piece * w, step * (w - 1) + 1 - w)
+        lines.append(f"  {v} v{piece} = vload{w}(0, p + {start});")
+        place = step if piece == 1 else 1  # of the lanes that are there already
+        picks = [place * k if step * k < reach else w + min(step * k - start, w - 1) for k in range(w)]
+        out, reach = shuffle(h, raw, w, out, f"v{piece}", picks), start + w
+    body = "\n".join(lines)
+    h.add(name, f"{v} {name}({pointer(d, space, True)} p) {{\n{body}\n  return {out};\n}}")
+    return _from(h, d, w, f"{name}({moved(base, offset)})")
+
+
+def column(h: Helpers, d: DType, w: int, space: str, base: str, offset: str, step: int, k: int) -> str:
+    """Column `k` of the w x w block that begins at `offset`, its rows `step` apart: the block is loaded by rows and turned by
+    rounds of interleaving them. The compiler does what several columns share once."""
+    raw, v = MEMORY[d.name], wide(MEMORY[d.name], w)
+    name = f"column{k}_{SPACES[space]}{raw}{w}"
+    lines: dict[str, str] = {}
+
+    def row(r: int, i: int) -> str:
+        """Row i after r rounds."""
+        label = f"r{r}_{i}"
+        if label not in lines:
+            if r == 0:
+                text = f"vload{w}(0, p + {i} * step)"
+            else:
+                text = shuffle(h, raw, w, row(r - 1, i // 2), row(r - 1, i // 2 + w // 2), interleaved(w, i))
+            lines[label] = f"  {v} {label} = {text};"
+        return label
+
+    last = row(w.bit_length() - 1, k)
+    body = "\n".join(lines.values())
+    h.add(name, f"{v} {name}({pointer(d, space, True)} p, long step) {{\n{body}\n  return {last};\n}}")
+    return _from(h, d, w, f"{name}({moved(base, offset)}, {step})")
+
+
 def backwards(h: Helpers, d: DType, w: int, base: str, offset: str) -> str:
     """`w` > 1 neighbours in falling order; `offset` is that of the last lane."""
     return f"{load(h, d, w, base, offset)}.s{LANES[:w][::-1]}"
@@ -158,8 +231,7 @@ def stream(h: Helpers, d: DType, w: int, base: str, offset: str, value: str) -> 
     name = f"stream_{t}"
     h.add(
         name,
-        f"#ifndef __has_builtin\n#define __has_builtin(x) 0\n#endif\n"
-        f"void {name}(global {MEMORY[d.name]}* p, {t} v) {{\n#if __has_builtin(__builtin_nontemporal_store)\n"
+        f"{HAS_BUILTIN}void {name}(global {MEMORY[d.name]}* p, {t} v) {{\n#if __has_builtin(__builtin_nontemporal_store)\n"
         f"  __builtin_nontemporal_store(v, (global {t}*)p);\n#else\n  {store(h, d, w, 'p', '0', 'v')}\n#endif\n}}",
     )
     return f"{name}({moved(base, offset)}, {bare(value)});"

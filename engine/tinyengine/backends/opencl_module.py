@@ -1,9 +1,10 @@
 """A kernel as OpenCL C functions, and several kernels as one program text.
 
-A kernel is one function per part (see `emit.split`). The iterations of a parallel loop are work-items; any number of them is
-right, since each takes every n-th iteration. Local buffers are private memory up to PRIVATE_BYTES in all; larger ones are a
-slice of `scratch` in global memory per work-item, so that no limit of a device applies and the launcher bounds how many
-work-items there are. Kernels with parallel loops inside the parallel one are written by opencl_groups on devices with groups.
+A kernel is one function per part (see `emit.split`). Work-items share the iterations of its parallel loops, and any number of
+them is right: each takes a run of neighbouring iterations where work-items are threads, else every n-th. Local buffers are
+private memory up to PRIVATE_BYTES in all; larger ones are a slice of `scratch` in global memory per work-item, so that no limit
+of a device applies and the launcher bounds how many work-items there are. Kernels with parallel loops inside the parallel one
+are written by opencl_groups on devices with groups.
 
 `#line N` in front of a function's lines says that what follows does line N of the kernel's text (`loopnest.kernel_lines`, from
 1), as debug information does.
@@ -35,8 +36,9 @@ DOUBLES = "#pragma OPENCL EXTENSION cl_khr_fp64 : enable"
 class Function:
     """One part. `params`: positions of the kernel's parameters that it takes, in order; then the status word (`guarded`), the
     number of the kernel's first message (`checks`), and scratch if `scratch_bytes`, per work-item, or `group_scratch`, per group,
-    is not 0. `items`: for how many work-items of a group there are iterations; 0 for a function without groups, whose work-items
-    are the iterations themselves. `trips`: groups, or such work-items. `local_bytes`: per group; `barriers`: in the text."""
+    is not 0. `trips`: groups, or iterations for work-items without groups. `work`: estimated cycles of all of it on one core of a
+    CPU. `items`: for how many work-items of a group there are iterations; 0 for a function without groups. `local_bytes`: per
+    group; `barriers`: in the text."""
 
     name: str
     part: Part
@@ -46,6 +48,7 @@ class Function:
     scratch_bytes: int
     lines: tuple[Line, ...]
     trips: int
+    work: float
     items: int = 0
     local_bytes: int = 0
     group_scratch: int = 0
@@ -114,12 +117,14 @@ def source(code: Code, name: str, lower: Expander, guarded: bool, local_bytes: i
             return Writer(helpers, lower, numbers, in_memory)
         return GroupWriter(helpers, lower, numbers, in_memory, local_bytes, code.aliases)
 
-    for part, n in zip(code.parts, names, strict=True):
-        functions.append(_function(code, part, n, writer, guarded))
+    for part, n, cycles in zip(code.parts, names, code.work, strict=True):
+        functions.append(_function(code, part, n, writer, guarded, cycles, local_bytes is None))
     return Source(code, tuple(functions), helpers, uses_doubles(code.kernel, lower))
 
 
-def _function(code: Code, part: Part, name: str, writer: Callable[[Part, frozenset[str]], Writer], guarded: bool) -> Function:
+def _function(
+    code: Code, part: Part, name: str, writer: Callable[[Part, frozenset[str]], Writer], guarded: bool, cycles: float, runs: bool
+) -> Function:
     """Register buffers that turn out not to be registers are tried again as arrays."""
     widths: dict[str, set[int]] = {}
     for buf, lanes in accesses(part.body):
@@ -130,13 +135,14 @@ def _function(code: Code, part: Part, name: str, writer: Callable[[Part, frozens
         w = writer(part, in_memory)
         w.widths = {n: min(x) for n, x in widths.items()}
         try:
-            return _try_function(code, part, name, w, guarded)
+            return _try_function(code, part, name, w, guarded, cycles, runs)
         except NotRegister as e:
             assert e.name not in in_memory, e.name
             in_memory |= {e.name}
 
 
-def _try_function(code: Code, part: Part, name: str, w: Writer, guarded: bool) -> Function:
+def _try_function(code: Code, part: Part, name: str, w: Writer, guarded: bool, cycles: float, runs: bool) -> Function:
+    """`runs`: each work-item takes a run of neighbouring iterations."""
     body, kernel = part.body, code.kernel
     used = {buf.name for buf, _ in accesses(part.body)}
     params = tuple(i for i, p in enumerate(kernel.params) if p.name in used)
@@ -171,18 +177,7 @@ def _try_function(code: Code, part: Part, name: str, w: Writer, guarded: bool) -
         w.grids(part.loops)
     elif part.loops:
         w.block(tuple(s for s in body if not any(s is t for t in part.loops)))
-        done = 0
-        for loop in part.loops:
-            w.number = w.numbers.get(id(loop), 0)
-            # the iterations of all loops, counted one after the other, go round the work-items
-            first = "(long)get_global_id(0)"
-            if done:
-                first = f"((long)get_global_id(0) + (long)get_global_size(0) - {done} % (long)get_global_size(0))"
-                first += " % (long)get_global_size(0)"
-            step = f"{first} * {loop.step}" if loop.step != 1 else first
-            stride = "(long)get_global_size(0)" + (f" * {loop.step}" if loop.step != 1 else "")
-            w.counted(loop, step if loop.start == 0 else f"{loop.start} + {step}", stride)
-            done += loop.trips
+        _shared(w, part, runs and all(s.limit is s.first is None for s in part.loops))
     else:
         w.block(body)
     if w.scratch_bytes or (isinstance(w, GroupWriter) and w.group_scratch):
@@ -191,12 +186,33 @@ def _try_function(code: Code, part: Part, name: str, w: Writer, guarded: bool) -
     if isinstance(w, GroupWriter):
         lines = (opening, *w.header(), *w.lines, Line("}", 1))
         trips = sum(grid_of(s).trips for s in part.loops)
-        sizes = (w.scratch_bytes, lines, trips, w.items, w.local_bytes, w.group_scratch, w.barriers)
+        sizes = (w.scratch_bytes, lines, trips, cycles, w.items, w.local_bytes, w.group_scratch, w.barriers)
         return Function(name, part, params, checks, guarded, *sizes)
     mine = f"  global uchar* mine = scratch + get_global_id(0) * {w.scratch_bytes};"
     head = [Line(mine, 1)] if w.scratch_bytes else []
     lines = (opening, *w.lines[:start], *head, *w.lines[start:], Line("}", 1))
-    return Function(name, part, params, checks, guarded, w.scratch_bytes, lines, part.trips)
+    return Function(name, part, params, checks, guarded, w.scratch_bytes, lines, part.trips, cycles)
+
+
+def _shared(w: Writer, part: Part, runs: bool) -> None:
+    """The iterations of all loops, counted one after the other: a run of them for each work-item, so that a thread keeps to its
+    part of memory, or every n-th. Where a loop ends is known only when it runs, if sizes are symbolic: then every n-th."""
+    size, done = "(long)get_global_size(0)", 0
+    w.number = w.numbers.get(id(part.loops[0]), 0)
+    if runs:
+        w.put(f"const long share = ({part.trips} + {size} - 1) / {size};")
+        w.put(f"const long begin = (long)get_global_id(0) * share, end = min((long){part.trips}, begin + share);")
+    for loop in part.loops:
+        w.number = w.numbers.get(id(loop), 0)
+        plus, times = (f"{loop.start} + " if loop.start else ""), (f" * {loop.step}" if loop.step != 1 else "")
+        if runs:
+            first, last = (f"max(begin - {done}, 0L)", f"end - {done}") if done else ("begin", "end")
+            last = f"min({last}, (long){loop.trips})" if len(part.loops) > 1 else last
+            w.counted(loop, f"{plus}{first}{times}", str(loop.step), end=f"{plus}{last}{times}")
+        else:
+            first = f"((long)get_global_id(0) + {size} - {done} % {size}) % {size}" if done else "(long)get_global_id(0)"
+            w.counted(loop, f"{plus}{first}{times}", f"{size}{times}")
+        done += loop.trips
 
 
 def _has_checks(part: Part) -> bool:

@@ -14,7 +14,8 @@ from tinyengine import dtypes
 from tinyengine.backends import opencl_memory as mem
 from tinyengine.backends import opencl_ops as ops
 from tinyengine.backends.opencl_ops import Operand, bare, pieces, register
-from tinyengine.backends.opencl_values import ROOM, Address, Line, NotRegister, Value, Values, prefix
+from tinyengine.backends.opencl_values import ROOM, Address, Line, NotRegister, Value, Values
+from tinyengine.backends.strided import columns, prefix, strided
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Accumulate, Alloc, Buf, Check, Expr, Let, Loop, Prefetch, Stmt, Store, index, map_stmt
 from tinyengine.stages.arithmetic import affine as af
@@ -288,10 +289,10 @@ class Writer(Values):
         else:
             self.counted(s, str(s.start), str(s.step))
 
-    def counted(self, s: Loop, start: str, step: str, body: Iterable[Stmt] | None = None) -> None:
-        """A loop in C; around `body` in place of its own, where one is given."""
+    def counted(self, s: Loop, start: str, step: str, body: Iterable[Stmt] | None = None, end: str = "") -> None:
+        """A loop in C; around `body` in place of its own, and up to `end`, where these are given."""
         self.open()
-        end = str(s.stop)
+        end = end or str(s.stop)
         if s.first is not None:
             first = self.machine(s.first)
             self.evaluate([first])
@@ -314,7 +315,14 @@ class Writer(Values):
         self.close()
 
     def unrolled(self, s: Loop) -> None:
-        outer, memo, number, held = self.env, self.env_memo, self.number, self.scratch_at
+        outer, memo, number, held, outside = self.env, self.env_memo, self.number, self.scratch_at, self.columns
+        loads = self.apart.get(id(s))
+        if loads is None:
+            loads = self.apart[id(s)] = strided(s)
+        if loads:
+            env: dict[Expr, Expr] = {**outer, s.var: index(s.start)}
+            first: dict[Expr, Expr] = {}
+            self.columns = {**outside, **columns(s, loads, lambda e: af.substitute(e, env, first))}
         for i in af.iterations(s, self.machine):
             self.env, self.env_memo = {**outer, s.var: index(i)}, {}
             self.open()
@@ -328,7 +336,7 @@ class Writer(Values):
                 ]
             self.close()
             self.scratch_at = held
-        self.env, self.env_memo, self.number = outer, memo, number
+        self.env, self.env_memo, self.number, self.columns = outer, memo, number, outside
 
 
 def _muladd(h: ops.Helpers, d: DType, w: int, a: Operand, b: Operand, c: Operand) -> str:

@@ -14,6 +14,7 @@ from tinyengine import dtypes
 from tinyengine.backends import opencl_memory as mem
 from tinyengine.backends import opencl_ops as ops
 from tinyengine.backends.opencl_ops import Helpers, Operand, bare, pieces, register
+from tinyengine.backends.strided import BLOCK, NEAR, Key, Run, block, prefix
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Buf, Expr, load_index, load_mask
 from tinyengine.stages.arithmetic import affine as af
@@ -27,8 +28,8 @@ _TYPES = "bool char uchar short ushort int uint long ulong half float double siz
 _KEYWORDS = frozenset(
     f"""{_TYPES} void signed unsigned const volatile restrict register static extern inline struct union enum typedef
     sizeof auto if else for while do switch case default break continue return goto kernel global local constant private generic
-    pipe read_only write_only read_write uniform min max fma sqrt trunc rint all any prefetch status first scratch mine NAN
-    INFINITY
+    pipe read_only write_only read_write uniform min max fma sqrt trunc rint all any prefetch status first scratch mine share
+    begin end NAN INFINITY
     """.split()
 )
 _RESERVED = re.compile(  # vector types, temporaries, conversions, and the helpers' names
@@ -50,7 +51,7 @@ class Line(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Element offsets: an affine form whose lanes are 0, 1 or -1 apart, else one offset per lane."""
+    """Element offsets: an affine form, whose lanes are evenly spaced, else one offset per lane."""
 
     buf: Buf
     affine: af.Affine | None
@@ -70,22 +71,6 @@ def identifier(text: str) -> str:
     if name[:1].isdigit() or name[:1] in ("", "_"):
         name = f"n{name}"
     return f"{name}_" if name in _KEYWORDS or _RESERVED.fullmatch(name) else name
-
-
-def prefix(mask: Expr | None) -> int | None:
-    """How many lanes are on, where the mask is known to be on in the first ones only."""
-    if mask is None or mask.op == "const":
-        return None if mask is None or mask.arg else 0
-    if mask.op == "and":
-        sides = [prefix(a) for a in mask.args]
-        return None if None in sides else min(s for s in sides if s is not None)
-    if mask.op == "lt" and mask.args[0].op == "ramp" and mask.args[0].arg > 0:
-        base, limit = mask.args[0].args[0], mask.args[1]
-        limit = limit.args[0] if limit.op == "splat" else limit
-        if base.op == limit.op == "const":
-            on: int = -(-(limit.arg - base.arg) // mask.args[0].arg)
-            return min(mask.lanes, max(0, on))
-    return None
 
 
 class Block:
@@ -123,6 +108,8 @@ class Values:
         self.scratch_at = self.scratch_bytes = 0
         self.in_scratch = False
         self.addresses: dict[Expr, Address] = {}
+        self.apart: dict[int, tuple[Expr, ...]] = {}  # by id of an unrolled loop: its strided loads
+        self.columns: dict[Key, Run] = {}
 
     # ---- text
 
@@ -164,7 +151,7 @@ class Values:
     def address(self, buf: Buf, at: tuple[Expr, ...]) -> Address:
         lanes = max([i.lanes for i in at] + [1])
         a = af.flat(at, buf.strides)
-        if a is not None and (lanes == 1 or a.lane in (0, 1, -1)):
+        if a is not None:
             return Address(buf, a, None, lanes)
         flat = af.flat_expr(at, buf.strides)
         short = af.narrow(flat) if buf.nbytes <= af.INT32_MAX else None
@@ -339,7 +326,7 @@ class Values:
         else:
             base, space = self.places[buf.name]
             f = a.affine
-            if f is None or (f.lane == -1 and m is not None and whole is None):
+            if f is None:
                 return self._gather(e, a, k, w, m, whole)
             if a.lanes == 1 or f.lane == 0:
                 x = ops.splat(mem.load_one(h, d, base, self.offset(a, 0)), d, w)
@@ -348,9 +335,16 @@ class Values:
                     assert mask is not None
                     some = self.reduced("maximum", dtypes.bool_, e.lanes, [y.full for y in self.values[mask]])
                     x = ops.splat(f"({some} ? {x.thin} : {ops.literal(0, d)})", d, w)
+            elif w == 1:
+                text = mem.load_one(h, d, base, self.offset(a, first))
+                x = Operand(text, text)
+            elif f.lane != 1 and m is not None and whole is None:
+                return mem.load_apart(h, d, w, space, base, self.offset(a, first), f.lane, m)
             elif f.lane == -1:
-                last = self.offset(a, first + w - 1)
-                text = mem.backwards(h, d, w, base, last) if w > 1 else mem.load_one(h, d, base, last)
+                text = mem.backwards(h, d, w, base, self.offset(a, first + w - 1))
+                x = Operand(text, text)
+            elif f.lane != 1:
+                text = self._apart(a, f, first, w, m is not None)
                 x = Operand(text, text)
             elif m is not None and whole is None and w > 1 and not self.readable(a):
                 n = prefix(mask)
@@ -380,15 +374,24 @@ class Values:
             low, high = low + min(c * x for x in bounds), high + max(c * x for x in bounds)
         return low >= -ROOM and high + a.lanes <= a.buf.size + ROOM
 
+    def _apart(self, a: Address, f: af.Affine, first: int, w: int, masked: bool) -> str:
+        """Lanes that are not neighbours: columns of a block that an unrolled loop reads are turned together, lanes a small step
+        apart are picked from what lies between them, others loaded one by one."""
+        h, buf = self.helpers, a.buf
+        base, space = self.places[buf.name]
+        start = block(self.columns, buf, f, w) if w == a.lanes and w <= BLOCK and not masked else None
+        if start is not None:
+            at = self.offset(a._replace(affine=f._replace(constant=start)), 0)
+            return mem.column(h, buf.dtype, w, space, base, at, f.lane, f.constant - start)
+        at = self.offset(a, first)
+        if 1 < f.lane <= NEAR and not masked:
+            return mem.load_near(h, buf.dtype, w, space, base, at, f.lane)
+        return mem.load_apart(h, buf.dtype, w, space, base, at, f.lane, None)
+
     def _gather(self, e: Expr, a: Address, k: int, w: int, m: str | None, whole: str | None) -> str:
+        assert a.offsets is not None
         base, space = self.places[a.buf.name]
-        if a.offsets is None:  # falling lanes under a mask
-            assert a.affine is not None
-            first = pieces(e.lanes)[k][0]
-            steps = ", ".join(f"{-i}" for i in range(w))
-            text, t = f"({self.offset(a, first)} + (long{w})({steps}))" if w > 1 else self.offset(a, first), "long"
-        else:
-            text, t = self.values[a.offsets][k].full, register(a.offsets.dtype, 1)
+        text, t = self.values[a.offsets][k].full, register(a.offsets.dtype, 1)
         if w == 1:
             x = mem.load_one(self.helpers, e.dtype, base, text)
             return x if m is None else f"({m} ? {x} : {ops.literal(0, e.dtype)})"

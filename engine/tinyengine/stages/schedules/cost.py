@@ -16,7 +16,7 @@ EXPENSIVE = {
     "reciprocal": 4.0,
 }  # fmt: skip
 FREE = frozenset(("const", "var", "name", "load", "ramp", "splat", "cast", "bitcast"))
-NEAR = 8  # elements between lanes up to which a vector of them is loaded or stored as it lies (backends/llvm_strided.py)
+NEAR = 8  # elements between lanes up to which a vector of them is loaded or stored as it lies (backends/strided.py)
 PAGE, WAYS = 4096, 8  # bytes that one way of the first cache holds; its ways
 CONFLICT = 4.0  # times as many cycles where each line is gone before its neighbouring elements are needed
 JOIN = 12.0  # cycles for joining the lanes of an accumulator

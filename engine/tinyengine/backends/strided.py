@@ -1,0 +1,72 @@
+"""Vector loads whose lanes lie apart, and which of them an unrolled loop reads side by side: what the backends share.
+
+Lanes a small step apart (x[2 * i], channels of a pixel) are contiguous loads and shuffles. Lanes a long step apart (a column),
+where an unrolled loop wants neighbouring columns, are a block of rows that is loaded and turned in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tinyengine.loopnest import Buf, Expr, Loop, load_index, load_mask, stmt_exprs, subexprs, walk
+from tinyengine.stages.arithmetic import affine as af
+
+NEAR = 8  # elements between lanes up to which contiguous loads and shuffles are cheaper than a load per lane
+BLOCK = 16  # rows at most of a block that is turned in registers
+Key = tuple[str, tuple[tuple[Expr, int], ...], int]  # buffer, terms of the offset, step between lanes
+Run = tuple[int, int]  # constants first, first + 1, ... first + count - 1 that an unrolled loop adds to it
+
+
+def strided(s: Loop) -> tuple[Expr, ...]:
+    """The loads inside an unrolled loop whose lanes lie apart and which it moves on by one element."""
+    if s.step != 1 or s.trips < 2:
+        return ()
+    found = []
+    for x in walk(s.body):
+        for root in () if isinstance(x, Loop) else stmt_exprs(x):
+            for e in subexprs(root):
+                if e.op == "load" and e.lanes > 1 and load_mask(e) is None:
+                    a = af.flat(load_index(e), e.arg.strides)
+                    if a is not None and a.lane > 1 and dict(a.terms).get(s.var) == 1:
+                        found.append(e)
+    return tuple(found)
+
+
+def columns(s: Loop, loads: tuple[Expr, ...], first: Callable[[Expr], Expr]) -> dict[Key, Run]:
+    """What the iterations of the unrolled loop `s` read side by side. `first`: an expression in its first iteration."""
+    found: dict[Key, Run] = {}
+    for e in loads:
+        a = af.flat(tuple(map(first, load_index(e))), e.arg.strides)
+        if a is not None:
+            found[e.arg.name, a.terms, a.lane] = (a.constant, s.trips)
+    return found
+
+
+def block(found: dict[Key, Run], buf: Buf, a: af.Affine, n: int) -> int | None:
+    """The constant of the first of n neighbouring columns, of which `a` is one, that an unrolled loop reads; None where it reads
+    fewer."""
+    first, count = found.get((buf.name, a.terms, a.lane), (a.constant, 1))
+    start = first + (a.constant - first) // n * n
+    return start if first <= a.constant and start + n <= first + count else None
+
+
+def interleaved(n: int, i: int) -> list[int]:
+    """Where the elements of row i come from in one round of turning an n x n block: by turns from row i // 2 (0 to n - 1) and row
+    i // 2 + n // 2 (n to 2 n - 1) of the round before. After log2(n) rounds the rows are the columns of the block."""
+    start = i % 2 * (n // 2)
+    return [p for k in range(n // 2) for p in (start + k, n + start + k)]
+
+
+def prefix(mask: Expr | None) -> int | None:
+    """How many lanes are on, where the mask is known to be on in the first ones only."""
+    if mask is None or mask.op == "const":
+        return None if mask is None or mask.arg else 0
+    if mask.op == "and":
+        sides = [prefix(a) for a in mask.args]
+        return None if None in sides else min(s for s in sides if s is not None)
+    if mask.op == "lt" and mask.args[0].op == "ramp" and mask.args[0].arg > 0:
+        base, limit = mask.args[0].args[0], mask.args[1]
+        limit = limit.args[0] if limit.op == "splat" else limit
+        if base.op == limit.op == "const":
+            on: int = -(-(limit.arg - base.arg) // mask.args[0].arg)
+            return min(mask.lanes, max(0, on))
+    return None
