@@ -597,6 +597,27 @@ def test_a_load_with_a_step(step, lanes, d, masked):
     assert np.array_equal(run(k, x=data)["y"], want)
 
 
+@pytest.mark.parametrize("lanes", [4, 8, 16, 32])
+@pytest.mark.parametrize("step", [2, 3, 5, 8])
+def test_a_load_with_a_step_under_a_known_mask(step, lanes):
+    """Every number of lanes that are on, beside another masked load; nothing behind the last of them is read, and
+    LLVM is left no mask to reason about."""
+    for on in range(lanes + 1):
+        size = max(1, step * (on - 1) + 1)
+        x, y, z = Buf("x", float32, (size,)), Buf("y", float32, (lanes,)), Buf("z", float32, (lanes,))
+        near, far, to = ramp(index(0), lanes), ramp(index(0), lanes, step), (ramp(index(0), lanes),)
+        body = (
+            Store(y, to, load(x, (near,), apply("lt", (near, index(min(on, size)))))),
+            Store(z, to, load(x, (far,), apply("lt", (near, index(on))))),
+        )
+        k = Kernel("known", (x, y, z), body, ("y", "z"))
+        data = np.arange(1, size + 1, dtype=np.float32)
+        got = run(k, x=data)
+        np.testing.assert_array_equal(got["z"], np.r_[data[::step][:on], np.zeros(lanes - on)] if on else np.zeros(lanes))
+        text = LLVMBackend().compile(nests.program(k)).source(0)
+        assert len(re.findall(r"call .*@llvm.masked.load", text)) == 1, "only that of y"
+
+
 @pytest.mark.parametrize("d", [float32, int8, float64, bool_], ids=str)
 @pytest.mark.parametrize("lanes", [4, 16, 32])
 @pytest.mark.parametrize("step", [2, 3, 4, 5, 8, 9, 40])

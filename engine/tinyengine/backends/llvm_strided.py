@@ -12,41 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tinyengine.backends import llvm_ops as ops
-from tinyengine.loopnest import Buf, Expr, Loop, load_index, load_mask, stmt_exprs, subexprs, walk
+from tinyengine.backends.strided import BLOCK, NEAR, block, interleaved, prefix
+from tinyengine.loopnest import Buf, Expr, load_mask
 from tinyengine.stages.arithmetic import affine as af
 
 if TYPE_CHECKING:
     from tinyengine.backends.llvm_ir import Writer
-
-NEAR = 8  # elements between lanes up to which contiguous loads and shuffles are cheaper than a load per lane
-BLOCK = 16  # rows at most of a block that is turned in registers
-Key = tuple[str, tuple[tuple[Expr, int], ...], int]  # buffer, terms of the offset, step between lanes
-Run = tuple[int, int]  # constants first, first + 1, ... first + count - 1 that an unrolled loop adds to it
-
-
-def strided(s: Loop) -> tuple[Expr, ...]:
-    """The loads inside an unrolled loop whose lanes lie apart and which it moves on by one element."""
-    if s.step != 1 or s.trips < 2:
-        return ()
-    found = []
-    for x in walk(s.body):
-        for root in () if isinstance(x, Loop) else stmt_exprs(x):
-            for e in subexprs(root):
-                if e.op == "load" and e.lanes > 1 and load_mask(e) is None:
-                    a = af.flat(load_index(e), e.arg.strides)
-                    if a is not None and a.lane > 1 and dict(a.terms).get(s.var) == 1:
-                        found.append(e)
-    return tuple(found)
-
-
-def columns(s: Loop, loads: tuple[Expr, ...], first: Callable[[Expr], Expr]) -> dict[Key, Run]:
-    """What the iterations of the unrolled loop `s` read side by side. `first`: an expression in its first iteration."""
-    found: dict[Key, Run] = {}
-    for e in loads:
-        a = af.flat(tuple(map(first, load_index(e))), e.arg.strides)
-        if a is not None:
-            found[e.arg.name, a.terms, a.lane] = (a.constant, s.trips)
-    return found
 
 
 def spread(line: ops.Line, ty: str, x: str, start: int, step: int, lanes: int, rest: str) -> str:
@@ -65,18 +36,20 @@ class Strided:
     def load(self, e: Expr, a: af.Affine, depth: int, reads: frozenset[str], m: str | None) -> str | None:
         """The lanes as they lie in memory, or None where a load per lane is as good."""
         buf, lanes = e.arg, e.lanes
-        first, count = self.w.columns.get((buf.name, a.terms, a.lane), (a.constant, 1))
-        if not first <= a.constant < first + count:
-            first, count = a.constant, 1
-        if m is None and a.lane & (a.lane - 1) == 0 and count >= a.lane and a.lane <= lanes:
-            start = first + (a.constant - first) // a.lane * a.lane
-            if start + a.lane <= first + count:
+        if m is None and a.lane & (a.lane - 1) == 0 and 1 < a.lane <= lanes:
+            start = block(self.w.columns, buf, a, a.lane)
+            if start is not None:
                 return self._every(buf, a._replace(constant=start), lanes, a.lane, a.constant - start, 0, depth, reads)
-        if m is None and lanes <= BLOCK and count >= lanes:
-            start = first + (a.constant - first) // lanes * lanes
-            if start + lanes <= first + count:
+        if m is None and lanes <= BLOCK:
+            start = block(self.w.columns, buf, a, lanes)
+            if start is not None:
                 return self._column(buf, a._replace(constant=start), lanes, a.constant - start, depth, reads)
-        return self._apart(buf, a, lanes, depth, m) if a.lane <= NEAR else None
+        if a.lane > NEAR:
+            return None
+        on = lanes if m is None else prefix(load_mask(e))
+        if m is not None and on is None:
+            return self._masked(buf, a, lanes, depth, m)
+        return self._apart(buf, a, lanes, depth, on or 0)
 
     def _line(self, buf: Buf, a: af.Affine, constant: int, lanes: int, depth: int) -> str:
         """`lanes` neighbours."""
@@ -120,29 +93,47 @@ class Strided:
                 return self._known(key, lambda: self._line(buf, a, a.constant + i * a.lane, n, depth), depth, reads)
 
             def make() -> str:
-                start = i % 2 * (n // 2)
-                picks = [p for k in range(n // 2) for p in (start + k, n + start + k)]
-                return self._shuffle(buf, n, row(r - 1, i // 2), row(r - 1, i // 2 + n // 2), picks, depth)
+                x, y = row(r - 1, i // 2), row(r - 1, i // 2 + n // 2)
+                return self._shuffle(buf, n, x, y, interleaved(n, i), depth)
 
             return self._known(key, make, depth, reads)
 
         return row(n.bit_length() - 1, column)
 
-    def _apart(self, buf: Buf, a: af.Affine, lanes: int, depth: int, m: str | None) -> str:
-        """Lanes `a.lane` elements apart: exactly the elements from the first to the last lane, or those that the mask leaves."""
-        step, out, reach = a.lane, "", lanes
-        for piece in range(step):
-            start = piece * lanes if m is not None else min(piece * lanes, step * (lanes - 1) + 1 - lanes)
-            if m is None:
-                x = self._line(buf, a, a.constant + start, lanes, depth)
+    def _apart(self, buf: Buf, a: af.Affine, lanes: int, depth: int, on: int) -> str:
+        """The first `on` lanes, `a.lane` elements apart, and zeros: exactly the elements from the first of them to the last. (A
+        mask that is known is not left to LLVM: of one that is off in a whole register it was seen to make a load without.)"""
+        step, out, reach, t = a.lane, "zeroinitializer", 0, ops.memory_type(buf.dtype)
+        line, span = self.w.at(depth), step * (on - 1) + 1
+        if span < lanes:
+            for k in range(on):
+                at = a._replace(constant=a.constant + step * k, lane=0)
+                x = line(f"load {t}, ptr {self.pointer(buf, at, depth)}, align {buf.dtype.itemsize}")
+                out = line(f"insertelement {ops.vector(t, lanes)} {out}, {t} {x}, i64 {k}")
+            return out
+        for start in [*range(0, span - lanes, lanes), span - lanes]:
+            x = self._line(buf, a, a.constant + start, lanes, depth)
+            if not reach:
+                off, rest = (lanes, "zeroinitializer") if on < lanes else (lanes - 1, "poison")
+                picks = [min(step * k, lanes - 1) if k < on else off for k in range(lanes)]
+                out = self._shuffle(buf, lanes, x, rest, picks, depth)
             else:
-                x = self._some(buf, a, start, lanes, depth, m)
+                there = [k >= on or step * k < reach for k in range(lanes)]
+                picks = [k if there[k] else lanes + min(step * k - start, lanes - 1) for k in range(lanes)]
+                out = self._shuffle(buf, lanes, out, x, picks, depth)
+            reach = start + lanes
+        return out
+
+    def _masked(self, buf: Buf, a: af.Affine, lanes: int, depth: int, m: str) -> str:
+        """Lanes `a.lane` elements apart, of which only those are read that are on."""
+        step, out = a.lane, ""
+        for start in range(0, step * lanes, lanes):
+            x = self._some(buf, a, start, lanes, depth, m)
             if not out:
                 out = self._shuffle(buf, lanes, x, "poison", [min(step * k, lanes - 1) for k in range(lanes)], depth)
                 continue
-            picks = [k if step * k < reach else lanes + min(step * k - start, lanes - 1) for k in range(lanes)]
+            picks = [k if step * k < start else lanes + min(step * k - start, lanes - 1) for k in range(lanes)]
             out = self._shuffle(buf, lanes, out, x, picks, depth)
-            reach = start + lanes
         return out
 
     def _some(self, buf: Buf, a: af.Affine, start: int, lanes: int, depth: int, m: str) -> str:
