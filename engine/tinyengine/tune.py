@@ -36,6 +36,7 @@ QUIET = 2.0  # seconds before progress is shown
 LAUNCHES = 0.02  # seconds of launches for one candidate
 LEAST = 0.003  # share of the program's predicted time from which a kernel is worth it
 GAIN = 0.97  # a winner takes at most this share of the time
+SELDOM = 0.25  # and is the slower one in at most this share of the launches
 HOPELESS = 2.0  # times the fastest: not worth more launches; predicted against predicted: not worth one
 TOGETHER = 4  # launches of a small kernel in one program: threads that sleep between them are not what is measured
 
@@ -146,8 +147,8 @@ class _Tuner:
                 if left <= 0:
                     break
                 share = left if i == len(jobs) - 1 else left / 2
-                self.say(f"tuning kernel {i + 1} of {len(jobs)}, {nest.name}: {left:.1f} s left")
                 search = _Search(nest, isolated.case(calls[0]), low, self.tries, min(self.end, time.perf_counter() + share))
+                search.say = self._saying(search, f"tuning kernel {i + 1} of {len(jobs)}, {nest.name}")
                 interrupted = search.run(self.store.entries.get(kernel_key(nest)))
                 self._keep(nest, calls, wasted, search)
                 if interrupted:
@@ -159,6 +160,15 @@ class _Tuner:
         after = low.with_choices(replace(low.choices, tuned=tuned))
         left_over = tuple(nest.name for nest, _, _ in jobs if nest.name not in names)
         return Tuning(after, tuple(self.found), left_over, time.perf_counter() - began, interrupted)
+
+    def _saying(self, search: _Search, what: str) -> Callable[[], None]:
+        """Says how far the search is."""
+
+        def say() -> None:
+            left = max(0.0, self.end - time.perf_counter())
+            self.say(f"{what}: {search.progress()}; {left:.1f} s left")
+
+        return say
 
     def _keep(self, nest: Kernel, calls: tuple[int, ...], wasted: float, s: _Search) -> None:
         if not s.attempts:
@@ -203,6 +213,24 @@ def wasted(k: KernelCost, machine: Machine) -> float:
     return max(0.0, k.seconds - max(k.flops / machine.fma_flops_all, k.bytes_moved / machine.copy_all))
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A candidate and the engine's own schedule, launch by launch in turn: whatever disturbs the machine disturbs both."""
+
+    made: Any
+    mine: Timing
+    theirs: Timing
+
+    @property
+    def ratio(self) -> float:
+        return self.mine.seconds / self.theirs.seconds
+
+    @property
+    def surely(self) -> bool:
+        """Whether it is faster by more than the launches scatter."""
+        return self.mine.high < self.theirs.low
+
+
 class _Search:
     """One kernel: its attempts, and the one that won (None: the engine's own)."""
 
@@ -211,16 +239,25 @@ class _Search:
         self.own = schedule.run(nest, Choices(vector_width=lowered.choices.vector_width), lowered.machine)[0]
         self.backend = lowered.backend
         self.attempts: list[Attempt] = []
-        self.made: dict[tuple[str, ...], Any] = {}
+        self.made: Any = None  # the engine's own, compiled
+        self.measured: dict[tuple[str, ...], Measured] = {}
         self.won: Attempt | None = None
         self.before: Timing | None = None
         self.launches = 1
         self.refused = ""
+        self.say: Callable[[], None] = lambda: None  # called before each thing that takes long
+
+    def progress(self) -> str:
+        """What was tried so far, in words."""
+        tried = units.some(len(self.attempts), "schedule") + " tried"
+        best = min((m.ratio for m in self.measured.values()), default=1.0)
+        return f"{tried}, the fastest {best:.2f} times the engine's own" if best < 1 else tried
 
     def run(self, known: Entry | None) -> bool:
         """`known`: what an earlier tuning found, tried first. True when it was interrupted; what was found so far stays."""
         best: Attempt | None = None
         try:
+            self.say()
             want = oracle.answer(self.nest, self.case.given(), self.backend)
             made = self.case.compile(self.own)
             self.default = self.case.results(made)
@@ -233,7 +270,7 @@ class _Search:
             made = self.case.compile(self.own, self.launches)
             t = self.case.time(made, LAUNCHES)
             lines = tuple(map(str, self.own.schedule))
-            self.made[lines] = made
+            self.made, self.measured[lines] = made, Measured(made, t, t)
             best = Attempt(lines, "", "default", "the engine's own", t.seconds, t.low, t.high, verdict.error)
             self.attempts.append(best)
             if known is not None and known.schedule is not None:
@@ -243,15 +280,17 @@ class _Search:
                 for n in self._near(start):
                     if time.perf_counter() > self.end:
                         break
+                    self.say()
                     best = self._try(tuple(map(str, n.kernel.schedule)), n.origin, want, best)
                 if best is start:
                     break
             if best is not self.attempts[0]:
                 self._decide(best)
         except KeyboardInterrupt:
-            fastest = min(self.attempts, key=lambda a: a.seconds or float("inf"), default=None)
-            if fastest is not None and (fastest.seconds_high or 0.0) < (self.attempts[0].seconds_low or 0.0):
-                self.won = fastest
+            done = [a for a in self.attempts if a.schedule in self.measured]
+            fastest = min(done, key=lambda a: self.measured[a.schedule].ratio, default=None)
+            if fastest is not None and self.measured[fastest.schedule].surely:
+                self.won, self.before = fastest, self.measured[fastest.schedule].theirs
             return True
         return False
 
@@ -281,51 +320,56 @@ class _Search:
         if verdict.wrong:
             self.attempts.append(Attempt(lines, origin, "wrong", verdict.wrong, error=verdict.error))
             return best
-        assert best.seconds is not None and self.attempts[0].seconds is not None
-        made = self.case.compile(kernel, self.launches)
-        t = self.case.time(made, 0.0, least=1, most=1)
-        if t.seconds < HOPELESS * best.seconds:
-            t = self.case.time(made, LAUNCHES)
-        ratio = t.seconds / self.attempts[0].seconds
-        faster = ratio < 1
-        reason = f"{ratio:.2f} times the engine's own"
-        a = Attempt(lines, origin, "faster" if faster else "slower", reason, t.seconds, t.low, t.high, verdict.error)
+        made, own, before = self.case.compile(kernel, self.launches), self.made, self.measured[best.schedule].ratio
+        m = Measured(made, *self.case.duel(made, own, 0.0, least=1))
+        if m.ratio < HOPELESS * before:
+            m = Measured(made, *self.case.duel(made, own, LAUNCHES, least=5))
+        t, reason = m.mine, f"{m.ratio:.2f} times the engine's own"
+        a = Attempt(lines, origin, "faster" if m.ratio < 1 else "slower", reason, t.seconds, t.low, t.high, verdict.error)
         self.attempts.append(a)
-        self.made[lines] = made
-        return a if t.seconds < GAIN * best.seconds else best
+        self.measured[lines] = m
+        return a if m.ratio < GAIN * before else best
 
     def _decide(self, best: Attempt) -> None:
         """The fastest against the engine's own, launch by launch in turn: only what wins there wins."""
-        own = self.attempts[0]
-        mine, theirs = self.case.duel(self.made[best.schedule], self.made[own.schedule], 2 * LAUNCHES)
-        ratio = max(mine.seconds / theirs.seconds, mine.low / theirs.low)  # a busy neighbour moves medians
+        mine, theirs = self.case.duel(self.measured[best.schedule].made, self.made, 2 * LAUNCHES)
+        # a busy neighbour moves medians
+        ratio = max(mine.seconds / theirs.seconds, mine.low / theirs.low, min(mine.samples) / min(theirs.samples))
+        slower = sum(a >= b for a, b in zip(mine.samples, theirs.samples, strict=True))
+        often = slower <= SELDOM * len(mine.samples)
         at = self.attempts.index(best)
-        if ratio <= GAIN:
+        if ratio <= GAIN and often:
             won = replace(best, verdict="faster", seconds=mine.seconds, seconds_low=mine.low, seconds_high=mine.high)
             self.won = self.attempts[at] = replace(won, reason=f"{ratio:.2f} times the engine's own, measured in turn")
             self.before = theirs
         else:
             told = f"{ratio:.2f} times the engine's own when measured in turn: no gain"
+            if not often:
+                told = f"measured in turn it was the slower one in {slower} of {len(mine.samples)} launches: no gain"
             self.attempts[at] = replace(best, verdict="slower", reason=told)
 
 
 class _Progress:
-    """Hands lines to `show`, or writes them over each other on the error stream, once QUIET seconds are over."""
+    """Hands lines to `show`, or writes them to the error stream, once QUIET seconds are over: on a terminal over each other, else
+    below each other, one in QUIET seconds."""
 
     def __init__(self, show: Callable[[str], None] | None) -> None:
-        self.show, self.began, self.shown = show, time.perf_counter(), False
+        self.show, self.began, self.shown = show, time.perf_counter(), 0.0
 
     def __call__(self, text: str) -> None:
-        if time.perf_counter() - self.began < QUIET:
+        now = time.perf_counter()
+        if now - self.began < QUIET:
             return
         if self.show is not None:
             self.show(text)
         elif sys.stderr is not None:
-            over = "\r" if sys.stderr.isatty() else "\n" if self.shown else ""
-            sys.stderr.write(f"{over}{text:<78}")
+            terminal = sys.stderr.isatty()
+            if not terminal and now - self.shown < QUIET:
+                return
+            sys.stderr.write(f"\r{text:<78}" if terminal else f"{text}\n")
             sys.stderr.flush()
-        self.shown = True
+        self.shown = now
 
     def close(self) -> None:
-        if self.shown and self.show is None and sys.stderr is not None:
+        if self.shown and self.show is None and sys.stderr is not None and sys.stderr.isatty():
             sys.stderr.write("\n")

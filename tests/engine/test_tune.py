@@ -25,7 +25,7 @@ from tinyengine.stages.keys import generalise, kernel_key, localise
 from tinyengine.stages.primitives import apply as primitives
 from tinyengine.tensor import Tensor
 from tinyengine.tensor import random as engine_random
-from tinyengine.trial import Case
+from tinyengine.trial import Case, Timing
 from tinyengine.tune import Tuning
 from tinyengine.tune import tune as tune_function
 
@@ -120,19 +120,62 @@ def test_a_candidate_that_fails_is_an_attempt_too(short: None, monkeypatch: pyte
 
 
 def test_ctrl_c_keeps_what_was_found(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    time_, calls = Case.time, []
+    duel, calls = Case.duel, []
 
     def pressed(self: Case, *args: Any, **kwargs: Any) -> Any:
         calls.append(1)
-        if len(calls) == 5:
+        if len(calls) == 3:
             raise KeyboardInterrupt
-        return time_(self, *args, **kwargs)
+        return duel(self, *args, **kwargs)
 
-    monkeypatch.setattr(Case, "time", pressed)
+    monkeypatch.setattr(Case, "duel", pressed)
     done = two_products().tune(budget=60, tries=3)
     assert done.interrupted and len(done.kernels) == 1 and done.left
     assert len(done.kernels[0].attempts) >= 2 and "interrupted before" in done.text()
     assert len(tune_store.store(FIXTURE, "llvm").entries) == 1
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, mine: list[float], theirs: list[float]) -> Tuning:
+    """A kernel is tuned, and every candidate takes these seconds, launch by launch in turn with the engine's own."""
+    monkeypatch.setattr(Case, "duel", lambda self, a, b, limit, least=9: (Timing.of(mine), Timing.of(theirs)))
+    return tune_function(lowered(tensor(64, 48).sum(1)), budget=60, tries=2)
+
+
+def test_a_winner_is_faster_launch_by_launch(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour may double any launch: no median of one moment beside one of another decides."""
+    (k,) = timed(monkeypatch, [1.0] * 9, [2.0] * 9).kernels
+    assert k.schedule is not None and (k.seconds_before, k.seconds_after) == (2.0, 1.0)
+    assert all(a.reason.startswith("0.50 times the engine's own") for a in k.attempts[1:])
+
+
+@pytest.mark.parametrize("mine,theirs,reason", [
+    ([1.0] * 9, [1.0] * 4 + [2.0] * 5, "the slower one in 4 of 9 launches"),  # the neighbour came while the engine's own ran
+    ([1.0] * 9, [0.9] + [2.0] * 8, "1.11 times the engine's own when measured in turn"),  # its best is better
+    ([1.0] * 9, [1.01] * 9, "0.99 times the engine's own"),
+])  # fmt: skip
+def test_what_only_seems_faster_does_not_win(
+    short: None, monkeypatch: pytest.MonkeyPatch, mine: list[float], theirs: list[float], reason: str
+) -> None:
+    (k,) = timed(monkeypatch, mine, theirs).kernels
+    assert k.schedule is None and k.seconds_after == k.seconds_before
+    assert any(reason in a.reason for a in k.attempts[1:])
+
+
+def test_progress_goes_on_within_a_kernel(
+    short: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = sys.modules[tune_function.__module__]
+    monkeypatch.setattr(module, "QUIET", 0.0)
+    low = lowered(tensor(64, 48).softmax(1))
+    said: list[str] = []
+    low.tune(budget=60, tries=3, progress=said.append)
+    assert len(said) == 1 + 3 and all(line.startswith("tuning kernel 1 of 1, ") and line.endswith(" s left") for line in said)
+    assert [int(line.split(": ")[1].split()[0]) for line in said] == [0, 1, 2, 3]
+    low.tune(budget=60, tries=3)
+    assert capsys.readouterr().err.count("\n") >= 4, "one line each where the error stream is no terminal"
+    monkeypatch.setattr(module, "QUIET", 1e9)
+    low.tune(budget=60, tries=1)
+    assert capsys.readouterr().err == ""
 
 
 def test_equal_kernels_are_tuned_once(short: None) -> None:
