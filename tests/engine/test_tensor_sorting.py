@@ -147,6 +147,15 @@ def test_sorting_is_one_kernel_for_blocks_and_one_for_each_doubling() -> None:
     assert [kernels(n) for n in (32, 64, 128, 1024)] == [2, 2, 3, 6]
 
 
+def test_a_long_sort_is_compiled_in_a_thread_too() -> None:
+    """There Python allows no deep recursion: no stage may walk the whole chain of exchanges by it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    low = lower(Graph([Tensor(np.zeros(1 << 17, np.float32)).argsort().node]), machine=FIXTURE)
+    with ThreadPoolExecutor(1) as pool:
+        assert len(pool.submit(lambda: low.fusion).result().groups) == 17 * 18 / 2 + 1
+
+
 def test_the_work_of_a_sort_does_not_grow_with_the_square() -> None:
     from tinyengine.node import toposort
 

@@ -116,11 +116,11 @@ class Costs:
         return self._work[n]
 
     def leaves(self, n: Node) -> dict[Node, int]:
-        """What computing n reads: leaf -> bytes. Reductions below it are leaves, and so is what is stored anyway."""
+        """What computing n reads: leaf -> bytes. Reductions below it are leaves, and so is what is stored anyway or asked for."""
         if n not in self._leaves:
             out: dict[Node, int] = {}
             for s in n.src:
-                if s.op in ("buffer", "gather") or s.is_reduce or s.is_scan or s in self.anyway:
+                if s.op in ("buffer", "gather", "contiguous") or s.is_reduce or s.is_scan or s in self.anyway:
                     out[s] = s.nbytes
                 elif s.op not in ("const", "iota", "size"):
                     for leaf, size in self.leaves(s).items():
