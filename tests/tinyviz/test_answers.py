@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 import tinyviz as tv
 from tinyengine import tune_store
+from tinyengine.stages.primitives.apply import TABLE, parse
 from tinyviz import answers, codec, explore, viewdata, wire
 from tinyviz.answers import Answers
 from tinyviz.space import space
@@ -77,6 +79,15 @@ def test_a_schedule_comes_back_with_linked_code_or_with_the_line_that_is_not_leg
     wrong = {"what": "schedule", "program": 0, "kernel": 0, "lines": ["", "tile(q, 4)"]}
     a = codec.from_json(viewdata.ScheduleAnswer, ask(wrong))
     assert a.error_line == 1 and "no loop is called 'q'" in a.error and a.after is None and a.source.text == []
+
+
+def test_the_editor_offers_every_primitive_with_every_option() -> None:
+    editor = Path(__file__).parents[2] / "extension" / "src" / "parts" / "editor.ts"
+    (offered,) = re.findall(r"^const PRIMITIVES = \[(.*?)\];", editor.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    primitives = parse(re.findall(r'"(.*?)"', offered))
+    assert {p.name for p in primitives} == set(TABLE)
+    for name, (_, _, _, options) in TABLE.items():
+        assert {k for p in primitives if p.name == name for k, _ in p.options} == set(options), name
 
 
 def test_the_tuner_is_asked_for_one_kernel_and_its_attempts_stay_in_later_recordings() -> None:

@@ -8,7 +8,13 @@ import type { Code, ScheduleAnswer } from "../wire";
 import { pinLine } from "./pinline";
 import { strip } from "./strip";
 
-const PRIMITIVES = ["tile(i, 32)", "reorder(j, i)", "merge(i, j)", "vectorize(j, 16)", "unroll(k)", "unroll(k, 4)", "parallel(i)", "accumulate(k, 4)", "pack(w, at=jo)", "unpack(out, at=mo)", "partial(acc, at=k)", "spill(acc, at=i)", "streaming(out)", "prefetch(x, i, at=j)"];
+/** one of each form, offered while a line is typed */
+const PRIMITIVES = [
+  "tile(i, 32)", "split(i, 8)", "reorder(j, i)", "reorder(k, i, memory=local)", "merge(i, j)", "fission(i, j)", "parallel(i)", "clip(k)",
+  "vectorize(j, 16)", "unroll(k)", "unroll(k, 4)", "accumulate(k, 4)", "accumulate(k, 4, memory=local)", "scan(k, 16)", "dot(k)",
+  "pack(w, at=jo)", "pack(w, at=jo, axes=(1, 0))", "pack(x, at=jo, of=ji)", "pack(x, at=i, by=(k, j))", "unpack(out, at=mo)", "unpack(out, at=mo, axes=(1, 0))",
+  "partial(acc, at=k)", "spill(acc, at=i)", "streaming(out)", "prefetch(x, i, at=j)",
+];
 
 export interface Shown {
   schedule: readonly string[];

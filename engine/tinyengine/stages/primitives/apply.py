@@ -317,7 +317,6 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
     "reorder": (reorder, ("*name",), 2, {"memory": "name"}),
     "fission": (fission, ("*name",), 2, {}),
     "merge": (merge, ("*name",), 2, {}),
-    "fuse": (merge, ("*name",), 2, {}),
     "vectorize": (vectorize, ("name", "int"), 2, {}),
     "scan": (scan, ("name", "int"), 2, {}),
     "unroll": (unroll, ("name", "int"), 1, {}),
