@@ -63,7 +63,7 @@ MODEL_ERROR = 1.0  # measured and predicted lie within a factor of 1 + this (see
 def instructions(op: str, dtype: DType, scales: bool = False) -> int:
     """Issue slots of one elementwise op on one vector, after the engine's own expansion (exp, tanh... become polynomials).
     `scales`: the machine multiplies vectors by powers of two in one instruction."""
-    if op in SLOW:
+    if op in SLOW and not (dtype.is_float and op in ("floordiv", "mod")):  # those of floats are expanded too
         return SLOW[op]
     row = OPS[op]
     if row.flops == 0:  # bitcast is free; const and var are no ops
@@ -112,13 +112,13 @@ class Level:
         return self.alu + self.load + self.store + 2 + sum(c.copies * c.code() for c in self.children)
 
     def cycles(self) -> float:
-        """Of all iterations, on one core."""
+        """Of all iterations, on one core. While a chain waits, the loop's own instructions run."""
         inner = sum(c.cycles() for c in self.children)
-        own = max(self.alu / UNITS, self.load / UNITS, self.store)
-        once = max(own + inner, *map(self.wait, self.chains), 0.0)
+        once = max(self.alu / UNITS, self.load / UNITS, self.store) + inner
+        waits = max(map(self.wait, self.chains), default=0.0)
         if self.loop is None:
-            return once
-        return self.copies * (LOOP_START + self.trips * (once + LOOP_CYCLES))
+            return max(once, waits)
+        return self.copies * max(LOOP_START + self.trips * (once + LOOP_CYCLES), self.trips * waits)
 
 
 @dataclass(slots=True)

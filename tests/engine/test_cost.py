@@ -363,6 +363,24 @@ def test_a_lone_accumulator_waits_for_itself() -> None:
     assert one > 2.5 * four
 
 
+def test_short_loops_turn_while_a_chain_waits() -> None:
+    """Rows of two vectors, added into one register: the additions wait for each other, and the loops' own instructions do not
+    add to that."""
+    rows = 256
+    x, y, acc = Buf("x", F32, (rows, 2, 16)), Buf("y", F32, (16,)), Buf("acc", F32, (16,), "register")
+    r, v = var("r", 0, rows - 1), var("v", 0, 1)
+    lanes = ramp(index(0), 16)
+    inner = Loop(v, 0, 2, 1, (Accumulate(acc, (lanes,), "add", load(x, (r, v, lanes))),), "serial", True)
+    k = nest(Alloc(acc, 0.0), Loop(r, 0, rows, 1, (inner,), "serial", True), Store(y, (lanes,), load(acc, (lanes,))), n=16)
+    assert cost.timing.core(k, FIXTURE).root.cycles() < 1.1 * 2 * rows * cost.timing.LATENCY["add"]
+
+
+def test_a_remainder_of_floats_is_counted_as_it_is_expanded() -> None:
+    remainder, division = (cost.timing.instructions(op, F32) for op in ("mod", "div"))
+    assert remainder > 4 * division  # four rounds, see `expand`
+    assert cost.timing.instructions("mod", I32) < remainder
+
+
 def test_error_bars_grow_with_what_is_unknown() -> None:
     (k,) = kernels(PROGRAMS["matmul"])
     index_ = g.expand(g.buf("at", 6, 1, dtype=I32), 6, 8)
