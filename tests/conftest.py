@@ -1,5 +1,8 @@
 """What all tests share: after every stage its spec is checked, and every test draws the same random numbers in every run."""
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 
 from tinyengine import manual_seed, spec
@@ -11,6 +14,15 @@ spec.enabled = True
 @pytest.fixture(autouse=True)
 def _same_numbers() -> None:
     manual_seed(0)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """For tests that interrupt themselves: SIGINT raises KeyboardInterrupt, also where a shell runs the tests in the background
+    and has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

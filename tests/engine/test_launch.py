@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import random
 import signal
@@ -76,14 +77,26 @@ def test_two_python_threads_train_at_once(jitted: bool) -> None:
         sys.setswitchinterval(interval)
 
 
+@contextlib.contextmanager
+def recorded_whole() -> Iterator[None]:
+    """Ctrl-C waits until several updates are recorded: between two of them it would find one recorded and not the other."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    yield
+    signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("jitted", [True, False])
-def test_ctrl_c_leaves_whole_steps(jitted: bool) -> None:
+def test_ctrl_c_leaves_whole_steps(jitted: bool, ctrl_c: None) -> None:
     """Four large tensors count steps. Whenever the interrupt comes, they have counted the same."""
     weights = [Tensor(np.zeros(1 << 18, np.float32)) for _ in range(4)]
 
     def count() -> None:
-        for w in weights:
-            w.assign(w + 1)
+        with recorded_whole():
+            for w in weights:
+                w.assign(w + 1)
         Tensor.realize(*weights)
 
     step = jit(count) if jitted else count

@@ -336,7 +336,7 @@ def test_the_message_is_that_of_the_kernel_that_failed():
         e.run(memory)
 
 
-def test_an_interrupt_comes_before_the_first_write_or_not_at_all(four):
+def test_an_interrupt_comes_before_the_first_write_or_not_at_all(four, ctrl_c):
     """SIGINT during the slow part: KeyboardInterrupt, and not one weight has changed."""
     p = nests.program(slow(1 << 12, 2_000_000), increment(1 << 12, "w"), roles={"w": "state"})
     e = LLVMBackend().compile(p)
