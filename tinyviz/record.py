@@ -390,6 +390,7 @@ def machine_of(m: Any) -> wire.Machine:
     peaks = {"flops_per_second": m.fma_flops_all, "launch_seconds": m.launch_seconds, "start_seconds": m.start_seconds}
     peaks |= {f"{level}_bytes_per_second": x for level, x in m.read_all.items()}
     peaks |= {"l1_bytes": float(m.l1_bytes * m.cores), "l2_bytes": float(m.l2_bytes * m.cores), "l3_bytes": float(m.l3_bytes)}
+    peaks |= {"vector_bytes": float(m.vector_bytes), "vector_registers": float(m.vector_registers)}
     return wire.Machine(m.name, m.cores, peaks, m.source + (f", {m.date}" if m.date else ""))
 
 

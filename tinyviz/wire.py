@@ -48,7 +48,7 @@ class Machine:
     name: str = ""
     cores: int = 0
     # flops_per_second, l1_bytes_per_second… dram_…, launch_seconds, start_seconds; l1_bytes… l3_bytes: what the caches hold
-    # (all of them for all cores together)
+    # (all of them for all cores together); vector_bytes, vector_registers: of a core
     peaks: dict[str, float] = field(default_factory=dict)
     measured: str = ""  # date of the peaks
 

@@ -15,7 +15,7 @@ def launch_bound(r: Recording, p: Program, x: RoofPoint, time: float) -> Diagnos
         return None
     why = "A launch that all threads join costs more than the whole kernel: only joining it with a neighbour can make it cheaper."
     ran = units.some(launches, "launch")
-    evidence = f"{said(x)} {units.seconds(time)} in {ran}; one launch costs {units.seconds(launch)}"
+    evidence = f"{said(x)} {units.seconds(time)} in {ran}; such a launch costs {units.seconds(launch)}"
     return Diagnosis("launch-bound", x.kernel, why, evidence, time, -1)
 
 

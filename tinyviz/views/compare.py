@@ -35,6 +35,8 @@ TWO_MACHINES = OTHER.format("two machines", "the machines", "each machine")
 OTHER_CORES = OTHER.format("another number of cores", "the cores", "each number")
 SAME_PEAK = 0.25  # relative: two measurements of one machine differ by less
 PEAKS = {
+    "vector_bytes": ("a vector", units.nbytes, ""),
+    "vector_registers": ("vector registers", units.count, ""),
     "l1_bytes": ("L1 of all cores", units.nbytes, ""),
     "l2_bytes": ("L2 of all cores", units.nbytes, ""),
     "l3_bytes": ("L3", units.nbytes, ""),
