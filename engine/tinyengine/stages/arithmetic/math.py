@@ -138,20 +138,18 @@ def exponent(k: Expr, f: Format) -> Expr:
     return floats(apply("shl", (k, const(f.mantissa, f.bits, k.lanes))), f)
 
 
-def scale_by_bits(x: Expr, n: Whole, vanishes: Expr) -> Expr:
+def scale_by_bits(x: Expr, n: Whole) -> Expr:
     """By exponent bits, in two steps, so that results below the normal range are rounded once and those above become infinite.
-    `n.bits` have an offset of twice the bias. The second factor of what vanishes is 0, as a product below the normal range may
-    take a core 40 times as long."""
+    `n.bits` have an offset of twice the bias; where they are 0 both factors are 0."""
     f = FORMATS[x.dtype]
     assert n.bits is not None
     half = Expr("shr", f.bits, x.lanes, (n.bits, const(1, f.bits, x.lanes)))
-    rest = where(vanishes, c(0.0, x), exponent(sub(n.bits, half), f))
-    return where(vanishes, c(0.0, x), mul(mul(x, exponent(half, f)), rest))
+    return mul(mul(x, exponent(half, f)), exponent(sub(n.bits, half), f))
 
 
-def scale_by_instruction(x: Expr, n: Whole, vanishes: Expr) -> Expr:
-    """By the one instruction that AVX-512 has for it (scalef); lanes that vanish are masked, so that they cost nothing."""
-    return where(vanishes, c(0.0, x), Expr("scalef", x.dtype, x.lanes, (x, n.value)))
+def scale_by_instruction(x: Expr, n: Whole) -> Expr:
+    """By the one instruction that AVX-512 has for it (scalef)."""
+    return Expr("scalef", x.dtype, x.lanes, (x, n.value))
 
 
 def nearest_by_adding(x: Expr, factor: float) -> Whole:
@@ -165,11 +163,11 @@ def nearest_by_instruction(x: Expr, factor: float) -> Whole:
 
 class Powers(NamedTuple):
     """How a machine gets at whole powers of two. nearest(x, factor): the whole number nearest to x * factor, for results up to
-    `Format.magic` / 4. scale(x, n, vanishes): x * 2**n, or 0 where it vanishes, whatever x and n are there. `instruction`:
-    whether vectors that fill its registers are scaled by one instruction."""
+    `Format.magic` / 4. scale(x, n): x * 2**n. `instruction`: whether vectors that fill its registers are scaled by one
+    instruction."""
 
     nearest: Callable[[Expr, float], Whole]
-    scale: Callable[[Expr, Whole, Expr], Expr]
+    scale: Callable[[Expr, Whole], Expr]
     instruction: bool = False
 
     def fit(self, x: Expr) -> Powers:
@@ -236,33 +234,41 @@ _EXP2_RANGE = {F32: (-150.0, 128.0), F64: (-1075.0, 1024.0)}
 @dataclass(frozen=True, slots=True)
 class _Base:
     """b**x = 2**n p(r): n is x * `factor` rounded, `rest` gives r, p has the `coefficients`. `range`: beyond it b**x is 0 or
-    infinity; `normal`: the least x whose n has an exponent."""
+    infinity; `normal`: the least x whose n has an exponent; `zero`: where n is twice the bias below 0."""
 
     factor: float
     rest: Callable[[Expr, Expr], Expr]
     coefficients: dict[Format, tuple[float, ...]]
     range: dict[Format, tuple[float, float]]
     normal: dict[Format, float]
+    zero: dict[Format, float]
 
 
-_E = _Base(_LOG2E, _less_ln2, {f: (1.0, 1.0, *k) for f, k in _EXP.items()}, _EXP_RANGE, {F32: -87.3, F64: -708.3})
-_TWO = _Base(1.0, sub, {f: (1.0, *k) for f, k in _EXP2.items()}, _EXP2_RANGE, {F32: -126.0, F64: -1022.0})
+_E = _Base(
+    _LOG2E, _less_ln2, {f: (1.0, 1.0, *k) for f, k in _EXP.items()}, _EXP_RANGE,
+    normal={F32: -87.3, F64: -708.3}, zero={F32: -176.0, F64: -1418.0},
+)  # fmt: skip
+_TWO = _Base(
+    1.0, sub, {f: (1.0, *k) for f, k in _EXP2.items()}, _EXP2_RANGE,
+    normal={F32: -126.0, F64: -1022.0}, zero={F32: -254.0, F64: -2046.0},
+)  # fmt: skip
 
 
 def _power(x: Expr, powers: Powers, base: _Base) -> Expr:
+    """Results that are 0, as behind a mask of minus infinities, must not be scaled down: that takes a vector 40 times as long on
+    Intel's cores (an assist). One instruction has a mask for it; by exponent bits the argument ends where both factors are 0."""
     f = FORMATS[x.dtype]
     low, high = base.range[f]
-    powers, below = powers.fit(x), at_most(x, high)
-    n = powers.nearest(below, base.factor)
-    p = horner(base.rest(below, n.value), base.coefficients[f])
-    return powers.scale(p, n, lt(x, c(low, x)))
+    powers, inside = powers.fit(x), at_most(x, high)
+    if not powers.instruction:
+        inside = at_least(inside, base.zero[f])
+    n = powers.nearest(inside, base.factor)
+    y = powers.scale(horner(base.rest(inside, n.value), base.coefficients[f]), n)
+    return where(lt(x, c(low, x)), c(0.0, x), y) if powers.instruction else y
 
 
 def exp(x: Expr, powers: Powers) -> Expr:
-    """e**x = 2**n e**r. Measured: float32 0.91 ulp, float64 0.94 ulp.
-
-    Results that are 0, as behind a mask of minus infinities, are not computed: scaling down to 0 takes a vector 40 times as long
-    on Intel's cores (an assist)."""
+    """e**x = 2**n e**r. Measured: float32 0.91 ulp, float64 0.94 ulp."""
     return _power(x, powers, _E)
 
 
