@@ -383,3 +383,20 @@ def test_results_are_not_stored_under_masks_where_these_are_slow() -> None:
     """Seven rows of a tile of results are no whole vectors; with registers for masks they are stored as a vector and a part."""
     narrow, _ = schedule.run(forms.matmul(8, 4096, 4096, True), DEFAULT, replace(AVX2, l1_bytes=32 << 10))
     assert not any(s.mask is not None for s in walk(narrow.body) if isinstance(s, Store))
+
+
+@pytest.mark.parametrize("machine", [FIXTURE, AVX2], ids=lambda m: m.name[:7])
+@pytest.mark.parametrize("alike", [True, False])
+def test_long_sums_with_few_results_go_block_by_block(machine: Machine, alike: bool) -> None:
+    """x.T @ x and x.T @ y of many rows: a block of rows that the first cache holds, for all results of a thread; nothing is
+    copied."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((9001, 64)).astype(np.float32), rng.standard_normal((9001, 48)).astype(np.float32)
+    right = x if alike else y
+    a = Tensor(x)
+    lowered = lower(Graph([(a.T @ (a if alike else Tensor(y))).node]), machine=machine, backend="llvm")
+    k = next(k for k in lowered.kernels if "matmul" in k.name)
+    assert not any(line.startswith("pack(") for line in k.schedule)
+    numbers = next(d.numbers for d in k.decisions if d.kind == "register tile" and d.verdict.startswith("reorder"))
+    assert 4 * numbers["rows"] * (64 + right.shape[1]) <= machine.l1_bytes // 2 + 4096
+    np.testing.assert_allclose(lowered.run()[0], x.T.astype(np.float64) @ right, rtol=1e-3, atol=0.05)

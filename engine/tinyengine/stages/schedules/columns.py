@@ -7,6 +7,7 @@ and nothing is fetched ahead.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -82,15 +83,51 @@ def wide(c: Chooser, k: Contraction) -> Loop | None:
     return None
 
 
+def long(c: Chooser, k: Contraction, t: Tile) -> bool:
+    """Whether a long sum has few results (`x.T @ x`, the weights' gradient of many rows): both operands lie along their own loop,
+    the first cache holds the results, and there is a panel for every thread."""
+    if t.m is None or t.l is not None or t.batch or len(k.reduce) != 1 or len(k.accumulators) != 1 or k.masked:
+        return False
+    m, own = t.m, {(depends(a, t.v), depends(a, t.m)) for a in k.reads}
+    if len(k.reads) != 2 or own != {(True, False), (False, True)} or any(a.buf.space != "global" for a in k.reads):
+        return False
+    if any(stride(a.buf, a.at, (t.v if depends(a, t.v) else m).name) != 1 for a in k.reads):
+        return False
+    if any(stride(a.buf, a.at, t.v.name) != 1 for a in k.stores):
+        return False
+    size = max(a.buf.dtype.itemsize for a in (*k.reads, *k.stores))
+    results = t.v.trips * m.trips * size
+    far = k.reduce[0].trips * min(t.v.trips, m.trips) * size > c.machine.l2_bytes
+    return results <= c.machine.l1_bytes // 2 and far and t.v.trips >= c.machine.threads * c.lanes
+
+
+def run_long(c: Chooser, k: Contraction, t: Tile) -> bool:
+    """The form for them: a block of terms that the first cache holds, for all results of a thread. False where a step was not
+    legal."""
+    assert t.m is not None
+    nv = max(1, min(t.nv, t.v.trips // c.machine.threads // c.lanes))
+    mr = min(t.m.trips, (c.machine.vector_registers - 1) // nv - 1, t.mr * t.nv // nv)
+    width = -(-t.v.trips // c.machine.threads // (nv * c.lanes)) * nv * c.lanes
+    size = max(a.buf.dtype.itemsize for a in k.reads)
+    block = max(ROWS, c.machine.l1_bytes // 2 // ((t.v.trips + t.m.trips) * size) // ROWS * ROWS)
+    return _by_rows(c, k, replace(t, nv=nv, mr=mr), width, block)
+
+
 def run_rows(c: Chooser, k: Contraction, t: Tile) -> bool:
     """The form for several rows of results: each piece of the wide rows serves all of them. False where a step was not legal."""
     assert t.m is not None
-    v, m, r, acc, lanes = t.v.name, t.m.name, k.reduce[0].name, k.accumulators[0], c.lanes
-    each = t.nv * lanes
-    size = max(a.buf.dtype.itemsize for a in k.stores)
+    # written out, the terms need a register more than in a loop
+    nv = next((n for n in range(t.nv, 1, -1) if t.mr * n + n + 1 < c.machine.vector_registers), 1)
+    each, size = nv * c.lanes, max(a.buf.dtype.itemsize for a in k.stores)
     pieces = -(-t.v.trips * size // c.machine.threads // max(PIECE, MOST // t.m.trips)) * c.machine.threads
     width = -(-t.v.trips // pieces // each) * each  # as many pieces for every thread
-    rows = ROWS * min(2, -(-t.m.trips // t.mr))
+    return _by_rows(c, k, replace(t, nv=nv), width, ROWS * min(2, -(-t.m.trips // t.mr)))
+
+
+def _by_rows(c: Chooser, k: Contraction, t: Tile, width: int, rows: int) -> bool:
+    """`rows` terms of the sum at a time, added to results of `width` columns."""
+    assert t.m is not None
+    v, m, r, acc, lanes, each = t.v.name, t.m.name, k.reduce[0].name, k.accumulators[0], c.lanes, t.nv * c.lanes
     numbers = {"rows": rows, "results": t.m.trips * width, "mr": t.mr, "nv": t.nv, "threads": c.machine.threads}
     steps = [
         (f"tile({v}, {width})", "tile", "results that the first cache holds"),
@@ -103,8 +140,9 @@ def run_rows(c: Chooser, k: Contraction, t: Tile) -> bool:
         (f"tile({m}, {t.mr})", "tile", "mr * nv + nv + 1 registers"),
         (f"reorder({r}i, {m}i, {v}ii)", "register tile", "results stay in registers for these rows"),
         (f"vectorize({v}ii, {lanes})", "vectorize", "contiguous along it"),
-        (f"unroll({r}i)", "unroll", "a few rows: their addresses become constants"),
     ]
+    if rows <= 2 * ROWS:
+        steps.append((f"unroll({r}i)", "unroll", "a few rows: their addresses become constants"))
     if c.machine.threads > 1 and prod(s.trips for s in (*k.space, *k.reduce)) / lanes >= PARALLEL_CYCLES:
         steps.append((f"parallel({v}o)", "parallel", "columns are independent"))
     return all(c.do(text, kind, reason, numbers) for text, kind, reason in steps)

@@ -8,7 +8,7 @@ not contiguous, is padded, or is too large for the cache. The tile fits when mr 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import gcd, prod
 from typing import TYPE_CHECKING
@@ -92,11 +92,10 @@ def run(c: Chooser, around: list[Loop]) -> bool:
         return False
     v = columns.wide(c, k)
     found = option(c, k, v) if v is not None else None
-    if found is not None and found.tile.m is not None:
-        start, count = c.kernel, len(c.decisions)
-        if columns.run_rows(c, k, found.tile):
-            return True
-        undo(c, start, count)
+    if found is not None and found.tile.m is not None and attempt(c, k, found.tile, columns.run_rows):
+        return True
+    if columns.long(c, k, o.tile) and attempt(c, k, o.tile, columns.run_long):
+        return True
     along = along_sum(c, k, o)
     if along is not None:
         start, count = c.kernel, len(c.decisions)
@@ -104,11 +103,15 @@ def run(c: Chooser, around: list[Loop]) -> bool:
             return True
         undo(c, start, count)
         return False
-    start, count, sizes = c.kernel, len(c.decisions), o.tile
-    for form in (columns, depth, tile):
-        if form.run(c, k, sizes):
-            return True
-        undo(c, start, count)
+    return any(attempt(c, k, o.tile, form) for form in (columns.run, depth.run, tile.run))
+
+
+def attempt(c: Chooser, k: Contraction, t: Tile, form: Callable[[Chooser, Contraction, Tile], bool]) -> bool:
+    """Whether the tile could be applied in this form; where a step was refused, nothing is."""
+    start, count = c.kernel, len(c.decisions)
+    if form(c, k, t):
+        return True
+    undo(c, start, count)
     return False
 
 
