@@ -1,11 +1,12 @@
-"""What all tests share: after every stage its spec is checked, and every test draws the same random numbers in every run."""
+"""What all tests share: after every stage its spec is checked; every test draws the same random numbers in every run, and meets
+numbers that have not varied."""
 
 import signal
 from collections.abc import Iterator
 
 import pytest
 
-from tinyengine import manual_seed, spec
+from tinyengine import manual_seed, spec, varying
 from tinyengine.backends import opencl_device
 
 spec.enabled = True
@@ -14,6 +15,7 @@ spec.enabled = True
 @pytest.fixture(autouse=True)
 def _same_numbers() -> None:
     manual_seed(0)
+    varying.forget()
 
 
 @pytest.fixture

@@ -266,7 +266,7 @@ class jit(Generic[F]):
                 trace.settle([*results, *updates])
             roots = engine.last_updates([t.node for t in (*results, *updates)])
             _unread(trace, roots)
-            lowered, buffers = engine.compiled(Graph(roots))
+            lowered, buffers = engine.compiled(Graph(roots), vary=bool(self.entries))
         except BaseException:
             core.state.trace = size.state.guards = None
             trace.undo()

@@ -179,12 +179,19 @@ class Lowered:
         """Of the stages that are done, in their order."""
         return [d for stage in STAGES for d in self._decided.get(stage.name, ())]
 
+    def note(self, stage: str, decisions: Sequence[hooks.Decision]) -> None:
+        """Keep decisions that were made about the graph before the stages."""
+        self._decided[stage] = list(decisions)
+        if hooks.watching:
+            for d in decisions:
+                hooks.publish(d)
+
     def rebind(self, graph: Graph, buffers: Sequence[Buffer]) -> Lowered:
         """The same compiled program seen from another graph of equal form: its own origins, the shared plan and executable."""
         other = Lowered(graph, buffers, self.choices, self.machine, self.backend)
         shared = ("plan", "executable", "root_slots", "updated_roots", "slots", "empty")
         other.__dict__.update({k: self.__dict__[k] for k in shared if k in self.__dict__})
-        other._decided.update({k: v for k, v in self._decided.items() if k in shared or k == "emit"})
+        other._decided.update({k: v for k, v in self._decided.items() if k in shared or k in ("record", "emit")})
         return other
 
     def restored(

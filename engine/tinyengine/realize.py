@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tinyengine import backends, choices, hooks, origin, stored, tune_store, units
+from tinyengine import backends, choices, hooks, origin, stored, tune_store, units, varying
 from tinyengine.choices import Choices
 from tinyengine.node import Graph, Node, reading, toposort
 from tinyengine.pipeline import Lowered
@@ -96,14 +96,21 @@ def last_updates(roots: Sequence[Node]) -> list[Node]:
     return [new[r] for r in roots]
 
 
-def compiled(graph: Graph) -> tuple[Lowered, list[Buffer]]:
-    """The program for `graph`, from the cache when a graph of equal form was compiled before; and the buffers it takes first."""
+def compiled(graph: Graph, vary: bool = False) -> tuple[Lowered, list[Buffer]]:
+    """The program for `graph`, from the cache when a graph of equal form was compiled before; and the buffers it takes first.
+    `vary`: numbers that an earlier graph had otherwise become inputs (see `varying`)."""
     key, buffers = graph.key()
     m = backends.machine()
     # names are seen in kernels and views: another model of the same form is another program (its kernels share their code)
     now = current_choices()
     full = (key, tuple([b.name for b in buffers]), now.key(), m.key(), backends.current())
     found = programs.get(full)
+    if found is None:
+        general, said = varying.generalise(graph)
+        if vary and general is not graph:
+            lowered, buffers = compiled(general)
+            lowered.note("record", said)
+            return lowered, buffers
     if found is not None:
         if hooks.watching:
             hooks.publish(hooks.CacheHit("program", key))
@@ -225,7 +232,7 @@ def realize(tensors: Sequence[Any], cause: str) -> list[tuple[Any, Node]]:
         hooks.publish(hooks.Realized(cause, origin.capture(2), graph.roots))
         if extra:
             hooks.publish(hooks.Realized("an update of its memory", origin.capture(2), graph.roots[len(pending) :]))
-    lowered, buffers = compiled(graph)
+    lowered, buffers = compiled(graph, vary=True)
     last: Any = buffers[-1] if buffers else None
     if isinstance(last, SizePlaceholder):
         name = last.symbol.name

@@ -123,12 +123,12 @@ def test_cycles_are_not_looked_for_while_compiling_and_are_afterwards(monkeypatc
     assert seen == [False] and gc.isenabled()
     gc.disable()  # the user's choice stays
     try:
-        (Tensor(array(3)) * 0.46875).numpy()
+        (Tensor(array(3)) + 0.46875).numpy()
         assert not gc.isenabled()
     finally:
         gc.enable()
     with pytest.raises(KeyboardInterrupt):
-        (Tensor(array(3)) * 0.484375).numpy()
+        (Tensor(array(3)) - 0.484375).numpy()
     assert seen == [False] * 3 and gc.isenabled()
 
 
