@@ -1,9 +1,12 @@
 """The disk cache of object code: content in, content out; safe with several processes, bounded, and never trusted.
 
-Two kinds of file, both written to a temporary name and renamed: `o-DIGEST` is object code whose file name is the hash of its
-content, so a damaged one is recognised by hashing it; `k-KEY` names the object that holds the code for a key. One object may
-serve many keys (kernels that were compiled together). What is missing, damaged or unreadable is a miss: it is compiled again, and
-never executed.
+Objects are files whose name is the hash of their content, so a damaged one is recognised by hashing it; they are written to a
+temporary name and renamed. Which object holds the code for a key is a line at the end of a file of lines, the newest line counts;
+one object may serve many keys (kernels that were compiled together). What is missing, damaged or unreadable is a miss: it is
+compiled again, and never executed.
+
+Both are spread over folders by the first digits of their hash. Each folder has its share of the bytes that the cache may take of
+the disk, so that a look at one small folder keeps the whole within its bound.
 
 Location: TINYENGINE_CACHE, else XDG_CACHE_HOME/tinyengine, else ~/.cache/tinyengine. TINYENGINE_CACHE="" or "0" switches it off.
 """
@@ -14,13 +17,15 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-FORMAT = 1  # of these files; a new one never reads an old one
+FORMAT = 2  # of these files; a new one never reads an old one
 MAX_BYTES = 256 << 20
 _DIGEST = 32  # hex digits of a file name
+_BLOCK = 4096  # bytes that a file takes of a disk, or a multiple of them
+_LINES = 64 << 10  # bytes of lines in a folder before those that lead nowhere are dropped
 
 
 def location() -> Path | None:
@@ -46,29 +51,36 @@ class Found:
 
 class Cache:
     """Object code on disk under `folder`; with None everything misses and nothing is stored. Failing disks are misses, not
-    errors."""
+    errors. `digits`: how many of a hash name the folder that its file lies in."""
 
-    def __init__(self, folder: Path | None, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, folder: Path | None, max_bytes: int = MAX_BYTES, digits: int = 2) -> None:
+        self.root = folder
         self.folder = folder / f"v{FORMAT}" if folder is not None else None
-        self.max_bytes = max_bytes
-        self._added = 0
-        self._checked = False
+        self.digits, self.share = digits, max_bytes >> 4 * digits
+
+    def _place(self, name: str) -> Path:
+        """The folder of a hash."""
+        assert self.folder is not None
+        return self.folder / name[: self.digits] if self.digits else self.folder
 
     def name_of(self, key: str) -> str:
         """The name of the object that holds `key`, or "" on a miss."""
         if self.folder is None:
             return ""
+        d = digest(key.encode())
         try:
-            name = (self.folder / f"k-{digest(key.encode())}").read_text("ascii")
-        except (OSError, ValueError):
+            lines = (self._place(d) / "keys").read_bytes()
+        except OSError:
             return ""
+        at = lines.rfind(f"{d} ".encode()) + _DIGEST + 1
+        name = lines[at : at + _DIGEST].decode("ascii", "replace") if at > _DIGEST else ""
         return name if len(name) == _DIGEST and name.isalnum() else ""
 
     def read(self, name: str) -> tuple[bytes | None, str]:
         """(object code, "") or (None, why not)."""
         if self.folder is None:
             return None, "the cache is switched off"
-        path = self.folder / f"o-{name}"
+        path = self._place(name) / f"o-{name}"
         try:
             code = path.read_bytes()
         except FileNotFoundError:
@@ -99,62 +111,90 @@ class Cache:
         if self.folder is None:
             return name
         with contextlib.suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._write(f"o-{name}", code)
+            place = self._place(name)
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._write(place / f"o-{name}", code)
             for k in keys:
-                self._write(f"k-{digest(k.encode())}", name.encode())
-            self._added += len(code)
-            if not self._checked or self._added > self.max_bytes // 16:
-                self._checked, self._added = True, 0
-                self.trim()
+                self._append(digest(k.encode()), name)
+            self._trim(place)
         return name
 
-    def _write(self, name: str, data: bytes) -> None:
-        assert self.folder is not None
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix="t-")
+    def _write(self, path: Path, data: bytes) -> None:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix="t-")
         try:
             with os.fdopen(handle, "wb") as f:
                 f.write(data)
-            os.replace(temporary, self.folder / name)
+            os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
 
+    def _append(self, key: str, name: str) -> None:
+        """Note which object holds a key: one write, which others see whole or not at all."""
+        place = self._place(key)
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(place / "keys", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(handle, f"{key} {name}\n".encode())
+            long = os.fstat(handle).st_size > _LINES
+        finally:
+            os.close(handle)
+        if long:
+            self._shorten(place / "keys")
+
+    def _shorten(self, path: Path) -> None:
+        """Drop lines whose object is gone and those that a newer line replaces; the older half too where that is not enough. A
+        line that another process adds meanwhile may be lost: a miss."""
+        lines = [line.split(" ") for line in path.read_text("ascii", "replace").splitlines()]
+        newest = {line[0]: line[1] for line in lines if [len(word) for word in line] == [_DIGEST, _DIGEST]}
+        kept = [f"{k} {n}\n" for k, n in newest.items() if n.isalnum() and (self._place(n) / f"o-{n}").exists()]
+        most = _LINES // 2 // len(kept[0]) if kept else 0
+        self._write(path, "".join(kept[-most:]).encode())
+
     def nbytes(self) -> int:
-        """Bytes of all entries."""
-        return sum(size for _, size, _ in self._entries())
+        """Bytes that all entries take of the disk."""
+        return sum(size for place in self._places() for _, size, _ in _entries(place))
 
-    def _entries(self) -> list[tuple[float, int, Path]]:
-        out = []
+    def _places(self) -> Iterator[Path]:
         if self.folder is not None and self.folder.is_dir():
-            for entry in os.scandir(self.folder):
-                with contextlib.suppress(OSError):
-                    s = entry.stat()
-                    out.append((s.st_mtime, s.st_size, Path(entry.path)))
-        return out
+            yield from (p for p in self.folder.iterdir() if p.is_dir()) if self.digits else (self.folder,)
 
-    def trim(self) -> None:
-        """Remove what was used longest ago until three quarters of `max_bytes` are left, if there is more than that."""
-        entries = self._entries()
+    def _trim(self, place: Path) -> None:
+        """Where a folder has more than its share, remove what was used longest ago until three quarters of it are left; the
+        newest stays however large it is."""
+        entries = sorted(e for e in _entries(place) if e[2].name != "keys")
         total = sum(size for _, size, _ in entries)
-        if total <= self.max_bytes:
-            return
-        for _, size, path in sorted(entries, key=lambda e: e[0]):
+        least = self.share * 3 // 4 if total > self.share else total
+        for _, size, path in entries[:-1]:
+            if total <= least:
+                break
             with contextlib.suppress(OSError):
                 path.unlink()
             total -= size
-            if total <= self.max_bytes * 3 // 4:
-                break
 
     def clear(self) -> int:
-        """Remove every entry; returns how many bytes that freed. Code that is loaded stays loaded."""
+        """Remove every entry, also those of older formats; returns how many bytes that freed. Code that is loaded stays
+        loaded."""
         freed = 0
-        for _, size, path in self._entries():
-            with contextlib.suppress(OSError):
-                path.unlink()
-                freed += size
+        for old in self.root.glob("v[0-9]*") if self.root is not None else ():
+            for place in (old, *(p for p in old.iterdir() if p.is_dir())):
+                for _, size, path in _entries(place):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+                        freed += size
         return freed
+
+
+def _entries(place: Path) -> list[tuple[float, int, Path]]:
+    """(time of the last use, bytes taken of the disk, path) of each file."""
+    out = []
+    for entry in os.scandir(place):
+        with contextlib.suppress(OSError):
+            if entry.is_file(follow_symlinks=False):
+                s = entry.stat()
+                out.append((s.st_mtime, -(-s.st_size // _BLOCK) * _BLOCK, Path(entry.path)))
+    return out
 
 
 _cache: tuple[str | None, Cache] | None = None
