@@ -13,10 +13,11 @@ import pytest
 
 from tests.engine import nests
 from tinyengine import hooks
-from tinyengine.backends import llvm_code
+from tinyengine.backends import llvm_code, llvm_jit
 from tinyengine.backends.llvm import LLVMBackend
 from tinyengine.runtime import cache
 from tinyengine.runtime.cache import Cache
+from tinyengine.stages.emit import prepare
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,15 +63,24 @@ def test_what_was_stored_is_found(tmp_path):
 
 def test_nothing_half_written_is_visible_and_no_temporary_stays(tmp_path):
     c = Cache(tmp_path)
-    c.store(["a"], b"x" * 1000)
-    assert sorted(p.name[:2] for p in c.folder.iterdir()) == ["k-", "o-"]
+    name = c.store(["a"], b"x" * 1000)
+    assert sorted(p.name for p in c.folder.rglob("*") if p.is_file()) == ["keys", f"o-{name}"]
+
+
+def test_many_keys_take_few_files(tmp_path):
+    c = Cache(tmp_path)
+    for i in range(100):
+        c.store([f"key {i} {j}" for j in range(40)], b"%d" % i)
+    files = [p for p in c.folder.rglob("*") if p.is_file()]
+    assert len(files) <= 100 + 256  # the objects, and one file of keys per folder
+    assert all(c.find(f"key {i} {j}")[0].code == b"%d" % i for i in range(100) for j in (0, 39))
 
 
 @pytest.mark.parametrize("damage", [b"", b"cod", b"codf", b"code and more"])
 def test_a_damaged_object_is_a_miss_and_is_removed(tmp_path, damage):
     c = Cache(tmp_path)
     name = c.store(["a"], b"code")
-    (c.folder / f"o-{name}").write_bytes(damage)
+    next(c.folder.rglob(f"o-{name}")).write_bytes(damage)
     assert c.find("a") == (None, "damaged entry")
     assert c.find("a") == (None, "evicted entry")
     c.store(["a"], b"code")
@@ -81,8 +91,13 @@ def test_a_damaged_object_is_a_miss_and_is_removed(tmp_path, damage):
 def test_a_damaged_pointer_leads_nowhere(tmp_path, text):
     c = Cache(tmp_path)
     c.store(["a"], b"code")
-    next(c.folder.glob("k-*")).write_bytes(text)
-    assert c.find("a")[0] is None
+    lines = next(c.folder.rglob("keys"))
+    key = lines.read_bytes()[:32]
+    for damaged in (text, key + b" " + text, key + b" " + text + b"\n", b"\n" + key):
+        lines.write_bytes(damaged)
+        assert c.find("a")[0] is None
+    c.store(["a"], b"code")  # behind a line that was cut off
+    assert c.find("a")[0] is not None
 
 
 def test_a_cache_that_is_off_or_cannot_be_written_misses(tmp_path, monkeypatch):
@@ -97,24 +112,86 @@ def test_a_cache_that_is_off_or_cannot_be_written_misses(tmp_path, monkeypatch):
 
 
 def test_the_cache_is_bounded_and_keeps_what_was_used_last(tmp_path):
-    c = Cache(tmp_path, max_bytes=10_000)
-    names = []
+    c = Cache(tmp_path, max_bytes=40_960, digits=0)  # ten files of one block
     for i in range(8):
-        names.append(c.store([f"key {i}"], bytes([i]) * 1000))
-        os.utime(c.folder / f"o-{names[-1]}", (1000 + i, 1000 + i))
+        name = c.store([f"key {i}"], bytes([i]) * 1000)
+        os.utime(c.folder / f"o-{name}", (1000 + i, 1000 + i))
     assert c.find("key 0")[0] is not None  # used: now the youngest
     for i in range(8, 11):
         c.store([f"key {i}"], bytes([i]) * 1000)
-    c.trim()
-    assert c.nbytes() <= 10_000
+    assert c.nbytes() <= 40_960
     assert c.find("key 0")[0] is not None and c.find("key 1")[0] is None and c.find("key 10")[0] is not None
+
+
+def test_small_files_count_with_the_blocks_that_they_take(tmp_path):
+    c = Cache(tmp_path, max_bytes=16 << 20)
+    for i in range(6000):  # 24 MiB of disk, of 30 kB of content
+        c.store([f"key {i}"], b"%d" % i)
+    assert c.nbytes() <= (16 << 20) + 256 * 4096  # and the keys
+    assert len([p for p in c.folder.rglob("o-*")]) <= 4096
+
+
+def test_an_object_larger_than_its_share_is_kept_until_the_next(tmp_path):
+    c = Cache(tmp_path, max_bytes=8192, digits=0)
+    for i in range(3):
+        c.store([f"{i}"], bytes([i]) * 20_000)
+        assert c.find(f"{i}")[0] is not None and len(list(c.folder.glob("o-*"))) == 1
+
+
+def test_keys_are_bounded_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_LINES", 6600)  # a hundred lines
+    c = Cache(tmp_path, digits=0)
+    for i in range(1000):
+        c.store([f"{i}"], b"%d" % (i % 3))
+        assert (c.folder / "keys").stat().st_size <= 6600 + 66
+        assert c.find(f"{i}")[0].code == b"%d" % (i % 3)
+    for i in range(200):
+        c.store(["again"], b"%d" % i)
+    assert c.find("again")[0].code == b"199"
+
+
+FILL = """
+import sys
+from pathlib import Path
+from tinyengine.runtime.cache import Cache
+from tinyengine.stages.emit import prepare
+c = Cache(Path(sys.argv[1]), max_bytes=1 << 20, digits=1)
+print("begun", flush=True)
+for i in range(10**9):
+    c.store([f"{i % 97} {j}" for j in range(5)], b"%d " % (i % 97) * 5000)
+"""
+
+
+def test_processes_that_are_killed_leave_a_cache_that_is_right_and_bounded(tmp_path):
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "engine"), str(ROOT)])}
+    for _ in range(3):
+        filling = [
+            subprocess.Popen([sys.executable, "-c", FILL, str(tmp_path)], env=env, stdout=subprocess.PIPE) for _ in range(2)
+        ]
+        for p in filling:
+            p.stdout.readline()
+        threading.Event().wait(0.3)
+        for p in filling:
+            p.kill()
+            p.communicate()
+    c = Cache(tmp_path, max_bytes=1 << 20, digits=1)
+    found = [(i, f.code) for i in range(97) for j in range(5) if (f := c.find(f"{i} {j}")[0]) is not None]
+    assert found and all(code == b"%d " % i * 5000 for i, code in found)
+    c.store(["after"], b"after")
+    assert c.find("after")[0].code == b"after"
+    assert c.nbytes() <= (1 << 20) + 16 * ((64 << 10) + 4096 + 2 * 16384)  # keys, and what two processes wrote after their look
 
 
 def test_clear_removes_everything_and_says_how_much(tmp_path):
     c = Cache(tmp_path)
     c.store(["a"], b"x" * 1000)
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1" / "k-old").write_text("of an older format")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "kept").write_text("a download")
     assert c.nbytes() >= 1000
     assert c.clear() >= 1000
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["kept"]
     assert c.nbytes() == 0 and c.find("a")[0] is None
 
 
@@ -165,7 +242,7 @@ def test_a_warm_start_generates_no_code(folder, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("the emitter ran")
 
-    monkeypatch.setattr(llvm_code, "module", never)
+    monkeypatch.setattr(llvm_code, "_modules", never)
     assert answer() == 7
 
 
@@ -248,8 +325,10 @@ def test_an_entry_that_names_the_wrong_object_is_recompiled(folder, events):
     answer()
     other = nests.run(nests.chain(51), x=np.arange(51))
     assert other["y"][3] == 7
-    first, second = sorted(folder.rglob("k-*"), key=lambda p: p.stat().st_mtime)[-2:]
-    first.write_bytes(second.read_bytes())
+    disk, target = cache.default(), llvm_code._target_key(llvm_jit.host())
+    first, second = (f"{prepare(nests.chain(n)).symbol} {target}" for n in (50, 51))
+    assert disk.name_of(first) and disk.name_of(second)
+    disk._append(cache.digest(first.encode()), disk.name_of(second))
     forget()
     del events[:]
     assert answer() == 7
@@ -280,3 +359,66 @@ def test_two_processes_fill_one_cache_and_a_third_compiles_nothing(tmp_path):
     for hits, misses in processes(tmp_path, 2):
         assert hits + misses == 8
     assert processes(tmp_path, 1) == [(8, 0)]
+
+
+# ---- what LLVM does meanwhile
+
+
+def test_the_pools_code_is_generated_while_python_goes_on(folder, monkeypatch):
+    asked, go_on = threading.Event(), threading.Event()
+    real = llvm_jit.object_code
+
+    def slow(*args):
+        asked.set()
+        assert go_on.wait(60)
+        return real(*args)
+
+    monkeypatch.setattr(llvm_jit, "object_code", slow)
+    llvm_code.begin.cache_clear()
+    try:
+        assert LLVMBackend().available() == ""  # it waits for nothing
+        assert asked.wait(60)
+        go_on.set()
+        code = llvm_code.begin()()
+        assert cache.default().find(llvm_code._pool_key())[0].code == code
+        llvm_code.begin.cache_clear()
+        go_on.clear()
+        assert llvm_code.begin()() == code  # from the disk: nothing is generated
+    finally:
+        go_on.set()
+        llvm_code.begin.cache_clear()
+
+
+def test_a_module_is_compiled_while_the_next_is_written(folder, monkeypatch):
+    kernels = [nests.chain(n) for n in range(64, 72)]
+    codes = [prepare(k) for k in kernels]
+    monkeypatch.setattr(llvm_code, "ENOUGH", 1)
+    order, compiling = [], threading.Event()
+    real_modules, real_code = llvm_code._modules, llvm_jit.object_code
+
+    def modules(*args):
+        for group, ir in real_modules(*args):
+            order.append(len(group))
+            yield group, ir
+            assert compiling.wait(60)  # before the next is written
+
+    def code(*args):
+        compiling.set()
+        return real_code(*args)
+
+    monkeypatch.setattr(llvm_code, "_modules", modules)
+    monkeypatch.setattr(llvm_jit, "object_code", code)
+    assert set(llvm_code.link(codes, llvm_jit.host())) == {c.symbol for c in codes}
+    assert order == [1] * 8
+
+
+def test_modules_hold_about_equal_work(monkeypatch):
+    target = llvm_jit.host()
+    codes = [prepare(k) for k in (*(nests.chain(n) for n in range(64, 76)), nests.matmul(6, 64, 8))]
+    sizes = [len(llvm_code.module([c], target)) for c in codes]
+    monkeypatch.setattr(llvm_code, "ENOUGH", 4 * sizes[0])
+    made = list(llvm_code._modules(codes, target))
+    assert [c for group, _ in made for c in group] == codes and 3 <= len(made) <= 6
+    for group, ir in made:
+        assert all(f"@{c.symbol}(" in ir for c in group)
+        assert ir.count("target triple") == 1 and ir.count("declare") == len(set(l for l in ir.splitlines() if "declare" in l))

@@ -123,10 +123,9 @@ class LLVMBackend:
         self.passes = passes
 
     def available(self) -> str:
-        """Empty when a tiny kernel was built and run, else one sentence that says why not."""
+        """Empty when LLVM knows this machine, else one sentence that says why not."""
         try:
-            llvm_code.runner()
-            llvm_code.pool()
+            llvm_code.begin()
         except Exception as e:
             return f"LLVM cannot generate code here: {type(e).__name__}: {e}"
         return ""

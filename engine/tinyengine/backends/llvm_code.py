@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tinyengine import hooks
@@ -17,8 +16,7 @@ from tinyengine.runtime.native import Runner
 from tinyengine.runtime.threads import Pool
 from tinyengine.stages.emit import Code
 
-GROUP = 4  # kernels that are worth a thread
-MAX_GROUPS = 16
+ENOUGH = 48 << 10  # characters of IR that are worth a module of their own: some 15 ms of LLVM's time
 
 
 def module(codes: Sequence[Code], target: Target, debug: bool = False) -> str:
@@ -125,15 +123,31 @@ def _emitted(c: Code, target: Target, seconds: float, cached: bool) -> None:
     hooks.publish(hooks.KernelEmitted("llvm", c.kernel, module([c], target, debug=True), seconds, cached))
 
 
+def _modules(codes: Sequence[Code], target: Target) -> Iterator[tuple[list[Code], str]]:
+    """The kernels in groups of about equal work, each with its module, as they are written."""
+    from tinyengine.backends import llvm_module
+
+    group: list[Code] = []
+    parts: list[llvm_module.Functions] = []
+    for c in codes:
+        group.append(c)
+        parts.append(llvm_module.functions(c, target))
+        if sum([len(p.text) for p in parts]) >= ENOUGH:
+            yield group, llvm_module.joined(parts, target)
+            group, parts = [], []
+    if group:
+        yield group, llvm_module.joined(parts, target)
+
+
 def _compile(codes: Sequence[Code], key: str, target: Target) -> None:
     """Generate code, in groups of kernels. While one group's text is written, threads generate the code of others: LLVM needs no
     Python."""
+    from concurrent.futures import ThreadPoolExecutor
+
     began = time.perf_counter()
-    count = min(2 * threads.thread_count(), MAX_GROUPS, len(codes) // GROUP)
-    groups = [codes[i::count] for i in range(count)] if count > 1 else [codes]
-    with concurrent.futures.ThreadPoolExecutor(threads.thread_count()) as pool:
-        made = [pool.submit(llvm_jit.object_code, module(g, target), target) for g in groups]
-    for group, result in zip(groups, made, strict=True):
+    with ThreadPoolExecutor(threads.thread_count()) as pool:
+        made = [(group, pool.submit(llvm_jit.object_code, ir, target)) for group, ir in _modules(codes, target)]
+    for group, result in made:
         code = result.result()
         _link(code, tuple(s for c in group for s in _parts(c)), key)
         cache.default().store([f"{c.symbol} {key}" for c in group], code)
@@ -143,20 +157,39 @@ def _compile(codes: Sequence[Code], key: str, target: Target) -> None:
             _emitted(c, target, spent / len(codes), False)
 
 
+def _pool_key() -> str:
+    return f"pool {_target_key(llvm_jit.host())}"
+
+
+def _generate_pool() -> bytes:
+    target = llvm_jit.host()
+    code = llvm_jit.object_code(threads.source(target.triple), target)
+    cache.default().store([_pool_key()], code)
+    return code
+
+
+@functools.cache
+def begin() -> Callable[[], bytes]:
+    """The object code of the thread pool and of the loop over kernels: from the disk cache, else a thread generates it from now
+    on, while Python records and schedules. The result waits for it."""
+    found, _ = cache.default().find(_pool_key())
+    if found is not None:
+        return lambda code=found.code: code  # type: ignore[misc]
+    from concurrent.futures import ThreadPoolExecutor
+
+    one = ThreadPoolExecutor(1)
+    result = one.submit(_generate_pool).result
+    one.shutdown(wait=False)
+    return result
+
+
 @functools.cache
 def _pool_code() -> dict[str, int]:
-    target = llvm_jit.host()
-    key = f"pool {_target_key(target)}"
     symbols = ("run", "worker", "wake")
-    found, _ = cache.default().find(key)
-    if found is not None:
-        try:
-            return llvm_jit.linker().link(found.code, symbols)
-        except RuntimeError:
-            pass
-    code = llvm_jit.object_code(threads.source(target.triple), target)
-    cache.default().store([key], code)
-    return llvm_jit.linker().link(code, symbols)
+    try:
+        return llvm_jit.linker().link(begin()(), symbols)
+    except RuntimeError:  # an intact object that is another's
+        return llvm_jit.linker().link(_generate_pool(), symbols)
 
 
 @functools.cache

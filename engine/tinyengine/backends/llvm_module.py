@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tinyengine.backends.llvm_ir import Writer, identifier
 from tinyengine.backends.llvm_jit import Target
@@ -27,18 +28,32 @@ FIRST_LOCATION = 10  # metadata numbers below are the module's own
 def module(codes: Sequence[Code], target: Target, debug: bool = False) -> str:
     """The IR of several kernels as one module. `debug`: instructions carry the line of their kernel's text (one kernel only)."""
     assert not debug or len(codes) == 1
-    functions: list[str] = []
-    declared: dict[str, None] = {}
     lines = Lines(codes[0].kernel) if debug else None
-    for c in codes:
-        for i, part in enumerate(c.parts):
-            functions.append(_function(c, i, part, expander(target.scales, target.dots), lines, declared))
-    text = "\n\n".join(functions)
+    return joined([functions(c, target, lines) for c in codes], target, lines)
+
+
+class Functions(NamedTuple):
+    """The functions of a kernel as text, and the declarations that they need."""
+
+    text: str
+    declared: tuple[str, ...]
+
+
+def functions(c: Code, target: Target, lines: Lines | None = None) -> Functions:
+    """The functions of one kernel, for a module to be made of."""
+    declared: dict[str, None] = {}
+    lower = expander(target.scales, target.dots)
+    text = "\n\n".join([_function(c, i, part, lower, lines, declared) for i, part in enumerate(c.parts)])
+    return Functions(text, tuple(declared))
+
+
+def joined(parts: Sequence[Functions], target: Target, lines: Lines | None = None) -> str:
+    """A module of the functions of several kernels."""
     head = [f'target triple = "{target.triple}"', f"{ZERO} = private constant [{ZERO_BYTES} x i8] zeroinitializer, align 64"]
-    tail = [*declared, "!0 = !{i32 1}"]
+    tail = [*dict.fromkeys(d for p in parts for d in p.declared), "!0 = !{i32 1}"]
     if lines is not None:
         tail += lines.metadata()
-    return "\n".join(head) + "\n\n" + text + "\n\n" + "\n".join(tail) + "\n"
+    return "\n".join(head) + "\n\n" + "\n\n".join([p.text for p in parts]) + "\n\n" + "\n".join(tail) + "\n"
 
 
 class Lines:
