@@ -109,9 +109,8 @@ def total(pairs: Iterable[tuple[Expr, int]], constant: int) -> Expr:
     ts = dict(_collect(pairs))
     if any(t.op == "mod" for t in ts):
         ts, constant = _join(ts, constant)
-    ordered = sorted(ts.items(), key=_order)
     e: Expr | None = None
-    for t, c in ordered:
+    for t, c in sorted(ts.items(), key=_order) if len(ts) > 1 else ts.items():
         term = t if c == 1 else Expr("mul", INDEX, 1, (t, index(c)))
         e = term if e is None else Expr("add", INDEX, 1, (e, term))
     if e is None:
@@ -171,16 +170,19 @@ def sub(a: Expr, b: Expr) -> Expr:
 def over_lanes(pairs: Sequence[tuple[Expr, int]], constant: int = 0) -> Expr:
     """The sum of coefficient * expression, some of which may have lanes: a ramp where all of these are."""
     lanes = max([e.lanes for e, _ in pairs], default=1)
-    scalars, stride, rest = [index(constant)], 0, []
+    scalars: list[tuple[Expr, int]] = []
+    stride, rest = 0, []
     for e, c in pairs:
-        if e.lanes == 1:
-            scalars.append(mul(e, c))
-        elif e.op in ("ramp", "splat"):
-            scalars.append(mul(e.args[0], c))
-            stride += e.arg * c if e.op == "ramp" else 0
-        else:
+        if e.lanes > 1 and e.op not in ("ramp", "splat"):
             rest.append((e, c))
-    base = add(*scalars)
+            continue
+        stride += e.arg * c if e.op == "ramp" else 0
+        ts, k = terms(e.args[0] if e.lanes > 1 else e)
+        if any([t.op == "mod" for t, _ in ts]):  # it may be one term together with its division: seen before others are added
+            ts, k = terms(total(ts, k))
+        scalars += [(t, n * c) for t, n in ts]
+        constant += k * c
+    base = total(scalars, constant)
     if lanes == 1:
         return base
     out = ramp(base, lanes, stride) if stride else base

@@ -136,3 +136,21 @@ def test_movement_is_index_arithmetic(name: str) -> None:
         if all(value(c, env) for c in conditions):
             got[point] = x[tuple(value(e, env) for e in at)]
     np.testing.assert_array_equal(got, want)
+
+
+def test_a_sum_over_axes_is_made_canonical_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each term of a position is taken as it is; only what holds a remainder is looked at by itself first."""
+    made: list[Expr] = []
+    real = index.total
+
+    def total(pairs: Any, constant: int) -> Expr:
+        made.append(real(pairs, constant))
+        return made[-1]
+
+    monkeypatch.setattr(index, "total", total)
+    i, j, k = var("i", 0, 3), var("j", 0, 4), var("k", 0, 5)
+    assert str(index.flatten((i, j, k), (4, 5, 6))) == "(i * 30) + (j * 6) + k"
+    assert len(made) == 1
+    ij = var("ij", 0, 19)
+    at = index.unflatten(ij, (4, 5))
+    assert str(index.flatten((*at, k), (4, 5, 6))) == "(ij * 6) + k"

@@ -7,8 +7,11 @@ import pytest
 from tests.engine import forms
 from tests.engine.forms import assert_same
 from tinyengine import spec
-from tinyengine.loopnest import Alloc, Kernel, Loop, walk
+from tinyengine.dtypes import float32
+from tinyengine.loopnest import Alloc, Buf, Kernel, Loop, Store, load, var, walk
+from tinyengine.loopnest import apply as expr
 from tinyengine.stages import emit
+from tinyengine.stages.primitives import reorder
 from tinyengine.stages.primitives.apply import TABLE, ScheduleError, apply, parse
 from tinyengine.stages.specs.nests import SCHEDULED
 
@@ -310,3 +313,19 @@ def test_digits_of_a_flat_index_keep_iterations_apart() -> None:
         assert bool(carried(nest)) == (count == 5)
         middle = nest.body[0]
         assert isinstance(middle, Loop) and not carried(middle)
+
+
+def test_merge_looks_at_each_view_of_an_access_once(monkeypatch):
+    """And not at accesses without divisions: those hold none however their axes are joined."""
+    asked = []
+    real = reorder._flat
+    monkeypatch.setattr(reorder, "_flat", lambda buf, at, axes: asked.append((buf.name, at, tuple(axes))) or real(buf, at, axes))
+    i, j, k = var("i", 0, 3), var("j", 0, 4), var("k", 0, 5)
+    x, y, out = Buf("x", float32, (4, 5, 6)), Buf("y", float32, (6,)), Buf("out", float32, (4, 5, 6))
+    value = expr("add", (load(x, (i, j, k)), load(y, (k,))))
+    body = Loop(i, 0, 4, 1, (Loop(j, 0, 5, 1, (Loop(k, 0, 6, 1, (Store(out, (i, j, k), value),)),)),))
+    merged = apply(Kernel("sum", (x, y, out), (body,), ("out",)), ("merge(i, j)",))
+    assert [p.shape for p in merged.params] == [(20, 6), (6,), (20, 6)]
+    before = [a for a in asked if a[1][0].op != "var"]
+    assert not any(name == "y" for name, _, _ in asked)
+    assert len(before) - 2 * 2 == len(set(before))  # the two that join are made once more

@@ -328,31 +328,48 @@ def _views(body: Body) -> dict[Buf, list[list[int]]]:
                 if x.op == "load":
                     seen.setdefault(x.arg, set()).add(load_index(x))
     out: dict[Buf, list[list[int]]] = {}
-    for buf, all_at in seen.items():
-        if not any(index.divisions(e) for at in all_at for e in at):
+    for buf, every in seen.items():
+        divided = [at for at in every if any(index.divisions(e) for e in at)]  # others hold none however axes are joined
+        if not divided:
             continue
-        groups: list[list[int]] = []
+        views = _Views(buf, divided)
+        groups: list[tuple[int, ...]] = []
         for axis in range(len(buf.shape)):
-            groups.append([axis])
-            while len(groups) > 1 and _join(buf, all_at, groups[-2:]):
+            groups.append((axis,))
+            while len(groups) > 1 and views.join(groups[-2:]):
                 groups[-2:] = [groups[-2] + groups[-1]]
         # axes that only join as a whole (a product of three loops)
-        if len(groups) > 1 and _join(buf, all_at, groups):
-            groups = [list(range(len(buf.shape)))]
+        if len(groups) > 1 and views.join(groups):
+            groups = [tuple(range(len(buf.shape)))]
         if len(groups) < len(buf.shape):
-            out[buf] = groups
+            out[buf] = [list(g) for g in groups]
     return out
 
 
-def _flat(buf: Buf, at: tuple[Expr, ...], axes: list[int]) -> Expr:
+def _flat(buf: Buf, at: tuple[Expr, ...], axes: Sequence[int]) -> Expr:
     return index.flatten([at[a] for a in axes], tuple(buf.shape[a] for a in axes))
 
 
-def _join(buf: Buf, all_at: set[tuple[Expr, ...]], groups: list[list[int]]) -> bool:
-    """Whether one axis for these groups takes divisions away from some accesses and adds none to the others."""
-    axes = [a for g in groups for a in g]
-    change = [index.divisions(_flat(buf, at, axes)) - sum(index.divisions(_flat(buf, at, g)) for g in groups) for at in all_at]
-    return max(change) <= 0 and min(change) < 0
+class _Views:
+    """What one axis in place of several does to the accesses of a buffer."""
+
+    def __init__(self, buf: Buf, all_at: Sequence[tuple[Expr, ...]]) -> None:
+        self.buf, self.all_at = buf, all_at
+        self._known: dict[tuple[int, ...], list[int]] = {}
+
+    def divisions(self, axes: tuple[int, ...]) -> list[int]:
+        """How many divisions each access holds in the one axis for these."""
+        found = self._known.get(axes)
+        if found is None:
+            found = self._known[axes] = [index.divisions(_flat(self.buf, at, axes)) for at in self.all_at]
+        return found
+
+    def join(self, groups: Sequence[tuple[int, ...]]) -> bool:
+        """Whether one axis for these groups takes divisions away from some accesses and adds none to the others."""
+        together = self.divisions(tuple([a for g in groups for a in g]))
+        apart = zip(*[self.divisions(g) for g in groups], strict=True)
+        change: list[int] = [after - sum(before) for after, before in zip(together, apart, strict=True)]
+        return max(change) <= 0 and min(change) < 0
 
 
 def _apply_views(kernel: Kernel, body: Body, views: dict[Buf, list[list[int]]]) -> tuple[Body, tuple[Buf, ...]]:
