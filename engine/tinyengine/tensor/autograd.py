@@ -22,6 +22,7 @@ from tinyengine.tensor.functional import Functional
 from tinyengine.tensor.refused import Refused
 from tinyengine.tensor.symbolic import valued, whole
 from tinyengine.tensor.views import share, update
+from tinyengine.tensor.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _KIND = {"bool": 0, "uint": 1, "int": 1, "float": 2}
 
 
-class Autograd(Functional, Decomposition, Refused):
+class Autograd(Functional, Decomposition, Vocabulary, Refused):
     """Gradients and values."""
 
     __slots__ = ()
