@@ -60,8 +60,11 @@ $(STAMPS)/node: extension/package.json extension/package-lock.json
 $(WIDGET): $(TS_SOURCE) $(TS_CONFIG) | $(STAMPS)/venv $(STAMPS)/node
 	npm --prefix extension run --silent build:widget
 
+# The build writes the lock file anew; where it says the same, it gets its time back, or what hangs on it would be made again.
 $(LAB): $(TS_SOURCE) $(TS_CONFIG) | $(STAMPS)/venv $(STAMPS)/node
+	@cp -p extension/package-lock.json $(STAMPS)/package-lock.json
 	npm --prefix extension run --silent build:lab
+	@cmp -s $(STAMPS)/package-lock.json extension/package-lock.json && touch -r $(STAMPS)/package-lock.json extension/package-lock.json || true
 	@touch $@
 
 # install EXTRA: only when pyproject.toml is newer than the stamp. The link makes JupyterLab read the folder that the next
