@@ -261,9 +261,8 @@ def unscheduled(parts: Parts) -> dict[str, Any]:
     from tinyengine.stages import plan
 
     out = {n.kernel.name: n.kernel for n in parts.nests or ()}
-    if parts.plan is not None:
-        rest = [c.kernel for c in parts.plan.calls if c.kernel.name not in out]
-        out |= {k.name: made for k in rest if (made := plan.added(k)) is not None}
+    if parts.nests is not None and parts.plan is not None:
+        out |= {c.kernel.name: plan.unscheduled_copy(c.kernel) for c in parts.plan.calls if c.kernel.name not in out}
     return out
 
 

@@ -181,10 +181,8 @@ def copy_kernel(name: str, dtype: Any, size: int, nodes: tuple[int, ...] = ()) -
     return Kernel(name, (x, out), (Loop(i, 0, size, 1, (Store(out, (i,), ir.load(x, (i,)), nodes=nodes),)),), ("out",))
 
 
-def added(k: Kernel) -> Kernel | None:
-    """A copy that this stage put between the other kernels, as it was before it was scheduled; None of another kernel."""
-    if not k.name.startswith(("copy_", "save_")) or [p.name for p in k.params] != ["x", "out"]:
-        return None
+def unscheduled_copy(k: Kernel) -> Kernel:
+    """Of a copy that this stage put between the kernels of the nests: as it was before it was scheduled."""
     nodes = next((s.nodes for s in ir.walk(k.body) if isinstance(s, Store)), ())
     return copy_kernel(k.name, k.params[0].dtype, k.params[0].size, nodes)
 
