@@ -73,7 +73,7 @@ def machine() -> Iterator[Finding]:
     cores = f"{units.some(m.cores, 'core')}, {units.some(m.threads, 'thread')}"
     yield GOOD, "processor", f"{m.name}: {cores}, vectors of {m.vector_bytes} bytes"
     date = f" on {m.date}" if m.date else ""
-    yield GOOD, "peaks", f"{m.source}{date}: {units.count(m.fma_flops_all)}FLOP/s, memory {units.nbytes(m.read_all['dram'])}/s"
+    yield GOOD, "peaks", f"{m.source}{date}: {units.flops(m.fma_flops_all)}/s, memory {units.nbytes(m.read_all['dram'])}/s"
 
 
 def cache() -> Iterator[Finding]:

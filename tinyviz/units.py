@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from tinyengine.units import SECONDS, scaled
+from tinyengine import units
 from tinyengine.units import some as some
 
 MISSING = "–"  # not computed or not measured; never 0
 
-_BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
-_COUNTS = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, ""))
-
 
 def seconds(value: float | None) -> str:
-    return _scaled(value, SECONDS, " ")
+    return _shown(value, units.seconds)
 
 
 def nbytes(value: float | None) -> str:
-    return _scaled(value, _BYTES, " ")
+    return _shown(value, units.nbytes)
 
 
 def count(value: float | None) -> str:
-    return _scaled(value, _COUNTS, "")
+    return _shown(value, units.count)
+
+
+def flops(value: float | None) -> str:
+    return _shown(value, units.flops)
 
 
 def percent(value: float | None) -> str:
@@ -43,8 +44,8 @@ def change(value: float | None, unit: str = "s") -> str:
     return MISSING if value is None else ("−" if value < 0 else "+") + amount(abs(value), unit)
 
 
-def _scaled(value: float | None, units: tuple[tuple[float, str], ...], space: str) -> str:
-    return MISSING if value is None or not math.isfinite(value) else scaled(value, units, space)
+def _shown(value: float | None, form: Callable[[float], str]) -> str:
+    return MISSING if value is None or not math.isfinite(value) else form(value)
 
 
 def shape(extents: Sequence[int | str]) -> str:

@@ -117,8 +117,9 @@ class Certificate:
         """The certificate as a table."""
         upto = "" if self.exact else " (≤: an upper bound)"
         out = [
-            f"{self.program}: {units.some(self.launches, 'kernel')}, {_si(self.flops)}FLOP, reads {_bytes(self.bytes_read)},"
-            f" writes {_bytes(self.bytes_written)}, peak memory {_bytes(self.peak_bytes)}{upto}",
+            f"{self.program}: {units.some(self.launches, 'kernel')}, {units.flops(self.flops)},"
+            f" reads {units.nbytes(self.bytes_read)}, writes {units.nbytes(self.bytes_written)},"
+            f" peak memory {units.nbytes(self.peak_bytes)}{upto}",
             *([self.range.text()] if self.range is not None else []),
             f"predicted {units.seconds(self.seconds)}, within a factor of {1 + self.error:.1f},"
             f" on {self.machine.name} ({self.machine.source} peaks)",
@@ -126,8 +127,8 @@ class Certificate:
         ]
         for k in self.kernels:
             mark = "" if k.exact else "≤"
-            row = (_si(k.flops), mark + _bytes(k.bytes_read), mark + _bytes(k.bytes_written), mark + _bytes(k.bytes_issued))
-            out.append(f"{k.name:<24}{row[0]:>10}{row[1]:>12}{row[2]:>12}{row[3]:>12}{units.seconds(k.seconds):>11}  {k.bound}")
+            moved = "".join(f"{mark + units.nbytes(n):>12}" for n in (k.bytes_read, k.bytes_written, k.bytes_issued))
+            out.append(f"{k.name:<24}{units.count(k.flops):>10}{moved}{units.seconds(k.seconds):>11}  {k.bound}")
         dynamic = {(k.name, a.buffer, a.reason) for k in self.kernels for a in k.addresses if a.verdict != "static"}
         out.append("every address is known before the run" if not dynamic else "addresses that depend on data:")
         out += [f"  {kernel}: {buffer}, because {reason}" for kernel, buffer, reason in sorted(dynamic)]
@@ -357,19 +358,3 @@ def shares(
 
 
 # ---- text
-
-
-def _si(n: float) -> str:
-    for unit in ("", "k", "M", "G", "T"):
-        if n < 1000 or unit == "T":
-            return f"{n:.0f} {unit}" if not unit else f"{n:.3g} {unit}"
-        n /= 1000
-    return ""
-
-
-def _bytes(n: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if n < 1024 or unit == "GiB":
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.3g} {unit}"
-        n /= 1024
-    return ""

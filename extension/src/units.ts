@@ -2,14 +2,14 @@
 
 const SECONDS: [number, string][] = [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]];
 const BYTES: [number, string][] = [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]];
-const COUNTS: [number, string][] = [[1e12, " T"], [1e9, " G"], [1e6, " M"], [1e3, " k"], [1, ""]];
+const COUNTS: [number, string][] = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]];
 
 /** What was not measured is shown as missing, never as 0. */
 export const MISSING = "–";
 
-export const seconds = (value?: number | null): string => scaled(value, SECONDS, " ");
-export const bytes = (value?: number | null): string => scaled(value, BYTES, " ");
-export const count = (value?: number | null): string => scaled(value, COUNTS, "");
+export const seconds = (value?: number | null): string => scaled(value, SECONDS);
+export const bytes = (value?: number | null): string => scaled(value, BYTES);
+export const count = (value?: number | null): string => scaled(value, COUNTS);
 
 /** How many there are, with the word for one of them in its plural where it needs it: 1 launch, 2 launches. */
 export const some = (n: number, word: string): string => `${n} ${word}${n === 1 ? "" : word.endsWith("ch") ? "es" : "s"}`;
@@ -30,10 +30,10 @@ export function total(values: readonly (number | null | undefined)[]): number | 
   return values.reduce<number | null>((sum, value) => (sum === null || value === null || value === undefined ? null : sum + value), 0);
 }
 
-function scaled(value: number | null | undefined, units: [number, string][], space: string): string {
+function scaled(value: number | null | undefined, units: [number, string][]): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return MISSING;
   const [size, unit] = units.find(([size]) => Math.abs(value) >= size * 0.9995) ?? units[units.length - 1]!;
-  return `${three(value / size)}${unit === "" ? "" : space}${unit}`;
+  return `${three(value / size)}${unit === "" ? "" : " "}${unit}`;
 }
 
 /** Three significant digits, no exponent; whole numbers stay whole. */

@@ -144,7 +144,7 @@ def about(p: Program, found: Diagnosis) -> str:
 
 
 def rate(x: Roof) -> str:
-    return f"{units.count(x.rate)}FLOP/s" if x.name == "arithmetic" else f"{units.nbytes(x.rate)}/s"
+    return f"{units.flops(x.rate)}/s" if x.name == "arithmetic" else f"{units.nbytes(x.rate)}/s"
 
 
 def ranges(d: RooflineData) -> tuple[float, float, float, float] | None:
@@ -240,6 +240,6 @@ def _plot(out: Svg, d: RooflineData, top: float) -> None:
         if b is not None:
             out.rect(px(x.intensity) - 4, b - 4, 8, 8, f"box {css(x.category)}", rx=4, tip="predicted")
         if a is not None:
-            tip = f"{units.count(x.rate)}FLOP/s, {units.count(x.intensity)} FLOPs per byte"
+            tip = f"{units.flops(x.rate)}/s, {units.count(x.intensity)} FLOPs per byte"
             out.rect(px(x.intensity) - 8, a - 8, 16, 16, f"fill {css(x.category)}", rx=8, tip=tip)
             out.text(px(x.intensity), a + 4, str(i + 1), "ontop mid")

@@ -165,7 +165,7 @@ class Costs:
         leaf_bytes -= sum(m.nbytes for m in below)
 
         whole = self.compute(n, size, own) + leaf_bytes / bw + self.stored(nbytes) * (1 + len(groups)) + self.launch
-        out["whole"] = Option(whole, f"stored once ({_bytes(nbytes)}) and read by {units.some(len(groups), 'kernel')}")
+        out["whole"] = Option(whole, f"stored once ({units.nbytes(nbytes)}) and read by {units.some(len(groups), 'kernel')}")
 
         busy = [g for g in groups if contraction and g.products and n not in g.products]
         apart = next((why for g in busy if (why := in_rows(fuser, n, g))), "")
@@ -233,7 +233,7 @@ class Costs:
         verdict = "more than" if arithmetic > moved else "which is not done, although that is less than"
         return (
             f": computed again in {kernels - 1} of them it is at least {units.seconds(arithmetic)} of arithmetic, {verdict} the"
-            f" {units.seconds(moved)} of its {_bytes(n.nbytes)} stored once and read {units.some(kernels, 'time')}"
+            f" {units.seconds(moved)} of its {units.nbytes(n.nbytes)} stored once and read {units.some(kernels, 'time')}"
         )
 
     def _at_loop(self, n: Node, fuser: Fuser, g: Group, leaf_bytes: float, apart: str, evaluations: int, below: float) -> Option:
@@ -254,7 +254,8 @@ class Costs:
         if not axes and self._elements(g) >= SHARED_ELEMENTS:
             return Option(0, "", "it would stand in front of all loops, which only one thread could then run")
         if row_bytes > self.row_limit:
-            return Option(0, "", f"its row of {_bytes(row_bytes)} does not fit in a quarter of L2 ({_bytes(self.row_limit)})")
+            most = units.nbytes(self.row_limit)
+            return Option(0, "", f"its row of {units.nbytes(row_bytes)} does not fit in a quarter of L2 ({most})")
         points = 1
         for a in axes:
             points *= g.space[a]
@@ -274,9 +275,9 @@ class Costs:
         )
         if n.is_reduce and everywhere and (lanes := across.seconds(fuser, g, across.uses(fuser, n, g))):
             return Option(seconds + lanes, across.WHY)
-        what = "kept in a register" if row == 1 else f"kept as a row of {_bytes(row_bytes)} in cache"
+        what = "kept in a register" if row == 1 else f"kept as a row of {units.nbytes(row_bytes)} in cache"
         once = f"computed once per iteration of the outer loops{self._out_of(n, fuser)} and {what}"
-        return Option(seconds, f"{once}; {_bytes(n.nbytes)} never reach memory")
+        return Option(seconds, f"{once}; {units.nbytes(n.nbytes)} never reach memory")
 
     def beside_scan(self, n: Node, g: Group) -> str:
         """Why `n` should not be computed by a kernel that scans; empty where it may, or g does not scan."""
@@ -331,11 +332,3 @@ def _scanned_apart(fuser: Fuser, n: Node, groups: list[Group]) -> str:
 def _widens(n: Node) -> bool:
     """Whether n is a float of one or two bytes as a wider one: an instruction or two."""
     return n.op == "cast" and n.dtype.is_float and n.src[0].dtype.is_float and n.src[0].dtype.itemsize <= 2 < n.dtype.itemsize
-
-
-def _bytes(n: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if n < 1024 or unit == "GiB":
-            return f"{n:.0f} {unit}" if unit == "bytes" else f"{n:.3g} {unit}"
-        n /= 1024
-    return ""
