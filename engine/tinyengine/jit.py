@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import threading
 import weakref
 from collections.abc import Callable, Container, Sequence
 from typing import Any, Generic, TypeVar
@@ -35,6 +37,18 @@ from tinyengine.size import Size
 from tinyengine.tensor import core, force
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+_tracing = threading.RLock()  # one function is traced at a time
+
+
+def _after_fork() -> None:
+    global _tracing
+    _tracing = threading.RLock()  # a thread that does not exist here may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Trace(core.Trace):
@@ -215,12 +229,15 @@ class jit(Generic[F]):
                 if broken is not None:
                     guard, a, b = f"{broken}, asked on {broken.line}", broken.answer, not broken.answer
                 hooks.publish(hooks.CacheMiss("jit", getattr(self.f, "__qualname__", "function"), guard, a, b))
-            try:
-                entry = self._trace(args, kwargs, leaves, tensor)
-            except _Late as e:
-                force.realize([t for t in core.alive() if t.node in e.updates], "jit: updates that came before")
-                entry = self._trace(args, kwargs, leaves, tensor)
-            self.entries[key] = entry
+            with _tracing:  # what a function captures is lazy while it is traced: another thread would take it for its own
+                entry = self.entries.get(key)
+                if entry is None:
+                    try:
+                        entry = self._trace(args, kwargs, leaves, tensor)
+                    except _Late as e:
+                        force.realize([t for t in core.alive() if t.node in e.updates], "jit: updates that came before")
+                        entry = self._trace(args, kwargs, leaves, tensor)
+                    self.entries[key] = entry
         elif hooks.watching:
             hooks.publish(hooks.CacheHit("jit", getattr(self.f, "__qualname__", "function")))
         return entry, leaves, now

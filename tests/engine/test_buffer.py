@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,3 +142,17 @@ def test_a_steady_loop_touches_no_fresh_memory() -> None:
         y = f(x)
     assert memory.fresh == before
     assert y.numpy()[0, 0] == 3
+
+
+def test_an_interrupt_while_memory_is_given_back_is_not_lost() -> None:
+    """Python drops what is raised in __del__."""
+
+    def pressed(region: Any) -> None:
+        raise KeyboardInterrupt
+
+    b = Buffer(10, dtypes.float32)
+    b._shelf = SimpleNamespace(give=pressed)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        del b
+        for _ in range(500):
+            time.sleep(0.01)

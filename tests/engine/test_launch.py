@@ -77,6 +77,31 @@ def test_two_python_threads_train_at_once(jitted: bool) -> None:
         sys.setswitchinterval(interval)
 
 
+def test_threads_that_call_one_function_for_the_first_time_trace_it_once() -> None:
+    """While it is traced, what it captures is lazy: no other thread may take that for an update that has yet to run."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(5):
+            w = Tensor(np.zeros(300, np.float32))
+            traced: list[int] = []
+
+            def count(w: Tensor = w, traced: list[int] = traced) -> Tensor:
+                traced.append(1)
+                time.sleep(0.002)
+                out = w.assign(w + 1)
+                time.sleep(0.002)
+                return out
+
+            step = jit(count)
+            with concurrent.futures.ThreadPoolExecutor(3) as pool:
+                for f in [pool.submit(lambda step=step: [step() for _ in range(20)] and None) for _ in range(3)]:
+                    f.result()
+            assert len(traced) == 1 and (w.numpy() == 60).all()
+    finally:
+        sys.setswitchinterval(interval)
+
+
 @contextlib.contextmanager
 def recorded_whole() -> Iterator[None]:
     """Ctrl-C waits until several updates are recorded: between two of them it would find one recorded and not the other."""

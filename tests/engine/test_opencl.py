@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,55 @@ def test_pyopencl_is_imported_when_needed_and_not_before() -> None:
     code = "import sys, tinyengine.backends.opencl; print('pyopencl' in sys.modules, 'llvmlite' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["False", "False"]
+
+
+def test_a_forked_child_is_told_and_the_parent_goes_on(device: Device) -> None:
+    with backends.use("opencl"):
+        f = jit(lambda x: x * 2 + 1)
+        x = Tensor(np.arange(40, dtype=np.float32))
+        want = f(x).numpy()
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:  # where the driver would wait for threads that do not exist
+            said = []
+            for compute in (lambda: f(x), lambda: (x * 3).numpy()):
+                try:
+                    compute()
+                except BackendError as e:
+                    said.append(str(e))
+            os.write(write, "\n".join(said).encode())
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            said = pipe.read().splitlines()
+        assert os.waitpid(child, 0)[1] == 0
+        assert len(said) == 2 and all("cannot be used in a forked process" in s and "llvm" in s for s in said)
+        np.testing.assert_array_equal(f(x).numpy(), want)
+
+
+def test_two_python_threads_call_one_function(device: Device) -> None:
+    """Each gets the result for its own argument, whoever set the kernel's arguments last."""
+    with backends.use("opencl"):
+        f = jit(lambda x: x * 2 + 1)
+        f(Tensor(np.zeros(40, np.float32)))
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        wrong: list[float] = []
+
+        def work(k: int) -> None:
+            x = Tensor(np.full(40, k, np.float32))
+            for _ in range(300):
+                wrong.extend(v for v in set(f(x).numpy().tolist()) if v != 2 * k + 1)
+
+        try:
+            workers = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+            for w in workers:
+                w.start()
+            for w in workers:
+                w.join()
+        finally:
+            sys.setswitchinterval(interval)
+        assert not wrong
 
 
 # ---- memory

@@ -245,3 +245,12 @@ def test_functions_stay_finite_far_out() -> None:
     for name in ("sigmoid", "silu", "softplus", "logsigmoid", "tanh", "gelu", "elu"):
         theirs = getattr(torch, name, None) or getattr(F, name)
         compare(Case(name, lambda p, n=name: getattr(p, n)(), theirs), a)
+
+
+def test_bools_have_no_remainder() -> None:
+    """As in PyTorch; beside an int they are one."""
+    b = Tensor(np.array([True, False]))
+    for refused in (lambda: b % b, lambda: b % True, lambda: b.mod(b), lambda: b // b):
+        with pytest.raises(NotImplementedError, match="is not defined for bool tensors"):
+            refused()
+    np.testing.assert_array_equal((b % 2).numpy(), [1, 0])

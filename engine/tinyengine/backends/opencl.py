@@ -27,7 +27,7 @@ from tinyengine.backends.opencl_device import Device, Memory
 from tinyengine.backends.opencl_module import Function, Source, identifier, program_text, source, uses_doubles
 from tinyengine.machine import Machine
 from tinyengine.program import Program
-from tinyengine.runtime import native
+from tinyengine.runtime import native, threads
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages.arithmetic.expand import Expander
 from tinyengine.stages.emit import prepare
@@ -60,7 +60,7 @@ def expander(doubles: bool) -> Expander:
 
 
 class OpenCLExecutable:
-    """A compiled Program. Not for two threads at once."""
+    """A compiled Program. One runs at a time: a kernel's arguments are set for one run."""
 
     def __init__(self, program: Program, device: Device) -> None:
         self.program, self.device = program, device
@@ -157,6 +157,11 @@ class OpenCLExecutable:
             raise ValueError(f"program {self.program.name} takes {self.program.given} buffers, {len(buffers)} were given")
         if not self._steps:
             return Times((), ()) if clocks else None
+        _not_forked()
+        with threads.lock:
+            return self._run(buffers, clocks)
+
+    def _run(self, buffers: Sequence[Buffer], clocks: bool) -> Times | None:
         c, queue = dev.cl(), self.device.queue(clocks)
         self._memory.before(queue, buffers)
         if self._guarded:
@@ -228,6 +233,14 @@ class OpenCLExecutable:
         return ""
 
 
+def _not_forked() -> None:
+    if dev.forked:
+        raise BackendError(
+            "backend 'opencl' cannot be used in a forked process: the driver's threads stayed in the parent. Start processes"
+            " with the method 'spawn', or compute with llvm in them"
+        )
+
+
 def _function_name(kernel: str) -> str:
     """A name that no builtin function has: with a number after an underscore, as in exp_1000, or ending in _k."""
     name = identifier(kernel)
@@ -256,6 +269,7 @@ class OpenCLBackend:
         return dev.find().why
 
     def device(self) -> Device:
+        _not_forked()
         found = dev.find()
         if found.device is None:
             raise BackendError(f"backend 'opencl' cannot be used here: {found.why}")

@@ -36,6 +36,18 @@ _LANES = 4
 WORK_ITEMS = 256  # of a group: enough to hide waiting, and several groups find room on a compute unit
 
 
+forked = False  # whether this is the child of a process that had a device: the driver's threads stayed behind
+
+
+def _after_fork() -> None:
+    global forked
+    forked = forked or find.cache_info().currsize > 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 @functools.cache
 def cl() -> Any:
     """The module pyopencl. Raises ImportError where it is missing."""

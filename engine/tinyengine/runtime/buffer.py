@@ -10,9 +10,11 @@ is about to overwrite the Buffer in place moves it to other memory first (`unsha
 
 from __future__ import annotations
 
+import _thread
 import functools
 import mmap
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -192,10 +194,13 @@ class Buffer:
         self._region, self._array, self.address, self._lent = region, array, address, False
 
     def __del__(self, holders: Callable[[Any], int] = _holders) -> None:
-        self._array = None
-        region = self._region
-        if holders(region.raw) == _UNSEEN:  # no array shows it any more
-            self._shelf.give(region)
+        try:
+            self._array = None
+            region = self._region
+            if holders(region.raw) == _UNSEEN:  # no array shows it any more
+                self._shelf.give(region)
+        except KeyboardInterrupt:  # from here Python lets nothing through: it comes again, a moment later
+            threading.Timer(0.05, _thread.interrupt_main).start()
 
     def __repr__(self) -> str:
         return f"Buffer({self.name or 'unnamed'}, {self.dtype}[{self.size}])"

@@ -118,6 +118,8 @@ def binary(op: str, a: Any, b: Any) -> Tensor:
     if op in _EXACT_NUMBER and (half := _half_beside_number(a, b)):
         return core.narrowed(binary(op, *half[:2]), half[2])  # type: ignore[no-any-return]
     m, n, flow, o = pair(a, b, op)
+    if op == "mod" and m.dtype is dtypes.bool_:
+        raise NotImplementedError(f"% is not defined for bool tensors\n  at {user_line()}")
     return make(record.binary(op, m, n, o), core.NO_FLOW if op in _NO_GRADIENT else flow)
 
 
@@ -296,7 +298,7 @@ class Elementwise(Base):
 
     def mod(self, other: Operand) -> Tensor:
         """The remainder with the sign of the divisor (torch.remainder). RuntimeError for an integer by the number 0; by an
-        element that is 0 it is 0 (PyTorch raises)."""
+        element that is 0 it is 0 (PyTorch raises). NotImplementedError for bools by bools."""
         _no_zero("%", self, other)
         return binary("mod", self, other)
 
