@@ -9,14 +9,15 @@ import pytest
 
 from tests.engine import forms
 from tests.engine.forms import arrays, assert_same, outputs
-from tinyengine import Tensor, spec
+from tinyengine import Tensor, dtypes, spec
 from tinyengine.backends.graph_eval import evaluate
 from tinyengine.choices import DEFAULT, Choices
-from tinyengine.loopnest import Accumulate, Alloc, Kernel, Let, Loop, Stmt, Store, load_mask, stmt_exprs, subexprs, walk
+from tinyengine.loopnest import Accumulate, Alloc, Expr, Kernel, Let, Loop, Stmt, Store, load_mask, stmt_exprs, subexprs, walk
 from tinyengine.machine import FIXTURE, Machine
 from tinyengine.node import Graph
 from tinyengine.pipeline import Lowered, lower
 from tinyengine.stages import schedule
+from tinyengine.stages.primitives.apply import apply
 from tinyengine.stages.primitives.nest import ScheduleError, loops
 
 NEON = replace(FIXTURE, name="neon", vector_bytes=16, threads=4)
@@ -400,3 +401,32 @@ def test_long_sums_with_few_results_go_block_by_block(machine: Machine, alike: b
     numbers = next(d.numbers for d in k.decisions if d.kind == "register tile" and d.verdict.startswith("reorder"))
     assert 4 * numbers["rows"] * (64 + right.shape[1]) <= machine.l1_bytes // 2 + 4096
     np.testing.assert_allclose(lowered.run()[0], x.T.astype(np.float64) @ right, rtol=1e-3, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [dtypes.float16, dtypes.bfloat16, dtypes.fp8e4m3], ids=str)
+def test_halves_are_converted_once_where_many_tiles_read_them(dtype: dtypes.DType) -> None:
+    """The loop of the products is that of float32; a few rows convert what they read as they go."""
+    rng = np.random.default_rng(0)
+    a, b = (Tensor(rng.standard_normal(s).astype(np.float32)).cast(dtype).realize() for s in ((96, 70), (70, 200)))
+    machine = replace(AVX2, dots="")
+    lowered = lower(Graph([(a @ b).node]), machine=machine, backend="llvm")
+    (k,) = lowered.kernels
+    assert sum("dtype=float32" in line for line in k.schedule) == 2
+    inner = [s for s in walk(k.scheduled.body) if isinstance(s, Loop) and s.reduce]
+    assert inner and not any(e.op == "cast" for r in inner for s in walk(r.body) if not isinstance(s, Loop) for e in casts(s))
+    exact = a.float().numpy() @ b.float().numpy()
+    np.testing.assert_allclose(Tensor(lowered.run()[0]).float().numpy().reshape(exact.shape), exact, rtol=0.13, atol=0.13)
+    few = lower(Graph([(a[:4] @ b).node]), machine=machine).scheduled[0]
+    assert not any("dtype=float32" in line for line in few.schedule)
+
+
+def casts(s: Stmt) -> list[Expr]:
+    return [e for root in stmt_exprs(s) for e in subexprs(root)]
+
+
+def test_a_copy_of_another_dtype_needs_reads_that_are_converted_to_it() -> None:
+    k = forms.matmul(16, 16, 16)
+    with pytest.raises(ScheduleError, match="b is not always read as float64"):
+        apply(k, ["pack(b, at=i, dtype=float64)"])
+    with pytest.raises(ScheduleError, match="no meaning beside by="):
+        apply(k, ["pack(b, at=i, by=(r,), dtype=float32)"])

@@ -8,7 +8,8 @@
     parallel(i)             iterations on several cores; of a loop inside: on the work-items of a group, where there are groups
     pack(w, at=jo)          a contiguous local copy of what the loop touches; pack(w, at=jo, axes=(1, 0)) transposes;
                             pack(w, at=jo, of=j) only what the reads that move with j touch; pack(x, at=jo, by=(k, j)) an axis
-                            for each of these loops: windows beside each other (im2col)
+                            for each of these loops: windows beside each other (im2col); pack(w, at=jo, dtype=float32)
+                            converted once, not at each read
     unpack(out, at=mo)      the counterpart: results into a local tile first, then to their places
     partial(acc, at=k)      sum up in registers inside a loop, add to the accumulator once
     spill(acc, at=i)        finished sums leave the registers, so that what follows is a loop and not written out for each
@@ -305,9 +306,9 @@ def _text(value: Any) -> str:
 
 def pack_of(
     kernel: Kernel, buf: str, at: str, axes: tuple[int, ...] | None = None, of: str | None = None,
-    by: tuple[str, ...] | None = None,
+    by: tuple[str, ...] | None = None, dtype: str | None = None,
 ) -> Kernel:  # fmt: skip
-    return pack(kernel, buf, at, axes, of, by)
+    return pack(kernel, buf, at, axes, of, by, dtype)
 
 
 # name -> (function, kinds of the positional arguments ('name', 'int', '*name'), how many must be there, options by keyword)
@@ -325,7 +326,7 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
     "accumulate": (accumulate, ("name", "int"), 2, {"memory": "name"}),
     "clip": (clip, ("name",), 1, {}),
     "streaming": (streaming, ("name",), 1, {}),
-    "pack": (pack_of, ("name",), 1, {"at": "name", "axes": "axes", "of": "name", "by": "names"}),
+    "pack": (pack_of, ("name",), 1, {"at": "name", "axes": "axes", "of": "name", "by": "names", "dtype": "name"}),
     "partial": (lambda k, b, at: partial(k, b, at), ("name",), 1, {"at": "name"}),
     "spill": (lambda k, b, at: spill(k, b, at), ("name",), 1, {"at": "name"}),
     "unpack": (lambda k, b, at, axes=None: unpack(k, b, at, axes), ("name",), 1, {"at": "name", "axes": "axes"}),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from tinyengine import index
 from tinyengine.dependence import accesses, inner_variables, split
+from tinyengine.dtypes import DType, by_name
 from tinyengine.index import conjuncts
 from tinyengine.loopnest import (
     Accumulate,
@@ -14,6 +15,7 @@ from tinyengine.loopnest import (
     Buf,
     Expr,
     Kernel,
+    Let,
     Loop,
     Stmt,
     Store,
@@ -22,9 +24,11 @@ from tinyengine.loopnest import (
     load_mask,
     map_expr,
     map_stmt,
+    name,
     stmt_exprs,
     subexprs,
     var,
+    walk,
 )  # fmt: skip
 from tinyengine.loopnest import index as constant
 from tinyengine.stages.primitives.nest import Path, ScheduleError, at, fresh_buffer, over, rewrite, substitution
@@ -42,7 +46,7 @@ def axes_order(text: str, buf: Buf, axes: tuple[int, ...] | None) -> tuple[int, 
 
 def pack(
     kernel: Kernel, buf: str, loop: str, axes: tuple[int, ...] | None = None, of: str | None = None,
-    by: tuple[str, ...] | None = None,
+    by: tuple[str, ...] | None = None, dtype: str | None = None,
 ) -> Kernel:  # fmt: skip
     """for jo: S(w[k, jo + j])
        → for jo: local w_pack[K, J]; for w_0 in K: for w_1 in J: w_pack[w_0, w_1] = w[w_0, jo + w_1]; S(w_pack[k, j])
@@ -55,10 +59,15 @@ def pack(
     (for a convolution: im2col, Chellapilla et al. 2006):
     for i: for k: S(x[2 * i + k])  →  for i: local x_pack[K]; for x_0 in K: x_pack[x_0] = x[2 * i + x_0]; for k: S(x_pack[k])
                                                                                                     (`pack(x, at=i, by=(k,))`)
-    Windows may overlap; an element is copied as often as it is read. Illegal where the buffer is read in more than one way."""
+    Windows may overlap; an element is copied as often as it is read. Illegal where the buffer is read in more than one way.
+
+    `dtype`: the copy holds what is read as this dtype: converted once, not at each read. Illegal where a read is not converted to
+    it, and beside `by`."""
     text = f"pack({buf}, at={loop}{f', of={of}' if of else ''})"
     if by is not None and axes is not None:
         raise ScheduleError(f"{text}: the order of the axes is that of the loops in by=; axes= has no meaning beside it")
+    if by is not None and dtype is not None:
+        raise ScheduleError(f"{text}: a copy by loops keeps the dtype; dtype= has no meaning beside by=")
     known = {p.name: p for p in kernel.params}
     if buf not in known:
         raise ScheduleError(f"{text}: no global buffer is called {buf!r}; the kernel has {', '.join(known)}")
@@ -71,7 +80,7 @@ def pack(
             return None
         if by is not None:
             return [_by_loops(s, source, local, by, text, of)]
-        return [_packed(s, source, local, order, text, of)]
+        return [_packed(s, source, local, order, text, of, dtype)]
 
     return at(kernel, loop, change, f"{text}: {buf} is not read inside {loop}")
 
@@ -81,7 +90,9 @@ def moves(at_: tuple[Expr, ...], of: str | None) -> bool:
     return of is None or any(x.op == "var" and x.arg[0] == of for e in at_ for x in subexprs(e))
 
 
-def _packed(s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str, of: str | None) -> Loop:
+def _packed(
+    s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str, of: str | None, dtype: str | None = None
+) -> Loop:
     inner = inner_variables(s)
     touched = [a for a in accesses(s.body) if a.buf == source]
     if any(a.op != "read" for a in touched):
@@ -105,9 +116,10 @@ def _packed(s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str,
         base.append(index.total(parts, min(lows)))
         extent.append(max(highs) - min(lows) + 1)
     shape = tuple(extent[a] for a in order)
-    copy = Buf(local, source.dtype, shape, "local")
+    copy = Buf(local, source.dtype if dtype is None else by_name(dtype), shape, "local")
     if copy.nbytes > LOCAL_BYTES:
         raise ScheduleError(f"{text}: the copy would take {copy.nbytes} bytes; at most {LOCAL_BYTES} are sensible")
+    names = frozenset[str]() if dtype is None else _converted(s, source, copy.dtype, text, of)
     # masks that only say "inside the buffer" move into the copy
     prefix = source.name if local == f"{source.name}_pack" else local
     variables = [var(f"{prefix}_{a}", 0, n - 1) if n > 1 else constant(0) for a, n in enumerate(extent)]
@@ -116,9 +128,12 @@ def _packed(s: Loop, source: Buf, local: str, order: tuple[int, ...], text: str,
     for p_, n in zip(place, source.shape, strict=True):
         for c in index.within(p_, n):
             mask = index.both(mask, c)
-    moved = _Mover(source, copy, tuple(base), order, of)
+    moved = _Mover(source, copy, tuple(base), order, of, names)
     body = tuple(moved.stmt(b) for b in s.body)
-    fill = over(variables, Store(copy, tuple(variables[a] for a in order), load(source, place, mask), None, "", s.nodes))
+    value = load(source, place, mask)
+    if copy.dtype is not source.dtype:
+        value = Expr("cast", copy.dtype, 1, (value,))
+    fill = over(variables, Store(copy, tuple(variables[a] for a in order), value, None, "", s.nodes))
     return replace(s, body=(Alloc(copy, None, s.nodes), fill, *body))
 
 
@@ -184,11 +199,31 @@ def _counting(body: Iterable[Stmt], zeros: set[Expr]) -> tuple[Stmt, ...]:
     return tuple(map(visit, body))
 
 
-class _Mover:
-    """Turns loads of the source into loads of the copy."""
+def _converted(s: Loop, source: Buf, dtype: DType, text: str, of: str | None) -> frozenset[str]:
+    """The names of the values that are reads of `source`; ScheduleError where one is used otherwise than converted to `dtype`."""
+    lets = [b for b in walk(s.body) if isinstance(b, Let)]
 
-    def __init__(self, source: Buf, copy: Buf, base: tuple[Expr, ...], order: tuple[int, ...], of: str | None) -> None:
-        self.source, self.copy, self.base, self.order, self.of = source, copy, base, order, of
+    def read(e: Expr) -> bool:
+        return e.op == "load" and e.arg == source and moves(load_index(e), of)
+
+    names = frozenset(b.name for b in lets if read(b.value))
+    shared = any(b.name in names and not read(b.value) for b in lets)
+    for b in walk(s.body):
+        for root in () if isinstance(b, Loop) else stmt_exprs(b):
+            plain = [e for e in subexprs(root) if not (e.op == "cast" and e.dtype is dtype)]
+            used = [a for e in plain for a in e.args] + ([] if isinstance(b, Let) and read(root) else [root])
+            if shared or any(read(a) or (a.op == "name" and a.arg in names) for a in used):
+                raise ScheduleError(f"{text}: {source.name} is not always read as {dtype}")
+    return names
+
+
+class _Mover:
+    """Turns loads of the source into loads of the copy. `names`: of values that are such loads, and are converted already."""
+
+    def __init__(
+        self, source: Buf, copy: Buf, base: tuple[Expr, ...], order: tuple[int, ...], of: str | None, names: frozenset[str]
+    ) -> None:
+        self.source, self.copy, self.base, self.order, self.of, self.names = source, copy, base, order, of, names
         self.memo: dict[Expr, Expr] = {}
 
     def stmt(self, s: Stmt) -> Stmt:
@@ -197,6 +232,10 @@ class _Mover:
         return map_stmt(s, lambda e: map_expr(e, self.load, self.memo))
 
     def load(self, e: Expr) -> Expr | None:
+        if e.op == "name" and e.arg in self.names:
+            return name(e.arg, self.copy.dtype, e.lanes)
+        if e.op == "cast" and self.copy.dtype is not self.source.dtype and e.dtype is e.args[0].dtype:
+            return e.args[0]
         if e.op != "load" or e.arg != self.source or not moves(load_index(e), self.of):
             return None
         i = load_index(e)

@@ -20,6 +20,7 @@ PACK_ROWS = 32  # fewer rows than this do not pay for a copy of a contiguous ope
 PACK_ROWS_NEAR = 128  # the same where it is not, but its rows are far apart: they compete for a few sets of the first cache
 DOT_ROWS = 6  # fewer rows than this do not pay for a copy in pairs
 LONG_AFTER = 8  # statements after a sum: more are not written out for every register
+CONVERSIONS = 4  # tiles that read a half from which on it is converted once for all of them
 EVEN = 0.9  # the share of the threads' time from which on panels are what they share
 PACK_COST = 4  # a copy of a panel takes about as long as the products of this many rows with it
 PAGE = 2048  # bytes between the elements of a column from which on each costs a page translation
@@ -43,11 +44,12 @@ class Tile:
 
 @dataclass
 class Copy:
-    """An operand to pack: the order of its axes, and why."""
+    """An operand to pack: the order of its axes, why, and the dtype of the copy where it is another one."""
 
     a: Access
     axes: tuple[int, ...]
     why: str
+    dtype: str = ""
 
     @property
     def transposed(self) -> bool:
@@ -126,6 +128,9 @@ def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[tupl
             out[a.buf.name, a.at] = Copy(a, last(a, along), "pairs of terms lie together")
             continue
         axis, step, masked = axis_of(a, t.v), stride(a.buf, a.at, t.v.name), a.buf.name in k.masked
+        if not dots and converts(k, t, a, c.lanes) and step in (0, 1):
+            out[a.buf.name, a.at] = Copy(a, natural, "converted once, not for each product", "float32")
+            continue
         if t.m is None and not (t.l is not None and masks_vary(c, k, t)):
             continue  # without rows, nothing is read often enough
         if masked and step is not None and 0 <= step <= NEAR:
@@ -144,6 +149,16 @@ def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[tupl
         elif axis is not None:
             out[a.buf.name, a.at] = Copy(a, last(a, axis), "the copy is contiguous along the vectors")
     return out
+
+
+def converts(k: Contraction, t: Tile, a: Access, lanes: int) -> bool:
+    """Whether floats of fewer bytes are read by enough tiles that a copy in float32 is worth its stores."""
+    if not a.buf.dtype.is_float or a.buf.dtype.itemsize >= 4 or t.l is not None or t.batch or k.masked:
+        return False
+    if t.m is None or t.m.trips < PACK_ROWS:
+        return False
+    tiles = t.m.trips // t.mr if depends(a, t.v) else t.v.trips // (t.nv * lanes)
+    return tiles >= CONVERSIONS
 
 
 def within_panels(c: Chooser, k: Contraction, v: Loop, m: Loop | None, batch: tuple[Loop, ...]) -> tuple[Loop, ...]:
@@ -378,6 +393,8 @@ class _Applier:
             order = f", axes={x.axes}" if x.transposed else ""
             if any(a.buf == x.a.buf and a.at != x.a.at for a in self.k.reads):  # a product of a matrix with itself
                 order += f", of={self.v}i" if depends(x.a, self.t.v) else f", of={self.rows}i"
+            if x.dtype:
+                order += f", dtype={x.dtype}"
             if self.do(f"pack({name}, at={self._place(x)}{order})", "pack", x.why):
                 out.append((name if copy == f"{name}_pack" else copy, x))
         return out
