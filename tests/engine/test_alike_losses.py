@@ -99,3 +99,9 @@ def test_on_all_backends() -> None:
     on_backends("\n".join(some), HEADS[0])
     on_backends(some[2], HEADS[0], EVERY[2:])
     on_backends("\n".join(loss(f, "mean") for f in forms_of(LOSSES)), OPERANDS[1])
+
+
+def test_attention_of_nothing() -> None:
+    """Queries and keys of no elements: every score is 0, and every row the mean of the values."""
+    empty = O((2, 3, 0))
+    agree(attention(""), [{"q": empty, "k": empty, "v": O((2, 3, 4))}])

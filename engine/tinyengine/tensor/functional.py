@@ -72,7 +72,7 @@ class Functional(Losses):
         (axis -3) serves as many heads of q as there are more of them. RuntimeError when shapes do not fit."""
         if enable_gqa:
             key, value = (_shared_heads(self, t) for t in (key, value))
-        scores = self.matmul(key.mT) * (scale if scale is not None else 1 / math.sqrt(self.shape[-1]))
+        scores = self.matmul(key.mT) * (scale if scale is not None else 1 / math.sqrt(max(1, self.shape[-1])))
         if is_causal:
             if attn_mask is not None:
                 raise RuntimeError(f"attention: give attn_mask or is_causal, not both\n  at {user_line()}")
