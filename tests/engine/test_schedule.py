@@ -430,3 +430,15 @@ def test_a_copy_of_another_dtype_needs_reads_that_are_converted_to_it() -> None:
         apply(k, ["pack(b, at=i, dtype=float64)"])
     with pytest.raises(ScheduleError, match="no meaning beside by="):
         apply(k, ["pack(b, at=i, by=(r,), dtype=float32)"])
+
+
+@pytest.mark.parametrize("vector_bytes,dtype,lanes", [
+    (32, "bfloat16", 16), (32, "float16", 16), (32, "fp8e5m2", 32), (32, "float32", 8), (64, "bfloat16", 16),
+])  # fmt: skip
+def test_stored_halves_fill_a_vector(vector_bytes: int, dtype: str, lanes: int) -> None:
+    """Results of 8 float32 fill half a vector of 32 bytes; AVX-512 stores 16 of them narrower by one instruction."""
+    machine = replace(FIXTURE, vector_bytes=vector_bytes)
+    x = Tensor(np.ones(1 << 20, np.float32)).cast(dtype).realize()
+    low = lower(Graph([(x * 1.5).cast(dtype).node]), DEFAULT, machine, "reference")
+    (line,) = [str(p) for p in low.scheduled[0].schedule if str(p).startswith("vectorize")]
+    assert line.endswith(f", {lanes})")

@@ -20,6 +20,7 @@ SIDE_BY_SIDE = 4  # vectors whose long arithmetic goes on at once: each result w
 LONG = 6.0  # cycles of arithmetic per vector that are worth it
 MANY = 128  # elements, iterations: rows this far apart, this many of them
 SHORT = 16  # iterations of a reduction that is unrolled
+NARROWING = 64  # bytes of vectors that an instruction stores as narrower elements
 CODE = 400  # statements, unrolled: compile time counts too
 
 
@@ -33,9 +34,19 @@ def together(c: Chooser, s: Loop) -> tuple[int, str]:
     if len(own) == len(s.body):
         several = sum(map(operations, own)) >= LONG and s.trips >= 4 * SIDE_BY_SIDE * c.lanes
         count, why = SIDE_BY_SIDE if several else 1, "; each vector waits for its own results, so several go on at once"
+        if not several and (halves := _halves(c, s)) and s.trips >= 2 * c.lanes * halves:
+            count, why = halves, "; what is stored is narrower than what is computed: so many vectors are packed into one"
     else:
         count, why = _columns(c, s), "; the loops inside walk down columns, so longer pieces of each row are read"
     return c.lanes * count, why if count > 1 else ""
+
+
+def _halves(c: Chooser, s: Loop) -> int:
+    """Vectors of computed floats that make one of what `s` stores side by side; 0 where it stores no narrower ones, or where the
+    machine's widest vectors are stored narrower by one instruction (AVX-512)."""
+    stored = [a.buf.dtype for a in accesses((s,)) if a.op != "read" and stride(a.buf, a.at, s.name) == 1]
+    narrow = [d.itemsize for d in stored if d.is_float and d.itemsize < 4]
+    return 4 // min(narrow) if narrow and c.machine.vector_bytes < NARROWING else 0
 
 
 def _columns(c: Chooser, s: Loop) -> int:
