@@ -59,14 +59,10 @@ def targets(nodes: Iterable[Node]) -> set[int]:
     return {id(n.src[0].arg) for n in nodes if n.op == "assign"}
 
 
-def with_dependents(tensors: Sequence[Any]) -> tuple[list[tuple[Any, Node]], list[tuple[Any, Node]]]:
-    """(tensors that are lazy, other live lazy tensors that read memory which these would overwrite), each with its node: another
-    thread may give a tensor another one meanwhile."""
-    pending = [(t, t.node) for t in {id(t): t for t in tensors}.values() if t.node.op != "buffer"]
+def dependents(pending: Sequence[tuple[Any, Node]], written: set[int]) -> list[tuple[Any, Node]]:
+    """Live lazy tensors beside `pending` that read memory (identities of Buffers) which these would overwrite, each with its
+    node: another thread may give a tensor another one meanwhile."""
     extra: list[tuple[Any, Node]] = []
-    written = targets(toposort([n for _, n in pending]))
-    if not written:
-        return pending, extra
     chosen = {id(t) for t, _ in pending}
     others = [(t, t.node) for t in live() if id(t) not in chosen]
     while others:
@@ -77,8 +73,8 @@ def with_dependents(tensors: Sequence[Any]) -> tuple[list[tuple[Any, Node]], lis
         more = targets(toposort([n for _, n in found])) - written
         if not more:
             break
-        written |= more
-    return pending, extra
+        written = written | more
+    return extra
 
 
 def last_updates(roots: Sequence[Node]) -> list[Node]:
@@ -223,11 +219,16 @@ def realize(tensors: Sequence[Any], cause: str) -> list[tuple[Any, Node]]:
     if tracing():
         defer(tensors, cause)
         return []
-    pending, extra = with_dependents(tensors)
+    pending = [(t, t.node) for t in {id(t): t for t in tensors}.values() if t.node.op != "buffer"]
     if not pending:
         return []
-    everything = pending + extra
-    graph = Graph(last_updates([n for _, n in everything]))
+    everything, extra = pending, list[tuple[Any, Node]]()
+    graph = Graph([n for _, n in pending])
+    written = targets(graph.nodes)
+    if written:
+        extra = dependents(pending, written)
+        everything = pending + extra
+        graph = Graph(last_updates([n for _, n in everything]))
     if hooks.watching:
         hooks.publish(hooks.Realized(cause, origin.capture(2), graph.roots))
         if extra:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyengine import backends, hooks
+from tinyengine import backends, hooks, node
 from tinyengine import realize as engine
 from tinyengine.jit import jit
 from tinyengine.tensor import Tensor
@@ -220,3 +220,25 @@ def test_programs_that_are_kept_keep_no_memory() -> None:
         compute()
         gc.collect()
         assert [r() for r in gone] == [None] * len(gone)
+
+
+def test_a_graph_without_updates_is_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[int] = []
+    real = node.toposort
+
+    def toposort(roots: Any) -> Any:
+        out = real(roots)
+        walks.append(len(out))
+        return out
+
+    x = Tensor(array(3))
+    (x * 2.0 + 1.0).numpy()
+    for module in (node, engine):
+        monkeypatch.setattr(module, "toposort", toposort)
+    (x * 2.0 + 1.0).numpy()
+    assert walks == [5]
+    x += 1.0
+    y = x * 2.0
+    walks.clear()
+    np.testing.assert_array_equal(y.numpy(), (array(3) + 1.0) * 2.0)
+    assert len(walks) > 1  # what else reads the memory that is written, and which update is the last
