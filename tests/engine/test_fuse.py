@@ -12,6 +12,7 @@ from tinyengine.node import Graph, Node
 from tinyengine.pipeline import lower
 from tinyengine.stages import loops
 from tinyengine.stages.fusion.across import WHY
+from tinyengine.stages.fusion.cost import LAUNCH
 from tinyengine.stages.keys import edge_keys
 
 from .graphs import F32, buf, conv2d, ew, expand, fused, layernorm, matmul, num, op, permute, red, reshape, run_nests, softmax
@@ -323,6 +324,18 @@ def test_sums_of_rows_and_of_columns_share_a_kernel_only_where_they_are_small(n:
     assert len(f.groups) == kernels
     assert any(WHY in (d.reason, *d.alternatives.values()) or WHY in d.alternatives.get("inline", "") for d in f.decisions)
     np.testing.assert_allclose(run_nests(f, x=x)[y], x.sum(0) + x.sum(1), rtol=1e-4, atol=1e-4)
+
+
+def test_small_kernels_are_kept_apart_with_what_one_launch_would_save() -> None:
+    """Of kernels that take longer than their launch nothing is said."""
+    small = [ew("add", buf(f"x{n}", n), num(1.0, n)) for n in (3, 5, 7)]
+    f = fused(*small, ew("add", buf("x", 1 << 20), num(1.0, 1 << 20)))
+    assert len(f.groups) == 4
+    (said,) = (d for d in f.decisions if d.kind == "join")
+    assert said.verdict == "kept apart" and said.subject == tuple(f.graph.number[n] for n in small)
+    assert said.numbers == {"kernels": 3, "seconds_saved": 2 * LAUNCH} and "save at most 1 µs" in said.reason
+    alone = fused(small[0], ew("add", buf("x", 1 << 20), num(1.0, 1 << 20)))
+    assert not [d for d in alone.decisions if d.kind == "join"]
 
 
 def test_results_that_are_sums_of_rows_and_of_columns_are_kept_apart_in_words() -> None:

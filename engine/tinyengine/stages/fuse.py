@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tinyengine import hooks
+from tinyengine import hooks, units
 from tinyengine.choices import AGAIN, DEFAULT, VERDICTS, Choices, word
 from tinyengine.loopnest import Expr
 from tinyengine.loopnest import index as number
@@ -121,6 +121,17 @@ class Fuser(Uses):
                 self.note("join", subject, "kept apart" if why else "joined", text, {"bytes_shared": shared})
                 if not why:
                     break
+        self._note_small({g: sum(r.values()) for g, r in reads.items() if g.merged_into is None and not g.products})
+
+    def _note_small(self, read: Mapping[Group, int]) -> None:
+        """Say of the kernels that take no longer than their launch what one launch for all of them would save (decision 20)."""
+        most = self.costs.launch * self.costs.bandwidth
+        small = [g for g, nbytes in read.items() if nbytes + sum(n.nbytes for n in g.outputs) <= most]
+        if len(small) > 1:
+            saved = (len(small) - 1) * self.costs.launch
+            text = f"a kernel has loops of one space; one launch for all of these would save at most {units.seconds(saved)}"
+            numbers = {"kernels": len(small), "seconds_saved": saved}
+            self.note("join", tuple(self.graph.number[g.outputs[0]] for g in small), "kept apart", text, numbers)
 
     def can_join(self, a: Group, b: Group) -> str:
         """Empty when a and b may become one kernel, else why not."""
