@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.peer import Case, F, compare, draw, torch, value
-from tinyengine import Tensor, dtypes
+from tinyengine import Tensor, dtypes, jit
 
 BASIC = [
     0,
@@ -161,3 +161,11 @@ def test_an_index_in_a_tensor_is_checked_when_it_runs() -> None:
     x = Tensor(draw((4, 3), -1, 1, 1)).take(Tensor([0, 7]), 0)
     with pytest.raises(IndexError, match="index 7 is out of range for axis 0 of extent 4"):
         value(x)
+
+
+def test_columns_are_picked_without_turning_the_table() -> None:
+    a, at = np.arange(60, dtype=np.float32).reshape(3, 5, 4), np.array([4, 0, 3, -1])
+    low = jit(lambda x, i: x[:, i]).lower(Tensor(a), Tensor(at))
+    (cost,) = low.certificate.kernels
+    assert cost.bytes_written == a[:, at].nbytes
+    np.testing.assert_array_equal(low.run()[0], a[:, at])
