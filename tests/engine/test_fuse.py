@@ -344,3 +344,13 @@ def test_results_that_are_sums_of_rows_and_of_columns_are_kept_apart_in_words() 
     assert sorted(len(g.outputs) for g in f.groups) == [1, 2]
     (refused,) = (d for d in f.decisions if d.kind == "join" and d.verdict == "kept apart")
     assert refused.reason == WHY and refused.numbers["bytes_shared"] == 300 * 300 * 4
+
+
+def test_what_is_computed_for_each_column_of_a_large_matrix_does_not_turn_its_loops() -> None:
+    a, b = (np.random.default_rng(k).standard_normal(s).astype(np.float32) for k, s in enumerate([(512, 1024), (1024,)]))
+    low = lower(Graph([(Tensor(a) + (Tensor(b) * 2).exp()).node]), machine=FIXTURE)
+    columns, matrix = low.scheduled
+    assert columns.params[-1].shape == (1024,) and matrix.schedule == ("parallel(i)", "vectorize(j, 16)")
+    (said,) = [d for d in low.decisions if d.kind == "edge" and "walk down columns" in d.alternatives.get("at loop", "")]
+    assert said.verdict == "whole" and said.numbers["seconds_whole"] < said.numbers["seconds_at_loop"]
+    np.testing.assert_allclose(low.run()[0], a + np.exp(2 * b), rtol=1e-5, atol=1e-6)

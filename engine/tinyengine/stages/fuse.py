@@ -21,7 +21,7 @@ from tinyengine.node import Graph, Node
 from tinyengine.ops import ELEMENTWISE, OPS, SCATTER
 from tinyengine.stages.fusion import across
 from tinyengine.stages.fusion.blocks import in_rows, operand_row, operand_seconds
-from tinyengine.stages.fusion.cost import Costs, beside
+from tinyengine.stages.fusion.cost import TURNS, Costs, beside
 from tinyengine.stages.fusion.groups import Fusion, Group, Scope, decision_text, scan_apart, scan_axis
 from tinyengine.stages.fusion.uses import Uses
 from tinyengine.stages.keys import edge_keys
@@ -323,6 +323,8 @@ class Fuser(Uses):
                 self._note_join(n, False, in_rows(self, n, g))
             elif self.costs.gathers(n) and g.products:
                 self._note_join(n, False, "the check of its data-dependent addresses would stand between the loops of a product")
+            elif isinstance(need, tuple) and self.costs.turns(n, g, need[0]):
+                self._note_join(n, False, TURNS)
             elif n.is_reduce and across.seconds(self, g, across.uses(self, n, g)) > self.costs.launch:
                 self._note_join(n, False, across.WHY)
             elif own:

@@ -217,7 +217,7 @@ class Indexing(Pooling):
         at = [_positions(arrays[d], n.shape[d], d) for d in axes]
         if len(axes) == 1:  # rows stay where they are
             d = axes[0]
-            return x.take(at[0].flatten(), d).reshape((*n.shape[:d], *at[0].shape, *n.shape[d + 1 :]))  # type: ignore[no-any-return]
+            return x.take(at[0].flatten(), d).reshape((*n.shape[:d], *at[0].shape, *n.shape[d + 1 :]))
         where = together(at)
         # the indexed axes come first and become one, so that one gather serves all of them
         rest = [d for d in range(len(arrays)) if d not in axes]

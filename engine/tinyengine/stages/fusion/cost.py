@@ -70,6 +70,9 @@ def beside(o: Option, chosen: Option | None) -> str:
     return f"predicted {mine} against {theirs}: {o.reason}"
 
 
+TURNS = "the loop along memory would stand outside the others, which then walk down columns"
+
+
 class Costs:
     """Prices of the options of one value. All in seconds on `machine`; relative size is what matters."""
 
@@ -275,9 +278,20 @@ class Costs:
         )
         if n.is_reduce and everywhere and (lanes := across.seconds(fuser, g, across.uses(fuser, n, g))):
             return Option(seconds + lanes, across.WHY)
+        if row == 1 and self.turns(n, g, axes):
+            turned = 2 * self._elements(g) * n.dtype.itemsize / self.bandwidth
+            return Option(seconds + turned, TURNS)
         what = "kept in a register" if row == 1 else f"kept as a row of {units.nbytes(row_bytes)} in cache"
         once = f"computed once per iteration of the outer loops{self._out_of(n, fuser)} and {what}"
         return Option(seconds, f"{once}; {units.nbytes(n.nbytes)} never reach memory")
+
+    def turns(self, n: Node, g: Group, axes: frozenset[int]) -> bool:
+        """Whether keeping `n`, of which no part is a sum, in the loops of `axes` would alone turn the loops of g around: the
+        last axis outside of others."""
+        last = len(g.space) - 1
+        outside = [a for a in (axes, *g.at.values()) if last in a and len(a) <= last]
+        summed = n.is_reduce or any(m.is_reduce for m in self.leaves(n))
+        return last in axes and len(outside) == 1 and not g.products and not summed
 
     def beside_scan(self, n: Node, g: Group) -> str:
         """Why `n` should not be computed by a kernel that scans; empty where it may, or g does not scan."""
