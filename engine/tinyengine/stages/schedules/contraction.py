@@ -19,22 +19,34 @@ from tinyengine.stages.primitives.nest import loops
 from tinyengine.stages.schedules import columns, depth, dots, outer_sum, patches, tile
 from tinyengine.stages.schedules.cost import NEAR, PAGE, stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, chain, depends, find
-from tinyengine.stages.schedules.tile import EVEN, LONG_AFTER, TAPS, Tile, even, factor, within_panels
+from tinyengine.stages.schedules.tile import (
+    EVEN,
+    KEPT,
+    LONG_AFTER,
+    TAPS,
+    Tile,
+    even,
+    factor,
+    room_for_taps,
+    shared_taps,
+    within_panels,
+)
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
 
 VECTORS = 4  # of a panel
 SUM_VECTORS = 16  # of a panel that only sums: nothing is reused, long pieces of each row count
-FMAS = 2  # per cycle
+FMAS, LOADS = 2, 2  # per cycle
 FMA_LATENCY = 4.0  # cycles until a sum may be added to again
-VECTOR_CYCLES = 2.6  # per vector of the panel, where it does not come from a line of the first cache
-TILE_CYCLES = 0.25  # of the loop around a tile, per term
+LINE_CYCLES = 2.6  # per line of the panel, which comes from the second cache
+LINE = 64  # bytes
+TILE_CYCLES, TAP_CYCLES = 0.25, 0.5  # of the loop around a tile, per term; more where its few taps are not written out
 PANEL_COST = 0.03  # more of the rows' operand is read for narrow panels
 PIECE_COST = 0.03  # panels that do not come out even are copied by every thread
-ACROSS_LINES, MASKED = 0.1, 0.05  # cycles per vector of a window: it crosses lines; and of a padded one: it is copied
+ACROSS_LINES, MASKED = 0.1, 0.05  # cycles per line of a window: its vectors cross lines; and per vector of a padded one: a copy
 FAR_ROWS = 0.1  # the rows' operand does not stay in the cache: its elements are waited for
-KEPT = 8  # registers for elements of a row that the taps of a window share
+PADDED_CYCLES = 2.0  # per element of padded rows, which are copied again for each tile where they do not stay in the cache
 MOST_ROWS = 14  # of a register tile: more only lengthen the code
 TRANSPOSE_ROWS = 8  # fewer rows than this do not pay for a transposed copy
 MOST_CODE = 600  # statements, unrolled, of a tile with its tails (about 20 ms of code generation): compile time counts too
@@ -137,7 +149,9 @@ def option(c: Chooser, k: Contraction, v: Loop) -> Option | None:
     m = nearest(rows, [a for a in k.reads if a not in vector])
     panel = {r.name: r.trips for r in k.reduce} | {v.name: min(v.trips, c.lanes)}
     t, cost = register_tile(c, k, v, m)
-    cost += ACROSS_LINES * any(k.window(a, v) for a in vector) + MASKED * any(a.buf.name in k.masked for a in vector)
+    cost += ACROSS_LINES * lines(c, 1) * any(k.window(a, v) for a in vector) + MASKED * any(
+        a.buf.name in k.masked for a in vector
+    )
     whole = {s.name: s.trips for s in (*k.space, *k.reduce) if s not in t.batch}
     cost += FAR_ROWS * any(k.footprint(a, whole) > c.machine.l2_bytes // 2 for a in k.reads if a not in vector)
     for a in vector:
@@ -153,6 +167,8 @@ def option(c: Chooser, k: Contraction, v: Loop) -> Option | None:
             cost += 0.05 + 16.0 / uses  # the transposing copy
         else:
             cost += c.lanes
+    far = [a for a in k.reads if a not in vector and a.buf.name in k.masked and k.footprint(a, whole) > c.machine.l2_bytes // 2]
+    cost += sum(PADDED_CYCLES * FMAS * c.lanes / (v.trips * t.lr) for _ in far)
     depth = prod(s.trips for s in k.reduce)
     cost += sum(2.0 * c.lanes / depth + 0.05 for a in k.stores if stride(a.buf, a.at, v.name) != 1)
     return Option(v, t, cost)
@@ -208,34 +224,46 @@ def register_tile(c: Chooser, k: Contraction, v: Loop, m: Loop | None) -> tuple[
     rest = tuple(s for s in k.space if s not in (v, m, l))
     if m is None:
         return Tile(v, m, l, rest, nv, 1, lr), -(-v.trips // c.lanes) * c.lanes / v.trips
-    most = min(VECTORS, -(-v.trips // c.lanes))
-    return sizes(c, k, Tile(v, m, l, rest, nv, 1, lr), (nv,) if l else range(1, most + 1))
+    widths = range(1, min(VECTORS, -(-v.trips // c.lanes)) + 1)
+    if l is None:
+        return sizes(c, k, Tile(v, m, l, rest, nv, 1, lr), [(n, 1) for n in widths])
+    if (c.machine.vector_registers - 1) // VECTORS > VECTORS:  # a wide panel leaves room for rows enough
+        return sizes(c, k, Tile(v, m, l, rest, nv, 1, lr), [(nv, lr)])
+    shapes = {(n, factor(l.trips, height)) for n in widths for height in range(1, VECTORS // n + 1)}
+    return sizes(c, k, Tile(v, m, l, rest, nv, 1, lr), sorted(shapes))
 
 
-def sizes(c: Chooser, k: Contraction, t: Tile, vectors: Iterable[int]) -> tuple[Tile, float]:
-    """The tile with the rows, and the number of `vectors`, for which all tiles, the last ones too, take the fewest cycles per
-    term of the sum; and these, in the cycles of full tiles. A tile of few rows waits for its vectors, which come from the second
-    cache or lie across two lines."""
+def lines(c: Chooser, vectors: int) -> float:
+    """Lines of the cache that so many vectors are."""
+    return vectors * c.lanes * 4 / LINE
+
+
+def sizes(c: Chooser, k: Contraction, t: Tile, panels: Iterable[tuple[int, int]]) -> tuple[Tile, float]:
+    """The tile with the rows, and the panel (vectors, rows of an image) of `panels`, for which all tiles, the last ones too, take
+    the fewest cycles per term of the sum; and these, in the cycles of full tiles. A tile of few rows waits for its vectors, which
+    come from the second cache or lie across two lines."""
     assert t.m is not None
-    v, m, lanes, lr = t.v.trips, t.m.trips, c.lanes, t.lr
-    shared = taps(k) > 1 and any(k.window(a, t.m) for a in k.reads if not depends(a, t.v))
-    registers = c.machine.vector_registers - (KEPT if shared else 0)
+    v, m, lanes = t.v.trips, t.m.trips, c.lanes
+    window = taps(k) > 1 and shared_taps(k, t)
+    registers = c.machine.vector_registers - (KEPT if window and room_for_taps(c) else 0)
+    around = TILE_CYCLES + (TAP_CYCLES if window and not room_for_taps(c) else 0.0)
 
     outside = bool(within_panels(c, k, t.v, t.m, t.batch))
     apart = outside or (not t.batch and t.l is None)  # panels are what the threads share
 
-    def cycles(rows: int, nv: int) -> float:
-        return max(rows * nv * lr / FMAS, nv * lr * VECTOR_CYCLES, FMA_LATENCY) + TILE_CYCLES if rows and nv else 0.0
+    def cycles(rows: int, vectors: int) -> float:
+        waits = max(lines(c, vectors) * LINE_CYCLES, (rows + vectors) / LOADS, FMA_LATENCY)
+        return max(rows * vectors / FMAS, waits) + around if rows and vectors else 0.0
 
-    def panel(mr: int, nv: int) -> float:
-        return m // mr * cycles(mr, nv) + cycles(m % mr, nv)
+    def panel(mr: int, vectors: int) -> float:
+        return m // mr * cycles(mr, vectors) + cycles(m % mr, vectors)
 
     def cost(o: Tile) -> float:
         full, rest = divmod(v, o.nv * lanes)
-        total = full * panel(o.mr, o.nv) + panel(o.mr, -(-rest // lanes))
+        total = full * panel(o.mr, o.nv * o.lr) + panel(o.mr, -(-rest // lanes) * o.lr)
         share = even(v, o.nv, lanes, c.machine.threads) if apart else 1.0
         total *= 1 / share if outside else 1.0 if share >= EVEN else 1 + PIECE_COST
-        return total * (1 + PANEL_COST * (VECTORS - o.nv)) / (v * m * lr / lanes / FMAS)
+        return total * (1 + PANEL_COST * (VECTORS - o.nv)) / (v * m * o.lr / lanes / FMAS)
 
     def short(o: Tile) -> bool:
         # pieces of the rows, where the panels do not come out even, have a last one of its own
@@ -243,7 +271,11 @@ def sizes(c: Chooser, k: Contraction, t: Tile, vectors: Iterable[int]) -> tuple[
         return o.mr <= 2 or twice * code(k, lanes, o) <= MOST_CODE
 
     most = min(MOST_ROWS, m, together(c, k, t.v, t.m))
-    options = [replace(t, nv=nv, mr=mr) for nv in vectors for mr in range(1, min(most, (registers - 1) // (nv * lr) - 1) + 1)]
+    options = [
+        replace(t, nv=nv, mr=mr, lr=lr)
+        for nv, lr in panels
+        for mr in range(1, min(most, (registers - 1) // (nv * lr) - 1) + 1)
+    ]
     best = min(filter(short, options), key=lambda o: (cost(o), m % o.mr > 0, -o.nv, -o.mr), default=t)
     return best, cost(best)
 

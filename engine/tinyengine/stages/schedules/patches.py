@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 LEAST_ROWS = 16  # that share the copy
 WIDTHS = (48, 256)  # elements of a panel: vectors enough for a register tile; wider ones need not be
-STEP, MASK = 0.45, 1.5  # cycles of the copy per element: for each element that a vector spans, for masks
-ALONE, ALONE_MASK = 2.0, 3.5  # where elements are copied one by one
+STEP, MASK = 7.0, 24.0  # cycles of the copy per vector: for each step between its elements, for masks
+ALONE, ALONE_MASK = 2.0, 3.5  # per element, where they are copied one by one
 OF_PRODUCT = 0.5  # cycles of a vector of products, in which costs are counted
 
 
@@ -76,8 +76,8 @@ def _panel(c: Chooser, k: Contraction, a: Access, b: Access) -> Patches | None:
     step = stride(a.buf, a.at, last.name)
     masked = a.buf.name in k.masked
     near = step is not None and 0 < step <= NEAR and last.trips * 2 >= c.lanes
-    each = STEP * step + MASK * masked if near and step is not None else ALONE + ALONE_MASK * masked
-    copying = each * c.lanes / shared / OF_PRODUCT
+    each = STEP * step + MASK * masked if near and step is not None else (ALONE + ALONE_MASK * masked) * c.lanes
+    copying = each / shared / OF_PRODUCT
 
     def cost(size: int) -> float:
         width = size * inside

@@ -25,7 +25,9 @@ EVEN = 0.9  # the share of the threads' time from which on panels are what they 
 PACK_COST = 4  # a copy of a panel takes about as long as the products of this many rows with it
 PAGE = 2048  # bytes between the elements of a column from which on each costs a page translation
 TAPS = 5  # a reduce loop of at most this many iterations is unrolled in a window
+KEPT = 8  # registers for elements of a row that the taps of a window share, where they are written out
 SHORT_ROW = 6  # vectors of an image's row up to which the masks at its ends cost nothing
+MOST_MASKS = 16  # vectors of a row whose copy is written out
 PARALLEL_CYCLES = 12_000.0  # below this a second thread costs more than it brings
 
 
@@ -161,6 +163,16 @@ def converts(k: Contraction, t: Tile, a: Access, lanes: int) -> bool:
     return tiles >= CONVERSIONS
 
 
+def shared_taps(k: Contraction, t: Tile) -> bool:
+    """Whether the taps of a window share elements that stand in registers: the rows of the tile are neighbours in the image."""
+    return t.m is not None and any(k.window(a, t.m) for a in k.reads if not depends(a, t.v))
+
+
+def room_for_taps(c: Chooser) -> bool:
+    """Whether there are registers for what the taps share beside the tile."""
+    return c.machine.vector_registers > 2 * KEPT
+
+
 def within_panels(c: Chooser, k: Contraction, v: Loop, m: Loop | None, batch: tuple[Loop, ...]) -> tuple[Loop, ...]:
     """The loops of `batch` that go inside the panels: those on which an operand that is copied does not depend, where the copy is
     too large to be made for each of their iterations."""
@@ -199,6 +211,7 @@ class _Applier:
         self.batch = [s.name for s in t.batch]
         self.order = [s.name for s in k.space]
         self.rows = self.m  # the loop that the register tile splits
+        self.piece = 0  # rows of an image that are copied together
         self.chunk = 0  # rows per ticket, where rows are what the threads share
         self.threaded = ""
         shared = within_panels(c, k, t.v, t.m, t.batch)
@@ -236,14 +249,17 @@ class _Applier:
         if not self.do(f"vectorize({self.v}i, {lanes})", "vectorize", "the operand, or its copy, is contiguous along it"):
             return False
         for tap in self.k.reduce[-1:] if self.m else self.k.reduce[-2:]:
-            if self.window and tap.trips <= TAPS:
+            if self.window and 1 < tap.trips <= TAPS and shared_taps(self.k, self.t) and not room_for_taps(self.c):
+                why = f"{KEPT} registers for what the taps share would be too many of {self.c.machine.vector_registers}"
+                self.c.refuse("unroll", tap.name, why, self.sizes)
+            elif self.window and tap.trips <= TAPS:
                 self.do(f"unroll({tap.name})", "unroll", "a few taps: their addresses become constants")
         if self.m and self.k.after - 2 > LONG_AFTER:
             why = "what follows the sum is long: its code is written once for each row"
             for acc in self.k.accumulators:
                 self.do(f"spill({acc}, at={inner[0]})", "spill", why)
         for name, x in packed:
-            copy_loops(self.c, name, x.axes, x.transposed)
+            copy_loops(self.c, name, x.axes, x.transposed, x.a.buf.name in self.k.masked)
         for a in scattered:
             turned_back(self.c, a.buf.name, axis_of(a, self.t.v))
         parallel(self.c, self.threaded, self.order[0], self.work)
@@ -314,14 +330,38 @@ class _Applier:
                 and self.do(f"reorder({v}o, {m}, {li}, {v}i)", "reorder", "rows of one tile together")
                 and self.do(f"tile({m}, {self.t.mr})", "tile", "rows of the register tile")
             )
+        if not self.arrange([*self.batch, l, *inner], "rows of the image outside, weights inside"):
+            return False
+        self.piece = self._piece()
+        if self.piece:
+            if not self.do(f"tile({l}, {self.piece})", "tile", "a piece of the image: its padded copy stays in the cache"):
+                return False
+            l = self.l = l + "i"
+            li = l + "i"
         return (
-            self.arrange([*self.batch, l, *inner], "rows of the image outside, weights inside")
-            and self.do(f"tile({l}, {self.t.lr})", "tile", "rows of the image that share the weights")
+            self.do(f"tile({l}, {self.t.lr})", "tile", "rows of the image that share the weights")
             and self.do(f"reorder({', '.join([*inner, li])})", "reorder", "rows of one tile together")
             and (not m or self.do(f"tile({m}, {self.t.mr})", "tile", "rows of the register tile"))
             and (not m or self.do(f"reorder({v}, {m}i, {li})", "reorder", "the register tile inside"))
             and self.do(f"tile({v}, {self.width})", "tile", "vectors of the register tile")
         )
+
+    def _piece(self) -> int:
+        """Rows of an image of which a padded copy fits into half of the second cache, where the whole image does not; else 0. A
+        row is copied once for each tile of rows that needs it, and again for each piece."""
+        k, t, half = self.k, self.t, self.c.machine.l2_bytes // 2
+        assert t.l is not None
+        trips = {s.name: s.trips for s in (*k.space, *k.reduce) if s not in t.batch}
+        padded = [x.a for x in self.copies.values() if x.a.buf.name in k.masked and depends(x.a, t.v)]
+        most = t.l.trips if self.threaded != t.l.name + "o" else -(-t.l.trips // self.c.machine.threads)
+
+        def fits(rows: int) -> bool:
+            return all(k.footprint(a, trips | {t.l.name: rows}) <= half for a in padded)
+
+        if not padded or fits(most) or not fits(2 * t.lr):
+            return 0
+        pieces = next(n for n in range(2, most) if fits(-(-most // n // t.lr) * t.lr))
+        return -(-most // pieces // t.lr) * t.lr
 
     def _far(self) -> bool:
         """Whether what is copied for the vectors is more than the cache holds, also for one tile of an image: then a panel of it
@@ -368,18 +408,18 @@ class _Applier:
         places: list[tuple[str, dict[str, int]]] = []
         if self.batch and len(self.batch) > len(t.batch):
             places.append((self.batch[0], dict(inside)))
+        before = len(places)
         for name, s in named:
             inside.pop(s.name)
             places.append((name, dict(inside)))
-        if self.l:
-            places.append((self.l + "o", inside | {self.l: t.lr}))
-        places.append((self.v + "o", inside | {self.v: self.width} | ({self.l: t.lr} if self.l else {})))
+        tile = {t.l.name: t.lr} if t.l else {}
+        if t.l and self.piece:
+            places.append((t.l.name + "o", inside | {t.l.name: self.piece}))
+        if t.l:
+            places.append((self.l + "o", inside | tile))
+        places.append((self.v + "o", inside | {self.v: self.width} | tile))
         # not outside of a loop on which the operand depends and that is no window: nothing would be shared
-        must = [
-            i
-            for i, (name, s) in enumerate(named, len(places) - len(named) - (2 if self.l else 1))
-            if depends(x.a, s) and not k.window(x.a, s)
-        ]
+        must = [i for i, (name, s) in enumerate(named, before) if depends(x.a, s) and not k.window(x.a, s)]
         first = max(must, default=0)
         if x.axes == tuple(range(len(x.axes))) and x.a.buf.name not in k.masked and not any(k.window(x.a, s) for s in k.space):
             return self.v + "o"  # a panel
@@ -461,8 +501,9 @@ def _row(c: Chooser, after: list[str], trips: dict[str, int]) -> list[str]:
     return after
 
 
-def copy_loops(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool) -> None:
-    """Vectors for the loops of a copy; a transposing one takes as many rows of the source at once as a line of the copy holds."""
+def copy_loops(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool, masked: bool = False) -> None:
+    """Vectors for the loops of a copy; a transposing one takes as many rows of the source at once as a line of the copy holds.
+    `masked`: what is copied is read under a mask."""
     trips: dict[str, int] = {}
     for s in loops(c.kernel.body):
         if s.name.startswith(f"{name}_"):
@@ -473,7 +514,15 @@ def copy_loops(c: Chooser, name: str, axes: tuple[int, ...], transposed: bool) -
     target = f"{name}_{last_axis}"
     numbers = {"iterations": trips[target]}
     if not transposed:
-        c.do(f"vectorize({target}, {vector_lanes(trips[target], c.lanes)})", "vectorize", "a contiguous copy", numbers)
+        lanes = vector_lanes(trips[target], c.lanes)
+        c.do(f"vectorize({target}, {lanes})", "vectorize", "a contiguous copy", numbers)
+        if masked and lanes < trips[target] <= MOST_MASKS * lanes:
+            c.do(
+                f"unroll({target})",
+                "unroll",
+                "the masks of a short row are constants, and most of its vectors need none",
+                numbers,
+            )
         return
     after = [f"{name}_{x}" for x in range(last_axis + 1, len(axes)) if f"{name}_{x}" in trips]
     if 2 * trips[target] >= c.lanes:
