@@ -229,3 +229,11 @@ def test_long_rows(t: int, s: int) -> None:
     y = tensor(2, t, 32).scaled_dot_product_attention(tensor(2, s, 32), tensor(2, s, 32))
     assert len(low(y).kernels) == 1
     check([y], "llvm", None)
+
+
+def test_a_variance_of_each_row_is_no_product_of_a_block() -> None:
+    """Group norm: the squares that are summed up are in memory of one row, which no other row shares; its loops become one."""
+    c = low(F.group_norm(tensor(8, 32, 14, 14), 4, tensor(32), tensor(32)))
+    (k,) = c.scheduled
+    assert not any(s.startswith("fission") for s in k.schedule), k.schedule
+    assert sum(s.startswith("accumulate") for s in k.schedule) == 2, "the mean and the variance"

@@ -68,7 +68,7 @@ def test_a_copy_with_masks_takes_no_register_from_the_products(name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("x", "w"), [((2, 32, 32, 32), (64, 32, 3, 3)), ((2, 64, 28, 28), (128, 64, 3, 3)), ((2, 128, 7, 7), (128, 128, 3, 3))]
+    ("x", "w"), [((2, 32, 32, 32), (64, 32, 3, 3)), ((2, 64, 28, 28), (128, 64, 3, 3)), ((2, 512, 7, 7), (512, 512, 3, 3))]
 )
 def test_sixteen_registers_hold_a_tile_of_products(x: tuple[int, ...], w: tuple[int, ...]) -> None:
     """Sums enough that no addition waits for the one before, fewer loads than multiply-adds, no spill: whether
@@ -79,7 +79,7 @@ def test_sixteen_registers_hold_a_tile_of_products(x: tuple[int, ...], w: tuple[
     widest = max(bodies, key=lambda body: sum("fmadd" in line for line in body))
     products = [line for line in widest if "fmadd" in line]
     assert len({line.split()[-1] for line in products}) >= 8
-    assert sum("(%" in line for line in widest) <= 0.8 * len(products)
+    assert sum("(%" in line for line in widest) <= 0.9 * len(products)
     assert not [line for line in widest if "%rsp" in line]
 
 

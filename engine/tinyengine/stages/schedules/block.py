@@ -26,9 +26,14 @@ if TYPE_CHECKING:
 
 def products(rows: Loop) -> list[str]:
     """The loops directly inside `rows` of which each iteration is a sum of products with something that all rows share: a sum of
-    what one row alone reads gains nothing from a block of them."""
+    what one row alone reads, or has in memory of its own, gains nothing from a block of them."""
     found = [(s.name, find([rows, s])) for s in rows.body if isinstance(s, Loop) and not s.reduce]
-    return [name for name, k in found if k is not None and any(not depends(a, rows) for a in k.reads)]
+    return [name for name, k in found if k is not None and any(shared(a, rows) for a in k.reads)]
+
+
+def shared(a: Access, rows: Loop) -> bool:
+    """Whether all iterations of `rows` read the same there: memory inside the loop is of one iteration."""
+    return a.buf.space == "global" and not depends(a, rows)
 
 
 def run(c: Chooser, around: list[Loop]) -> bool:

@@ -3,7 +3,7 @@
 One recipe for matrix products of every layout, batched ones, convolutions and sums over an outer axis (Goto & van de Geijn 2008,
 without packing of the left operand): run one space loop `v` in the lanes of vectors, keep a tile of results in registers, `mr`
 steps of a loop `m` along which the vector operand does not change, times `nv` vectors, and copy the vector operand where it is
-not contiguous, is padded, or is too large for the cache. The tile fits when mr * nv + nv + 1 <= registers.
+not contiguous, is padded, or is too large for the cache. The tile fits when mr * nv + nv + 2 <= registers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ FMAS, LOADS = 2, 2  # per cycle
 FMA_LATENCY = 4.0  # cycles until a sum may be added to again
 LINE_CYCLES = 2.6  # per line of the panel, which comes from the second cache
 LINE = 64  # bytes
-TILE_CYCLES, TAP_CYCLES = 0.25, 0.5  # of the loop around a tile, per term; more where its few taps are not written out
+SPARE = 2  # registers for elements of the rows: the next one is loaded while products with the last one wait
+TILE_CYCLES, TAP_CYCLES = 0.25, 0.25  # of the loop around a tile, per term; more where its few taps are not written out
 PANEL_COST = 0.03  # more of the rows' operand is read for narrow panels
 PIECE_COST = 0.03  # panels that do not come out even are copied by every thread
 ACROSS_LINES, MASKED = 0.1, 0.05  # cycles per line of a window: its vectors cross lines; and per vector of a padded one: a copy
@@ -168,7 +169,8 @@ def option(c: Chooser, k: Contraction, v: Loop) -> Option | None:
         else:
             cost += c.lanes
     far = [a for a in k.reads if a not in vector and a.buf.name in k.masked and k.footprint(a, whole) > c.machine.l2_bytes // 2]
-    cost += sum(PADDED_CYCLES * FMAS * c.lanes / (v.trips * t.lr) for _ in far)
+    uses = [v.trips * t.lr * prod(s.trips for s in t.batch if k.window(a, s)) for a in far]
+    cost += sum(PADDED_CYCLES * FMAS * c.lanes / n for n in uses)
     depth = prod(s.trips for s in k.reduce)
     cost += sum(2.0 * c.lanes / depth + 0.05 for a in k.stores if stride(a.buf, a.at, v.name) != 1)
     return Option(v, t, cost)
@@ -274,7 +276,7 @@ def sizes(c: Chooser, k: Contraction, t: Tile, panels: Iterable[tuple[int, int]]
     options = [
         replace(t, nv=nv, mr=mr, lr=lr)
         for nv, lr in panels
-        for mr in range(1, min(most, (registers - 1) // (nv * lr) - 1) + 1)
+        for mr in range(1, min(most, (registers - SPARE) // (nv * lr) - 1) + 1)
     ]
     best = min(filter(short, options), key=lambda o: (cost(o), m % o.mr > 0, -o.nv, -o.mr), default=t)
     return best, cost(best)

@@ -24,6 +24,7 @@ LEAST_ROWS = 16  # that share the copy
 WIDTHS = (48, 256)  # elements of a panel: vectors enough for a register tile; wider ones need not be
 STEP, MASK = 7.0, 24.0  # cycles of the copy per vector: for each step between its elements, for masks
 ALONE, ALONE_MASK = 2.0, 3.5  # per element, where they are copied one by one
+FILLS = 0.4  # of a panel that leaves the rows too little of the second cache
 OF_PRODUCT = 0.5  # cycles of a vector of products, in which costs are counted
 
 
@@ -82,7 +83,7 @@ def _panel(c: Chooser, k: Contraction, a: Access, b: Access) -> Patches | None:
     def cost(size: int) -> float:
         width = size * inside
         filled = -(-width // c.lanes) * c.lanes / width
-        return filled + max(0.0, WIDTHS[0] / width - 1) / 4 + (depth * width * 4 > c.machine.l2_bytes // 2) * 0.1
+        return filled + max(0.0, WIDTHS[0] / width - 1) / 4 + (depth * width * 4 > c.machine.l2_bytes // 2) * FILLS
 
     sizes = [
         n for n in range(1, panel[0].trips + 1)
