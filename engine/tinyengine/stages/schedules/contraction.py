@@ -169,8 +169,8 @@ def option(c: Chooser, k: Contraction, v: Loop) -> Option | None:
         else:
             cost += c.lanes
     far = [a for a in k.reads if a not in vector and a.buf.name in k.masked and k.footprint(a, whole) > c.machine.l2_bytes // 2]
-    uses = [v.trips * t.lr * prod(s.trips for s in t.batch if k.window(a, s)) for a in far]
-    cost += sum(PADDED_CYCLES * FMAS * c.lanes / n for n in uses)
+    for a in far:
+        cost += PADDED_CYCLES * FMAS * c.lanes / (v.trips * t.lr * prod(s.trips for s in t.batch if k.window(a, s)))
     depth = prod(s.trips for s in k.reduce)
     cost += sum(2.0 * c.lanes / depth + 0.05 for a in k.stores if stride(a.buf, a.at, v.name) != 1)
     return Option(v, t, cost)
@@ -248,6 +248,7 @@ def sizes(c: Chooser, k: Contraction, t: Tile, panels: Iterable[tuple[int, int]]
     v, m, lanes = t.v.trips, t.m.trips, c.lanes
     window = taps(k) > 1 and shared_taps(k, t)
     registers = c.machine.vector_registers - (KEPT if window and room_for_taps(c) else 0)
+    registers -= v < lanes  # for the mask of vectors that are never full
     around = TILE_CYCLES + (TAP_CYCLES if window and not room_for_taps(c) else 0.0)
 
     outside = bool(within_panels(c, k, t.v, t.m, t.batch))

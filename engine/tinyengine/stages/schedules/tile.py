@@ -351,12 +351,13 @@ class _Applier:
         row is copied once for each tile of rows that needs it, and again for each piece."""
         k, t, half = self.k, self.t, self.c.machine.l2_bytes // 2
         assert t.l is not None
+        name = t.l.name
         trips = {s.name: s.trips for s in (*k.space, *k.reduce) if s not in t.batch}
         padded = [x.a for x in self.copies.values() if x.a.buf.name in k.masked and depends(x.a, t.v)]
-        most = t.l.trips if self.threaded != t.l.name + "o" else -(-t.l.trips // self.c.machine.threads)
+        most = t.l.trips if self.threaded != name + "o" else -(-t.l.trips // self.c.machine.threads)
 
         def fits(rows: int) -> bool:
-            return all(k.footprint(a, trips | {t.l.name: rows}) <= half for a in padded)
+            return all(k.footprint(a, trips | {name: rows}) <= half for a in padded)
 
         if not padded or fits(most) or not fits(2 * t.lr):
             return 0
