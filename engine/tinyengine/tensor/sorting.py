@@ -1,12 +1,15 @@
-"""sort, argsort, topk and multinomial. What is sorted is an int32 per element, whose order is that of the value, with its
-position beside it. Blocks of up to 32 are sorted by counting what comes before each element; then pairs of sorted runs are
-merged, doubling them each time: every place of the result finds, by bisection, how many elements come from the left run (Green,
-McColl and Bader 2012, "GPU merge path"). Of equal elements those of the left run come first, so the order is stable. That is
-n log^2 n work in one kernel of indexed loads per doubling, and no element is moved by a scatter.
+"""sort, argsort, topk and multinomial. What is sorted is an int64 per element, which no other one equals: above, an int32 whose
+order is that of the value; below, its position. So equal elements keep their order, and the position of each comes along.
+
+Up to 32 elements find their places by counting what comes before each of them. Longer rows go through a network of exchanges
+between halves (Batcher 1968, "Sorting networks and their applications", the bitonic one with its first half turned): log n (log n
++ 1) / 2 passes over contiguous halves, whole vectors each, and no element is moved by an address that depends on data. The k
+largest of many are found among the k parts with the largest peaks.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,66 +30,51 @@ if TYPE_CHECKING:
 
 _BLOCK = 32
 _FEW = 32  # elements that are found one by one
+_PART, _PART_OF_FEW = 4, 16  # elements of a part, at least, whose peak is looked at first
 
 
-def _sorted_blocks(x: Any) -> tuple[Any, Any]:
-    """(..., n) ints, n at most 32 -> each row in order, and the places in the row that its elements come from."""
-    n = x.shape[-1]
-    shape = (*x.shape, n)
+def _sorted_block(x: Any) -> Any:
+    """ints (rows, n), n at most 32 -> the positions of the elements of each row in order."""
+    shape = (*x.shape, x.shape[-1])
     mine, other = (make(record.iota(x.ndim - 1 + k, dtypes.int32, shape, here()), core.NO_FLOW) for k in (0, 1))
     a, b = x.unsqueeze(-1), x.unsqueeze(-2)
     place = ((b < a) | (b == a) & (other < mine)).sum(-1)
-    hit = place.unsqueeze(-2) == mine
-    return choose(hit, b, 0).cast(x.dtype).sum(-1), choose(hit, other, 0).cast(dtypes.int32).sum(-1)
+    return choose(place.unsqueeze(-2) == mine, other, 0).cast(dtypes.int32).sum(-1)
 
 
-def _merged(x: Any, at: Any) -> tuple[Any, Any]:
-    """(rows, pairs, 2, m) with sorted runs of m along the last axis, and where they come from -> (rows, pairs, 2m), both."""
-    rows, pairs, _, m = x.shape
-    shape = (rows, pairs, 2 * m)
-    o = here()
-    first, k = (make(record.iota(d, dtypes.int32, shape, o), core.NO_FLOW) for d in (1, 2))
-    first = first * (2 * m)
+def _exchanged(x: Any, half: int, turned: bool) -> Any:
+    """int64 (rows, n): of each two elements that stand `half` apart in blocks of 2 half the smaller one first; `turned`: of each
+    two that stand at equal distances from the ends of the block."""
+    rows, n = x.shape
+    pairs = x.reshape(rows, n // (2 * half), 2, half)
+    low, high = pairs[:, :, 0], pairs[:, :, 1].flip(2) if turned else pairs[:, :, 1]
+    smaller, larger = low.minimum(high), low.maximum(high)
+    return core._cls.stack([smaller, larger.flip(2) if turned else larger], dim=2).reshape(rows, n).contiguous()
 
-    def read(table: Any, i: Any) -> Any:
-        return table.reshape(rows, pairs * 2 * m).gather(1, (first + i).reshape(rows, pairs * 2 * m)).reshape(shape)
 
-    low, high = (k - m).maximum(0), k.minimum(m)
-    for _ in range(m.bit_length()):  # low <= how many of the first k elements come from the left run <= high
-        middle = (low + high) >> 1
-        more = (low < high) & (read(x, middle.minimum(m - 1)) <= read(x, (k + (m - 1) - middle).maximum(m).minimum(2 * m - 1)))
-        low, high = choose(more, middle + 1, low), choose(more, high, middle)
-    right = k - low
-    over, some = right >= m, low < m  # nothing is left of the right run, something of the left one
-    low, right = low.minimum(m - 1), right.minimum(m - 1).maximum(0) + m
-    (a, b), (left, other) = ((read(t, low), read(t, right)) for t in (x, at))
-    from_left = over | some & (a <= b)
-    return choose(from_left, a, b), choose(from_left, left, other)
+def _sorted(x: Any) -> Any:
+    """int64 (rows, n), n a power of two -> each row in order."""
+    n, size = x.shape[1], 2
+    while size <= n:
+        half = size // 2
+        x = _exchanged(x, half, True)
+        while half > 1:
+            half //= 2
+            x = _exchanged(x, half, False)
+        size *= 2
+    return x
 
 
 def _in_order(key: Any) -> Any:
-    """int32 (rows, n): the positions of the elements of each row in order. What fills up the last block comes after them."""
+    """int32 (rows, n): the positions of the elements of each row in order. What fills up a row comes after them."""
     rows, n = key.shape
-    run, count = _runs(most(n)) if most(n) > _BLOCK else (n, 1)
-    x = key.pad([None, (0, run * count - n)], value=dtypes.int32.max).reshape(rows, count, run)
-    x, at = _sorted_blocks(x)
-    if count > 1:
-        at = at + make(record.iota(1, dtypes.int32, at.shape, here()), core.NO_FLOW) * run
-        x, at = x.contiguous(), at.contiguous()
-    while count > 1:
-        pairs = (rows, count // 2, 2, run)
-        x, at = _merged(x.reshape(pairs), at.reshape(pairs))
-        x, at = x.contiguous(), at.contiguous()
-        run, count = 2 * run, count // 2
-    return at.reshape(rows, run).shrink([None, (0, n)])
-
-
-def _runs(n: int) -> tuple[int, int]:
-    """(elements, number) of the blocks that are sorted first: a power of two of them, few elements more than n in all."""
-    count = 1
-    while n > _BLOCK * count:
-        count *= 2
-    return -(-n // (4 * count)) * 4, count
+    if most(n) <= _BLOCK:
+        return _sorted_block(key)
+    position = make(record.iota(1, dtypes.int64, (rows, n), here()), core.NO_FLOW)
+    x = (key.cast(dtypes.int64) << 32) + position
+    size = 1 << (most(n) - 1).bit_length()
+    x = _sorted(x.pad([None, (0, size - n)], value=dtypes.int64.max))
+    return (x & 0xFFFFFFFF).cast(dtypes.int32).shrink([None, (0, n)])
 
 
 def _keys(x: Any) -> list[Any]:
@@ -114,15 +102,44 @@ def _order(keys: list[Any]) -> Any:
 
 
 def _largest(key: Any, k: int) -> Any:
-    """int32 (rows, k): the positions of the k largest elements of each row in order, of equal ones the first: pass after pass
-    over the row, each for the largest one below the one before."""
+    """int32 (rows, k): the positions of the k largest elements of each row in order, of equal ones the first."""
     rows, n = key.shape
     position = make(record.iota(1, dtypes.int64, (rows, n), here()), core.NO_FLOW)
-    x = (key.cast(dtypes.int64) << 32) + (n - 1 - position)  # no two are equal
+
+    def place(x: Any) -> Any:
+        return n - 1 - (x & 0xFFFFFFFF)
+
+    return place(_top((key.cast(dtypes.int64) << 32) + (n - 1 - position), k, place)).cast(dtypes.int32)
+
+
+def _top(x: Any, k: int, place: Callable[[Any], Any]) -> Any:
+    """int64 (rows, k): the k largest elements of each row of `x` in order; no two are equal. `place`: where in its row one of
+    them stands."""
+    rows, n = x.shape
+    part = 1 << max(0, int(math.log2(most(n) / k) / 2))
+    if part < (_PART if k > _FEW else _PART_OF_FEW):
+        return _first(x, k)
+    count = -(-most(n) // part)
+    parts = x.pad([None, (0, count * part - n)], value=dtypes.int64.min).reshape(rows, count, part)
+
+    def number(x: Any) -> Any:
+        return place(x) // part
+
+    # each of the k largest stands in a part whose peak is one of the k largest peaks
+    at = number(_top(parts.amax(2), k, number)).unsqueeze(2).expand(rows, k, part)
+    return _first(parts.gather(1, at).reshape(rows, k * part).contiguous(), k)
+
+
+def _first(x: Any, k: int) -> Any:
+    """`_top` of short rows: pass after pass, each for the largest one below the one before; or, for many of them, sorted."""
+    if k > _FEW:
+        size = 1 << (most(x.shape[1]) - 1).bit_length()
+        whole = _sorted(x.pad([None, (0, size - x.shape[1])], value=dtypes.int64.min))
+        return whole.shrink([None, (size - k, size)]).flip(1)
     best = [x.amax(1, keepdim=True)]
     while len(best) < k:
         best.append(choose(x < best[-1], x, dtypes.int64.min).cast(dtypes.int64).amax(1, keepdim=True))
-    return (n - 1 - (core._cls.cat(best, dim=1) & 0xFFFFFFFF)).cast(dtypes.int32)
+    return core._cls.cat(best, dim=1)
 
 
 def _in_rows(x: Any, d: int, f: Callable[[Any], Any]) -> Any:
@@ -156,7 +173,7 @@ class Sorting(Scatter):
             raise RuntimeError(f"topk: {k} elements along axis {dim} of shape {list(self.shape)}\n  at {user_line()}")
         if not self.ndim:
             return self.sort(dim, largest)
-        if 0 < k <= _FEW and most(self.shape[d]) > _BLOCK and self.dtype.itemsize < 8:
+        if k > 0 and most(self.shape[d]) > max(_BLOCK, 2 * k) and self.dtype.itemsize < 8:
             at = _in_rows(self.detach(), d, lambda x: _largest(_keys(x)[0] if largest else ~_keys(x)[0], k))
         else:
             at = self.argsort(d, largest).shrink([(0, k) if a == d else None for a in range(self.ndim)])
