@@ -128,6 +128,18 @@ def long_scan(op: str, axis: int, reverse: bool, *shape: int) -> Callable[[Rng],
     return build
 
 
+def many(op: str, values: int, *places: int, dtype: DType = F32) -> Callable[[Rng], Node]:
+    """So many values (rows of them) that data scatters to few places; a place that gets none holds -0.0."""
+
+    def build(rng: Rng) -> Node:
+        shape = (values, *places[1:])
+        base, given = (data(rng, s, dtype, calm=True) for s in (places, shape))
+        index = Buffer.of(rng.integers(1, places[0], shape).astype(np.int32), I32)
+        return g.op(op, places, base, Node("buffer", I32, shape, (), index, ORIGIN), given, arg=0)
+
+    return build
+
+
 def random_slice(rng: Rng, x: Node) -> Node:
     arg, shape = [], []
     for d in x.shape:
@@ -407,6 +419,13 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
     "split-large-reduction": ("close", [
         large("sum", 1 << 16, axes=(0,)), large("max", 64, 32, 64, axes=(0, 1, 2)), large("sum", 1, 3 << 15, axes=(1,)),
         large("sum", 640, 1, 128, axes=(0, 2)),
+        # a rest is left over after equal parts; neighbours beside each other fill the lanes
+        large("sum", 65537, axes=(0,)), large("max", 80021, 1, axes=(0,)), large("prod", 1, 65537, axes=(1,)),
+        large("sum", 1 << 15, 2, axes=(0,)), large("max", 20011, 10, axes=(0,)), large("prod", 40, 8192, 3, axes=(1,)),
+    ]),
+    "split-scatter": ("close", [
+        many("scatter_add", 1 << 14, 50), many("scatter_max", 1 << 14, 50), many("scatter_mul", 1 << 14, 5000),
+        many("scatter_add", 10007, 50, 3), many("scatter_add", 10007, 50, dtype=I32), many("scatter_max", 10007, 50, dtype=I32),
     ]),
     "merge-equal": ("bits", [
         pair(lambda a, b: g.ew("sub", g.ew("add", a, b), g.ew("add", b, a))),
@@ -432,7 +451,7 @@ def test_every_rule_has_a_case_a_unique_name_and_a_reason() -> None:
     everything = (*simplify.RULES, MERGE)
     names = [r.name for r in everything]
     assert len(set(names)) == len(names)
-    assert {*names, "split-large-reduction", "split-long-scan"} == set(CASES)
+    assert {*names, "split-large-reduction", "split-long-scan", "split-scatter"} == set(CASES)
     for r in everything:
         assert r.name == r.name.lower().replace(" ", "-").replace("_", "-")
         assert 10 < len(r.reason) <= 90 and r.reason[-1] == "." and "." not in r.reason[:-1].replace(".0", "")

@@ -310,6 +310,14 @@ def test_what_must_keep_its_order_is_written_out_four_at_a_time() -> None:
         assert_same(k, out)
 
 
+def test_a_sum_of_one_vector_has_lanes_and_several_accumulators() -> None:
+    a = np.random.default_rng(0).standard_normal(4097).astype(np.float32)
+    low = lower(Graph([Tensor(a).sum().node]), machine=FIXTURE)
+    (kernel,) = low.scheduled
+    assert kernel.schedule == ("vectorize(r, 16)", "accumulate(r, 4)")
+    np.testing.assert_allclose(low.run()[0], a.sum(dtype=np.float64), rtol=1e-5)
+
+
 def test_too_many_pieces_are_not_cut_and_that_is_said() -> None:
     _, decisions = schedule.run(_cat(20, 0).nests[0].kernel, DEFAULT, FIXTURE)
     cut = next(d for d in decisions if d.kind == "split")

@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from tests.engine.peer import Case, F, compare, draw, torch, value
 from tinyengine import Tensor, dtypes, jit
+from tinyengine.loopnest import Accumulate, Loop
+from tinyengine.machine import FIXTURE
+from tinyengine.node import Graph
+from tinyengine.pipeline import lower
 
 FEW = settings(max_examples=15, derandomize=True, deadline=None)
 
@@ -272,3 +276,47 @@ def test_writing_m_pairs_is_linear_in_m(what: str) -> None:
 
     counts = [flops(m) for m in (100, 200, 300)]
     assert counts[2] - counts[1] == counts[1] - counts[0] <= 16 * 100
+
+
+def test_rows_are_filled_and_scattered_to_by_one_thread_each() -> None:
+    x, v = draw((40, 3200), -1, 1, 1), draw((40, 3200), -1, 1, 2)
+    i = np.random.default_rng(3).integers(0, 3200, x.shape).astype(np.int32)
+    low = lower(Graph([Tensor(x).scatter_add(1, Tensor(i), Tensor(v)).node]), machine=FIXTURE)
+    (kernel,) = low.scheduled
+    (rows,) = kernel.body
+    assert isinstance(rows, Loop) and rows.kind == "parallel" and rows.trips == 40
+    filled, scattered = rows.body
+    assert isinstance(filled, Loop) and filled.step == 16
+    assert isinstance(scattered, Loop) and any(isinstance(s, Accumulate) for s in scattered.body)
+    said = [d.verdict for d in low.decisions if d.kind == "merge" and d.subject[0] == kernel.name]
+    assert said == ["merged", "kept apart"], "rows; not their elements"
+    want = x.astype(np.float64)
+    np.add.at(want, (np.arange(40)[:, None], i), v)
+    np.testing.assert_allclose(low.run()[0], want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("opencl_unoptimised")
+@pytest.mark.parametrize("backend", ["reference", "llvm", "opencl"])
+def test_each_core_scatters_to_a_table_of_its_own(backend: str) -> None:
+    base, v = draw((100,), -1, 1, 1), draw((20_001,), -1, 1, 2)
+    base[99] = -0.0
+    i = np.random.default_rng(3).integers(0, 99, v.shape).astype(np.int32)
+
+    def lowered(n: int) -> Any:
+        return lower(
+            Graph([Tensor(base).scatter_add(0, Tensor(i[:n]), Tensor(v[:n])).node]), machine=FIXTURE, backend=backend
+        )
+
+    low, few = lowered(20_001), lowered(200)
+    assert (len(low.kernels), len(few.kernels)) == (2, 1)
+    (said,) = [d for d in low.decisions if d.kind == "split-scatter"]
+    assert said.verdict == "split in 2" and said.numbers["seconds_added"] < said.numbers["seconds_saved"]
+    tables, whole = low.certificate.kernels
+    assert tables.bytes_written == 2 * base.nbytes and whole.bytes_written == base.nbytes
+    (said,) = [d for d in few.decisions if d.kind == "split-scatter"]
+    assert said.verdict == "one scatter"
+    want = base.astype(np.float64)
+    np.add.at(want, i, v)
+    got = low.run()[0]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    assert np.signbit(got[99])

@@ -185,10 +185,10 @@ def nest(c: Chooser, s: Loop) -> None:
         return
     if c.lanes > 1 and scan.run(c, s):
         return
-    if not inner:
-        elementwise.run(c, around)
-    else:
+    if inner or around[0].reduce:
         rows(c, s)
+    else:
+        elementwise.run(c, around)
 
 
 def cycles(s: Loop, lanes: int) -> float:

@@ -6,8 +6,8 @@ another order (a sum's order is nobody's promise), that it rounds a half only at
 payload of a NaN is not kept.
 
 The rules come in six families, the files of the room `rules`: narrow floats, arithmetic, movement (views), reductions, scans and
-sums over windows. Last, `split-large-reduction` gives a big reduction with few results work for every core, `split-long-scan` a
-long scan of few rows.
+sums over windows. Last, `split-large-reduction` gives a big reduction with few results work for every core and every lane,
+`split-long-scan` a long scan of few rows, `split-scatter` a scatter of many values to few places.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from tinyengine.choices import DEFAULT, Choices
 from tinyengine.hooks import Decision, RuleApplied
 from tinyengine.machine import Machine
 from tinyengine.node import Graph, Node
-from tinyengine.stages.rules import arithmetic, movement, narrow, reduce, scan, windows
+from tinyengine.ops import SCATTER
+from tinyengine.stages.rules import arithmetic, movement, narrow, reduce, scan, scatter, windows
 from tinyengine.stages.specs import graph as graph_spec
 
 STAGE = "simplify"
@@ -32,7 +33,7 @@ RULES: tuple[rules.Rule, ...] = (
 
 
 def run(graph: Graph, choices: Choices = DEFAULT, machine: Machine | None = None) -> tuple[Graph, tuple[Decision, ...]]:
-    """The simplified graph, and a Decision for every reduction that has few results: split for the cores, or not, and why.
+    """The simplified graph, and a Decision for every reduction, scan and scatter of few rows: split for the cores, and why.
 
     `machine` (default: this one) matters only to the splitting. Raises SpecError, naming the rule, when a rule breaks the
     spec."""
@@ -64,8 +65,8 @@ def _apply(
     before, fired = rules.rewrite(graph.widened(), RULES, STAGE, observe=observe, most=most)
     if fired == most:
         return before, ()
-    (of_reduce, decisions), (of_scan, others) = reduce.split_rule(before, machine), scan.split_rule(before, machine)
-    decisions, split = {**decisions, **others}, tuple([r for r in (of_reduce, of_scan) if r is not None])
+    found = [family.split_rule(before, machine) for family in (reduce, scan, scatter)]
+    decisions, split = {k: d for _, ds in found for k, d in ds.items()}, tuple([r for r, _ in found if r is not None])
     out, made = before, tuple(decisions.values())
     if split:
         out, became, more = rules.rewrite_map(before, split, STAGE, observe=observe, first=fired, most=most)
@@ -88,8 +89,10 @@ def _renumbered(d: Decision, old: Graph, new: Graph) -> Decision:
 
 
 def _number(graph: Graph, n: Node) -> int:
-    """The number of the reduction or scan that stands for `n`: itself, or below the reshape that a split puts on top."""
-    return graph.number[n if n.is_reduce or n.is_scan else n.src[0]]
+    """The number of the reduction, scan or scatter that stands for `n`: itself, or below what a split puts on top."""
+    while not (n.is_reduce or n.is_scan or n.op in SCATTER):
+        n = n.src[0]
+    return graph.number[n]
 
 
 def _diagnose(graph: Graph, choices: Choices, machine: Machine) -> None:

@@ -116,7 +116,7 @@ def _join(a: Loop, between: list[Stmt], b: Loop) -> str | Joined:
                 if x.op == "load" and x.arg in written and (written[x.arg] is None or written[x.arg] != ir.load_index(x)):
                     return f"the second reads {x.arg.name} where another iteration of the first writes it"
     mine = _written(b.body)
-    if any(w.space == "global" and w in mine for w in written):
+    if any(w.space == "global" and w in mine and not _apart(w, a, b) for w in written):
         return "both write the same memory"
     for s in ir.walk(a.body):
         for e in ir.stmt_exprs(s):
@@ -126,6 +126,12 @@ def _join(a: Loop, between: list[Stmt], b: Loop) -> str | Joined:
     reduce = a.reduce or b.reduce
     nodes = tuple(dict.fromkeys(a.nodes + b.nodes))
     return ahead, replace(a, body=a.body + b.body, reduce=reduce, nodes=nodes), behind
+
+
+def _apart(w: Buf, a: Loop, b: Loop) -> bool:
+    """Whether each iteration of both loops, whose variable is a's, touches a part of `w` that no other one touches."""
+    touched = [x.at for x in accesses((*a.body, *b.body)) if x.buf == w]
+    return any(all(at[d] == a.var for at in touched) for d in range(len(w.shape)))
 
 
 def _product(s: Loop) -> bool:

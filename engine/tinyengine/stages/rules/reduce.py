@@ -5,7 +5,8 @@ Float sums and products promise no order of their terms: rules may combine terms
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from math import gcd, prod
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,9 @@ REDUCES = tuple(REDUCE)
 SPLIT_SIZE = 1 << 16  # elements; below, one core is done before another has started on its part
 PART_SIZE = 1 << 13  # elements that a part has at least
 BUSY = 0.75  # share of the cores that must have work
+LEFT_OVER = 64  # elements that each part has for one that may be left over
+CHAINS = 4  # vectors of results that are added to in turn, so that no addition waits for the one before
+EMPTY = 1.5  # times as many cycles as full vectors would need, from which on neighbours stand beside each other
 PARTS_PER_CORE = 4  # so that a core that is held up does not hold up the sum
 
 
@@ -150,37 +154,85 @@ RULES: tuple[Rule, ...] = (
 # ---- split-large-reduction: after all other rules
 
 
+class Parts(NamedTuple):
+    """How a reduction is taken apart along `axis`: `parts` that follow each other, for the cores, and in each of them `beside`
+    neighbours that are combined apart, so that rows of few results fill vectors."""
+
+    axis: int
+    parts: int
+    beside: int
+
+
 def split_rule(graph: Graph, machine: Machine) -> tuple[Rule | None, Mapping[int, Decision]]:
     """The rule for this machine and graph, or None where it would not fire; and, by node number, a Decision for every reduction
-    with fewer results than the cores could share (PARTS_PER_CORE each): split, or not, and why."""
+    with fewer vectors of results than the cores could share (PARTS_PER_CORE each), or with rows of results that fill none: split,
+    or not, and why."""
     wanted = PARTS_PER_CORE * machine.cores
     decisions = {}
-    plans: dict[tuple[str, Shape, Shape], tuple[int, int]] = {}
+    plans: dict[tuple[str, Shape, Shape], Parts] = {}
     for number, n in enumerate(graph.nodes):
-        if n.op not in REDUCE or not 0 < n.size < wanted:
+        if n.op not in REDUCE or n.size == 0:
             continue
         (x,) = n.src
-        busy = busy_share(n.size, machine)
-        axis, parts = _parts(x, n, wanted) if busy < BUSY and x.size >= SPLIT_SIZE else (0, 0)
-        if parts:
-            plans[n.op, x.shape, n.shape] = (axis, parts)
-            verdict = f"split in {parts}"
-            few = f"{n.size} result" + "s" * (n.size > 1)
-            reason = f"{few} would keep {busy:.0%} of {machine.cores} cores busy; {parts} parts along axis {axis} keep all"
-            other = {"one reduction": "it would run on few of the cores"}
+        row, rows = _row(n, x)
+        lanes = max(1, machine.vector_bytes // n.dtype.itemsize)
+        beside = _beside(n, row, lanes)
+        pieces = rows if beside > 1 else rows * -(-row // lanes)
+        if beside == 1 and pieces >= wanted:
+            continue
+        busy = busy_share(pieces, machine)
+        plan = None
+        if x.size >= SPLIT_SIZE and (busy < BUSY or beside > 1):
+            plan = _parts(x, n, -(-wanted // pieces) if busy < BUSY else 1, beside)
+        count = f"{n.size} result" + "s" * (n.size > 1)
+        reasons = []
+        if plan is not None:
+            plans[n.op, x.shape, n.shape] = plan
+            if plan.parts > 1:
+                reasons.append(
+                    f"{count} would keep {busy:.0%} of {machine.cores} cores busy;"
+                    f" {plan.parts} parts along axis {plan.axis} keep all"
+                )
+            if plan.beside > 1:
+                reasons.append(
+                    f"rows of {row} results leave lanes empty; {plan.beside} neighbours along axis {plan.axis} beside each other"
+                    " fill them"
+                )
+            verdict = "split in " + " times ".join(str(k) for k in (plan.parts, plan.beside) if k > 1)
+            other = {"one reduction": "it would run on few of the cores" if plan.parts > 1 else "most lanes would be empty"}
         else:
             verdict = "one reduction"
-            reason = unsplit(machine, n.size, "results", x.size, "no axis divides")
-            other = {"split": reason}
-        numbers = {"elements": float(x.size), "results": float(n.size), "cores": float(machine.cores), "parts": float(parts)}
-        decisions[number] = Decision("simplify", "split-reduction", (number,), verdict, reason, numbers, other)
+            reasons.append(unsplit(machine, pieces, "results" if row == 1 else "vectors of results", x.size, "no axis divides"))
+            other = {"split": reasons[0]}
+        numbers = {
+            "elements": float(x.size), "results": float(n.size), "cores": float(machine.cores),
+            "parts": float(plan.parts if plan is not None else 0),
+        }  # fmt: skip
+        decisions[number] = Decision("simplify", "split-reduction", (number,), verdict, "; ".join(reasons), numbers, other)
 
     def build(n: Node) -> Node | None:
         plan = plans.get((n.op, n.src[0].shape, n.shape))
-        return _split(n, *plan) if plan else None
+        return _split(n, plan) if plan else None
 
-    reason = "The terms are combined in another order, in parts that the cores share."
+    reason = "The terms are combined in another order, in parts that the cores or the lanes share."
     return Rule("split-large-reduction", reason, REDUCES, build) if plans else None, decisions
+
+
+def _row(n: Node, x: Node) -> tuple[int, int]:
+    """(neighbouring results, rows of them): those along the axes behind the last one that is reduced, and all others."""
+    last = max([a for a in n.arg if x.shape[a] != 1], default=-1)
+    row = prod(map(int, n.shape[last + 1 :]))
+    return row, prod(map(int, n.shape)) // max(1, row)
+
+
+def _beside(n: Node, row: int, lanes: int) -> int:
+    """Neighbours along the last reduced axis that are worth being combined apart: rows of few results leave lanes empty, or
+    additions waiting for each other. 1: none."""
+    vectors = row / lanes
+    if row == 1 or lanes == 1 or max(-(-row // lanes), CHAINS) < EMPTY * vectors or is_contraction(n):
+        return 1
+    whole = lanes // gcd(row, lanes)  # rows that are whole vectors
+    return whole * max(1, int(CHAINS // (whole * vectors)))
 
 
 def busy_share(pieces: int, machine: Machine) -> float:
@@ -200,25 +252,42 @@ def unsplit(machine: Machine, pieces: int, what: str, elements: int, divides: st
     return f"{divides} evenly into parts that are large enough"
 
 
-def _parts(x: Node, n: Node, wanted: int) -> tuple[int, int]:
-    """(axis, number of parts) for the outermost reduced axis that divides: at least as many parts as keep the cores busy, the
-    fewest."""
-    least = -(-wanted // n.size)
-    most = x.size // n.size // PART_SIZE
-    for axis in n.arg:
-        if isinstance(x.shape[axis], Extent):
-            continue
+def _parts(x: Node, n: Node, least: int, beside: int) -> Parts | None:
+    """At least as many parts as keep the cores busy, the fewest: along the outermost reduced axis that divides, else along the
+    longest one, of which a small rest is left over. None where parts would be too small."""
+    most = x.size // (n.size if beside == 1 else _row(n, x)[1]) // PART_SIZE
+    axes = [a for a in n.arg if not isinstance(x.shape[a], Extent)]
+    if beside > 1:  # along the last one
+        axes = [a for a in axes if x.shape[a] != 1][-1:]
+    for axis in axes:
         for parts in range(least, min(most, x.shape[axis], 64 * least) + 1):
-            if x.shape[axis] % parts == 0:
-                return axis, parts
-    return 0, 0
+            if x.shape[axis] % (parts * beside) == 0:
+                return Parts(axis, parts, beside)
+    axis = max(axes, key=lambda a: x.shape[a], default=-1)
+    fits = axis >= 0 and least <= most and x.shape[axis] >= least * beside * LEFT_OVER
+    return Parts(axis, least, beside) if fits else None
 
 
-def _split(n: Node, axis: int, parts: int) -> Node:
-    """n = op over axes of x[.., axis, ..] as two reductions, of x[.., parts, extent / parts, ..] and then of the stored parts."""
-    (x,) = n.src
-    shape = (*x.shape[:axis], parts, x.shape[axis] // parts, *x.shape[axis + 1 :])
-    axes = tuple([a if a < axis else a + 1 for a in n.arg])
-    partial = reduced(n.op, view("reshape", x, shape), axes)
+def _split(n: Node, plan: Parts) -> Node:
+    """n = op over axes of x[.., axis, ..] as two reductions, of x[.., parts, extent / parts / beside, beside, ..] and then of the
+    stored parts; to their total comes what is left over after whole parts."""
+    (x,), (axis, parts, beside) = n.src, plan
+    extent = x.shape[axis]
+    whole = extent - extent % (parts * beside)
+    cut = (parts, whole // (parts * beside), beside) if beside > 1 else (parts, whole // parts)
+    shape = (*x.shape[:axis], *cut, *x.shape[axis + 1 :])
+    axes = tuple([a if a < axis else a + 1 if a == axis else a + len(cut) - 1 for a in n.arg])
+    partial = reduced(n.op, view("reshape", between(x, axis, 0, whole), shape), axes)
     stored = Node("contiguous", n.dtype, partial.shape, (partial,), None, ())
-    return view("reshape", reduced(n.op, stored, (axis,)), n.shape)
+    total = view("reshape", reduced(n.op, stored, (axis, axis + 2)[: len(cut) - 1]), n.shape)
+    if whole == extent:
+        return total
+    return Node(REDUCE[n.op], n.dtype, n.shape, (total, reduced(n.op, between(x, axis, whole, extent), n.arg)), None, ())
+
+
+def between(x: Node, axis: int, start: int, stop: int) -> Node:
+    """Elements start <= i < stop along `axis`."""
+    if stop - start == x.shape[axis]:
+        return x
+    shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
+    return view("slice", x, shape, tuple([(start if a == axis else 0, 1) for a in range(len(shape))]))

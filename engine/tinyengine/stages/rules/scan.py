@@ -107,5 +107,5 @@ def _split(n: Node, parts: int) -> Node:
         first = Node("eq", bool_, total.shape, (place, const(parts - 1 if reverse else 0, int32, total.shape)), None, ())
         before = Node("where", n.dtype, total.shape, (first, const(nothing, n.dtype, total.shape), before), None, ())
     own = Node(n.op, n.dtype, shape, (inside,), (axis + 1, reverse), ())
-    whole = Node(SCAN[n.op], n.dtype, shape, (view("expand", before, shape), own), None, ())
+    whole = Node(SCAN[n.op], n.dtype, shape, (own, view("expand", before, shape)), None, ())
     return view("reshape", whole, n.shape)
