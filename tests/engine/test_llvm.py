@@ -639,6 +639,64 @@ def test_a_store_with_a_step(step, lanes, d, masked):
     assert text.count("call void @llvm.masked.store") == (-(-size // lanes) if step <= 8 else 0)
 
 
+def between(step, lanes, d, reads=False):
+    """y[i, step * k + c] = x[c, k] + i for all c in an unrolled loop; `reads`: plus what y holds there, from the loop itself."""
+    x, y = Buf("x", d, (step, lanes)), Buf("y", d, (3, step * lanes))
+    i, c = var("i", 0, 2), var("c", 0, step - 1)
+    at = (i, apply("add", (ramp(index(0), lanes, step), splat(c, lanes))))
+    value = load(x, (c, ramp(index(0), lanes)))
+    if reads:
+        value = apply("maximum", (value, load(y, at)))
+    return Kernel("between", (x, y), (Loop(i, 0, 3, 1, (Loop(c, 0, step, 1, (Store(y, at, value),), "unroll"),)),), ("y",))
+
+
+@pytest.mark.parametrize("d", [float32, float16, int8, float64, bool_], ids=str)
+@pytest.mark.parametrize("lanes", [2, 4, 8, 16])
+@pytest.mark.parametrize("step", [2, 3, 4, 8, 16])
+@pytest.mark.parametrize("reads", [False, True])
+def test_stores_between_each_other_s_lanes(step, lanes, d, reads):
+    """An unrolled loop that stores to all elements in turn writes whole vectors, as many as it has iterations. Where their number
+    is no power of two, or the loop reads what it writes, each store leaves gaps."""
+    k = between(step, lanes, d, reads=reads)
+    data, before = (rng.integers(0, 2 if d is bool_ else 100, s).astype(d.numpy) for s in ((step, lanes), (3, step * lanes)))
+    want = np.stack([data.T.reshape(-1)] * 3)
+    got = run(k, x=data, y=before)["y"]
+    assert np.array_equal(got, np.maximum(want, before) if reads else want)
+    text = LLVMBackend().compile(nests.program(k)).source(0)
+    t = {float32: "float", float16: "half", int8: "i8", float64: "double", bool_: "i8"}[d]
+    whole = step in (2, 4, 8) and not reads
+    assert text.count(f"store <{lanes} x {t}>") == (step if whole else 0)
+    assert ("call void @llvm.masked.store" in text) == (not whole and step <= 8)
+
+
+def test_stores_whose_position_the_loop_moves_otherwise_do_not_wait():
+    """y[16 * n + 2 * k + c] where n is a name that each iteration gives another value."""
+    x, y, c = Buf("x", float32, (2, 8)), Buf("y", float32, (32,)), var("c", 0, 1)
+    n = name("n", index(0).dtype)
+    at = apply("add", (ramp(apply("mul", (n, index(16))), 8, 2), splat(c, 8)))
+    body = (Let("n", apply("mul", (c, c))), Store(y, (at,), load(x, (c, ramp(index(0), 8)))))
+    data = normal(2, 8)
+    want = np.zeros(32, np.float32)
+    want[0:16:2], want[17::2] = data
+    got = run(Kernel("moved", (x, y), (Loop(c, 0, 2, 1, body, "unroll"),), ("y",)), x=data, y=np.zeros(32, np.float32))["y"]
+    assert np.array_equal(got, want)
+
+
+def test_stores_between_each_other_s_lanes_keep_their_order():
+    """Two stores to one buffer in the loop do not wait: the later one of an element stays the later one."""
+    x, y, c = Buf("x", float32, (2, 8)), Buf("y", float32, (16,)), var("c", 0, 1)
+    at = apply("add", (ramp(index(0), 8, 2), splat(c, 8)))
+    row = load(x, (c, ramp(index(0), 8)))
+    body = (Store(y, (at,), row), Store(y, (ramp(index(0), 8),), row))
+    data = normal(2, 8)
+    want = np.zeros(16, np.float32)
+    for k in (0, 1):
+        want[k::2] = data[k]
+        want[:8] = data[k]
+    got = run(Kernel("order", (x, y), (Loop(c, 0, 2, 1, body, "unroll"),), ("y",)), x=data, y=np.zeros(16, np.float32))["y"]
+    assert np.array_equal(got, want)
+
+
 @pytest.mark.parametrize("step", [2, 4, 5, 8, 16, 20])
 @pytest.mark.parametrize("count", [2, 8, 16, 35])
 def test_columns_that_an_unrolled_loop_reads_share_their_loads(step, count):

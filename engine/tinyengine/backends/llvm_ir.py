@@ -17,7 +17,7 @@ from tinyengine import dtypes
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import MAX_HOISTED
 from tinyengine.backends.llvm_store import Memory
-from tinyengine.backends.strided import Key, Run, columns, strided
+from tinyengine.backends.strided import Access, Key, Run, columns, strided, woven
 from tinyengine.loopnest import (
     Accumulate,
     Alloc,
@@ -88,8 +88,10 @@ class Writer:
         self.dots: dict[str, tuple[str, str]] = {}  # dot product -> operands: an addition may be part of it
         self.env: dict[Expr, Expr] = {}
         self.env_memo: dict[Expr, Expr] = {}
-        self.apart: dict[int, tuple[Expr, ...]] = {}  # by id of an unrolled loop: its strided loads
-        self.columns: dict[Key, Run] = {}  # those, in the unrolled loops that are open
+        self.apart: dict[int, tuple[tuple[Access, ...], tuple[Access, ...]]] = {}  # by id of an unrolled loop: loads, stores
+        self.columns: dict[Key, Run] = {}  # the loads, in the unrolled loops that are open
+        self.woven: dict[Key, Run] = {}  # the stores that wait for each other
+        self.waiting: dict[Key, list[str]] = {}  # their values so far
         self.scopes: list[Scope] = [Scope([], "entry", frozenset(), 0)]
         self.memory = Memory(self)
 
@@ -385,14 +387,17 @@ class Writer:
         return "" if always else self.at(self.depth)(f"icmp slt i64 {start}, {stop}")
 
     def _unrolled(self, s: Loop) -> None:
-        outer_env, outer_memo, outer_columns, written = self.env, self.env_memo, self.columns, self.written(s.body)
-        loads = self.apart.get(id(s))
-        if loads is None:
-            loads = self.apart[id(s)] = strided(s)
-        if loads:
+        outer_env, outer_memo, written = self.env, self.env_memo, self.written(s.body)
+        outer_columns, outer_woven = self.columns, self.woven
+        found = self.apart.get(id(s))
+        if found is None:
+            found = self.apart[id(s)] = strided(s), woven(s, self.group)
+        loads, stores = found
+        if loads or stores:
             env: dict[Expr, Expr] = {**outer_env, s.var: index(s.start)}
             memo: dict[Expr, Expr] = {}
             self.columns = {**outer_columns, **columns(s, loads, lambda e: af.substitute(e, env, memo))}
+            self.woven = {**outer_woven, **columns(s, stores, lambda e: af.substitute(e, env, memo))}
         for i in af.iterations(s, self._machine):
             self.env, self.env_memo = {**outer_env, s.var: index(i)}, {}
             self.enter(written, self.scope.label, loop=False)
@@ -400,7 +405,7 @@ class Writer:
             inner = self.leave()
             self.scope.lines += inner.lines
             self.scope.label = inner.label
-        self.env, self.env_memo, self.columns = outer_env, outer_memo, outer_columns
+        self.env, self.env_memo, self.columns, self.woven = outer_env, outer_memo, outer_columns, outer_woven
 
     def counted(self, s: Loop, start: str, stop: str, some: str = "") -> None:
         """A loop that is tested at its end: it runs at least once, or not at all where `some` is false. `start`, `stop`:

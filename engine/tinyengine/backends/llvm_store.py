@@ -1,7 +1,8 @@
 """Stores and accumulations of the LLVM writer.
 
-Where the lanes of an index are neighbours it is one vector store, where they lie a small step apart it is vector stores with
-gaps; anything else is written lane after lane, so that later lanes win and lanes with equal addresses see each other's sums.
+Where the lanes of an index are neighbours it is one vector store. Where they lie a small step apart it is vector stores with
+gaps, or, where an unrolled loop fills the gaps, whole ones of what its iterations store, interleaved. Anything else is written
+lane after lane, so that later lanes win and lanes with equal addresses see each other's sums.
 """
 
 from __future__ import annotations
@@ -11,11 +12,23 @@ from collections.abc import Callable
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import Loads
 from tinyengine.backends.llvm_strided import spread
-from tinyengine.backends.strided import NEAR
+from tinyengine.backends.strided import NEAR, interleaved
 from tinyengine.loopnest import Accumulate, Buf, Expr, Prefetch, Store
 from tinyengine.stages.arithmetic import affine as af
 
 Merge = Callable[[str, str, int], str]  # (old, new, lanes) -> combined
+
+
+def _interleave(line: ops.Line, ty: str, rows: list[str], lanes: int) -> list[str]:
+    """The first lanes of all rows, the second ones, and so on, in as many vectors. The rows' number is a power of two."""
+    if len(rows) == 1:
+        return rows
+    out = []
+    for x, y in zip(_interleave(line, ty, rows[::2], lanes), _interleave(line, ty, rows[1::2], lanes), strict=True):
+        for half in (0, 1):
+            picks = ", ".join([f"i32 {p}" for p in interleaved(lanes, half)])
+            out.append(line(f"shufflevector {ty} {x}, {ty} {y}, <{lanes} x i32> <{picks}>"))
+    return out
 
 
 class Memory(Loads):
@@ -35,6 +48,8 @@ class Memory(Loads):
         if self._in_registers(buf):
             slot = self._slot(buf, a, lanes)
             self._set_register(buf, slot, value, lanes, s.mask, m)
+        elif a is not None and s.mask is None and (buf.name, a.terms, a.lane) in w.woven:
+            self._weave(s, a, value, lanes)
         elif a is not None and lanes > 1 and 1 < a.lane <= NEAR and (s.mask is None or s.mask.lanes > 1):
             self._spread(buf, a, value, lanes, m)
         elif a is None or (lanes > 1 and a.lane != 1):
@@ -84,6 +99,19 @@ class Memory(Loads):
             piece = spread(here, ty, value, start, a.lane, lanes, "poison")
             pointer = self._pointer(buf, a._replace(constant=a.constant + start, lane=1), w.depth)
             w.put(f"call void {name}({ty} {piece}, ptr {pointer}, i32 {buf.dtype.itemsize}, <{lanes} x i1> {own})")
+
+    def _weave(self, s: Store, a: af.Affine, value: str, lanes: int) -> None:
+        """One of `a.lane` stores that together write every element: the last one writes what all of them have."""
+        w, buf = self.w, s.buf
+        key = (buf.name, a.terms, a.lane)
+        values = w.waiting.setdefault(key, [])
+        values.append(value)
+        if len(values) < a.lane:
+            return
+        here, ty = w.at(w.depth), ops.vector(ops.scalar_type(buf.dtype), lanes)
+        first, _ = w.woven[key]
+        for k, x in enumerate(_interleave(here, ty, w.waiting.pop(key), lanes)):
+            self._store_at(buf, a._replace(constant=first + k * lanes, lane=1), x, lanes, None, None, s.hint)
 
     def _guard(self, m: str) -> str:
         """Opens a block that runs only where the scalar mask holds; returns the label that `_join` closes it with."""

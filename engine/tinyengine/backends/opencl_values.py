@@ -14,7 +14,7 @@ from tinyengine import dtypes
 from tinyengine.backends import opencl_memory as mem
 from tinyengine.backends import opencl_ops as ops
 from tinyengine.backends.opencl_ops import Helpers, Operand, bare, pieces, register
-from tinyengine.backends.strided import BLOCK, NEAR, Key, Run, block, prefix
+from tinyengine.backends.strided import BLOCK, NEAR, Access, Key, Run, block, prefix
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Buf, Expr, load_index, load_mask
 from tinyengine.stages.arithmetic import affine as af
@@ -108,7 +108,7 @@ class Values:
         self.scratch_at = self.scratch_bytes = 0
         self.in_scratch = False
         self.addresses: dict[Expr, Address] = {}
-        self.apart: dict[int, tuple[Expr, ...]] = {}  # by id of an unrolled loop: its strided loads
+        self.apart: dict[int, tuple[Access, ...]] = {}  # by id of an unrolled loop: its strided loads
         self.columns: dict[Key, Run] = {}
 
     # ---- text

@@ -1,4 +1,4 @@
-"""Vector loads whose lanes lie apart, and which of them an unrolled loop reads side by side: what the backends share.
+"""Vectors whose lanes lie apart in memory, and which of them an unrolled loop reads or writes side by side.
 
 Lanes a small step apart (x[2 * i], channels of a pixel) are contiguous loads and shuffles. Lanes a long step apart (a column),
 where an unrolled loop wants neighbouring columns, are a block of rows that is loaded and turned in registers."""
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tinyengine.loopnest import Buf, Expr, Loop, load_index, load_mask, stmt_exprs, subexprs, walk
+from tinyengine.loopnest import Accumulate, Buf, Expr, Let, Loop, Store, load_index, load_mask, name, stmt_exprs, subexprs, walk
 from tinyengine.stages.arithmetic import affine as af
 
 NEAR = 8  # elements between lanes up to which contiguous loads and shuffles are cheaper than a load per lane
 BLOCK = 16  # rows at most of a block that is turned in registers
+Access = tuple[Buf, tuple[Expr, ...]]  # memory and the index into it
 Key = tuple[str, tuple[tuple[Expr, int], ...], int]  # buffer, terms of the offset, step between lanes
 Run = tuple[int, int]  # constants first, first + 1, ... first + count - 1 that an unrolled loop adds to it
 
 
-def strided(s: Loop) -> tuple[Expr, ...]:
+def strided(s: Loop) -> tuple[Access, ...]:
     """The loads inside an unrolled loop whose lanes lie apart and which it moves on by one element."""
     if s.step != 1 or s.trips < 2:
         return ()
@@ -27,18 +28,43 @@ def strided(s: Loop) -> tuple[Expr, ...]:
                 if e.op == "load" and e.lanes > 1 and load_mask(e) is None:
                     a = af.flat(load_index(e), e.arg.strides)
                     if a is not None and a.lane > 1 and dict(a.terms).get(s.var) == 1:
-                        found.append(e)
+                        found.append((e.arg, load_index(e)))
     return tuple(found)
 
 
-def columns(s: Loop, loads: tuple[Expr, ...], first: Callable[[Expr], Expr]) -> dict[Key, Run]:
-    """What the iterations of the unrolled loop `s` read side by side. `first`: an expression in its first iteration."""
+def columns(s: Loop, accesses: tuple[Access, ...], first: Callable[[Expr], Expr]) -> dict[Key, Run]:
+    """What the iterations of the unrolled loop `s` read or write side by side. `first`: an expression in its first iteration."""
     found: dict[Key, Run] = {}
-    for e in loads:
-        a = af.flat(tuple(map(first, load_index(e))), e.arg.strides)
+    for buf, at in accesses:
+        a = af.flat(tuple(map(first, at)), buf.strides)
         if a is not None:
-            found[e.arg.name, a.terms, a.lane] = (a.constant, s.trips)
+            found[buf.name, a.terms, a.lane] = (a.constant, s.trips)
     return found
+
+
+def woven(s: Loop, group: Callable[[str], str]) -> tuple[Access, ...]:
+    """The stores of an unrolled loop whose iterations together write every element from the first lane to the last, to memory
+    that the loop does not touch otherwise: they can wait for each other. `group`: the name that stands for all buffers in one
+    memory."""
+    if s.step != 1 or s.trips < 2 or s.trips & (s.trips - 1) or s.trips > NEAR or s.first is not None or s.limit is not None:
+        return ()
+    inside = list(walk(s.body))
+    moved = {s.var, *(name(x.name, x.value.dtype, x.value.lanes) for x in inside if isinstance(x, Let))}
+    found: list[Store] = []
+    for x in s.body:
+        if isinstance(x, Store) and x.mask is None:
+            lanes = max([i.lanes for i in x.index])
+            a = af.flat(x.index, x.buf.strides) if lanes > 1 and lanes & (lanes - 1) == 0 else None
+            if a is not None and a.lane == s.trips and (s.var, 1) in a.terms:
+                rest = [e for t, _ in a.terms if t != s.var for e in subexprs(t)]
+                if not any(e in moved or e.op == "load" for e in rest):
+                    found.append(x)
+    if not found:
+        return ()
+    roots = [e for x in inside if not isinstance(x, Loop) for e in stmt_exprs(x)]
+    used = [group(e.arg.name) for r in roots for e in subexprs(r) if e.op == "load"]
+    used += [group(x.buf.name) for x in inside if isinstance(x, (Store, Accumulate))]
+    return tuple((x.buf, x.index) for x in found if used.count(group(x.buf.name)) == 1)
 
 
 def block(found: dict[Key, Run], buf: Buf, a: af.Affine, n: int) -> int | None:
