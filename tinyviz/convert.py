@@ -221,7 +221,8 @@ def _decision(d: Any, simplified: list[int], parts: Parts) -> wire.Decision:
     if parts.plan is not None:
         names = [c.kernel.name for c in parts.plan.calls]
         kernel = next((names.index(s) for s in d.subject if isinstance(s, str) and s in names), -1)
-    subject = " -> ".join(f"%{s}" if isinstance(s, int) else str(s) for s in d.subject)
+    between = ", " if d.kind == "join" else " -> "  # kernels side by side are no edge
+    subject = between.join(f"%{s}" if isinstance(s, int) else str(s) for s in d.subject)
     numbers = {str(k): float(v) for k, v in d.numbers.items()}
     refused = {str(k): str(v) for k, v in d.alternatives.items()}
     return wire.Decision(d.stage, d.kind, subject, nodes, kernel, d.verdict, d.reason, numbers, refused)

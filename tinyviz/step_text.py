@@ -62,7 +62,8 @@ def _step(p: Program, stage: int, k: int) -> Iterator[str]:
         yield f"  kernel {kernel}: {p.kernels[kernel].name}"
     if d >= 0:
         x = p.decisions[d]
-        about = " -> ".join(node_text(p, n) for n in x.nodes) or x.subject
+        between = ", " if x.kind == "join" else " -> "
+        about = between.join(node_text(p, n) for n in x.nodes) or x.subject
         yield f"  {x.kind} {about}: {x.verdict}"
         yield f"  why: {x.reason}"
         if x.numbers:

@@ -44,7 +44,7 @@ export function nodeText(program: Program, node: number, src: readonly number[])
 /** "%4 exp → %7 sum" where a decision is about nodes; else the engine's own words. */
 export function subjectName(program: Program, decision: Decision): string {
   if (decision.nodes.length === 0) return decision.subject;
-  return decision.nodes.map(node => `%${node} ${nodeName(program, node)}`).join(" → ");
+  return decision.nodes.map(node => `%${node} ${nodeName(program, node)}`).join(decision.kind === "join" ? ", " : " → "); // kernels side by side are no edge
 }
 
 /** The kernel's number and what it does: "k3 matmul_relu". */

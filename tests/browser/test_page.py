@@ -191,6 +191,22 @@ def test_what_changed_is_walked_through_by_key(show: Show) -> None:
         expect(page.locator(".tv-crumb")).to_have_count(0 if "removed" in kind else 1)  # what went can be selected nowhere
 
 
+def test_tables_and_steps_are_whole_on_a_phone(show: Show) -> None:
+    x = tv.Tensor(np.ones((8, 8), np.float32))
+    before, after = (Recording(record.build_lowered(tv.lower(f(x + 1).sum()))) for f in (tv.Tensor.relu, tv.Tensor.sigmoid))
+    wide = "all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.className)"
+    page = show(tv.compare(before, after).page, width=400)
+    tables = page.locator(".tv-compare > .tv-scroll")
+    assert tables.count() == 3 and tables.evaluate_all(wide) == []
+    lines = "all => all.map(e => e.getBoundingClientRect().height).filter(high => high > 30)"
+    assert tables.locator("th").evaluate_all(lines) == [], "a heading is broken"
+    page = show(width=400)
+    for name, what in (("timeline", ".tv-ledger .tv-scroll"), ("stages", ".tv-step")):
+        page.get_by_role("tab", name=name, exact=True).click()
+        expect(page.locator(f".tv-{name} {what}").first).to_be_visible()
+        assert page.locator(f".tv-{name} {what}").evaluate_all(wide) == []
+
+
 def test_a_view_with_broken_data_fails_in_its_place(show: Show, sample: dict[str, Any]) -> None:
     data = copy.deepcopy(sample)
     data["views"]["graph"]["layout"] = "no such layout"

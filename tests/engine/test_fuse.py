@@ -13,6 +13,7 @@ from tinyengine.pipeline import lower
 from tinyengine.stages import loops
 from tinyengine.stages.fusion.across import WHY
 from tinyengine.stages.fusion.cost import LAUNCH
+from tinyengine.stages.fusion.groups import decision_text
 from tinyengine.stages.keys import edge_keys
 
 from .graphs import F32, buf, conv2d, ew, expand, fused, layernorm, matmul, num, op, permute, red, reshape, run_nests, softmax
@@ -334,6 +335,7 @@ def test_small_kernels_are_kept_apart_with_what_one_launch_would_save() -> None:
     (said,) = (d for d in f.decisions if d.kind == "join")
     assert said.verdict == "kept apart" and said.subject == tuple(f.graph.number[n] for n in small)
     assert said.numbers == {"kernels": 3, "seconds_saved": 2 * LAUNCH} and "save at most 1 µs" in said.reason
+    assert decision_text(said).startswith("%{}, %{}, %{}: kept apart".format(*said.subject)), "no arrows, which mean edges"
     alone = fused(small[0], ew("add", buf("x", 1 << 20), num(1.0, 1 << 20)))
     assert not [d for d in alone.decisions if d.kind == "join"]
 

@@ -128,8 +128,10 @@ def _step_rows(r: Recording, p: Program, stage: int, shown: Iterable[int]) -> li
     s, of = p.stages[stage].steps, edits(p.stages[stage])
     rows = []
     for k in shown:
-        nodes = p.decisions[s.decision[k]].nodes if s.decision[k] >= 0 else []
-        about = p.kernels[s.kernel[k]].name if s.kernel[k] >= 0 else " -> ".join(f"#{n} {p.nodes.op[n]}" for n in nodes)
+        d = p.decisions[s.decision[k]] if s.decision[k] >= 0 else None
+        between = ", " if d and d.kind == "join" else " -> "
+        nodes = between.join(f"#{n} {p.nodes.op[n]}" for n in (d.nodes if d else ()))
+        about = p.kernels[s.kernel[k]].name if s.kernel[k] >= 0 else nodes
         lines = f"+{sum(len(e.text) for e in of[k])} −{sum(e.gone for e in of[k])}" if of[k] or s.moved[k] else ""
         rows.append([str(k), r.rules.name[s.rule[k]], cut(about, 44), cut(s.text[k], 60), lines])
     return rows

@@ -32,7 +32,7 @@ function outcome(a: Ablation): HTMLElement {
     { name: "what is left", text: row => row[1] },
     { name: "one launch, first quartile", text: () => "" },
     { name: "of its time", text: row => percent(share(row[2])), right: true },
-    { name: "median and third quartile", text: row => `${seconds(row[2].seconds)}, ${seconds(row[2].high)} of ${some(row[2].runs, "run")}`, right: true, aside: true },
+    { name: "median and third quartile", text: row => `${seconds(row[2].seconds)}, ${seconds(row[2].high)} of ${some(row[2].runs, "run")}`, right: true, aside: "narrow" },
   ], rows);
   made.querySelectorAll("tbody tr").forEach((line, i) => line.children[1]!.append(bar(rows[i]![2].low / most, seconds(rows[i]![2].low))));
   return h("div", {}, h("p.tv-reason", { "data-bound": a.bound }, h("strong", {}, a.sentence), h("span.tv-faint", {}, ` · predicted: ${a.predicted}`)), h("div.tv-scroll", { tabindex: 0 }, made));

@@ -1,7 +1,7 @@
 /** What stands above every view: its title, how to read it, and the legend; and below it the table that says the same. */
 
 import { fresh, h, taken } from "../dom";
-import { some } from "../units";
+import { MISSING, some } from "../units";
 import type { Category, ViewData } from "../wire";
 
 /** A category's square: colour and letter, never the colour alone. */
@@ -46,8 +46,8 @@ export interface Column<Row> {
   text: (row: Row) => string;
   /** numbers stand right */
   right?: boolean;
-  /** where the view is narrow, it stands below the first cell */
-  aside?: boolean;
+  /** where the view is narrow, or as narrow as a phone, it stands below the first cell */
+  aside?: "narrow" | "phone";
 }
 
 const MOST_ROWS = 500;
@@ -82,12 +82,13 @@ export function choosable(line: HTMLElement, choose: () => void): void {
 }
 
 export function table<Row>(columns: Column<Row>[], rows: readonly Row[], choose?: (row: Row) => void): HTMLTableElement {
-  const headings = columns.map(({ name, right, aside }) => (name ? h(`th${right ? ".tv-right" : ""}${aside ? ".tv-aside" : ""}`, { scope: "col" }, name) : h("td")));
+  const classes = ({ right, aside }: Column<Row>): `.${string}` | "" => `${right ? ".tv-right" as const : ""}${aside ? `.tv-aside.tv-${aside}` as const : ""}`;
+  const headings = columns.map(column => (column.name ? h(`th${classes(column)}`, { scope: "col" }, column.name) : h("td")));
   const body = h("tbody");
   for (const row of rows) {
-    const line = h("tr", {}, ...columns.map(({ text, right, aside }) => h(`td${right ? ".tv-right" : ""}${aside ? ".tv-aside" : ""}`, {}, text(row))));
-    const below = columns.flatMap(({ name, text, aside }) => (aside && text(row) ? [`${name} ${text(row)}`] : []));
-    if (below.length > 0) line.firstElementChild!.append(h("div.tv-below", {}, below.join(" · ")));
+    const line = h("tr", {}, ...columns.map(column => h(`td${classes(column)}`, {}, column.text(row))));
+    const below = columns.filter(({ aside, text }) => aside && !["", MISSING].includes(text(row))).map(({ name, text, aside }) => h(`span.tv-${aside}`, {}, `${name} ${text(row)}`));
+    if (below.length > 0) line.firstElementChild!.append(h("div.tv-below", {}, ...below));
     if (choose) {
       choosable(line, () => choose(row));
     }

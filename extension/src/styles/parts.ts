@@ -23,6 +23,8 @@ export const PARTS = `
 .tinyviz .tv-table .tv-right { text-align: right; white-space: nowrap; }
 .tinyviz .tv-table tbody tr, .tinyviz .tv-table tbody tr:nth-child(odd) { background: none; }
 .tv-below { display: none; color: var(--tv-faint); font-weight: 400; white-space: normal; }
+.tv-below > .tv-phone { display: none; }
+.tv-below > span + span::before { content: " · "; }
 .tv-table tbody tr[tabindex] { cursor: pointer; }
 .tinyviz .tv-table tbody tr:nth-child(n):hover { background: var(--tv-shade); }
 .tinyviz .tv-table tbody tr.tv-lit:nth-child(n) { background: var(--tv-lit); }

@@ -72,7 +72,7 @@ export const VIEWS = `
 .tv-rule .tv-why { grid-column: 2; font-size: 11.5px; color: var(--tv-faint); }
 .tv-slider { flex: 1 1 160px; accent-color: var(--tv-accent); min-width: 100px; }
 .tv-stepnumber { font-variant-numeric: tabular-nums; min-width: 92px; }
-.tv-step { display: grid; gap: 4px; align-content: start; overflow: auto; }
+.tv-step { display: grid; grid-template-columns: minmax(0, 1fr); gap: 4px; align-content: start; overflow: auto; }
 .tv-step.tv-rewrite { height: 152px; }
 .tv-step.tv-offuse, .tv-step.tv-ofschedule { height: 236px; }
 .tv-step.tv-ofplan { height: 192px; }
@@ -113,7 +113,7 @@ export const VIEWS = `
 .tv-stepline del, .tv-stepline ins { border-radius: 2px; }
 .tv-stepline del { text-decoration: line-through; background: color-mix(in srgb, var(--tv-c-removed) 26%, transparent); }
 .tv-stepline ins { text-decoration: underline; background: color-mix(in srgb, var(--tv-c-new) 40%, transparent); }
-.tv-history { font-size: 12px; }
+.tv-history { font-size: 12px; overflow-wrap: anywhere; }
 .tv-pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 8px; }
 .tv-side { border: 1px solid var(--tv-line); border-radius: 5px; overflow: hidden; }
 .tv-side .tv-picture { border: 0; border-radius: 0; --tv-height: clamp(260px, 46vh, 520px); }
@@ -194,7 +194,7 @@ export const VIEWS = `
 .tv-short { min-height: 40px; }
 .tv-roofframe { border: 1px solid var(--tv-line); border-radius: 5px; overflow: hidden; }
 .tv-roof { fill: none; stroke: var(--tv-ink); stroke-width: 1.4; }
-.tv-track .tv-rooftext { fill: var(--tv-faint); paint-order: stroke; stroke: var(--tv-shade); stroke-width: 3px; stroke-linejoin: round; }
+.tv-track .tv-rooftext { fill: var(--tv-faint); paint-order: stroke; stroke: var(--tv-shade); stroke-width: 5px; stroke-linejoin: round; }
 .tv-stem { stroke: var(--c); stroke-width: 1.4; }
 .tv-hollow { fill: var(--tv-back); stroke: var(--c); stroke-width: 2; }
 .tv-full { fill: var(--c); stroke: var(--tv-back); }
@@ -254,6 +254,6 @@ export const VIEWS = `
 .tv-change ins { text-decoration: underline; }
 @container (max-width: 1100px) { .tv-columns { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-columnbody { height: 320px; } }
 @container (max-width: 1280px) { .tv-panes { grid-template-columns: repeat(2, minmax(0, 1fr)); } .tv-panes .tv-pane { max-height: 300px; } .tv-panes .tv-pane:first-child:nth-last-child(odd) { grid-column: 1 / -1; } }
-@container (max-width: 860px) { .tinyviz .tv-linestable .tv-phase { display: none; } .tv-linestable .tv-timecell { grid-template-columns: minmax(76px, 1fr) 58px; } .tv-linestable .tv-stack { min-width: 76px; } .tv-phases { display: flex; } .tinyviz .tv-linestable td, .tinyviz .tv-linestable th { padding: 3px 6px; } .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tinyviz .tv-stage + .tv-stage { margin-left: 0; } .tv-stage + .tv-stage::before { display: none; } .tv-compared { grid-template-columns: minmax(0, 1fr); } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tinyviz .tv-aside { display: none; } .tv-below { display: block; } .tinyviz .tv-pairs td, .tinyviz .tv-pairs th { padding: 3px 6px; } }
-@container (max-width: 480px) { .tv-table .tv-meterbar { display: none; } .tv-table .tv-meter { min-width: 0; grid-template-columns: auto; } .tinyviz .tv-table th { white-space: normal; } .tinyviz .tv-table td, .tinyviz .tv-table th { padding: 3px 5px; } }
+@container (max-width: 860px) { .tinyviz .tv-linestable .tv-phase { display: none; } .tv-linestable .tv-timecell { grid-template-columns: minmax(76px, 1fr) 58px; } .tv-linestable .tv-stack { min-width: 76px; } .tv-phases { display: flex; } .tinyviz .tv-linestable td, .tinyviz .tv-linestable th { padding: 3px 6px; } .tv-split { grid-template-columns: minmax(0, 1fr); } .tv-kernels, .tv-rules { max-height: 190px; } .tv-then, .tinyviz .tv-rangecell { display: none; } .tinyviz .tv-stage + .tv-stage { margin-left: 0; } .tv-stage + .tv-stage::before { display: none; } .tv-compared { grid-template-columns: minmax(0, 1fr); } .tv-edges { height: 240px; } .tv-legend { margin-left: 0; } .tinyviz .tv-aside.tv-narrow { display: none; } .tv-below { display: block; } .tinyviz .tv-pairs td, .tinyviz .tv-pairs th { padding: 3px 6px; } }
+@container (max-width: 480px) { .tv-table .tv-meterbar { display: none; } .tv-table .tv-meter { min-width: 0; grid-template-columns: auto; } .tinyviz .tv-table th { white-space: normal; } .tinyviz .tv-table td, .tinyviz .tv-table th { padding: 3px 5px; } .tinyviz .tv-aside { display: none; } .tv-below > .tv-phone { display: inline; } .tv-step.tv-rewrite { height: 248px; } .tinyviz .tv-ledger td:first-child { min-width: 84px; } .tinyviz .tv-ledger td:last-child { overflow-wrap: normal; } .tv-range, .tinyviz .tv-ledger .tv-differs { white-space: normal; } .tinyviz .tv-pairs td:first-child { width: 100%; max-width: none; min-width: 90px; white-space: normal; } .tinyviz .tv-pairs th { white-space: nowrap; } }
 `;

@@ -80,8 +80,8 @@ function columns(kernels: readonly Kernel[]): Column<AccessRow>[] {
     { name: "times", text: row => count(row.executions), right: true },
     { name: "index", text: row => of(row)?.index.map(infix).join(", ") ?? "" },
     { name: "only where", text: row => infix(of(row)?.mask ?? "") },
-    { name: "in the middle iteration", text: row => row.example, aside: true },
-    { name: "traced", text: row => row.traced, aside: true },
+    { name: "in the middle iteration", text: row => row.example, aside: "narrow" },
+    { name: "traced", text: row => row.traced, aside: "narrow" },
   ];
 }
 

@@ -23,7 +23,7 @@ export const compare: Part<CompareData> = (el, data, context) => {
   if (data.settings.length > 0) el.append(h("div.tv-settings", { role: "note" }, h("strong", {}, "Settings that differ"), h("ul", {}, ...data.settings.map(setting => h("li", {}, setting))), data.caveat));
 
   if (data.floor) el.append(h("p.tv-verdict", {}, data.floor));
-  el.append(section("The program"), h("div.tv-scroll", { tabindex: 0 }, table(numbers<Difference>("figure", row => row.name, row => row), figures)));
+  el.append(section("The program"), h("div.tv-scroll.tv-pairs", { tabindex: 0 }, table(numbers<Difference>("figure", row => row.name, row => row), figures)));
   marked(el.lastElementChild!, figures);
 
   const undo: Cleanup[] = [];
@@ -34,13 +34,13 @@ export const compare: Part<CompareData> = (el, data, context) => {
   const keyOf = (pair: KernelPair) => (pair.after < 0 ? null : { kind: "kernel" as const, id: `${data.program}.${pair.after}` });
   undo.push(linked(el, "Kernels", kernels, [
     ...numbers<KernelPair>("kernel", kernelText, pair => pair.time),
-    { name: "differs in", text: pair => CODE[pair.code] ?? MISSING },
-    { name: "bytes", text: pair => both(pair.bytes), right: true, aside: true },
-    { name: "FLOPs", text: pair => both(pair.flops), right: true, aside: true },
+    { name: "differs in", text: pair => CODE[pair.code] ?? MISSING, aside: "phone" },
+    { name: "bytes", text: pair => both(pair.bytes), right: true, aside: "narrow" },
+    { name: "FLOPs", text: pair => both(pair.flops), right: true, aside: "narrow" },
   ], pair => pair.time, keyOf, context));
   undo.push(linked(el, "Lines", lines, [
     ...numbers<LinePair>("line", row => row.where_after || row.where_before, row => row.time),
-    { name: "code", text: row => row.code },
+    { name: "code", text: row => row.code, aside: "phone" },
   ], row => row.time, row => (row.line < 0 ? null : { kind: "line" as const, id: String(row.line) }), context));
   return together(...undo);
 };
@@ -80,7 +80,7 @@ function numbers<Row>(name: string, text: (row: Row) => string, of: (row: Row) =
     { name: "after", text: row => amount(of(row).after, of(row).unit), right: true },
     { name: "verdict", text: row => `${SIGNS[of(row).verdict] ?? MISSING} ${of(row).verdict}` },
     { name: "ratio", text: row => ratio(of(row)), right: true },
-    { name: "chance", text: row => chance(of(row)), right: true },
+    { name: "chance", text: row => chance(of(row)), right: true, aside: "phone" },
   ];
 }
 

@@ -221,7 +221,7 @@ function figures(kernel: Kernel, row: KernelRow): HTMLElement {
   const range = (low: number | null, high: number | null) => (low === null || high === null || low === high ? "" : `${seconds(low)} to ${seconds(high)}`);
   const one = (name: string, value: string, note = "") => h("div.tv-figure", { role: "listitem" }, h("div.tv-figurename", {}, name), h("div.tv-figurevalue", {}, value, note ? h("span.tv-faint", {}, ` ${note}`) : null));
   const moved = row.bytes_read === null || row.bytes_written === null ? null : row.bytes_read + row.bytes_written;
-  const intensity = moved && row.flops !== null ? `${(row.flops / moved).toPrecision(2)} FLOPs per byte` : "";
+  const intensity = moved && row.flops !== null ? `${Number((row.flops / moved).toPrecision(2))} FLOPs per byte` : "";
   return h("div.tv-figures", { role: "list" },
     one("measured", seconds(row.seconds), row.seconds === null ? "it did not run" : range(row.seconds_low, row.seconds_high)),
     one("predicted", seconds(row.seconds_predicted), row.seconds_predicted === null ? "no prediction" : `${range(kernel.seconds_predicted_low, kernel.seconds_predicted_high)} ${row.bound ? `· ${row.bound} bound` : ""}`),

@@ -11,7 +11,7 @@ import { together, type Cleanup, type Context, type Part } from "./view";
 
 const LEFT = 58;
 const BELOW = 36;
-const [ROOF_NAME, SHORT_NAME] = [120, 56]; // pixels that the name of a roof takes, with its rate and without
+const [ROOF_NAME, SHORT_NAME, LETTER] = [120, 56, 8]; // pixels that the name of a roof takes, with its rate and without, and a letter of it
 
 export const roofline: Part<RooflineData> = (el, data, context) => {
   const { program } = context.links.program(data.program);
@@ -137,7 +137,7 @@ function plot(el: HTMLElement, data: RooflineData, context: Context): Cleanup {
       const room = px(to) - px(from) - 8;
       const length = room < 2 * ROOF_NAME ? SHORT_NAME : ROOF_NAME;
       const places = room < 3 * ROOF_NAME ? 2 : 3;
-      const start = Math.max(px(from) + 8, Math.min(px(from) + 8 + (length === SHORT_NAME ? i / 2 : i % places) * length, px(to) - length));
+      const start = Math.max(px(from) + 8, Math.min(px(from) + 8 + (length === SHORT_NAME ? i / 2 : i % places) * length, px(to) - (length === SHORT_NAME ? LETTER * roof.name.length : length)));
       const place = x0 + ((start - LEFT) * (x1 - x0)) / (right - LEFT);
       const turn = (-Math.atan2(py(place) - py(place + 1), px(place + 1) - px(place)) * 180) / Math.PI;
       const [x, y] = [px(place), py(place + log)];

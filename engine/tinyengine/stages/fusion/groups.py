@@ -132,7 +132,8 @@ class Fusion:
 
 def decision_text(d: hooks.Decision) -> str:
     """One decision as a line: subject, verdict, reason, numbers, and what was refused."""
-    subject = " -> ".join(f"%{s}" if isinstance(s, int) else str(s) for s in d.subject)
+    between = ", " if d.kind == "join" else " -> "  # kernels side by side are no edge
+    subject = between.join(f"%{s}" if isinstance(s, int) else str(s) for s in d.subject)
     numbers = ", ".join(f"{k}={v:,.4g}" for k, v in d.numbers.items())
     refused = "; ".join(f"not {k}: {v}" for k, v in d.alternatives.items())
     return f"{subject}: {d.verdict}. {d.reason}" + (f" [{numbers}]" if numbers else "") + (f" ({refused})" if refused else "")
