@@ -105,9 +105,9 @@ def test_a_schedule_is_edited_checked_and_restored(open_notebook: Open, pictures
     # one that is not legal: the reason stands at its line
     place.get_by_role("button", name="+ add a primitive").click()
     added = lines.nth(lines.count() - 1)
-    added.fill("parallel(j)")
+    added.fill("vectorize(i, 4)")
     added.press("Enter")
-    expect(place.locator(".tv-lines li").last).to_contain_text("parallel(j): j stands inside another loop", timeout=MINUTE)
+    expect(place.locator(".tv-lines li").last).to_contain_text("vectorize(i, 4): i already contains vectors", timeout=MINUTE)
     expect(answer).to_contain_text("is not legal")
 
     # order, removal, and the trail
