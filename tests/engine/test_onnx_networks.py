@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.engine.test_onnx import VALUED, backend, conv_net, conv_net_by_torch, image, model_of
-from tinyengine import Tensor, Variable, backends, hooks, jit, nn, optim
+from tinyengine import Tensor, Variable, backends, hooks, jit, machine, nn, optim
 from tinyengine import onnx as te_onnx
 from tinyengine.jit import lowered
 
@@ -116,7 +116,8 @@ class Block(nn.Module):
         return x + (h @ w["mlp.up"] + w["mlp.up_bias"]).gelu() @ w["mlp.down"]
 
 
-def test_no_more_kernels_than_by_hand() -> None:
+def test_no_more_kernels_than_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "current", lambda: machine.FIXTURE)  # a softmax of 6 x 6 scores is a near tie, decided by prices
     m, w = block()
     model, mine = te_onnx.load(m), Block(w)
     ours, theirs = lowered(model, Tensor(IDS)), lowered(mine, Tensor(IDS))
