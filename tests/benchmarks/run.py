@@ -21,7 +21,7 @@ from tests.benchmarks import cases
 from tests.benchmarks.engines import COLD, ENGINES, LAZY, OURS, ROOT, absent, environment, installed, versions
 from tests.benchmarks.worker import save
 
-PAUSE = 0.03  # seconds between two engines: threads of the last one go to sleep
+PAUSE = 0.12  # seconds between two engines: threads of the last one go to sleep (OpenBLAS's turn for 95 ms after a call)
 SLOW_EVERY = 3  # slow engines are measured in every third round
 KEPT_ON_DISK = (OURS, "JAX jit")  # whose compiled programs the next process finds
 Times = dict[int, float]  # round -> seconds
