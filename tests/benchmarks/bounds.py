@@ -7,13 +7,18 @@ BOUNDS: dict[str, str] = {
     "cold_mlp_empty": "NumPy by hand imports in 0.1 s and compiles nothing; of the engines none is quicker.",
     "cold_mlp_warm": "NumPy by hand imports in 0.1 s and loads nothing; half of the time is Python's and NumPy's own start.",
     "matvec": (
-        "It reads the matrix once, as fast as the best peers; the limit is the best of a few reads of as many bytes, which "
-        "scatter by a fifth where neighbours share the memory."
+        "It reads the matrix once; the limit is the best of a few reads of as many bytes, which scatter by a fifth where "
+        "neighbours share the memory. The best peer was between level and 1.4 times as quick in four runs: not understood."
+    ),
+    "chain_64M": (
+        "Arithmetic, where vectors have 32 bytes: 12 cycles for 8 floats, of which the units need 7; the bytes take 7."
     ),
     "chain_1M": (
-        "Where vectors of 512 bits take two passes (Zen 4), arithmetic bounds it, and the limit counts bytes alone: 24 "
-        "instructions per vector take about 16 cycles (the division 6, the fma of exp2 6), the bytes 5."
+        "Arithmetic bounds it, and the limit counts bytes alone. Vectors of 64 bytes in two passes (Zen 4): 16 cycles for 16 "
+        "floats (the division 6, the fma of exp2 6), the bytes 5. Of 32 bytes: 12 for 8 (the units need 7), the bytes 2.5."
     ),
+    "chain_1k": "The call from Python: at 12 cycles for 8 floats the kernel itself takes 0.5 µs.",
+    "softmax": "The exponential, where vectors have 32 bytes: 20 instructions for 8 floats, and a division.",
     "sum_64M": "The limit is the best of a few reads of as many bytes; the loads alone take all of its time (`ablate`).",
     "matmul_512": (
         "The kernel by itself takes 1.13 to 1.16 times the limit; the rest is copying panels and operands that "
