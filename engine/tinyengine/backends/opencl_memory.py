@@ -137,16 +137,20 @@ def store_masked(h: Helpers, d: DType, w: int, space: str, base: str, offset: st
     return f"{name}({moved(base, offset)}, {bare(value)}, {bare(m)});"
 
 
+def _lanes(t: str, one: Sequence[str], m: str | None) -> str:
+    """The body of a function that returns a vector of type `t` of these lanes; those that are off are 0 and not evaluated."""
+    if m is None:
+        return f"  return ({t})({', '.join(one)});"
+    lanes = "\n".join(f"  if (m.s{LANES[k]}) v.s{LANES[k]} = {x};" for k, x in enumerate(one))
+    return f"  {t} v = 0;\n{lanes}\n  return v;"
+
+
 def gather(h: Helpers, d: DType, w: int, space: str, base: str, offsets: str, index: str, m: str | None) -> str:
     """One element per lane, at vector `offsets` of scalar type `index`."""
     t, p = register(d, w), pointer(d, space, True)
     name = f"gather_{SPACES[space]}{_kind(d)}{w}_{index}" + ("" if m is None else "_masked")
     one = [as_lane(d, load_one(h, d, "p", f"at.s{LANES[k]}")) for k in range(w)]
-    if m is None:
-        body = f"  return ({t})({', '.join(one)});"
-    else:
-        lanes = "\n".join(f"  if (m.s{LANES[k]}) v.s{LANES[k]} = {x};" for k, x in enumerate(one))
-        body = f"  {t} v = 0;\n{lanes}\n  return v;"
+    body = _lanes(t, one, m)
     h.add(name, f"{t} {name}({p} p, {index}{w} at{'' if m is None else f', int{w} m'}) {{\n{body}\n}}")
     return f"{name}({base}, {bare(offsets)}{'' if m is None else ', ' + bare(m)})"
 
@@ -156,11 +160,7 @@ def load_apart(h: Helpers, d: DType, w: int, space: str, base: str, offset: str,
     t, p = register(d, w), pointer(d, space, True)
     name = f"load_apart_{SPACES[space]}{_kind(d)}{w}" + ("" if m is None else "_masked")
     one = [as_lane(d, load_one(h, d, "p", f"{k} * step")) for k in range(w)]
-    if m is None:
-        body = f"  return ({t})({', '.join(one)});"
-    else:
-        lanes = "\n".join(f"  if (m.s{LANES[k]}) v.s{LANES[k]} = {x};" for k, x in enumerate(one))
-        body = f"  {t} v = 0;\n{lanes}\n  return v;"
+    body = _lanes(t, one, m)
     h.add(name, f"{t} {name}({p} p, long step{'' if m is None else f', int{w} m'}) {{\n{body}\n}}")
     return f"{name}({moved(base, offset)}, {step}{'' if m is None else ', ' + bare(m)})"
 
