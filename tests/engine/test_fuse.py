@@ -289,6 +289,25 @@ def test_the_loss_of_many_classes_reads_its_logits_and_stores_no_table() -> None
     assert lowered.certificate.bytes_written < 200
 
 
+def test_what_a_kept_row_is_computed_from_is_there_before_the_row() -> None:
+    """The largest logit of each row is stored for the loss beside the sum of the exponentials, a row of which is kept."""
+    x, y = Tensor(rand(512, 1000)), Tensor(rng.integers(0, 1000, 512).astype(np.int32))
+
+    def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        w = x.detach().requires_grad_()
+        loss = w.cross_entropy(y, ignore_index=-100)
+        loss.backward()
+        return loss, w.grad
+
+    lowered = jit(step).lower(x, y)
+    assert lowered.certificate.flops < 20 * x.numel(), "each largest one is found once, not for every element"
+    loss, grad = jit(step)(x, y)
+    at, a = y.numpy(), x.numpy().astype(np.float64)
+    p = np.exp(a) / np.exp(a).sum(1, keepdims=True)
+    np.testing.assert_allclose(loss.numpy(), -np.log(p[np.arange(512), at]).mean(), rtol=1e-5)
+    np.testing.assert_allclose(grad.numpy(), (p - np.eye(1000)[at]) / 512, rtol=1e-4, atol=1e-8)
+
+
 def test_what_comes_from_a_stored_activation_is_not_stored_beside_it() -> None:
     """Batch norm after a convolution, with gradients. The activation has several readers and a product below it, so it is stored
     whatever they do; the normalised values are a subtraction and a multiplication away from it, for the forward and the backward

@@ -327,7 +327,7 @@ class Fuser(Uses):
                 self._note_join(n, False, TURNS)
             elif n.is_reduce and across.seconds(self, g, across.uses(self, n, g)) > self.costs.launch:
                 self._note_join(n, False, across.WHY)
-            elif own:
+            elif own and not self._before_rows(n, g):
                 home = g
                 self._note_join(n, True, "it is stored from the kernel that needs it at the same index anyway")
                 break
@@ -351,6 +351,12 @@ class Fuser(Uses):
         own_index = self.own_index(n, home)
         assert own_index is not None
         self.push_operands(n, self.roots[home], own_index)
+
+    def _before_rows(self, n: Node, g: Group) -> bool:
+        """Whether `n`, which g needs at its own index, is needed for a row that g keeps: it has to be there before the row, or each
+        element of the row would compute it, and the sums below it, again."""
+        inside = any(s.loops != self.space_vars(g.space) for s, _ in self.uses[n] if self.find(s.group) is g)
+        return inside and any(g.rows.values()) and self.at_loop(n, g, of=g)[0] is not None
 
     def _holds(self, g: Group, n: Node) -> None:
         if self.costs.is_contraction(n) and n not in g.products:
