@@ -18,7 +18,7 @@ from tinyengine.choices import DEFAULT, Choices
 from tinyengine.extent import valued
 from tinyengine.loopnest import Kernel
 from tinyengine.machine import Machine
-from tinyengine.node import Graph
+from tinyengine.node import Graph, Node
 from tinyengine.origin import user_line
 from tinyengine.program import Program, Slot
 from tinyengine.runtime.buffer import Buffer, SizeBuffer
@@ -193,6 +193,23 @@ class Lowered:
         other.__dict__.update({k: self.__dict__[k] for k in shared if k in self.__dict__})
         other._decided.update({k: v for k, v in self._decided.items() if k in shared or k in ("record", "emit")})
         return other
+
+    def seen(self, roots: Sequence[Node], buffers: Sequence[Buffer]) -> Lowered:
+        """`rebind` to the graph under `roots`, which is made when somebody looks at it."""
+        other = object.__new__(Lowered)
+        other.__dict__.update(self._rebound, roots=roots, buffers=buffers, seconds={}, _decided=dict(self._rebound["_decided"]))
+        return other
+
+    @cached_property
+    def _rebound(self) -> dict[str, Any]:
+        """What is the same in every `seen`."""
+        out = dict(self.rebind(self.graph, self.buffers).__dict__)
+        del out["graph"]
+        return out
+
+    @cached_property
+    def graph(self) -> Graph:
+        return Graph(self.roots)
 
     def restored(
         self, slots: tuple[Slot, ...], root_slots: list[int], updated_roots: list[bool], executable: backends.Executable

@@ -17,13 +17,16 @@ from typing import Any
 
 from tinyengine import backends, choices, hooks, origin, stored, tune_store, units, varying
 from tinyengine.choices import Choices
+from tinyengine.machine import Machine
 from tinyengine.node import Graph, Node, reading, toposort
+from tinyengine.outline import Known, Outline
 from tinyengine.pipeline import Lowered
 from tinyengine.runtime.buffer import Buffer, Placeholder, SizePlaceholder
 from tinyengine.size import SizeError
 
 programs: dict[tuple[Any, ...], Lowered] = {}
 _forms: dict[str, tuple[Graph, tuple[Any, ...]]] = {}  # ops of a graph, without shapes -> the last graph of that form
+_known = Known()
 _choices: list[Choices] = [choices.DEFAULT]
 _current: tuple[Choices, Any, Choices] = (choices.DEFAULT, {}, choices.DEFAULT)
 
@@ -40,10 +43,10 @@ def chosen() -> Choices:
     return _choices[-1]
 
 
-def current_choices() -> Choices:
+def current_choices(machine: Machine | None = None) -> Choices:
     """What the next program is compiled with: the pins, and what tuning found for this machine and backend."""
     global _current
-    c, tuned = _choices[-1], tune_store.store(backends.machine(), backends.current()).tuned
+    c, tuned = _choices[-1], tune_store.store(machine or backends.machine(), backends.current()).tuned
     if _current[0] is not c or _current[1] is not tuned:
         _current = (c, tuned, dataclasses.replace(c, tuned={**tuned, **c.tuned}) if tuned else c)
     return _current[2]
@@ -92,21 +95,47 @@ def last_updates(roots: Sequence[Node]) -> list[Node]:
     return [new[r] for r in roots]
 
 
-def compiled(graph: Graph, vary: bool = False) -> tuple[Lowered, list[Buffer]]:
+def asked(roots: Sequence[Node], outline: Outline) -> tuple[Lowered, list[Buffer]]:
+    """The program for values that are not jitted; and the buffers it takes first. Where one of this outline ran before and
+    nobody watches, no graph is made."""
+    if not hooks.watching:
+        known = _known.find(outline)
+        if known is not None:
+            key, buffers = known
+            m = backends.machine()
+            found = programs.get(_full(key, buffers, m, current_choices(m)))
+            if found is not None:
+                return found.seen(roots, buffers), buffers
+    return compiled(Graph(roots), True, outline)
+
+
+def _full(key: str, buffers: Sequence[Buffer], machine: Machine, now: Choices) -> tuple[Any, ...]:
+    """The key of a program in the cache. Names are seen in kernels and views: another model of the same form is another program
+    (its kernels share their code)."""
+    return key, tuple([b.name for b in buffers]), now.key(), machine.key(), backends.current()
+
+
+def compiled(graph: Graph, vary: bool = False, outline: Outline | None = None) -> tuple[Lowered, list[Buffer]]:
     """The program for `graph`, from the cache when a graph of equal form was compiled before; and the buffers it takes first.
-    `vary`: numbers that an earlier graph had otherwise become inputs (see `varying`)."""
+    `vary`: numbers that an earlier graph had otherwise become inputs (see `varying`). `outline`: that of the graph, whose key is
+    noted for the next time."""
     key, buffers = graph.key()
     m = backends.machine()
-    # names are seen in kernels and views: another model of the same form is another program (its kernels share their code)
-    now = current_choices()
-    full = (key, tuple([b.name for b in buffers]), now.key(), m.key(), backends.current())
+    now = current_choices(m)
+    full = _full(key, buffers, m, now)
     found = programs.get(full)
+    simple = outline is not None and not graph.sizes()
     if found is None:
-        general, said = varying.generalise(graph)
-        if vary and general is not graph:
-            lowered, buffers = compiled(general)
-            lowered.note("record", said)
+        general = varying.generalise(graph)
+        if vary and general.graph is not graph:
+            lowered, buffers = compiled(general.graph)
+            lowered.note("record", general.decisions)
+            if simple:
+                inputs = [(graph.nodes[i], axis, name) for i, axis, name in general.inputs]
+                _known.note_general(outline, general.graph.key()[0], buffers, inputs)
             return lowered, buffers
+    if simple:
+        _known.note(outline, key)
     if found is not None:
         if hooks.watching:
             hooks.publish(hooks.CacheHit("program", key))
@@ -223,26 +252,27 @@ def realize(tensors: Sequence[Any], cause: str) -> list[tuple[Any, Node]]:
     if not pending:
         return []
     everything, extra = pending, list[tuple[Any, Node]]()
-    graph = Graph([n for _, n in pending])
-    written = targets(graph.nodes)
-    if written:
-        extra = dependents(pending, written)
+    roots = [n for _, n in pending]
+    outline = Outline(roots)
+    if outline.writes:
+        extra = dependents(pending, targets(outline.writes))
         everything = pending + extra
-        graph = Graph(last_updates([n for _, n in everything]))
+        latest = last_updates([n for _, n in everything])
+        if latest != roots:
+            roots, outline = latest, Outline(latest)
     if hooks.watching:
-        hooks.publish(hooks.Realized(cause, origin.capture(2), graph.roots))
+        hooks.publish(hooks.Realized(cause, origin.capture(2), tuple(roots)))
         if extra:
-            hooks.publish(hooks.Realized("an update of its memory", origin.capture(2), graph.roots[len(pending) :]))
-    lowered, buffers = compiled(graph, vary=True)
+            hooks.publish(hooks.Realized("an update of its memory", origin.capture(2), tuple(roots[len(pending) :])))
+    lowered, buffers = asked(roots, outline)
     last: Any = buffers[-1] if buffers else None
     if isinstance(last, SizePlaceholder):
         name = last.symbol.name
         raise SizeError(f"a tensor has no values while {name} has none; expected {name}.bind(...)\n  at {origin.user_line()}")
-    for n in graph.nodes:
-        if n.op == "assign":
-            n.src[0].arg.unshare()
-    with uninterrupted():
-        nodes = run_roots(lowered, graph.roots, buffers, range(len(everything)))
+    for n in outline.writes:
+        n.src[0].arg.unshare()
+    with uninterrupted() if outline.writes else contextlib.nullcontext():
+        nodes = run_roots(lowered, roots, buffers, range(len(everything)))
         for (t, old), n in zip(everything, nodes, strict=True):
             if t.node is old:
                 t.node = n

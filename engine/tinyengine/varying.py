@@ -51,6 +51,15 @@ class Family:
         return Family(texts, group, frozenset(changed + kept))
 
 
+class General(NamedTuple):
+    """`graph` with inputs for numbers; what there is to say about each; where they stood: (node number, axis, name of the
+    input)."""
+
+    graph: Graph
+    decisions: tuple[Decision, ...] = ()
+    inputs: tuple[tuple[int, int, str], ...] = ()
+
+
 _families: dict[str, Family] = {}
 
 
@@ -59,9 +68,8 @@ def forget() -> None:
     _families.clear()
 
 
-def generalise(graph: Graph) -> tuple[Graph, tuple[Decision, ...]]:
-    """`graph` with the numbers that have varied as inputs, and what there is to say about each; the graph itself where it is the
-    first of its family."""
+def generalise(graph: Graph) -> General:
+    """`graph` with the numbers that have varied as inputs; the graph itself where it is the first of its family."""
     form, places, values = _numbers(graph)
     texts = [repr(v) for v in values]  # 0.0 and -0.0 differ; nan and nan do not
     known = _families.get(form)
@@ -69,11 +77,11 @@ def generalise(graph: Graph) -> tuple[Graph, tuple[Decision, ...]]:
         ids: dict[tuple[str, str], int] = {}
         group = [ids.setdefault((p.kind, t), len(ids)) for p, t in zip(places, texts, strict=True)]
         _families[form] = Family(texts, group)
-        return graph, ()
+        return General(graph)
     family = _families[form] = known.with_graph(texts)
     varying = [i for i, g in enumerate(family.group) if g in family.varies]
     if not varying:
-        return graph, ()
+        return General(graph)
     return _with_inputs(graph, [(places[i], values[i], family.group[i], known.texts[i]) for i in varying])
 
 
@@ -119,7 +127,7 @@ def _last(n: Node, axis: int) -> int:
     return int(whole - 1 - step * (part - 1))
 
 
-def _with_inputs(graph: Graph, varying: Sequence[tuple[Place, Any, int, str]]) -> tuple[Graph, tuple[Decision, ...]]:
+def _with_inputs(graph: Graph, varying: Sequence[tuple[Place, Any, int, str]]) -> General:
     """The graph with inputs for these numbers: place, value, group and what stood there before."""
     taken = {s.name for s in graph.sizes()}
     names: dict[int, str] = {}
@@ -157,7 +165,8 @@ def _with_inputs(graph: Graph, varying: Sequence[tuple[Place, Any, int, str]]) -
                 step = arg[axis][-1]
                 arg[axis] = (start, step) if n.op == "slice" else (start, sum(arg[axis][:2]) - start, step)
             new[n] = n._replace(src=(new[n.src[0]],), arg=tuple(arg))
-    return Graph(new[r] for r in graph.roots), tuple(decisions)
+    where = tuple([(p.node, p.axis, names[group]) for p, _, group, _ in varying])
+    return General(Graph(new[r] for r in graph.roots), tuple(decisions), where)
 
 
 def _everywhere(n: Node, memory: Buffer) -> Node:

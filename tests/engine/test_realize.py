@@ -16,6 +16,7 @@ import pytest
 from tinyengine import backends, hooks, node
 from tinyengine import realize as engine
 from tinyengine.jit import jit
+from tinyengine.outline import Known
 from tinyengine.tensor import Tensor
 
 
@@ -232,11 +233,15 @@ def test_a_graph_without_updates_is_walked_once(monkeypatch: pytest.MonkeyPatch)
         return out
 
     x = Tensor(array(3))
-    (x * 2.0 + 1.0).numpy()
     for module in (node, engine):
         monkeypatch.setattr(module, "toposort", toposort)
+    monkeypatch.setattr(engine, "_known", Known())
+    monkeypatch.setattr(engine, "programs", {})
     (x * 2.0 + 1.0).numpy()
-    assert walks == [5]
+    assert walks[0] == 5 and set(walks[1:]) <= {5}  # compiled now
+    walks.clear()
+    (x * 2.0 + 1.0).numpy()
+    assert walks == []  # its outline is known
     x += 1.0
     y = x * 2.0
     walks.clear()

@@ -14,6 +14,7 @@ Location: TINYENGINE_CACHE, else XDG_CACHE_HOME/tinyengine, else ~/.cache/tinyen
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import tempfile
@@ -30,11 +31,15 @@ _LINES = 64 << 10  # bytes of lines in a folder before those that lead nowhere a
 
 def location() -> Path | None:
     """The folder, or None when the cache is switched off."""
-    asked = os.environ.get("TINYENGINE_CACHE")
+    return _location(*map(os.environ.get, ("TINYENGINE_CACHE", "XDG_CACHE_HOME", "HOME")))
+
+
+@functools.lru_cache(maxsize=64)
+def _location(asked: str | None, base: str | None, _home: str | None) -> Path | None:
+    """Asked for at every computation that is not jitted: paths are made once for each environment."""
     if asked is not None:
         return None if asked.strip() in ("", "0") else Path(asked).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "tinyengine"
+    return (Path(base) if base and os.path.isabs(base) else Path.home() / ".cache") / "tinyengine"
 
 
 def digest(data: bytes) -> str:
