@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tinyengine import hooks, units
@@ -12,12 +13,18 @@ from tinyengine.backends.llvm_jit import Target
 from tinyengine.program import Call, Program
 from tinyengine.runtime import native
 from tinyengine.runtime.buffer import Buffer
+from tinyengine.stages.arithmetic.displace import displaced
 from tinyengine.stages.emit import Code, prepare
 
 
 def prepared(program: Program) -> list[Code]:
-    """What the kernel of each call becomes."""
-    return [prepare(c.kernel, shared_memory(program, c), c.like) for c in program.calls]
+    """What the kernel of each call becomes, with the constants of its addresses in the pointers that it is given."""
+    out = []
+    for c in program.calls:
+        aliases = shared_memory(program, c)
+        kernel, moved = displaced(c.kernel, aliases)
+        out.append(replace(prepare(kernel, aliases, c.like), moved=moved))
+    return out
 
 
 def shared_memory(program: Program, call: Call) -> Mapping[str, str]:
@@ -47,8 +54,8 @@ class LLVMExecutable:
         self.image, self.target = image, target
         self._program, self._codes, self._given = program, codes, image.given
         self._native = native.NativeProgram(
-            image.steps(addresses), image.given, image.offsets, image.arena_bytes, image.first_write, image.scratch_bytes,
-            llvm_code.runner(), llvm_code.pool,
+            image.steps(addresses), image.given, image.offsets, image.moved, image.arena_bytes, image.first_write,
+            image.scratch_bytes, llvm_code.runner(), llvm_code.pool,
         )  # fmt: skip
 
     @property
@@ -80,6 +87,12 @@ class LLVMExecutable:
             else:
                 verdict, reason = "one thread", f"less than {native.SMALLEST_SHARE:g} cycles of work: waking a thread costs more"
             out.append(hooks.Decision("emit", "threads", (kernel,), verdict, reason, numbers))
+        for c in self.codes:
+            if c.moved:
+                verdict = ", ".join(f"{name} moved on by {n} bytes" for name, n in c.moved.items())
+                reason = "what is constant in its addresses stands in the pointers: kernels that differ in it share code"
+                numbers = {"bytes": float(sum(c.moved.values()))}
+                out.append(hooks.Decision("emit", "pointers", (c.kernel.name,), verdict, reason, numbers))
         return tuple(out)
 
     def run(self, buffers: Sequence[Buffer], clocks: bool = False) -> Times | None:

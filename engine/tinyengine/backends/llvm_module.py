@@ -133,7 +133,8 @@ def _function(c: Code, i: int, part: Part, lower: Expander, lines: Lines | None,
             done += s.trips
         declared.update(dict.fromkeys(f"declare i64 @llvm.{m}.i64(i64, i64)" for m in ("smax", "smin")))
     entry = [f"define void @{symbol}{ENTRY} nounwind {{", *loads, *calls, "  ret void", "}"]
-    return f"; {c.kernel.name}\n" + "\n\n".join(["\n".join(entry), *bodies])
+    moved = "".join([f", {name} moved on by {n} bytes" for name, n in c.moved.items()])
+    return f"; {c.kernel.name}{moved}\n" + "\n\n".join(["\n".join(entry), *bodies])
 
 
 def _body(

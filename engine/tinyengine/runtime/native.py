@@ -73,11 +73,13 @@ def chunks(step: Step, threads_: int) -> tuple[int, int]:
 
 
 class NativeProgram:
-    """Steps in order over `given` slots of the caller and those at `offsets` in an arena of the pool. `first_write`: the first
-    step that writes memory in place (len(steps) if none does). Not for two threads at once: `run` holds `threads.lock`."""
+    """Steps in order over `given` slots of the caller, those at `offsets` in an arena of the pool, and those that are others,
+    `moved` on: (slot, bytes). `first_write`: the first step that writes memory in place (len(steps) if none does). Not for two
+    threads at once: `run` holds `threads.lock`."""
 
-    def __init__(self, steps: Sequence[Step], given: int, offsets: Sequence[int], arena_bytes: int, first_write: int,
-                 scratch_bytes: int, runner: Callable[[int], int], pool: Callable[[], Pool]) -> None:  # fmt: skip
+    def __init__(self, steps: Sequence[Step], given: int, offsets: Sequence[int], moved: Sequence[tuple[int, int]],
+                 arena_bytes: int, first_write: int, scratch_bytes: int, runner: Callable[[int], int],
+                 pool: Callable[[], Pool]) -> None:  # fmt: skip
         n = len(steps)
         self.steps, self.given, self.scratch_bytes = tuple(steps), given, scratch_bytes
         self.offsets, self.arena_bytes = np.array(offsets, np.uint64), arena_bytes
@@ -87,7 +89,8 @@ class NativeProgram:
         self._which = Buffer(sum(len(s.which) for s in steps), dtypes.int64)
         self._table = Buffer(max(1, n) * _STEP, dtypes.int64)
         self._clocks = Buffer(n + 1, dtypes.int64)
-        self._slots = Buffer(max(1, given + len(offsets)), dtypes.uint64)
+        self._slots = Buffer(max(1, given + len(offsets) + len(moved)), dtypes.uint64)
+        self._moved = [s for s, _ in moved], np.array([by for _, by in moved], np.uint64)
         self._block = Buffer(16, dtypes.int64)
         self._addresses = self._slots.array.data
         self._pack = struct.Struct(f"{given}Q").pack_into
@@ -135,6 +138,13 @@ class NativeProgram:
         if base != self._base:
             self._slots.array[self.given : self.given + len(self.offsets)] = self.offsets + np.uint64(base)
             self._base = base
+            if self._moved[0]:
+                self._move()
+
+    def _move(self) -> None:
+        """The slots that are others, moved on: after those have changed."""
+        which, by = self._moved
+        self._slots.array[self.given + len(self.offsets) :] = self._slots.array[which] + by
 
     def run(self, buffers: Sequence[Buffer], clocks: bool = False) -> int:
         """OK, CHECK_FAILED or CANCELLED. `buffers`: the first `given` slots."""
@@ -149,6 +159,8 @@ class NativeProgram:
             if addresses != self._last:
                 self._pack(self._addresses, 0, *addresses)
                 self._last = addresses
+                if self._moved[0]:
+                    self._move()
             words = self._words
             if clocks is not self._timed:
                 words[3] = self._clocks.address if clocks else 0

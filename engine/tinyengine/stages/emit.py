@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from tinyengine import units
@@ -55,7 +55,7 @@ class Part:
 class Code:
     """A kernel ready to be emitted. `symbol`: its name in object code, equal for equal kernels; `aliases`: buffer -> the
     buffer that stands for all that share its memory; `messages[i]` belongs to status i + 1; `work`: estimated cycles of each
-    part on one core."""
+    part on one core; `moved`: by how many bytes the pointer of a parameter is moved on (see `arithmetic.displace`)."""
 
     kernel: Kernel
     symbol: str
@@ -64,6 +64,7 @@ class Code:
     messages: tuple[str, ...]
     scratch_bytes: int
     work: tuple[float, ...]
+    moved: Mapping[str, int] = field(default_factory=dict)
 
     def part_symbol(self, i: int) -> str:
         return self.symbol if i == 0 else f"{self.symbol}.{i}"
