@@ -74,6 +74,7 @@ class Lowered:
 
     def __init__(self, graph: Graph, buffers: Sequence[Buffer], choices: Choices, machine: Machine, backend: str) -> None:
         self.graph, self.buffers, self.choices, self.machine, self.backend = graph, list(buffers), choices, machine, backend
+        self.roots: Sequence[Node] = graph.roots
         self._decided: dict[str, list[hooks.Decision]] = {}
         self.seconds: dict[str, float] = {}
 

@@ -124,18 +124,18 @@ def compiled(graph: Graph, vary: bool = False, outline: Outline | None = None) -
     now = current_choices(m)
     full = _full(key, buffers, m, now)
     found = programs.get(full)
-    simple = outline is not None and not graph.sizes()
+    noted = None if graph.sizes() else outline
     if found is None:
         general = varying.generalise(graph)
         if vary and general.graph is not graph:
             lowered, buffers = compiled(general.graph)
             lowered.note("record", general.decisions)
-            if simple:
+            if noted is not None:
                 inputs = [(graph.nodes[i], axis, name) for i, axis, name in general.inputs]
-                _known.note_general(outline, general.graph.key()[0], buffers, inputs)
+                _known.note_general(noted, general.graph.key()[0], buffers, inputs)
             return lowered, buffers
-    if simple:
-        _known.note(outline, key)
+    if noted is not None:
+        _known.note(noted, key)
     if found is not None:
         if hooks.watching:
             hooks.publish(hooks.CacheHit("program", key))

@@ -31,9 +31,9 @@ from tinyengine.loopnest import (
     subexprs,
     walk,
 )
-from tinyengine.runtime.buffer import ALIGN
 
 At = tuple[Expr, ...]
+ALIGN = 64  # bytes: where memory begins, and what is aligned is taken to be
 
 
 def displaced(kernel: Kernel, fixed: Container[str] = ()) -> tuple[Kernel, dict[str, int]]:
@@ -77,10 +77,10 @@ def _least(kernel: Kernel) -> dict[Buf, tuple[int, ...]]:
         known = found.get(buf)
         found[buf] = own if known is None else [min(a, b) for a, b in zip(known, own, strict=True)]
     out = {}
-    for buf, at in found.items():
+    for buf, least in found.items():
         line = ALIGN // buf.dtype.itemsize
         steps = [line // gcd(line, stride) for stride in buf.strides]
-        out[buf] = tuple([m // k * k for m, k in zip(at, steps, strict=True)])
+        out[buf] = tuple([m // k * k for m, k in zip(least, steps, strict=True)])
     return out
 
 
