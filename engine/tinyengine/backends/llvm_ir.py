@@ -461,7 +461,11 @@ def _inside(e: Expr) -> tuple[Expr, str] | None:
     if not (a.op == b.op == "lt" and a.args[1] is b.args[0] and a.args[0].op == b.args[1].op == "const"):
         return None
     x, low, high = b.args[0], a.args[0].arg, b.args[1]
-    return (x, ops.literal(high.arg, high.dtype, high.lanes)) if x.dtype.kind == "int" and low == -1 and high.arg >= 0 else None
+    if x.dtype.kind != "int" or low != -1 or high.arg < 0:
+        return None
+    if x.op == "cast" and x.args[0].dtype.kind == "int" and high.arg <= x.args[0].dtype.max:
+        x = x.args[0]  # a narrow position is compared as it is
+    return x, ops.literal(high.arg, x.dtype, high.lanes)
 
 
 def _shifted(e: Expr) -> str:

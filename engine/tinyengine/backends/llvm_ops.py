@@ -251,8 +251,11 @@ def dot2(line: Line, lanes: int, a: str, b: str, total: str) -> str:
 
 
 def lanes_reduce(line: Line, op: str, d: DType, lanes: int, a: str) -> str:
-    """All lanes into one by halving; an odd count leaves its last lane for the end."""
+    """All lanes into one by halving; an odd count leaves its last lane for the end. Bits are compared all at once."""
     t = TYPES[d.name]
+    if d is dtypes.bool_ and lanes > 1:
+        bits = line(f"bitcast <{lanes} x i1> {a} to i{lanes}")
+        return line(f"icmp eq i{lanes} {bits}, -1" if op == "mul" else f"icmp ne i{lanes} {bits}, 0")
     rest: list[str] = []
     while lanes > 1:
         if lanes % 2:

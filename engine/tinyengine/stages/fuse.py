@@ -353,8 +353,8 @@ class Fuser(Uses):
         self.push_operands(n, self.roots[home], own_index)
 
     def _before_rows(self, n: Node, g: Group) -> bool:
-        """Whether `n`, which g needs at its own index, is needed for a row that g keeps: it has to be there before the row, or each
-        element of the row would compute it, and the sums below it, again."""
+        """Whether `n`, which g needs at its own index, is needed for a row that g keeps: it has to be there before the row, or
+        each element of the row would compute it, and the sums below it, again."""
         inside = any(s.loops != self.space_vars(g.space) for s, _ in self.uses[n] if self.find(s.group) is g)
         return inside and any(g.rows.values()) and self.at_loop(n, g, of=g)[0] is not None
 

@@ -220,17 +220,28 @@ def rows(c: Chooser, s: Loop) -> None:
         few(c, s.name, work)
     else:
         c.do(f"parallel({s.name})", "parallel", "rows are independent", {"cycles": work, "threads": c.machine.threads})
-    for name in best.loops if c.lanes > 1 else ():
-        loop = next(x for x in loops(c.kernel.body) if x.name == name)
-        if not vectorize(c, name):
-            continue
-        plain = together(c, loop)[0] == c.lanes and not any(isinstance(x, (Loop, Store, Check)) for x in loop.body)
-        if plain and loop.reduce and loop.trips >= 8 * c.lanes:
-            reason = "one chain of additions would wait for each result"
-            c.do(f"accumulate({name}, 4)", "accumulate", reason, {"cycles": best.cycles})
+    tried, failed = set[str](), set[str]()
+    while c.lanes > 1 and (left := [n for n in best.loops if n not in tried]):
+        for name in left:
+            tried.add(name)
+            if not _in_lanes(c, name, best.cycles):
+                failed.add(name)
+        if failed & {*left}:
+            best = plan(s, c.lanes, failed)
     if c.lanes > 1:
         short(c, names)
     stream(c)
+
+
+def _in_lanes(c: Chooser, name: str, cycles: float) -> bool:
+    """Vectorize the loop, with several accumulators for a long sum; False where it is not legal."""
+    loop = next(x for x in loops(c.kernel.body) if x.name == name)
+    if not vectorize(c, name):
+        return False
+    plain = together(c, loop)[0] == c.lanes and not any(isinstance(x, (Loop, Store, Check)) for x in loop.body)
+    if plain and loop.reduce and loop.trips >= 8 * c.lanes:
+        c.do(f"accumulate({name}, 4)", "accumulate", "one chain of additions would wait for each result", {"cycles": cycles})
+    return True
 
 
 def text(decisions: tuple[Decision, ...]) -> str:

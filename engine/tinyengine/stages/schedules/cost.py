@@ -5,11 +5,12 @@ Cycles are rough: half a cycle per operation and one per access of a vector or s
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from tinyengine.dependence import accesses
 from tinyengine.index import terms
-from tinyengine.loopnest import INDEX, Accumulate, Alloc, Buf, Expr, Loop, Stmt, stmt_exprs, subexprs
+from tinyengine.loopnest import INDEX, Accumulate, Alloc, Buf, Expr, Let, Loop, Stmt, Store, stmt_exprs, subexprs, walk
 
 EXPENSIVE = {
     "exp": 8.0, "exp2": 6.0, "log": 12.0, "sin": 12.0, "tanh": 14.0, "erf": 20.0, "threefry": 60.0, "div": 4.0, "sqrt": 4.0,
@@ -19,11 +20,33 @@ FREE = frozenset(("const", "var", "name", "load", "ramp", "splat", "cast", "bitc
 NEAR = 8  # elements between lanes up to which a vector of them is loaded or stored as it lies (backends/strided.py)
 PAGE, WAYS = 4096, 8  # bytes that one way of the first cache holds; its ways
 CONFLICT = 4.0  # times as many cycles where each line is gone before its neighbouring elements are needed
+PICKED = 1.5  # times as many cycles for lanes that lie where data says
+SCALARS = 0.5  # of the arithmetic's cycles are saved where it is scalar: twice as many units do it
 JOIN = 12.0  # cycles for joining the lanes of an accumulator
 
 
-def stride(buf: Buf, at: tuple[Expr, ...], v: str) -> int | None:
-    """By how many elements the access moves when loop variable v moves by one; None when that varies."""
+def changing(s: Loop) -> frozenset[str]:
+    """Names of the values in `s` that change with its variable."""
+    out = set[str]()
+    written = {x.buf for x in walk(s.body) if isinstance(x, (Store, Accumulate))}
+    for x in walk(s.body):
+        if not isinstance(x, Let):
+            continue
+        for e in subexprs(x.value):
+            if e is s.var or (e.op == "name" and e.arg in out) or (e.op == "load" and e.arg in written):
+                out.add(x.name)
+                break
+    return frozenset(out)
+
+
+def picked(at: tuple[Expr, ...], names: Container[str]) -> bool:
+    """Whether one of these values says where the access goes."""
+    return any(x.op == "name" and x.arg in names for e in at for x in subexprs(e))
+
+
+def stride(buf: Buf, at: tuple[Expr, ...], v: str, names: Container[str] | None = None) -> int | None:
+    """By how many elements the access moves when loop variable v moves by one; None when that varies, as a position from data
+    may. `names`: of the values that change with v, where they are known."""
     out = 0
     for e, s in zip(at, buf.strides, strict=True):
         for atom, c in terms(e)[0]:
@@ -32,7 +55,7 @@ def stride(buf: Buf, at: tuple[Expr, ...], v: str) -> int | None:
                     out += c * s
             elif any(x.op == "var" and x.arg[0] == v for x in subexprs(atom)):
                 return None
-            elif any(x.op == "name" for x in subexprs(atom)):
+            elif any(x.op == "name" and (names is None or x.arg in names) for x in subexprs(atom)):
                 return None  # a position that comes from data
     return out
 
@@ -55,20 +78,24 @@ def operations(s: Stmt) -> float:
     return total
 
 
-def statement(s: Stmt, v: str | None, lanes: int) -> float:
-    """Cycles of one statement for one vector along v (or for one scalar)."""
+def statement(s: Stmt, v: str | None, lanes: int, names: Container[str] = ()) -> float:
+    """Cycles of one statement for one vector along v (or for one scalar). `names`: of the values that change with v."""
     total = operations(s)
     for a in accesses((s,)):
         if a.buf.space == "register":
             continue
-        step = stride(a.buf, a.at, v) if v is not None else 0
+        step = stride(a.buf, a.at, v, names) if v is not None else 0
         if step in (0, 1):
             total += 1.0
         elif step is not None and 1 < step <= NEAR:
             total += step
         else:
             apart = lanes * (1.0 if a.op == "read" else 1.5)
-            total += 2.0 if step == -1 else apart * (1.0 if step is None else conflict(step * a.buf.dtype.itemsize, lanes))
+            if step is None:
+                apart *= PICKED if picked(a.at, names) else 1.0
+            else:
+                apart *= conflict(step * a.buf.dtype.itemsize, lanes)
+            total += 2.0 if step == -1 else apart
     return total + (0.5 if isinstance(s, Accumulate) else 0.0)
 
 
@@ -78,32 +105,40 @@ def conflict(nbytes: int, lanes: int) -> float:
     return CONFLICT if lanes > WAYS and nbytes % PAGE == 0 else 1.0
 
 
-def body_cycles(body: tuple[Stmt, ...], v: str | None, lanes: int) -> float:
-    total = 0.0
-    for s in body:
-        if isinstance(s, Loop):
-            total += s.trips * (body_cycles(s.body, v, lanes) + 0.5)
-        elif not isinstance(s, Alloc):
-            total += statement(s, v, lanes)
-    return total
+def body_cycles(body: tuple[Stmt, ...], v: Loop | None, lanes: int) -> float:
+    """Cycles of the statements for one vector along the loop v (or for one scalar)."""
+    name, names = (None, frozenset[str]()) if v is None else (v.name, changing(v))
+
+    def cycles(body: tuple[Stmt, ...]) -> float:
+        total = 0.0
+        for s in body:
+            if isinstance(s, Loop):
+                total += s.trips * (cycles(s.body) + 0.5)
+            elif not isinstance(s, Alloc):
+                total += statement(s, name, lanes, names)
+        return total
+
+    return cycles(body)
 
 
-def plan(s: Loop, lanes: int) -> Plan:
-    """The cheaper of: this loop in lanes; the best of each loop inside it."""
+def plan(s: Loop, lanes: int, without: Container[str] = ()) -> Plan:
+    """The cheapest of: this loop in lanes; the best of each loop inside it; no lanes. `without`: loops that may not be."""
     vectors = -(-s.trips // lanes)
-    accumulates = any(isinstance(x, Accumulate) for x in s.body) or s.reduce
-    this = vectors * body_cycles(s.body, s.name, lanes) + (JOIN if accumulates else 0.0)
+    accumulates = s.reduce or any(isinstance(x, Accumulate) and stride(x.buf, x.index, s.name, ()) == 0 for x in s.body)
+    this = vectors * body_cycles(s.body, s, lanes) + (JOIN if accumulates else 0.0)
     inside = 0.0
     loops: list[str] = []
     for b in s.body:
         if isinstance(b, Loop):
-            p = plan(b, lanes)
+            p = plan(b, lanes, without)
             inside += p.cycles
             loops += p.loops
         elif not isinstance(b, Alloc):
-            inside += statement(b, None, lanes)
+            inside += statement(b, None, lanes) - SCALARS * operations(b)
     inside = s.trips * (inside + 0.5)
     scalar = s.trips * body_cycles(s.body, None, lanes)
+    if s.name in without:
+        return Plan(inside, tuple(loops)) if loops else Plan(scalar, ())
     if loops and inside < this:
         return Plan(inside, tuple(loops))
     return Plan(this, (s.name,)) if this < scalar and s.trips > 1 else Plan(scalar, tuple(loops))

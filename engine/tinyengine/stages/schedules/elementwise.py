@@ -197,7 +197,7 @@ def _woven(c: Chooser, names: list[str]) -> list[str]:
         return []
 
     def cycles(lanes: Loop, other: Loop) -> float:
-        return other.trips * -(-lanes.trips // c.lanes) * body_cycles(v.body, lanes.name, min(c.lanes, lanes.trips))
+        return other.trips * -(-lanes.trips // c.lanes) * body_cycles(v.body, lanes, min(c.lanes, lanes.trips))
 
     numbers = {"cycles": cycles(m, v), "cycles_along_short": cycles(v, m)}
     if numbers["cycles"] * WOVEN > numbers["cycles_along_short"]:

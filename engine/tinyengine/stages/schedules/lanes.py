@@ -10,7 +10,7 @@ from tinyengine.loopnest import Alloc, Buf, Let, Loop, stmt_exprs, subexprs, wal
 from tinyengine.loopnest import name as named
 from tinyengine.stages.arithmetic.affine import flat
 from tinyengine.stages.primitives.nest import loops
-from tinyengine.stages.schedules.cost import operations, stride
+from tinyengine.stages.schedules.cost import changing, operations, picked, stride
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -50,12 +50,17 @@ def _halves(c: Chooser, s: Loop) -> int:
 
 
 def _columns(c: Chooser, s: Loop) -> int:
-    """Vectors side by side for a loop along the rows of something that the loops inside it read row after row."""
-    inner = [x for x in loops(s.body) if x.trips >= MANY]
-    reads = [a for a in accesses((s,)) if a.op == "read" and a.buf.space == "global"]
-    if not inner or any(stride(a.buf, a.at, s.name) not in (0, 1) for a in reads):
-        return 1
-    if not any(stride(a.buf, a.at, s.name) == 1 and abs(stride(a.buf, a.at, x.name) or 0) >= MANY for a in reads for x in inner):
+    """Vectors side by side for a loop along the rows of something that the loops inside it read row after row: many rows, or
+    rows that data picks."""
+    inner, along, names = loops(s.body), list[Access](), changing(s)
+    for a in accesses((s,)):
+        if a.op == "read" and a.buf.space == "global":
+            step = stride(a.buf, a.at, s.name, names)
+            if step not in (0, 1):
+                return 1
+            if step:
+                along.append(a)
+    if not any(_down(a, x) for x in inner for a in along):
         return 1
     heavy = any(operations(x) >= LONG for x in walk(s.body) if not isinstance(x, (Loop, Alloc)))
     kept = sum(x.buf.nbytes for x in walk(s.body) if isinstance(x, Alloc) and x.buf.space == "local")
@@ -64,6 +69,13 @@ def _columns(c: Chooser, s: Loop) -> int:
     while count > 1 and (s.trips < count * c.lanes * pieces or kept * count * c.lanes > c.machine.l3_bytes // 8):
         count //= 2
     return count
+
+
+def _down(a: Access, x: Loop) -> bool:
+    """Whether `x` leads the access to one row after the other."""
+    if x.trips >= MANY and abs(stride(a.buf, a.at, x.name) or 0) >= MANY:
+        return True
+    return picked(a.at, changing(x))
 
 
 def short(c: Chooser, names: Iterable[str]) -> None:
