@@ -164,3 +164,19 @@ def test_options_that_make_no_sense_are_refused_as_there(options: dict[str, floa
     for kind, t in ((optim.SGD, Tensor([1.0], requires_grad=True)), (torch.optim.SGD, torch.ones(1, requires_grad=True))):
         with pytest.raises(ValueError):
             kind([t], **{"lr": 0.1, **options})
+
+
+POOLS = [
+    "AvgPool2d(2)", "AvgPool2d((3, 2), 2, 1)", "AvgPool2d(3, 2, 1, True, False)", "AvgPool2d(3, ceil_mode=True)",
+    "MaxPool2d(2)", "MaxPool2d(3, 2, 1)", "MaxPool2d(2, 1, dilation=2)", "MaxPool2d(3, 2, 0, 1, True, True)",
+    "AdaptiveAvgPool2d(1)", "AdaptiveAvgPool2d((3, None))", "AdaptiveAvgPool2d(5)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", POOLS)
+def test_pooling_layers(layer: str) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 7, 8)).astype(np.float32)
+    ours, theirs = eval(f"nn.{layer}")(Tensor(x)), eval(f"torch.nn.{layer}")(torch.tensor(x))
+    pairs = zip(ours, theirs, strict=True) if isinstance(ours, tuple) else [(ours, theirs)]
+    for a, b in pairs:
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=1e-6)

@@ -17,7 +17,6 @@ from tinyengine.nn.layers import (
     GroupNorm,
     LayerNorm,
     Linear,
-    MaxPool2d,
     ReLU,
     RMSNorm,
     Sequential,
@@ -27,6 +26,7 @@ from tinyengine.nn.layers import (
 )
 from tinyengine.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
 from tinyengine.nn.module import Module, set_training
+from tinyengine.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from tinyengine.nn.recurrent import LSTMCell
 from tinyengine.nn.spatial import (
     Conv3d,
@@ -41,6 +41,8 @@ from tinyengine.nn.spatial import (
 
 __all__ = [
     "GELU",
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm",

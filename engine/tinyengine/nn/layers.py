@@ -260,18 +260,7 @@ class Flatten(Module):
         return x.flatten(1)
 
 
-class MaxPool2d(Module):
-    """`x.max_pool2d` as a layer."""
-
-    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x.max_pool2d(self.kernel_size, self.stride, self.padding)
-        return out
-
-
 __all__ = [
     "GELU", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Conv1d", "Conv2d", "Dropout", "Embedding", "Flatten",
-    "GroupNorm", "LayerNorm", "Linear", "MaxPool2d", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh",
+    "GroupNorm", "LayerNorm", "Linear", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh",
 ]  # fmt: skip
