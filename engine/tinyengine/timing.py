@@ -38,11 +38,13 @@ from tinyengine.loopnest import (
 )
 from tinyengine.machine import Machine
 from tinyengine.ops import OPS
+from tinyengine.stages.arithmetic.affine import shared
 from tinyengine.stages.schedules.cost import NEAR, conflict
 from tinyengine.traffic import LINE, Moved, Traffic
 
 UNITS = 2  # arithmetic units of a core for vectors, and load ports
 LATENCY = {"add": 4, "mul": 4, "maximum": 6}  # cycles until a register accumulator may be used again
+WHOLE = 720_720  # a multiple of all that lanes may share
 MEMORY_LATENCY = 10  # the same through memory
 WINDOW = 256.0  # instructions that a core looks ahead: so many iterations of an outer loop overlap their chains
 FIRST = {"L2": 4e-9, "L3": 15e-9, "memory": 100e-9}  # seconds until the first line of a buffer, or the next of code, is there
@@ -277,8 +279,8 @@ class _Counter:
         """Issue slots of a load or a store: whole vectors where lanes are neighbours or lie near each other, else one by one.
         Lanes that lie whole pages apart are in each other's way (`stages.schedules.cost.conflict`)."""
         n, stride = self.vectors(lanes, buf.dtype), lane_stride(buf, at) if lanes > 1 else 0
-        if stride is None:
-            return lanes
+        if stride is None:  # loops of vectors step by what their lanes share
+            return n if shared(at, buf.strides, lambda _: WHOLE) is not None else lanes
         if abs(stride) <= NEAR:
             return min(lanes, n * max(1, abs(stride)))
         return lanes * conflict(stride * buf.dtype.itemsize, lanes)

@@ -711,3 +711,63 @@ def test_columns_that_an_unrolled_loop_reads_share_their_loads(step, count):
         assert text.count("load <16 x float>") == step * (count // step) + step * (count % step)
     elif count >= 16:
         assert text.count("load <16 x float>") == 16 * (count // 16) + (step * (count % 16) if step <= 8 else 0)
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_few_columns_are_turned_in_blocks_beside_each_other(count):
+    """16 rows of fewer columns than lanes: each row is loaded once, as many elements as there are columns."""
+    x, y, c = Buf("x", float32, (640,)), Buf("y", float32, (count, 16)), var("c", 0, count - 1)
+    at = apply("add", (ramp(index(0), 16, 40), splat(c, 16)))
+    k = Kernel("few", (x, y), (Loop(c, 0, count, 1, (Store(y, (c, ramp(index(0), 16)), load(x, (at,))),), "unroll"),), ("y",))
+    data = normal(16, 40)
+    assert np.array_equal(run(k, x=data.reshape(-1))["y"], data[:, :count].T)
+    text = LLVMBackend().compile(nests.program(k)).source(0)
+    assert text.count(f"load <{count} x float>") == 16 and "gather" not in text
+
+
+@pytest.mark.parametrize("d", [float32, bool_, int8], ids=str)
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize("start", [0, 1, 5])
+@pytest.mark.parametrize("count", [2, 3, 4, 7])
+def test_lanes_that_share_elements_with_their_neighbours(count, start, lanes, d):
+    """x[(i + start) // count]: one load or two of what the lanes need and nothing behind it, for every number of lanes that are
+    on."""
+    for on in range(lanes + 1):
+        size = max(1, (start + on - 1) // count + 1)
+        x, y = Buf("x", d, (size,)), Buf("y", d, (lanes,))
+        at = apply("floordiv", (ramp(index(start), lanes), splat(index(count), lanes)))
+        mask = apply("lt", (ramp(index(0), lanes), splat(index(on), lanes))) if on < lanes else None
+        k = Kernel("shared", (x, y), (Store(y, (ramp(index(0), lanes),), load(x, (at,), mask)),), ("y",))
+        data = rng.integers(0, 2 if d is bool_ else 100, size).astype(d.numpy)
+        want = data[(np.arange(lanes) + start) // count % size]
+        want[on:] = 0
+        assert np.array_equal(run(k, x=data)["y"], want)
+        assert "gather" not in LLVMBackend().compile(nests.program(k)).source(0)
+
+
+@pytest.mark.parametrize(("step", "whole"), [(16, True), (12, False)])
+def test_lanes_that_share_elements_in_a_loop(step, whole):
+    """x[i // 8]: where the loop's steps are not multiples of 8, nothing is known about which lanes share."""
+    x, y, i = Buf("x", float32, (30,)), Buf("y", float32, (240,)), var("i", 0, 239)
+    at = apply("floordiv", (ramp(i, step), splat(index(8), step)))
+    k = Kernel("shared", (x, y), (Loop(i, 0, 240, step, (Store(y, (ramp(i, step),), load(x, (at,))),)),), ("y",))
+    data = normal(30)
+    assert np.array_equal(run(k, x=data)["y"], np.repeat(data, 8))
+    assert ("gather" in LLVMBackend().compile(nests.program(k)).source(0)) is not whole
+
+
+@pytest.mark.parametrize("d", [float32, bool_], ids=str)
+@pytest.mark.parametrize("step", [2, 4])
+def test_stores_between_each_other_s_lanes_under_a_mask(step, d):
+    """The first lanes only, in every iteration: whole vectors up to where they end, then pieces; nothing behind is written."""
+    lanes = 16
+    for on in range(lanes + 1):
+        x, y, c = Buf("x", d, (step, lanes)), Buf("y", d, (step * on + 1,)), var("c", 0, step - 1)
+        at = apply("add", (ramp(index(0), lanes, step), splat(c, lanes)))
+        mask = apply("lt", (ramp(index(0), lanes), splat(index(on), lanes)))
+        body = (Store(y, (at,), load(x, (c, ramp(index(0), lanes))), mask),)
+        k = Kernel("between", (x, y), (Loop(c, 0, step, 1, body, "unroll"),), ("y",))
+        data = rng.integers(0, 2 if d is bool_ else 100, (step, lanes)).astype(d.numpy)
+        got = run(k, x=data, y=np.zeros(step * on + 1, d.numpy))["y"]
+        assert np.array_equal(got, np.r_[data[:, :on].T.reshape(-1), np.zeros(1, d.numpy)])
+        assert "masked.store" not in LLVMBackend().compile(nests.program(k)).source(0)

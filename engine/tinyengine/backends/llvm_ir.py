@@ -17,7 +17,7 @@ from tinyengine import dtypes
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import MAX_HOISTED
 from tinyengine.backends.llvm_store import Memory
-from tinyengine.backends.strided import Access, Key, Run, columns, strided, woven
+from tinyengine.backends.strided import Access, Key, Run, columns, prefix, strided, woven
 from tinyengine.loopnest import (
     Accumulate,
     Alloc,
@@ -88,7 +88,7 @@ class Writer:
         self.dots: dict[str, tuple[str, str]] = {}  # dot product -> operands: an addition may be part of it
         self.env: dict[Expr, Expr] = {}
         self.env_memo: dict[Expr, Expr] = {}
-        self.apart: dict[int, tuple[tuple[Access, ...], tuple[Access, ...]]] = {}  # by id of an unrolled loop: loads, stores
+        self.apart: dict[int, tuple[tuple[Access, ...], tuple[Store, ...]]] = {}  # by id of an unrolled loop: loads, stores
         self.columns: dict[Key, Run] = {}  # the loads, in the unrolled loops that are open
         self.woven: dict[Key, Run] = {}  # the stores that wait for each other
         self.waiting: dict[Key, list[str]] = {}  # their values so far
@@ -280,6 +280,10 @@ class Writer:
             g = gcd(g, c * self.grain.get(t, 1) * itemsize)
         return gcd(g, a.constant * itemsize)
 
+    def divisor(self, t: Expr) -> int:
+        """A number that divides a term of an index."""
+        return self.grain.get(t, 1)
+
     # ---- statements
 
     def block(self, body: Iterable[Stmt]) -> None:
@@ -397,7 +401,9 @@ class Writer:
             env: dict[Expr, Expr] = {**outer_env, s.var: index(s.start)}
             memo: dict[Expr, Expr] = {}
             self.columns = {**outer_columns, **columns(s, loads, lambda e: af.substitute(e, env, memo))}
-            self.woven = {**outer_woven, **columns(s, stores, lambda e: af.substitute(e, env, memo))}
+            whole = [x for x in stores if x.mask is None or prefix(self.lower(af.substitute(x.mask, env, memo))) is not None]
+            at = tuple((x.buf, x.index) for x in whole)
+            self.woven = {**outer_woven, **columns(s, at, lambda e: af.substitute(e, env, memo))}
         for i in af.iterations(s, self._machine):
             self.env, self.env_memo = {**outer_env, s.var: index(i)}, {}
             self.enter(written, self.scope.label, loop=False)

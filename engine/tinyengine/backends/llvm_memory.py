@@ -1,9 +1,9 @@
 """Allocations, addresses and loads of the LLVM writer: registers, per-thread local buffers and global buffers.
 
-An index whose lanes are evenly spaced by 1 is one vector access; by 0, a scalar access and a splat; further apart, perhaps
-contiguous loads and shuffles (`llvm_strided`); anything else a gather or, for writes, lane after lane. A load that one bit
-masks off reads constant zeros instead of the buffer (its address is chosen by a select): it neither branches nor touches memory
-that may not be there, which costs a masked vector load hundreds of cycles.
+An index whose lanes are evenly spaced by 1 is one vector access; by 0, a scalar access and a splat; further apart, or several on
+one element, perhaps contiguous loads and shuffles (`llvm_strided`); anything else a gather or, for writes, lane after lane. A
+load that one bit masks off reads constant zeros instead of the buffer (its address is chosen by a select): it neither branches
+nor touches memory that may not be there, which costs a masked vector load hundreds of cycles.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tinyengine import dtypes
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_strided import Strided
+from tinyengine.backends.strided import prefix
 from tinyengine.loopnest import Alloc, Buf, Expr, load_index, load_mask
 from tinyengine.stages.arithmetic import affine as af
 
@@ -157,9 +158,12 @@ class Loads:
         depth = max(w.depth_written(buf.name), w.alloc_depths.get(buf.name, 0))
         needs: list[Expr] = [] if mask is None else [mask]
         direct = a is not None and (e.lanes == 1 or a.lane in (0, 1) or (a.lane == -1 and mask is None))
-        if a is not None and direct:
-            w.offset(a)
-            needs += [term for term, _ in a.terms]
+        on = e.lanes if mask is None else prefix(mask)
+        same = af.shared(at, buf.strides, w.divisor) if a is None and on is not None else None
+        plain = same.first if same is not None else a if direct else None
+        if plain is not None:
+            w.offset(plain)
+            needs += [term for term, _ in plain.terms]
         else:
             offsets = self._offsets(buf, at)
             needs.append(offsets)
@@ -173,6 +177,8 @@ class Loads:
         if a is not None and not direct and a.lane > 1:
             wide = None if held is None else self._wide(w.at(depth), e, held)
             apart = self.strided.load(e, a, depth, reads, wide)
+        if same is not None:
+            apart = self.strided.repeated(buf, same, e.lanes, on or 0, depth)
         if apart is not None:
             value = self._from_memory(w.at(depth), buf, apart, e.lanes)
         elif a is None or not direct:

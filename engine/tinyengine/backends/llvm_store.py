@@ -12,7 +12,7 @@ from collections.abc import Callable
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import Loads
 from tinyengine.backends.llvm_strided import spread
-from tinyengine.backends.strided import NEAR, interleaved
+from tinyengine.backends.strided import NEAR, interleaved, prefix
 from tinyengine.loopnest import Accumulate, Buf, Expr, Prefetch, Store
 from tinyengine.stages.arithmetic import affine as af
 
@@ -48,7 +48,7 @@ class Memory(Loads):
         if self._in_registers(buf):
             slot = self._slot(buf, a, lanes)
             self._set_register(buf, slot, value, lanes, s.mask, m)
-        elif a is not None and s.mask is None and (buf.name, a.terms, a.lane) in w.woven:
+        elif a is not None and (buf.name, a.terms, a.lane) in w.woven:
             self._weave(s, a, value, lanes)
         elif a is not None and lanes > 1 and 1 < a.lane <= NEAR and (s.mask is None or s.mask.lanes > 1):
             self._spread(buf, a, value, lanes, m)
@@ -101,7 +101,8 @@ class Memory(Loads):
             w.put(f"call void {name}({ty} {piece}, ptr {pointer}, i32 {buf.dtype.itemsize}, <{lanes} x i1> {own})")
 
     def _weave(self, s: Store, a: af.Affine, value: str, lanes: int) -> None:
-        """One of `a.lane` stores that together write every element: the last one writes what all of them have."""
+        """One of `a.lane` stores that together write every element up to where a mask ends: the last one writes what all of them
+        have."""
         w, buf = self.w, s.buf
         key = (buf.name, a.terms, a.lane)
         values = w.waiting.setdefault(key, [])
@@ -110,8 +111,17 @@ class Memory(Loads):
             return
         here, ty = w.at(w.depth), ops.vector(ops.scalar_type(buf.dtype), lanes)
         first, _ = w.woven[key]
+        on = a.lane * (prefix(s.mask) or 0) if s.mask is not None else a.lane * lanes
         for k, x in enumerate(_interleave(here, ty, w.waiting.pop(key), lanes)):
-            self._store_at(buf, a._replace(constant=first + k * lanes, lane=1), x, lanes, None, None, s.hint)
+            n, start = min(lanes, on - k * lanes), 0
+            while start < n:  # of a vector that is not full, pieces of powers of two
+                size = 1 << ((n - start).bit_length() - 1)
+                picks = ", ".join(f"i32 {start + p}" for p in range(size))
+                piece = x if size == lanes else here(f"shufflevector {ty} {x}, {ty} poison, <{size} x i32> <{picks}>")
+                if size == 1:
+                    piece = here(f"extractelement {ty} {x}, i64 {start}")
+                self._store_at(buf, a._replace(constant=first + k * lanes + start, lane=1), piece, size, None, None, s.hint)
+                start += size
 
     def _guard(self, m: str) -> str:
         """Opens a block that runs only where the scalar mask holds; returns the label that `_join` closes it with."""

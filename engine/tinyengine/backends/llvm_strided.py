@@ -3,7 +3,8 @@
 Lanes a small step apart (x[2 * i], channels of a pixel): the elements between first and last lane are loaded as they lie, and
 each level of shuffles keeps every second of them. Lanes a long step apart (a column), where an unrolled loop wants neighbouring
 columns: a block of rows is loaded and transposed. What is loaded and shuffled is remembered, so that the columns of one block
-share it. Nothing outside of what the lanes, or the columns of the unrolled loop, need is read.
+share it. Lanes that share elements with their neighbours (x[i // 2]): a load of fewer elements and a shuffle. Nothing outside of
+what the lanes, or the columns of the unrolled loop, need is read.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ class Strided:
             start = block(self.w.columns, buf, a, a.lane)
             if start is not None:
                 return self._every(buf, a._replace(constant=start), lanes, a.lane, a.constant - start, 0, depth, reads)
-        if m is None and lanes <= BLOCK:
-            start = block(self.w.columns, buf, a, lanes)
+        for n in (k for k in (lanes, lanes // 2, lanes // 4) if k > 1) if m is None and lanes <= BLOCK else ():
+            start = block(self.w.columns, buf, a, n)
             if start is not None:
-                return self._column(buf, a._replace(constant=start), lanes, a.constant - start, depth, reads)
+                return self._column(buf, a._replace(constant=start), lanes, n, a.constant - start, depth, reads)
         if a.lane > NEAR:
             return None
         on = lanes if m is None else prefix(load_mask(e))
@@ -84,21 +85,54 @@ class Strided:
 
         return self._known(key, make, depth, reads)
 
-    def _column(self, buf: Buf, a: af.Affine, n: int, column: int, depth: int, reads: frozenset[str]) -> str:
-        """Column `column` of the n x n block that begins at `a`: rounds of interleaving rows i and i + n/2."""
+    def _column(
+        self, buf: Buf, a: af.Affine, lanes: int, n: int, column: int, depth: int, reads: frozenset[str]
+    ) -> str:  # fmt: skip
+        """Column `column` of a block of n columns that begins at `a`, whose rows are the lanes: rounds of interleaving rows i and
+        i + n/2. Where the lanes are more than n, blocks of n rows stand side by side."""
 
         def row(r: int, i: int) -> str:
-            key = ("block", buf.name, a.terms, a.constant, a.lane, n, r, i)
+            key = ("block", buf.name, a.terms, a.constant, a.lane, lanes, n, r, i)
             if r == 0:
-                return self._known(key, lambda: self._line(buf, a, a.constant + i * a.lane, n, depth), depth, reads)
+                starts = [a.constant + k * a.lane for k in range(i, lanes, n)]
+                return self._known(key, lambda: self._beside(buf, a, starts, n, depth), depth, reads)
 
             def make() -> str:
                 x, y = row(r - 1, i // 2), row(r - 1, i // 2 + n // 2)
-                return self._shuffle(buf, n, x, y, interleaved(n, i), depth)
+                return self._shuffle(buf, lanes, x, y, interleaved(n, i, lanes), depth)
 
             return self._known(key, make, depth, reads)
 
         return row(n.bit_length() - 1, column)
+
+    def _beside(self, buf: Buf, a: af.Affine, starts: Sequence[int], n: int, depth: int) -> str:
+        """The n neighbours from each of these constants on, in one vector."""
+        pieces = [self._line(buf, a, start, n, depth) for start in starts]
+        while len(pieces) > 1:
+            pieces = [
+                self._shuffle(buf, n, x, y, range(2 * n), depth) for x, y in zip(pieces[::2], pieces[1::2], strict=True)
+            ]  # fmt: skip
+            n *= 2
+        return pieces[0]
+
+    def repeated(self, buf: Buf, s: af.Shared, lanes: int, on: int, depth: int) -> str:
+        """Lanes that share elements with their neighbours, the first `on` of them, and zeros: exactly the elements that they
+        need, in at most two loads."""
+        n = (s.rest + on - 1) // s.each + 1 if on else 0
+        most = min(lanes, 1 << (n.bit_length() - 1)) if on else 0
+        out, reach, width = "zeroinitializer", 0, max(2, most)
+        for start in dict.fromkeys((0, n - most)) if on else ():
+            x = self._line(buf, s.first, s.first.constant + start, most, depth)
+            if most == 1:
+                t = ops.memory_type(buf.dtype)
+                x = self.w.at(depth)(f"insertelement {ops.vector(t, width)} zeroinitializer, {t} {x}, i64 0")
+            # only what the load before did not have
+            wanted = [(s.rest + k) // s.each for k in range(lanes)]
+            own = [p - start if k < on and p >= reach else width for k, p in enumerate(wanted)]
+            wide = self._shuffle(buf, width, x, "zeroinitializer", own, depth)
+            kept = [k if p == width else lanes + k for k, p in enumerate(own)]
+            out, reach = wide if not reach else self._shuffle(buf, lanes, out, wide, kept, depth), start + most
+        return out
 
     def _apart(self, buf: Buf, a: af.Affine, lanes: int, depth: int, on: int) -> str:
         """The first `on` lanes, `a.lane` elements apart, and zeros: exactly the elements from the first of them to the last. (A

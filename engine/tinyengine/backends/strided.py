@@ -1,7 +1,8 @@
 """Vectors whose lanes lie apart in memory, and which of them an unrolled loop reads or writes side by side.
 
 Lanes a small step apart (x[2 * i], channels of a pixel) are contiguous loads and shuffles. Lanes a long step apart (a column),
-where an unrolled loop wants neighbouring columns, are a block of rows that is loaded and turned in registers."""
+where an unrolled loop wants neighbouring columns, are a block of rows that is loaded and turned in registers. Lanes that share an
+element with their neighbours (x[i // 2]) are one load of fewer elements and a shuffle."""
 
 from __future__ import annotations
 
@@ -42,17 +43,17 @@ def columns(s: Loop, accesses: tuple[Access, ...], first: Callable[[Expr], Expr]
     return found
 
 
-def woven(s: Loop, group: Callable[[str], str]) -> tuple[Access, ...]:
-    """The stores of an unrolled loop whose iterations together write every element from the first lane to the last, to memory
-    that the loop does not touch otherwise: they can wait for each other. `group`: the name that stands for all buffers in one
-    memory."""
+def woven(s: Loop, group: Callable[[str], str]) -> tuple[Store, ...]:
+    """The stores of an unrolled loop whose iterations together write every element from the first lane to the last (of those
+    that a mask leaves on, the same in every iteration), to memory that the loop does not touch otherwise: they can wait for each
+    other. `group`: the name that stands for all buffers in one memory."""
     if s.step != 1 or s.trips < 2 or s.trips & (s.trips - 1) or s.trips > NEAR or s.first is not None or s.limit is not None:
         return ()
     inside = list(walk(s.body))
     moved = {s.var, *(name(x.name, x.value.dtype, x.value.lanes) for x in inside if isinstance(x, Let))}
     found: list[Store] = []
     for x in s.body:
-        if isinstance(x, Store) and x.mask is None:
+        if isinstance(x, Store) and (x.mask is None or (x.mask.lanes > 1 and not any(e in moved for e in subexprs(x.mask)))):
             lanes = max([i.lanes for i in x.index])
             a = af.flat(x.index, x.buf.strides) if lanes > 1 and lanes & (lanes - 1) == 0 else None
             if a is not None and a.lane == s.trips and (s.var, 1) in a.terms:
@@ -64,7 +65,7 @@ def woven(s: Loop, group: Callable[[str], str]) -> tuple[Access, ...]:
     roots = [e for x in inside if not isinstance(x, Loop) for e in stmt_exprs(x)]
     used = [group(e.arg.name) for r in roots for e in subexprs(r) if e.op == "load"]
     used += [group(x.buf.name) for x in inside if isinstance(x, (Store, Accumulate))]
-    return tuple((x.buf, x.index) for x in found if used.count(group(x.buf.name)) == 1)
+    return tuple(x for x in found if used.count(group(x.buf.name)) == 1)
 
 
 def block(found: dict[Key, Run], buf: Buf, a: af.Affine, n: int) -> int | None:
@@ -75,11 +76,12 @@ def block(found: dict[Key, Run], buf: Buf, a: af.Affine, n: int) -> int | None:
     return start if first <= a.constant and start + n <= first + count else None
 
 
-def interleaved(n: int, i: int) -> list[int]:
+def interleaved(n: int, i: int, lanes: int = 0) -> list[int]:
     """Where the elements of row i come from in one round of turning an n x n block: by turns from row i // 2 (0 to n - 1) and row
-    i // 2 + n // 2 (n to 2 n - 1) of the round before. After log2(n) rounds the rows are the columns of the block."""
-    start = i % 2 * (n // 2)
-    return [p for k in range(n // 2) for p in (start + k, n + start + k)]
+    i // 2 + n // 2 (n to 2 n - 1) of the round before. After log2(n) rounds the rows are the columns of the block. `lanes`: of
+    vectors in which blocks stand side by side; all of them are turned."""
+    start, lanes = i % 2 * (n // 2), lanes or n
+    return [p for at in range(start, lanes, n) for k in range(n // 2) for p in (at + k, lanes + at + k)]
 
 
 def prefix(mask: Expr | None) -> int | None:

@@ -1,8 +1,9 @@
 """Index expressions as `base + constant + stride * lane`: what an address generator needs to know about an index.
 
-`affine(e)` flattens sums and products by constants into terms; `interval(e)` bounds an integer expression by the bounds of its
-loop variables; `narrow(e)` states a 64-bit vector index in 32-bit lanes where its interval allows it; `substitute` replaces loop
-variables by constants and folds what becomes constant (unrolling at emission).
+`affine(e)` flattens sums and products by constants into terms; `shared` finds lanes that read one element with their neighbours;
+`interval(e)` bounds an integer expression by the bounds of its loop variables; `narrow(e)` states a 64-bit vector index in 32-bit
+lanes where its interval allows it; `substitute` replaces loop variables by constants and folds what becomes constant, as where a
+loop is written out.
 """
 
 from __future__ import annotations
@@ -83,6 +84,56 @@ def flat(at: tuple[Expr, ...], strides: tuple[int, ...]) -> Affine | None:
             return None
         parts.append((a, stride))
     return combine(parts)
+
+
+class Shared(NamedTuple):
+    """Neighbouring lanes that read one element: lane k reads `first` + (`rest` + k) // `each`."""
+
+    first: Affine
+    each: int
+    rest: int
+
+
+def shared(at: tuple[Expr, ...], strides: tuple[int, ...], grain: Callable[[Expr], int]) -> Shared | None:
+    """The offset of x[i // 2] and its like, lanes along i; None where it has another form. `grain`: a number that divides a
+    term."""
+    parts: list[tuple[Affine, int]] = []
+    found: tuple[int, int] | None = None
+    todo = list(zip(at, strides, strict=True))
+    while todo:
+        e, stride = todo.pop()
+        a = affine(e)
+        if a is None and e.op == "add":
+            todo += [(x, stride) for x in e.args]
+            continue
+        if a is None:
+            same = _neighbours(e, grain) if found is None and stride == 1 else None
+            if same is None:
+                return None
+            a, found = same.first, (same.each, same.rest)
+        elif a.lane:
+            return None
+        parts.append((a, stride))
+    return Shared(combine(parts), *found) if found is not None else None
+
+
+def _neighbours(e: Expr, grain: Callable[[Expr], int]) -> Shared | None:
+    """i // n with lanes along i, of which the first one's place among the n is known."""
+    inner = affine(e.args[0]) if e.op == "floordiv" else None
+    by = affine(e.args[1]) if e.op == "floordiv" else None
+    if inner is None or by is None or inner.lane != 1 or by.lane or by.terms or by.constant < 2:
+        return None
+    n = by.constant
+    if any(c * grain(t) % n for t, c in inner.terms):
+        return None
+    terms = tuple((t, c // n) if c % n == 0 else (_quotient(t, c, n), 1) for t, c in inner.terms)
+    return Shared(Affine(terms, inner.constant // n, 0), n, inner.constant % n)
+
+
+def _quotient(t: Expr, factor: int, n: int) -> Expr:
+    """t * factor // n, a scalar."""
+    product = t if factor == 1 else apply("mul", (t, index(factor)))
+    return apply("floordiv", (product, index(n)))
 
 
 def flat_expr(at: tuple[Expr, ...], strides: tuple[int, ...]) -> Expr:

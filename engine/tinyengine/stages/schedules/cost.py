@@ -60,6 +60,23 @@ def stride(buf: Buf, at: tuple[Expr, ...], v: str, names: Container[str] | None 
     return out
 
 
+def share(buf: Buf, at: tuple[Expr, ...], v: str) -> int:
+    """How many neighbouring iterations of v read one element, and the next ones the next, as of x[v // 2]; 0 where it is none of
+    this kind."""
+    found = 0
+    for e, s in zip(at, buf.strides, strict=True):
+        for atom, c in terms(e)[0]:
+            if not any(x.op == "var" and x.arg[0] == v for x in subexprs(atom)):
+                continue
+            n = atom.args[1] if atom.op == "floordiv" else None
+            inside = dict(terms(atom.args[0])[0]) if n is not None else {}
+            steps = [k for x, k in inside.items() if any(y.op == "var" and y.arg[0] == v for y in subexprs(x))]
+            if found or n is None or n.op != "const" or c * s != 1 or steps != [1]:
+                return 0
+            found = int(n.arg)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`cycles` for the whole nest, and the loops to vectorize for it."""
@@ -89,6 +106,8 @@ def statement(s: Stmt, v: str | None, lanes: int, names: Container[str] = ()) ->
             total += 1.0
         elif step is not None and 1 < step <= NEAR:
             total += step
+        elif step is None and v is not None and a.op == "read" and (n := share(a.buf, a.at, v)) and lanes % n == 0:
+            total += 1.5
         else:
             apart = lanes * (1.0 if a.op == "read" else 1.5)
             if step is None:
