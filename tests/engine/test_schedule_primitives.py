@@ -24,6 +24,9 @@ LEGAL: list[tuple[str, str]] = [
     ("elementwise", "vectorize(j, 4); unroll(j, 2)"),
     ("elementwise", "streaming(out)"),
     ("elementwise", "prefetch(x, i, at=j)"),
+    ("elementwise", "prefetch(out, i, at=j)"),
+    ("matmul", "prefetch(out, i, at=k); prefetch(x, i, at=j); prefetch(w, j, at=k)"),
+    ("conv", "prefetch(x, b, at=r); prefetch(out, y, at=r)"),
     ("bias", "vectorize(j, 16); parallel(i)"),
     ("bias", "unroll(i)"),
     ("matmul", "vectorize(j, 8)"),
@@ -194,7 +197,7 @@ ILLEGAL: list[tuple[str, str, str]] = [
     ("running totals", "scan(i, 4)", "must have step 1 and no loops or memory inside"),
     ("running totals", "scan(j, 4); scan(j, 4)", "j already contains vectors"),
     ("elementwise", "scan(j, 4)", "j carries no total"),
-    ("elementwise", "prefetch(out, i, at=j)", "out is not read directly in j"),
+    ("elementwise", "prefetch(nothing, i, at=j)", "nothing is not touched in i"),
     ("elementwise", "prefetch(x, j, at=i)", "i does not stand inside j"),
 ]
 

@@ -19,7 +19,7 @@
     merge(i, j)             one loop over a flattened view
     streaming(out)          stores that go past the caches
     clip(r)                 no iterations whose terms a mask makes 0: for r in 0..min(256, i + 1)
-    prefetch(x, i, at=j)    hint to fetch what the next iteration of i needs, while j runs
+    prefetch(x, i, at=j)    hints to fetch what the next iteration of i needs, while j runs
 
 A primitive applies to every loop of that name: a tail has the names of its main part, and so gets the same schedule.
 Each one raises ScheduleError, in words, when it does not apply or would change the meaning. Reductions may be reassociated;
@@ -37,8 +37,8 @@ from functools import lru_cache
 from typing import Any
 
 from tinyengine import index
-from tinyengine.dependence import accesses, apart, carried, inner_variables, loads
-from tinyengine.loopnest import Alloc, Expr, Kernel, Let, Loop, Prefetch, Stmt, Store, load_index, name, var, walk
+from tinyengine.dependence import accesses, apart, carried, inner_variables
+from tinyengine.loopnest import Alloc, Expr, Kernel, Let, Loop, Stmt, Store, name, var, walk
 from tinyengine.loopnest import index as constant
 from tinyengine.stages.primitives.clip import clip
 from tinyengine.stages.primitives.dot import dot
@@ -63,6 +63,7 @@ from tinyengine.stages.primitives.nest import (
 )
 from tinyengine.stages.primitives.pack import pack
 from tinyengine.stages.primitives.partial import partial
+from tinyengine.stages.primitives.prefetch import prefetch
 from tinyengine.stages.primitives.reorder import merge, reorder
 from tinyengine.stages.primitives.scan import scan
 from tinyengine.stages.primitives.spill import spill
@@ -255,31 +256,6 @@ def streaming(kernel: Kernel, buf: str) -> Kernel:
     if not found:
         raise ScheduleError(f"{text}: no unmasked store goes to {buf}")
     return replace(kernel, body=body)
-
-
-def prefetch(kernel: Kernel, buf: str, loop: str, at_loop: str) -> Kernel:
-    """for i: for j: S(x[i, j]) → for i: for j: prefetch x[i + 1, j]; S(x[i, j])   (`prefetch(x, i, at=j)`)
-
-    A hint: always legal."""
-    text = f"prefetch({buf}, {loop}, at={at_loop})"
-
-    def change(s: Loop, path: Path) -> list[Stmt] | None:
-        around = next((p for p in path if p.name == loop), None)
-        if around is None:
-            raise ScheduleError(f"{text}: {at_loop} does not stand inside {loop}")
-        ahead = substitution({around.var: index.add(around.var, constant(around.step))})
-        body: list[Stmt] = []
-        for b in s.body:
-            for e in loads(b) if not isinstance(b, Loop) else ():
-                if e.arg.name == buf:
-                    place = tuple(ahead(i.args[0] if i.op == "ramp" else i) for i in load_index(e))
-                    hint = Prefetch(e.arg, place, s.nodes)
-                    if hint not in body and all(i.lanes == 1 for i in place):
-                        body.append(hint)
-            body.append(b)
-        return [replace(s, body=tuple(body))] if len(body) > len(s.body) else None
-
-    return at(kernel, at_loop, change, f"{text}: {buf} is not read directly in {at_loop}")
 
 
 # ---- text form

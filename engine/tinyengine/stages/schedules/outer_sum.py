@@ -11,6 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from tinyengine.loopnest import Loop
+from tinyengine.stages.schedules import ahead
 from tinyengine.stages.schedules.cost import stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, depends, last
 from tinyengine.stages.schedules.tile import PARALLEL_CYCLES, copy_loops, parallel, vector_lanes
@@ -185,5 +186,6 @@ def _apply(c: Chooser, k: Contraction, s: Sums) -> bool:
         return False
     for name, axes, transposed in packed:
         copy_loops(c, name, axes, transposed)
+    ahead.run(c, k, pixels[0], (step,))
     parallel(c, threaded, order[0], work)
     return True

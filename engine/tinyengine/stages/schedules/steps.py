@@ -18,6 +18,7 @@ from tinyengine.stages.primitives.fission import fission
 from tinyengine.stages.primitives.nest import settled
 from tinyengine.stages.primitives.pack import pack
 from tinyengine.stages.primitives.partial import partial
+from tinyengine.stages.primitives.prefetch import prefetch
 from tinyengine.stages.primitives.reorder import merge, reorder
 from tinyengine.stages.primitives.scan import scan
 from tinyengine.stages.primitives.spill import spill
@@ -45,7 +46,7 @@ RULES: dict[str, tuple[str, Callable[..., Any]]] = {
     "partial": ("A sum may be taken in registers first and be added to the whole once.", partial),
     "spill": ("A finished sum does not change any more, so that it may lie in memory.", spill),
     "clip": ("Terms that a mask makes 0 add nothing, so that their iterations may be left out.", clip),
-    "prefetch": ("A hint: it changes when memory comes to the caches, and no value.", primitives.prefetch),
+    "prefetch": ("A hint: it changes when memory comes to the caches, and no value.", prefetch),
     "tidy": ("What nothing uses may go; a condition that always holds need not be asked.", settled),
     "register tile": ("Sums in registers need their loops inside: see reorder.", contraction.along_sum),
     "turn": ("Which of two ways a product is done: see the reason.", elementwise._turned),

@@ -10,6 +10,7 @@ from tinyengine.dependence import Access
 from tinyengine.dtypes import bfloat16
 from tinyengine.loopnest import Loop
 from tinyengine.stages.primitives.nest import fresh_buffer, loops
+from tinyengine.stages.schedules import ahead
 from tinyengine.stages.schedules.cost import NEAR, stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, depends, last
 
@@ -262,6 +263,9 @@ class _Applier:
             copy_loops(self.c, name, x.axes, x.transposed, x.a.buf.name in self.k.masked)
         for a in scattered:
             turned_back(self.c, a.buf.name, axis_of(a, self.t.v))
+        if self.window and len(reduce) > 1 and not self.c.within:
+            images = [b.name for b in self.t.batch if not any(self.k.window(a, b) for a in self.k.reads)]
+            ahead.run(self.c, self.k, reduce[0], (*images, *(n + "i" for n in images)))
         parallel(self.c, self.threaded, self.order[0], self.work)
         return True
 
@@ -490,8 +494,8 @@ def _turned(c: Chooser, target: str, after: list[str], trips: dict[str, int]) ->
 
 
 def _row(c: Chooser, after: list[str], trips: dict[str, int]) -> list[str]:
-    """The loops along the rows of the source, the innermost ones as one where the last alone fills no block to be turned."""
-    while len(after) > 1 and trips[after[-1]] < c.lanes:
+    """The loops along the rows of the source, the innermost ones as one where the last alone fills no whole blocks."""
+    while len(after) > 1 and trips[after[-1]] % c.lanes:
         text = f"merge({after[-2]}, {after[-1]})"
         if c.try_all(text) is None:
             break
