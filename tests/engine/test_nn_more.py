@@ -18,6 +18,10 @@ LAYERS = [
     (lambda n: n.Conv3d(2, 3, 2, padding=1), (1, 2, 3, 4, 3)),
     (lambda n: n.InstanceNorm2d(3), (2, 3, 4, 5)),
     (lambda n: n.InstanceNorm1d(3, affine=True), (2, 3, 6)),
+    (lambda n: n.Sequential(n.Flatten(2), n.LeakyReLU(0.2, inplace=False), n.Identity(3)), (2, 3, 4, 5)),
+    (lambda n: n.Sequential(n.ELU(0.5), n.GELU("tanh"), n.Hardtanh(-0.2, 0.4), n.Softplus(2.0)), (2, 7)),
+    (lambda n: n.Sequential(n.CELU(), n.Mish(), n.SELU(), n.Hardswish(), n.Hardsigmoid(), n.ReLU6()), (2, 7)),
+    (lambda n: n.Sequential(n.Softsign(), n.LogSigmoid(), n.LogSoftmax(dim=1), n.Softmin(0), n.Softmax(1)), (2, 7)),
 ]
 
 
@@ -58,6 +62,8 @@ def test_lstm_cell(bias: bool) -> None:
 
 
 def test_what_layers_refuse() -> None:
+    with pytest.raises(TypeError, match=r"LeakyReLU\(.*negative_slope.*\n  at .*test_nn_more"):
+        nn.LeakyReLU(slope=0.1)
     with pytest.raises(NotImplementedError, match="keeps no running statistics"):
         nn.InstanceNorm2d(3, track_running_stats=True)
     for n in (nn, torch.nn):
@@ -216,3 +222,29 @@ def test_a_jitted_step_follows_the_schedule() -> None:
         step(Tensor([1.0]))
         schedule.step()
     np.testing.assert_allclose(w.numpy(), [1 - 1 - 0.5 - 0.25 - 0.125])
+
+
+@pytest.mark.parametrize("norm_type", [2.0, 3.0, float("inf")])
+@pytest.mark.parametrize("max_norm", [0.1, 100.0])
+def test_gradients_are_clipped_by_the_norm_of_all(max_norm: float, norm_type: float) -> None:
+    arrays = [draw(s, -1, 1, k) for k, s in enumerate([(3, 4), (4,), (2,)])]
+    ours, theirs = [Tensor(a, requires_grad=True) for a in arrays], [torch.tensor(a, requires_grad=True) for a in arrays]
+    for p in (ours, theirs):
+        ((p[0] * p[1]).sin() * 3).sum().backward()  # the third has no gradient
+    a = nn.utils.clip_grad_norm_(ours, max_norm, norm_type)
+    b = torch.nn.utils.clip_grad_norm_(theirs, max_norm, norm_type)
+    np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5)
+    for x, t in zip(ours[:2], theirs, strict=False):
+        assert x.grad is not None
+        np.testing.assert_allclose(x.grad.numpy(), t.grad.numpy(), rtol=1e-5, atol=1e-7)
+    assert ours[2].grad is None
+
+
+def test_gradients_are_clipped_one_by_one() -> None:
+    w = Tensor(draw((5,), -2, 2, 1), requires_grad=True)
+    (w * w).sum().backward()
+    nn.utils.clip_grad_value_(w, 0.5)
+    assert w.grad is not None
+    np.testing.assert_allclose(w.grad.numpy(), np.clip(2 * draw((5,), -2, 2, 1), -0.5, 0.5))
+    with pytest.raises(TypeError, match=r"gradients belong to tensors, not str; see model.parameters\(\)\n  at .*test_nn_more"):
+        nn.utils.clip_grad_norm_(["w"], 1.0)  # type: ignore[list-item]

@@ -2,9 +2,32 @@
 
 from tinyengine.nn import functional as functional
 from tinyengine.nn import init as init
+from tinyengine.nn import utils as utils
+from tinyengine.nn.activations import (
+    CELU,
+    ELU,
+    GELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    Identity,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    Mish,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softmin,
+    Softplus,
+    Softsign,
+    Tanh,
+)
 from tinyengine.nn.containers import ModuleDict, ModuleList, Parameter
 from tinyengine.nn.layers import (
-    GELU,
     BatchNorm,
     BatchNorm1d,
     BatchNorm2d,
@@ -17,17 +40,23 @@ from tinyengine.nn.layers import (
     GroupNorm,
     LayerNorm,
     Linear,
-    ReLU,
     RMSNorm,
     Sequential,
-    Sigmoid,
-    SiLU,
-    Tanh,
 )
-from tinyengine.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
+from tinyengine.nn.losses import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
+)
 from tinyengine.nn.module import Module, set_training
 from tinyengine.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from tinyengine.nn.recurrent import LSTMCell
+from tinyengine.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyengine.nn.spatial import (
     Conv3d,
     ConvTranspose1d,
@@ -40,7 +69,13 @@ from tinyengine.nn.spatial import (
 )
 
 __all__ = [
+    "CELU",
+    "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SELU",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BCELoss",
@@ -58,28 +93,46 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GroupNorm",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "HuberLoss",
+    "Identity",
     "InstanceNorm",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
+    "KLDivLoss",
     "L1Loss",
     "LSTMCell",
     "LayerNorm",
     "LayerNorm2d",
+    "LeakyReLU",
     "Linear",
+    "LogSigmoid",
+    "LogSoftmax",
     "MSELoss",
     "MaxPool2d",
+    "Mish",
     "Module",
     "ModuleDict",
     "ModuleList",
     "NLLLoss",
     "Parameter",
     "RMSNorm",
+    "RNNCell",
     "ReLU",
+    "ReLU6",
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SmoothL1Loss",
+    "Softmax",
+    "Softmin",
+    "Softplus",
+    "Softsign",
     "Tanh",
     "set_training",
 ]  # fmt: skip

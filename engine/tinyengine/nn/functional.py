@@ -10,6 +10,7 @@ from tinyengine.origin import user_line
 from tinyengine.size import Size
 from tinyengine.tensor import Tensor
 from tinyengine.tensor.core import no_grad
+from tinyengine.tensor.elementwise import choose
 from tinyengine.tensor.losses import reduced
 from tinyengine.tensor.resize import area
 
@@ -141,6 +142,37 @@ def _weighted(loss: Tensor, weight: Any, reduction: str) -> Tensor:
     return loss if weight is None else reduced(loss * weight, reduction)
 
 
+def smooth_l1_loss(input: Tensor, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target; beta 0: `l1_loss`."""
+    d = input - target
+    size = d.abs()
+    return reduced(size if beta == 0 else choose(size < beta, d * d * (0.5 / beta), size - 0.5 * beta), reduction)
+
+
+def huber_loss(input: Tensor, target: Any, *, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), for d = input - target (Huber 1964)."""
+    d = input - target
+    size = d.abs()
+    return reduced(choose(size < delta, d * d * 0.5, (size - 0.5 * delta) * delta), reduction)
+
+
+def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False) -> Tensor:
+    """target * (log(target) - input) for log-probabilities `input`, 0 where target is 0; with log_target exp(target) * (target -
+    input). reduction 'batchmean': the sum over the first extent, which is the divergence."""
+    if log_target:
+        loss = target.exp() * (target - input)
+    else:
+        some = target > 0
+        loss = choose(some, target * choose(some, target, 1.0).log(), 0.0) - target * input
+    return loss.sum() / input.shape[0] if reduction == "batchmean" and input.ndim else reduced(loss, reduction)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The sum of x1 * x2 along `dim` over the product of their lengths, each at least eps."""
+    a, b = (choose(t > 0, choose(t > 0, t, 1.0).sqrt(), 0.0).maximum(eps) for t in ((x * x).sum(dim) for x in (x1, x2)))
+    return (x1 * x2).sum(dim) / (a * b)
+
+
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """Means of windows so that (..., H, W) becomes (..., *output_size); None keeps an extent. Window i is floor(i H / n) to
     ceil((i + 1) H / n)."""
@@ -152,9 +184,10 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
 
 __all__ = [
     "adaptive_avg_pool2d", "avg_pool2d", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu",
-    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cross_entropy", "dropout",
-    "elu", "embedding", "gelu", "group_norm", "hardsigmoid", "hardswish", "hardtanh", "instance_norm", "interpolate",
-    "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid", "max_pool2d", "max_unpool2d", "mish",
-    "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu", "relu6", "rms_norm", "scaled_dot_product_attention",
-    "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh",
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_similarity",
+    "cross_entropy", "dropout", "elu", "embedding", "gelu", "group_norm", "hardsigmoid", "hardswish", "hardtanh",
+    "huber_loss", "instance_norm", "interpolate", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
+    "logsigmoid", "max_pool2d", "max_unpool2d", "mish", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu",
+    "relu6", "rms_norm", "scaled_dot_product_attention", "selu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softmin",
+    "softplus", "softsign", "tanh",
 ]  # fmt: skip

@@ -241,26 +241,17 @@ class Sequential(Module):
         return iter(self.layers)
 
 
-def _activation(name: str, doc: str) -> type[Module]:
-    def forward(self: Module, x: Tensor) -> Any:
-        return getattr(x, name)()
-
-    return type(doc, (Module,), {"forward": forward, "__doc__": f"`x.{name}()` as a layer.", "__module__": __name__})
-
-
-ReLU, GELU, Tanh, Sigmoid, SiLU = (
-    _activation(n, d) for n, d in (("relu", "ReLU"), ("gelu", "GELU"), ("tanh", "Tanh"), ("sigmoid", "Sigmoid"), ("silu", "SiLU"))
-)
-
-
 class Flatten(Module):
-    """All axes but the first become one."""
+    """The axes from `start_dim` to `end_dim` become one."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1)
+        return x.flatten(self.start_dim, self.end_dim)
 
 
 __all__ = [
-    "GELU", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Conv1d", "Conv2d", "Dropout", "Embedding", "Flatten",
-    "GroupNorm", "LayerNorm", "Linear", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh",
+    "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Conv1d", "Conv2d", "Dropout", "Embedding", "Flatten", "GroupNorm",
+    "LayerNorm", "Linear", "RMSNorm", "Sequential",
 ]  # fmt: skip
