@@ -78,3 +78,19 @@ def test_one_hint_at_a_time() -> None:
     sums = [s for s in walk(k.body) if isinstance(s, Loop) and any(isinstance(b, Prefetch) for b in s.body)]
     assert sums and all(len([b for b in s.body if isinstance(b, Prefetch)]) <= 3 for s in sums)
     assert not [b for s in sums for b in s.body if isinstance(b, Loop) and not b.reduce]
+
+
+@pytest.mark.parametrize(("images", "ahead"), [(8, False), (64, True)])
+def test_a_channel_of_the_next_image_is_asked_for(images: int, ahead: bool) -> None:
+    """A sum over images and rows: each channel's rows are one short piece of an image."""
+    x, m = (Tensor(t) for t in arrays((images, 32, 20, 20), (20, 1)))
+    (k,) = lower(Graph([(x * m).sum((0, 2, 3)).node]), DEFAULT, FIXTURE, "llvm").scheduled
+    (large,) = [p.name for p in k.params if p.shape == x.shape]
+    assert (f"prefetch({large}, r, at=r_1)" in k.schedule) is ahead, k.schedule
+
+
+def test_what_lies_behind_each_other_is_left_to_the_machine() -> None:
+    """Whole images, one behind the other."""
+    x, m = (Tensor(t) for t in arrays((64, 32, 20, 20), (20, 1)))
+    (k,) = lower(Graph([(x * m).sum((1, 2, 3)).node]), DEFAULT, FIXTURE, "llvm").scheduled
+    assert not [p for p in k.schedule if p.startswith("prefetch")], k.schedule

@@ -19,7 +19,7 @@ from tinyengine.stages.keys import kernel_key, localise
 from tinyengine.stages.primitives.apply import apply, apply_one, parse
 from tinyengine.stages.primitives.clip import clippable, needed, terms
 from tinyengine.stages.primitives.nest import ScheduleError, loops, settled, tidy
-from tinyengine.stages.schedules import block, border, contraction, elementwise, groups, scan
+from tinyengine.stages.schedules import ahead, block, border, contraction, elementwise, groups, scan
 from tinyengine.stages.schedules.cost import body_cycles, plan
 from tinyengine.stages.schedules.forms import form
 from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES, few, short, stream, together, vectorize
@@ -220,6 +220,7 @@ def rows(c: Chooser, s: Loop) -> None:
         few(c, s.name, work)
     else:
         c.do(f"parallel({s.name})", "parallel", "rows are independent", {"cycles": work, "threads": c.machine.threads})
+    ahead.rows(c, s, best.loops)
     tried, failed = set[str](), set[str]()
     while c.lanes > 1 and (left := [n for n in best.loops if n not in tried]):
         for name in left:

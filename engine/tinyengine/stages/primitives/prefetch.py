@@ -51,8 +51,9 @@ def _beside(s: Loop, around: Loop, buf: str) -> tuple[Stmt, ...] | None:
     return tuple(body) if len(body) > len(s.body) else None
 
 
-def _region(s: Loop, buf: str, text: str) -> tuple[Buf, list[tuple[Expr, int]]]:
-    """The buffer, and the first index and the extent along each axis of the box that one iteration touches."""
+def region(s: Loop, buf: str, text: str) -> tuple[Buf, list[tuple[Expr, int]]]:
+    """The buffer, and the first index and the extent along each axis of the box that one iteration touches. ScheduleError where
+    there is none."""
     inner = inner_variables(s)
     touched = [a for a in accesses(s.body) if a.buf.name == buf and a.buf.space == "global"]
     if not touched:
@@ -73,7 +74,7 @@ def _side(s: Loop, source: Buf, axis: int, touched: list[Access], inner: set[str
     return index.total([*outer, (s.var, coefficient)], low), max(1, high - low + 1)
 
 
-def _run(source: Buf, sides: list[tuple[Expr, int]]) -> tuple[int, int]:
+def piece(source: Buf, sides: list[tuple[Expr, int]]) -> tuple[int, int]:
     """The number of axes behind which the box is one piece of memory, and its elements."""
     axes, elements = len(sides) - 1, sides[-1][1]
     while axes and sides[axes][1] == source.shape[axes]:
@@ -84,8 +85,8 @@ def _run(source: Buf, sides: list[tuple[Expr, int]]) -> tuple[int, int]:
 
 def _part(around: Loop, inside: list[Loop], buf: str, text: str) -> Stmt:
     """Hints for the part of what the next iteration of `around` touches that falls to one turn of the loops inside."""
-    source, sides = _region(around, buf, text)
-    axes, elements = _run(source, sides)
+    source, sides = region(around, buf, text)
+    axes, elements = piece(source, sides)
     each = max(1, LINE // source.dtype.itemsize)
     lines = -(-elements // each)
     hints = lines * prod(n for _, n in sides[:axes])

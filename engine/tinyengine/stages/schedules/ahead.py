@@ -2,7 +2,8 @@
 
 A tile of a convolution reads and writes a few short pieces of many rows, and an image is first read when its turn comes: the
 machine's own prefetching sees neither. One hint or two per iteration of the sum's outermost loop; more at once would stand before
-the loads of the sum itself."""
+the loads of the sum itself. The same where a loop goes from one short piece of memory to another far away, as from a channel of
+one image to that of the next."""
 
 from __future__ import annotations
 
@@ -10,13 +11,17 @@ from typing import TYPE_CHECKING
 
 from tinyengine.dependence import accesses
 from tinyengine.loopnest import Loop, Stmt, subexprs
-from tinyengine.stages.schedules.cost import operations
+from tinyengine.stages.primitives.nest import ScheduleError, loops
+from tinyengine.stages.primitives.prefetch import LINE, piece, region
+from tinyengine.stages.schedules.cost import operations, stride
 from tinyengine.stages.schedules.product import Contraction
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
 
 LEAST = 24.0  # cycles of one iteration of the sum's loop that hide a hint
+PIECE = 4096  # bytes of a piece of memory from which on the machine by itself fetches most of it in time
+AT_ONCE = 8  # hints
 
 
 def run(c: Chooser, k: Contraction, sum_loop: str, images: tuple[str, ...]) -> None:
@@ -40,6 +45,35 @@ def run(c: Chooser, k: Contraction, sum_loop: str, images: tuple[str, ...]) -> N
             text = f"prefetch({name}, {found[0]}, at={sum_loop})"
             if c.try_all(text) is not None:
                 c.do(text, "prefetch", found[1], {"bytes": p.nbytes, "l2_bytes": c.machine.l2_bytes})
+
+
+def rows(c: Chooser, around: Loop, vectors: tuple[str, ...]) -> None:
+    """Hints for the next iteration of each loop in `around` that goes from one short piece of memory to another, in a loop inside it
+    that is none of `vectors`."""
+    for s in loops((around,)):
+        at = next((b for b in s.body if isinstance(b, Loop) and b.name not in vectors and b.trips > 1 and loops(b.body)), None)
+        if at is None:
+            continue
+        for name, p in ((p.name, p) for p in c.kernel.params if p.nbytes > c.machine.l2_bytes):
+            lines = _lines(s, name)
+            text = f"prefetch({name}, {s.name}, at={at.name})"
+            if 0 < lines <= AT_ONCE * at.trips and c.try_all(text) is not None:
+                numbers = {"bytes": p.nbytes, "l2_bytes": c.machine.l2_bytes, "lines": lines}
+                c.do(text, "prefetch", "the next piece lies elsewhere: it comes while this one is computed with", numbers)
+
+
+def _lines(s: Loop, name: str) -> int:
+    """Lines of the one short piece of the buffer that an iteration of `s` touches, where the next one does not go on behind it;
+    else 0."""
+    try:
+        buf, sides = region(s, name, "")
+    except ScheduleError:
+        return 0
+    axes, elements = piece(buf, sides)
+    nbytes = elements * buf.dtype.itemsize
+    steps = [stride(buf, a.at, s.name) for a in accesses(s.body) if a.buf == buf]
+    apart = all(x is not None and abs(x) > elements for x in steps)
+    return -(-nbytes // LINE) if apart and nbytes <= PIECE and all(n == 1 for _, n in sides[:axes]) else 0
 
 
 def _around(c: Chooser, name: str) -> list[Loop]:
