@@ -48,8 +48,8 @@ def run(c: Chooser, k: Contraction, sum_loop: str, images: tuple[str, ...]) -> N
 
 
 def rows(c: Chooser, around: Loop, vectors: tuple[str, ...]) -> None:
-    """Hints for the next iteration of each loop in `around` that goes from one short piece of memory to another, in a loop inside it
-    that is none of `vectors`."""
+    """Hints for the next iteration of each loop in `around` that goes from one short piece of memory to another, in a loop
+    inside it that is none of `vectors`."""
     for s in loops((around,)):
         at = next((b for b in s.body if isinstance(b, Loop) and b.name not in vectors and b.trips > 1 and loops(b.body)), None)
         if at is None:
