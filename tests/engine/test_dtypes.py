@@ -405,3 +405,12 @@ def test_the_dot_product_is_one_instruction_where_the_machine_has_it() -> None:
     x, y = (Tensor(np.ones((64, 64), np.float32), dtype="bfloat16") for _ in "xy")
     c = lower(Graph([(x @ y).node]), DEFAULT, FIXTURE, "llvm")
     assert "vdpbf16ps" in c.executable.assembly(0)
+
+
+def test_the_upper_halves_of_vectors_are_packed_by_a_shuffle() -> None:
+    """What a bfloat16 keeps of a float32: two vectors of 16 bits take one shuffle, and no lane is shifted and truncated."""
+    if why := backends.get("llvm").available():
+        pytest.skip(why)
+    x = Tensor(np.ones(256, np.float32))
+    (kernel,) = lower(Graph([(x * 3.0).cast("bfloat16").node]), machine=FIXTURE, backend="llvm").kernels
+    assert "shufflevector" in kernel.source and "trunc <" not in kernel.source

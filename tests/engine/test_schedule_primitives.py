@@ -8,7 +8,8 @@ from tests.engine import forms
 from tests.engine.forms import assert_same
 from tinyengine import spec
 from tinyengine.dtypes import float32
-from tinyengine.loopnest import Alloc, Buf, Kernel, Loop, Store, load, var, walk
+from tinyengine.index import bounds
+from tinyengine.loopnest import Alloc, Buf, Kernel, Loop, Prefetch, Store, load, var, walk
 from tinyengine.loopnest import apply as expr
 from tinyengine.stages import emit
 from tinyengine.stages.primitives import reorder
@@ -207,6 +208,13 @@ def test_an_illegal_schedule_says_why(form: str, text: str, says: str) -> None:
     with pytest.raises(ScheduleError) as e:
         apply(forms.FORMS[form], text)
     assert says in str(e.value)
+
+
+@pytest.mark.parametrize("text", ["prefetch(x, i, at=ji); vectorize(ji, 32)", "vectorize(ji, 32); prefetch(x, i, at=ji)"])
+def test_every_line_of_a_wide_vector_is_fetched_ahead(text: str) -> None:
+    """One hint fetches 64 bytes: 32 floats need two."""
+    out = apply(forms.elementwise(8, 128), f"tile(j, 64); {text}")
+    assert [bounds(s.index[-1])[0] for s in walk(out.body) if isinstance(s, Prefetch)] == [0, 16]
 
 
 def test_dependent_iterations_are_neither_vectors_nor_threads() -> None:

@@ -251,6 +251,8 @@ class Writer:
             return ops.lanes_scan(line, e.arg, e.dtype, e.lanes, args[0])
         if e.op == "lane":
             return line(f"extractelement {ops.type_of(e.args[0])} {args[0]}, i64 {e.arg}")
+        if e.op == "cast" and (whole := _upper(e)) is not None and whole.op != "const":
+            return ops.upper_halves(line, e.dtype, e.lanes, self.values[whole][0])
         if e.op in ("floordiv", "mod") and e.args[1].op == "const" and e.args[1].arg > 0 and e.dtype.is_int:
             bounds = af.interval(e.args[0])
             nonnegative = bounds is not None and bounds[0] >= 0
@@ -472,6 +474,13 @@ def _inside(e: Expr) -> tuple[Expr, str] | None:
     if x.op == "cast" and x.args[0].dtype.kind == "int" and high.arg <= x.args[0].dtype.max:
         x = x.args[0]  # a narrow position is compared as it is
     return x, ops.literal(high.arg, x.dtype, high.lanes)
+
+
+def _upper(e: Expr) -> Expr | None:
+    """Whose upper halves a cast takes: those of x in a cast of x >> 16 to 16 bits."""
+    (a,) = e.args
+    halves = e.lanes > 1 and a.op == "shr" and a.dtype.kind == e.dtype.kind == "uint" and a.dtype.itemsize == 2 * e.dtype.itemsize
+    return a.args[0] if halves and a.args[1].op == "const" and a.args[1].arg == 8 * e.dtype.itemsize else None
 
 
 def _shifted(e: Expr) -> str:

@@ -213,6 +213,15 @@ def cast(line: Line, a: str, source: DType, target: DType, lanes: int) -> str:
     return line(f"{'sext' if source.kind == 'int' else 'zext'} {sv} {a} to {tv}")
 
 
+def upper_halves(line: Line, d: DType, lanes: int, x: str) -> str:
+    """The upper halves of lanes twice as wide as `d`: every second lane of what they are as lanes of `d` (the lower half comes
+    first). One shuffle packs two vectors, where shifting and truncating takes five instructions."""
+    t = TYPES[d.name]
+    picks, twice = ", ".join([f"i32 {2 * k + 1}" for k in range(lanes)]), vector(t, 2 * lanes)
+    halves = line(f"bitcast <{lanes} x i{16 * d.itemsize}> {x} to {twice}")
+    return line(f"shufflevector {twice} {halves}, {twice} poison, <{lanes} x i32> <{picks}>")
+
+
 def fma(line: Line, d: DType, lanes: int, a: str, b: str, c: str) -> str:
     t = TYPES[d.name]
     ty = vector(t, lanes)

@@ -37,9 +37,10 @@ def _floats(bits: Expr) -> Expr:
 
 
 def _rounded(bits: Expr, cut: int) -> Expr:
-    """`bits` without the lowest `cut`, to the nearest, ties to even: a carry into the exponent is what it should be."""
+    """`bits` so that the nearest ones, ties to even, stand above the lowest `cut`: a carry into the exponent is what it should
+    be."""
     last = _and(_shift("shr", bits, cut), 1)
-    return _shift("shr", m.add(m.add(bits, _u((1 << cut - 1) - 1, bits)), last), cut)
+    return m.add(m.add(bits, _u((1 << cut - 1) - 1, bits)), last)
 
 
 def encode(x: Expr, d: DType) -> Expr:
@@ -49,7 +50,7 @@ def encode(x: Expr, d: DType) -> Expr:
     raw = apply("bitcast", (x,), U32)
     number = apply("eq", (x, x))
     if f is BF16:
-        out = m.where(number, _rounded(raw, 16), _or(_shift("shr", raw, 16), _u(0x40, raw)))
+        out = _shift("shr", m.where(number, _rounded(raw, 16), _or(raw, _u(0x400000, raw))), 16)
     else:
         out = m.where(number, _encode8(raw, f), _u(NAN8, raw))
         out = _or(out, _and(_shift("shr", raw, 24), 0x80))
@@ -61,7 +62,8 @@ def _encode8(raw: Expr, f: Layout) -> Expr:
     assert f.largest is not None
     size = m.at_most(_floats(_and(raw, 0x7FFFFFFF)), f.largest)
     bits = apply("bitcast", (size,), U32)
-    normal = m.sub(_rounded(bits, 23 - f.mantissa), _u((127 - f.bias) << f.mantissa, bits))
+    cut = 23 - f.mantissa
+    normal = m.sub(_shift("shr", _rounded(bits, cut), cut), _u((127 - f.bias) << f.mantissa, bits))
     magic = m.c(f.magic, size)
     below = m.sub(apply("bitcast", (m.add(size, magic),), U32), apply("bitcast", (magic,), U32))
     return m.where(m.lt(size, m.c(f.smallest_normal, size)), below, normal)

@@ -36,6 +36,18 @@ def prefetch(kernel: Kernel, buf: str, loop: str, at_loop: str) -> Kernel:
     return at(kernel, at_loop, change, f"{text}: {buf} is not touched in {loop}")
 
 
+def hints(buf: Buf, at_: tuple[Expr, ...], nodes: tuple[int, ...]) -> list[Prefetch]:
+    """One for each line that the lanes of an index reach along its last axis; none where they go their own ways."""
+    first = tuple([x.args[0] if x.op == "ramp" else x for x in at_])
+    if any(x.lanes > 1 for x in first):
+        return []
+    if not at_ or at_[-1].op != "ramp":
+        return [Prefetch(buf, first, nodes)]
+    stride, lanes = at_[-1].arg, at_[-1].lanes
+    step = max(1, LINE // (buf.dtype.itemsize * abs(stride)))
+    return [Prefetch(buf, (*first[:-1], index.add(first[-1], constant(k * stride))), nodes) for k in range(0, lanes, step)]
+
+
 def _beside(s: Loop, around: Loop, buf: str) -> tuple[Stmt, ...] | None:
     """The body of `s` with a hint before each statement that reads the buffer; None where none does."""
     ahead = substitution({around.var: index.add(around.var, constant(around.step))})
@@ -43,10 +55,7 @@ def _beside(s: Loop, around: Loop, buf: str) -> tuple[Stmt, ...] | None:
     for b in s.body:
         for e in loads(b) if not isinstance(b, Loop) else ():
             if e.arg.name == buf:
-                place = tuple(ahead(i.args[0] if i.op == "ramp" else i) for i in load_index(e))
-                hint = Prefetch(e.arg, place, s.nodes)
-                if hint not in body and all(i.lanes == 1 for i in place):
-                    body.append(hint)
+                body += [h for h in hints(e.arg, tuple(map(ahead, load_index(e))), s.nodes) if h not in body]
         body.append(b)
     return tuple(body) if len(body) > len(s.body) else None
 

@@ -47,6 +47,7 @@ from tinyengine.stages.primitives.nest import (
     rename_buffers,
     used_buffers,
 )  # fmt: skip
+from tinyengine.stages.primitives.prefetch import hints
 from tinyengine.stages.primitives.reorder import reorder
 
 
@@ -339,9 +340,12 @@ class Widener:
     memo: dict[Expr, Expr] = field(default_factory=dict)
 
     def body(self, body: Body) -> Body:
-        return tuple([x for s in body if (x := self.stmt(s)) is not None])
+        out: list[Stmt] = []
+        for s in body:
+            out += hints(s.buf, tuple(map(self.expr, s.index)), s.nodes) if isinstance(s, Prefetch) else [self.stmt(s)]
+        return tuple(out)
 
-    def stmt(self, s: Stmt) -> Stmt | None:
+    def stmt(self, s: Stmt) -> Stmt:
         n = self.lanes
         if isinstance(s, Loop):
             self.grid[s.name] = (s.start, s.step)
@@ -360,9 +364,7 @@ class Widener:
             if condition.lanes > 1 and self.mask is not None:
                 condition = apply("where", (self.mask, condition, const(True, bool_)))
             return replace(s, condition=condition)
-        if isinstance(s, Prefetch):  # one line, that of the first lane; none where lanes go their own ways
-            at_ = tuple([x.args[0] if x.op == "ramp" else x for x in map(self.expr, s.index)])
-            return replace(s, index=at_) if all(x.lanes == 1 for x in at_) else None
+        assert not isinstance(s, Prefetch)
         value, buf = self.expr(s.value), s.buf
         at_ = tuple([self.expr(e) for e in s.index])
         mask = self.expr(s.mask) if s.mask is not None else None
