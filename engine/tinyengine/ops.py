@@ -27,7 +27,8 @@ Movement args (shapes are always those of the nodes; every map is 'output index 
 gather      src (table, index), arg axis: out[p] = table[p with axis replaced by index[p]]; index has the shape of the result
             (torch.gather)
 scatter_add src (base, index, values), arg axis: base plus each values[p] at [p with axis replaced by index[p]]
-            (torch.scatter_add); scatter_max: the larger of both; scatter_mul: the product
+            (torch.scatter_add); scatter_max: the larger of both; scatter_mul: the product; scatter: the value takes the place,
+            of several the last one along the axis
 assign      src (target, value): target is a `buffer` node; the buffer's memory becomes value; as a value it is the new content
 contiguous  src (x): x is stored in memory of its own
 function    src (results..., arguments..., saved...), arg (application, k): result k, with the derivative that its author wrote
@@ -144,6 +145,7 @@ _TABLE = [
     Op("sum", "reduce", 1, 1, np.add), Op("max", "reduce", 1, 1, np.maximum), Op("prod", "reduce", 1, 1, np.multiply),
     Op("scan_add", "scan", 1, 1), Op("scan_max", "scan", 1, 1), Op("scan_mul", "scan", 1, 1),
     Op("gather", "index", 2),
+    Op("scatter", "index", 3),
     Op("scatter_add", "index", 3, 1), Op("scatter_max", "index", 3, 1), Op("scatter_mul", "index", 3, 1),
     Op("assign", "effect", 2), Op("contiguous", "effect", 1), Op("function", "effect", -1),
 ]  # fmt: skip
@@ -153,4 +155,6 @@ ELEMENTWISE = frozenset(o.name for o in _TABLE if o.family in ("unary", "binary"
 MOVEMENT = frozenset(o.name for o in _TABLE if o.family == "movement")
 REDUCE = {"sum": "add", "max": "maximum", "prod": "mul"}  # reduce op -> the binary op that combines two partial results
 SCAN = {"scan_add": "add", "scan_max": "maximum", "scan_mul": "mul"}  # scan op -> the binary op that adds an element to a total
-SCATTER = {"scatter_add": "add", "scatter_max": "maximum", "scatter_mul": "mul"}  # scatter op -> how a value joins what is there
+# scatter op -> the binary op by which a value joins what is there; "": it takes its place
+SCATTER = {"scatter": "", "scatter_add": "add", "scatter_max": "maximum", "scatter_mul": "mul"}
+TOTALS = tuple(sorted(op for op, how in SCATTER.items() if how))  # those that join

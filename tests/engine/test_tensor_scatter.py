@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.peer import Case, F, compare, draw, torch, value
-from tinyengine import Tensor, dtypes, jit
-from tinyengine.loopnest import Accumulate, Loop
+from tinyengine import Tensor, dtypes, jit, narrow
+from tinyengine.loopnest import Accumulate, Loop, Store, walk
 from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
 from tinyengine.pipeline import lower
@@ -320,3 +320,38 @@ def test_each_core_scatters_to_a_table_of_its_own(backend: str) -> None:
     got = low.run()[0]
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
     assert np.signbit(got[99])
+
+
+@pytest.mark.usefixtures("opencl_unoptimised")
+@pytest.mark.parametrize("backend", ["reference", "llvm", "opencl"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "bool"])
+def test_what_is_written_where_data_says_is_one_kernel_that_stores_in_order(backend: str, dtype: str) -> None:
+    x = Tensor(draw((50, 3), -2, 2, 1)).cast(dtype).realize()
+    v = Tensor(np.concatenate([[[np.nan, -0.0, np.inf]], draw((399, 3), -2, 2, 2)]).astype(np.float32)).cast(dtype).realize()
+    i = np.random.default_rng(3).integers(0, 49, (400, 1)).astype(np.int32)
+    low = lower(Graph([x.scatter(0, Tensor(i).expand(400, 3), v).node]), machine=FIXTURE, backend=backend)
+    (kernel,) = low.scheduled
+    assert not any(isinstance(s, Accumulate) for s in walk(kernel.body))
+    into = [s for s in walk(kernel.body) if isinstance(s, Store)]
+    assert len({s.buf for s in into}) == 1, "a copy, and the values over it: no table of who came last"
+    want = x.cast("float64").numpy().copy()
+    for k, at in enumerate(i[:, 0]):
+        want[at] = v.cast("float64").numpy()[k]
+    got = low.run()[0]
+    got = narrow.decode(got, narrow.BF16) if got.dtype == np.uint16 else got  # the bits
+    np.testing.assert_array_equal(got.astype(np.float64), want)
+
+
+def test_the_gradient_of_rows_that_are_written_whole_has_one_number_for_each_row() -> None:
+    x, v = Tensor(draw((50, 64), -1, 1, 1), requires_grad=True), Tensor(draw((40, 64), -1, 1, 2), requires_grad=True)
+    i = np.random.default_rng(3).integers(0, 30, 40).astype(np.int32)
+    g = Tensor(draw((50, 64), -1, 1, 3))
+    (x.index_copy(0, Tensor(i), v) * g).sum().backward()
+    nodes = Graph([x.grad.node, v.grad.node]).nodes
+    assert {n.shape for n in nodes if n.op == "scatter"} == {(50, 1)}
+    last = {at: k for k, at in enumerate(i)}
+    want_x, want_v = g.numpy().copy(), np.zeros((40, 64))
+    for at, k in last.items():
+        want_x[at], want_v[k] = 0, g.numpy()[at]
+    np.testing.assert_array_equal(value(x.grad), want_x)
+    np.testing.assert_array_equal(value(v.grad), want_v)

@@ -151,9 +151,13 @@ def _scan(e: Evaluator, n: Node, x: list[Array]) -> Array:
 
 
 def _scatter(e: Evaluator, n: Node, x: list[Array]) -> Array:
-    out = x[0].astype(_total(x[0]))
     at = _grid(x[1].shape)
     at[n.arg] = _checked(n, x[1], n.shape[n.arg])
+    if not SCATTER[n.op]:  # NumPy promises no order but that of a vector
+        out = x[0].copy()
+        out.reshape(-1)[np.ravel_multi_index(np.broadcast_arrays(*at), n.shape).reshape(-1)] = x[2].reshape(-1)
+        return out
+    out = x[0].astype(_total(x[0]))
     with np.errstate(all="ignore"):
         _AT[SCATTER[n.op]].at(out, tuple(at), x[2])
     return e.convert(out, n.dtype)

@@ -220,6 +220,23 @@ def _gather(n: Node, g: Node, i: int, o: Where) -> Node | None:
     return record.scatter("scatter_add", record.const(0.0, g.dtype, table.shape, o), index, g, axis, o)
 
 
+def _scatter(n: Node, g: Node, i: int, o: Where) -> Node | None:
+    """What was written last at a place takes its gradient; the base, where nothing was. Rows that are written whole have one
+    position each."""
+    if i == 1:
+        return None
+    index, axis, whole = n.src[1], n.arg, n.shape
+    if index.op == "expand" and all(d == 1 or a == axis for a, d in enumerate(index.src[0].shape)):
+        index, whole = index.src[0], tuple([d if a == axis else 1 for a, d in enumerate(n.shape)])
+    number = record.iota(axis, dtypes.int32, index.shape, o)
+    last = record.scatter("scatter", record.const(-1, dtypes.int32, whole, o), index, number, axis, o)
+    if i == 0:
+        here = record.binary("lt", last, _like(last, 0, o), o)
+    else:
+        here, g = record.binary("eq", record.gather(last, index, axis, o), number, o), record.gather(g, n.src[1], axis, o)
+    return record.where(record.expand(here, g.shape, o), g, _like(g, 0.0, o), o)
+
+
 def _scatter_add(n: Node, g: Node, i: int, o: Where) -> Node | None:
     return g if i == 0 else None if i == 1 else record.gather(g, n.src[1], n.arg, o)
 
@@ -302,6 +319,7 @@ _TABLE = (
     Derivative("d-scan-max", "The gradient of every place goes to the element that is the largest there.", "scan_max", _scan_max),
     Derivative("d-scan-mul", "Each factor's influence on a product is the product of the others.", "scan_mul", _scan_mul),
     Derivative("d-gather", "An element gets the sum of the gradients of all places that it was read for.", "gather", _gather),
+    Derivative("d-scatter", "What stands at a place in the end takes the gradient of that place.", "scatter", _scatter),
     Derivative("d-scatter-add", "Each value is read back from where it was added to the base.", "scatter_add", _scatter_add),
     Derivative("d-scatter-max", "What is as large as the result takes its gradient; equal ones share it.", "scatter_max",
                _scatter_max),

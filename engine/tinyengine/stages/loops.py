@@ -167,7 +167,10 @@ class _Builder(Values):
         position = self._guarded(n, self.ev(idx, at), n.shape[n.arg], None)
         target = tuple(position if d == n.arg else e for d, e in enumerate(at))
         value = self.ev(values, at)
-        self.blocks[-1].stmts.append(Accumulate(out, target, SCATTER[n.op], value, self.inside(), (self.number[n],)))
+        inside, nodes, joined = self.inside(), (self.number[n],), SCATTER[n.op]
+        self.blocks[-1].stmts.append(
+            Accumulate(out, target, joined, value, inside, nodes) if joined else Store(out, target, value, inside, "", nodes)
+        )
         for _ in opened:
             self.close()
 

@@ -139,8 +139,7 @@ class Pooling(Linalg):
         lead = self.shape[:-2]
         flat = (*lead, math.prod(self.shape[-2:]))
         table: Any = core._cls.full((*lead, math.prod(size)), 0, dtype=self.dtype)
-        apart = all(a >= b for a, b in zip(s, k, strict=True))
-        out: Tensor = table._put(len(lead), indices.reshape(flat), self.reshape(flat), apart)
+        out: Tensor = table._put(len(lead), indices.reshape(flat), self.reshape(flat))
         return out.reshape((*lead, *size))
 
     def avg_pool2d(

@@ -1,7 +1,7 @@
 """Writing at positions that depend on data: scatter, scatter_reduce, and assignment through index tensors and masks.
 
-All of it is made of the scatter primitives, which join a value with what is there: m steps for m indices. Which of several values
-for one place is the last one stands in a table, as large as what is written to, of the largest position that gives each place.
+All of it is made of the scatter primitives, which write a value or join it with what is there: m steps for m indices, in order.
+So of several values for one place the last one stays.
 """
 
 from __future__ import annotations
@@ -26,17 +26,13 @@ _MODES = ("sum", "prod", "mean", "amax", "amin")
 _SHORT = {"add": "sum", "multiply": "prod"}  # of torch.scatter
 
 
-def _iota(axis: int, shape: tuple[int, ...]) -> Any:
-    return make(record.iota(axis, dtypes.int32, shape, here()), core.NO_FLOW)
-
-
 def _zeros(shape: tuple[int, ...], dtype: Any) -> Any:
     return core._cls.full(shape, 0, dtype=dtype)
 
 
 def _scattered(op: str, table: Any, d: int, index: Any, values: Any) -> Any:
     """The scatter primitive `op`; bools are joined as bytes."""
-    if table.dtype is dtypes.bool_:
+    if table.dtype is dtypes.bool_ and op != "scatter":
         return _scattered(op, table.cast(dtypes.uint8), d, index, values.cast(dtypes.uint8)).cast(dtypes.bool_)
     flow: int = table.flow | values.flow
     nodes: tuple[Any, ...] = (table.node, values.node)
@@ -45,20 +41,10 @@ def _scattered(op: str, table: Any, d: int, index: Any, values: Any) -> Any:
     return make(record.scatter(op, nodes[0], index.node, nodes[1], d, here()), flow)
 
 
-def _last(shape: tuple[int, ...], d: int, index: Any) -> Any:
-    """int32 of `shape`: the last position along axis d of `index` that gives this place; -1 where none does."""
-    return _scattered("scatter_max", core._cls.full(shape, -1, dtype=dtypes.int32), d, index, _iota(d, index.shape))
-
-
-def put(table: Any, d: int, index: Any, values: Any, unique: bool = False) -> Any:
+def put(table: Any, d: int, index: Any, values: Any) -> Any:
     """`table` with the values at their places along axis d; the last one of equal places. `index` has the shape of `values`, or
-    extent 1 on every axis but d: it gives whole rows. `unique`: no place is given twice."""
-    rows = index.shape != values.shape
-    last = _last(tuple(n if a == d or not rows else 1 for a, n in enumerate(table.shape)), d, index)
-    nothing = -0.0 if table.dtype.is_float else False if table.dtype is dtypes.bool_ else 0  # adding -0.0 changes no float
-    if not unique:
-        values = choose(last.gather(d, index) == _iota(d, index.shape), values, nothing)
-    return _scattered("scatter_add", choose(last < 0, table, nothing), d, index.expand(values.shape), values)
+    extent 1 on every axis but d: it gives whole rows."""
+    return _scattered("scatter", table, d, index.expand(values.shape), values)
 
 
 def _reversed(x: Any) -> Any:
@@ -81,15 +67,15 @@ class Scatter(Indexing):
             if reduce not in _SHORT:
                 raise RuntimeError(f"scatter: reduce is 'add' or 'multiply', not {reduce!r}\n  at {user_line()}")
             return self.scatter_reduce(dim, index, values, _SHORT[reduce])
-        return self._put(d, index, values, unique=False)
+        return self._put(d, index, values)
 
-    def _put(self, d: int, index: Any, values: Any, unique: bool) -> Tensor:
-        """Without checks. `unique`: no place is given twice."""
+    def _put(self, d: int, index: Any, values: Any) -> Tensor:
+        """Without checks."""
         if not index.numel():
             return self + values.sum(dtype=self.dtype) if values.flow else core.same(self)
         if not self.ndim:
-            return self.reshape(1)._put(0, index.reshape(1), values.reshape(1), unique).reshape(())
-        return put(self, d, index, values, unique)  # type: ignore[no-any-return]
+            return self.reshape(1)._put(0, index.reshape(1), values.reshape(1)).reshape(())
+        return put(self, d, index, values)  # type: ignore[no-any-return]
 
     def scatter_reduce(self, dim: int, index: Tensor, src: Any, reduce: str, include_self: bool = True) -> Tensor:
         """Each place becomes the sum, product, mean, amax or amin of all that is put there and, if `include_self`, of what it
@@ -197,23 +183,19 @@ def _set_arrays(x: Any, arrays: list[Any], v: Any) -> Any:
     rows, width = math.prod(sizes), math.prod(tail)
     values = v.reshape(math.prod(where), width)
     table = x.permute(axes + rest).reshape(rows, width)
-    known = [isinstance(arrays[d], np.ndarray) for d in axes]
-    if all(known):
+    if all(isinstance(arrays[d], np.ndarray) for d in axes):
         host = [
             np.broadcast_to(np.where(a < 0, a + s, a), where).reshape(-1)
             for a, s in zip([arrays[d] for d in axes], sizes, strict=True)
         ]
         linear = np.ravel_multi_index(host, sizes)
-        last = np.sort(linear.size - 1 - np.unique(linear[::-1], return_index=True)[1])
-        if last.size < linear.size:
-            values = values.take(core._cls(last.astype(np.int32)), 0)
-        index: Any = core._cls(linear[last].astype(np.int32 if rows < 1 << 31 else np.int64))
+        index: Any = core._cls(linear.astype(np.int32 if rows < 1 << 31 else np.int64))
     else:
         index = at[0]
         for p, s in zip(at[1:], sizes[1:], strict=True):
             index = index * s + p
         index = index.expand(where).flatten()
-    new = put(table, 0, index.unsqueeze(1), values, unique=all(known))
+    new = put(table, 0, index.unsqueeze(1), values)
     order = axes + rest
     new = new.reshape([x.shape[d] for d in order])
     return new.permute(sorted(range(x.ndim), key=order.__getitem__))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tinyengine import dtypes
 from tinyengine.dtypes import DType
 from tinyengine.node import Node
-from tinyengine.ops import ELEMENTWISE, REDUCE, SCAN, SCATTER
+from tinyengine.ops import ELEMENTWISE, REDUCE, SCAN, TOTALS
 from tinyengine.rules import Rule
 from tinyengine.stages import record
 
@@ -56,7 +56,7 @@ RULES: tuple[Rule, ...] = (
     Rule("compute-in-float32", "float32 holds every operand, and two roundings are as good as one.", _COMPUTED, _through_float32),
     Rule("total-in-float32", "A total in float32 is rounded once at its end, not at every term.", tuple(sorted(REDUCE)), _total),
     Rule("scan-in-float32", "Totals in float32 are rounded once each, not at every term.", tuple(sorted(SCAN)), _scanned),
-    Rule("scatter-in-float32", "Totals in float32 are rounded once, not at every term.", tuple(sorted(SCATTER)), _scattered),
+    Rule("scatter-in-float32", "Totals in float32 are rounded once, not at every term.", TOTALS, _scattered),
 )
 
 __all__ = ["RULES", "narrow"]

@@ -10,7 +10,7 @@ from tinyengine.extent import symbolic
 from tinyengine.hooks import Decision
 from tinyengine.machine import Machine
 from tinyengine.node import Graph, Node, const
-from tinyengine.ops import SCATTER
+from tinyengine.ops import SCATTER, TOTALS
 from tinyengine.rules import Rule
 from tinyengine.stages.rules.movement import view
 from tinyengine.stages.rules.reduce import BUSY, between, busy_share
@@ -27,7 +27,7 @@ def split_rule(graph: Graph, machine: Machine) -> tuple[Rule | None, Mapping[int
     chosen = set[Node]()
     tables = min(machine.cores, MOST)
     for number, n in enumerate(graph.nodes):
-        if n.op not in SCATTER or symbolic((*n.shape, *n.src[2].shape)) or machine.cores < 2:
+        if n.op not in TOTALS or symbolic((*n.shape, *n.src[2].shape)) or machine.cores < 2:
             continue
         values, rows = n.src[2], _rows(n)
         busy = busy_share(rows, machine)
@@ -52,7 +52,7 @@ def split_rule(graph: Graph, machine: Machine) -> tuple[Rule | None, Mapping[int
     def build(n: Node) -> Node | None:
         return _split(n, tables) if (n.op, n.shape, n.src[2].shape, n.arg) in known else None
 
-    return Rule("split-scatter", REASON, tuple(sorted(SCATTER)), build) if chosen else None, decisions
+    return Rule("split-scatter", REASON, TOTALS, build) if chosen else None, decisions
 
 
 def _rows(n: Node) -> int:
