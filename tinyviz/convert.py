@@ -46,6 +46,7 @@ class Parts:
         p.decisions, p.seconds = lowered.decisions, dict(lowered.seconds)
         if emit:
             p.executable = p.attempt("source and assembly", lambda: lowered.executable)
+            p.decisions = [*lowered.decisions, *(p.attempt("loads and stores", p.moves) or ())]
         p.certificate = p.attempt("prediction", lambda: lowered.certificate)
         p.replay(lowered.choices, lowered.machine)
         return p
@@ -60,6 +61,11 @@ class Parts:
             self.firings, self.replayed = {"simplify": list(events)}, True
         fuse = lambda: fuse_steps.explain(self.simplified, choices, machine)  # noqa: E731
         self.fused = self.attempt("steps of fuse", fuse)
+
+    def moves(self) -> list[Any]:
+        """The decisions about loads and stores that the backend made while it wrote each kernel."""
+        found = getattr(self.executable, "moves", None)
+        return [d for i in range(len(self.plan.calls)) for d in found(i)] if found else []
 
     def attempt(self, what: str, f: Callable[[], Any]) -> Any:
         """f(), or None with a sentence in `missing`: one part that fails takes no other with it."""
@@ -146,10 +152,21 @@ def extents(shape: Iterable[Any]) -> list[int | str]:
     return [d if type(d) is int else f"{d}≤{getattr(d, 'max', None) or int(d)}" for d in shape]
 
 
+def _range(whole: Any, part: Any, arg: tuple[Any, int]) -> str:
+    """What a slice takes of an axis: "1:9:2", and ":" for all of it; an end that is known from data is left out."""
+    start, step = arg
+    known = all(type(x) is int for x in (whole, part, start))
+    stop = start + (part - 1) * step + 1 if known else whole
+    ends = "" if known and not start else start, "" if not known or stop == whole else stop
+    return f"{ends[0]}:{ends[1]}{f':{step}' if step != 1 else ''}"
+
+
 def arg_text(n: Any) -> str:
-    """The argument as text; for a buffer its name."""
+    """The argument as text; for a buffer its name, for a slice as in Python's brackets."""
     if n.op == "buffer":
         return str(getattr(n.arg, "name", "") or "buffer")
+    if n.op == "slice":
+        return f"[{','.join(map(_range, n.src[0].shape, n.shape, n.arg))}]".replace(" ", "")
     return "" if n.arg is None else repr(n.arg).replace(" ", "")
 
 

@@ -3,7 +3,9 @@ which program it was, and all of this is deterministic."""
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +22,12 @@ Change = tuple[list[Edit], list[list[int]]]  # what `tinyviz.steps.difference` s
 
 NEST = "Every value of the kernel at every index of its space; views are arithmetic on the index."
 EMIT = "Each statement becomes instructions that do the same, which the lines' links say."
+MOVES = {
+    "load": "How it is loaded changes no element; only what a lane, or an iteration, needs is read.",
+    "store": "How it is stored changes no element; what no lane stands for is not written.",
+    "pointers": "An address is the same sum, whichever part of it the pointer holds.",
+    "hoist": "A load of what the loop does not write gives the same at each turn.",
+}
 PLAN = {
     "order": "What a kernel reads must be written before, and what it overwrites read; else the order is free.",
     "given": "Memory that the caller has is used as it is.",
@@ -238,13 +246,40 @@ def _node(s: wire.Slot) -> tuple[int, ...]:
 
 
 def _emit(w: _Writer, p: wire.Program, parts: Parts) -> bool:
+    from tinyengine.backends.llvm_ir import Writer
+    from tinyengine.backends.llvm_store import Memory
+    from tinyengine.backends.llvm_strided import Strided
     from tinyengine.stages import emit
+    from tinyengine.stages.arithmetic.displace import displaced
+    from tinyviz.convert import loops_code
 
-    of = {d.subject[0]: d for d in parts.decisions if d.stage == "emit"}
+    of = {d.subject[0]: d for d in parts.decisions if (d.stage, d.kind) == ("emit", "threads")}
+    functions: dict[str, Callable[..., Any]] = {
+        "load": Strided.load, "store": Memory.store, "hoist": Writer.hoist, "pointers": displaced,
+    }  # fmt: skip
+    moves: dict[str, list[Any]] = {}
+    for d in parts.decisions:
+        if d.stage == "emit" and d.kind in MOVES:
+            moves.setdefault(d.subject[0], []).append(d)
+    expansions = getattr(parts.executable, "expansions", lambda call: ())
     for i, k in enumerate(p.kernels):
-        if k.source.text:
-            text = f"{units.some(len(k.source.text), 'line')} of {k.source.language}"
-            w.step(("emit", EMIT, emit.prepare), text, of.get(k.name), i, nodes=k.nodes)
+        if not k.source.text:
+            continue
+        before = rows(k.scheduled)
+        for s in expansions(i):
+            after = rows(loops_code(s.kernel, p.simplified))
+            change = difference(before, after, nodes=False)
+            x = s.expansion
+            text = f"{x.op}, {units.some(s.places, 'place')}"
+            w.step((x.name, x.reason, inspect.unwrap(x.build)), text, None, i, change, _inside(before, after, change[0]))
+            before = after
+        for d in moves.get(k.name, ()):
+            about = d.subject[1:]  # the buffer or the loop
+            name = re.compile(rf"\b{re.escape(about[0])}\b" if about else "")
+            nodes = {n for r in rows(k.scheduled) if name.search(r.text) for n in r.nodes}
+            w.step((d.kind, MOVES[d.kind], functions[d.kind]), ": ".join((*about, d.verdict)), d, i, nodes=nodes)
+        text = f"{units.some(len(k.source.text), 'line')} of {k.source.language}"
+        w.step(("emit", EMIT, emit.prepare), text, of.get(k.name), i, nodes=k.nodes)
     return True
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
 from tinyviz import units
-from tinyviz.steps import Row, change, difference
+from tinyviz.steps import Row, change, difference, makes
 from tinyviz.svg import cut
 from tinyviz.views.fusion import numbers_text
 from tinyviz.views.lines import where
@@ -72,7 +72,7 @@ def _step(p: Program, stage: int, k: int) -> Iterator[str]:
     else:
         yield f"  {s.steps.text[k]}"
     before, after = change(p, stage, k)
-    if s.name in ("loops", "emit"):
+    if makes(s, k):
         yield "  becomes" if before else "  gives"
         for sign, text in (("-", before), ("+", after)):
             of = "fuse" if s.name == "loops" and text is before else s.name
@@ -81,7 +81,7 @@ def _step(p: Program, stage: int, k: int) -> Iterator[str]:
                 yield f"  … and {units.some(len(text) - MOST_LINES, 'more line')}"
         return
     if before == after:
-        yield "  changes nothing"
+        yield "  it shows in the source" if s.name == "emit" else "  changes nothing"
         return
     yield from marked([row_text(p, s.name, r) for r in before], [row_text(p, s.name, r) for r in after])
 

@@ -40,9 +40,16 @@ def count(s: Stage) -> int:
     return len(s.frames) or len(s.steps)
 
 
+def makes(s: Stage, step: int) -> bool:
+    """Whether a step makes a text of a kernel from another one, and edits none: every one of `loops`, and in `emit` the last one
+    of a kernel, which makes the source."""
+    k = s.steps.kernel[step]
+    return s.name == "loops" or (s.name == "emit" and k not in s.steps.kernel[step + 1 :])
+
+
 def effects(s: Stage) -> list[int]:
     """The steps that change a text, or make one."""
-    if s.name in ("loops", "emit"):
+    if s.name in ("loops", "emit"):  # in emit, what changes no loops shows in the source
         return list(range(len(s.steps)))
     return sorted({*s.edits.step, *(k for k, moved in enumerate(s.steps.moved) if moved)})
 
@@ -99,13 +106,18 @@ def change(p: Program, stage: int, step: int) -> tuple[list[Row], list[Row]]:
     k = s.steps.kernel[step]
     if s.name == "loops":
         return group(p, k), rows(p.kernels[k].loops)
-    if s.name == "emit":
-        return rows(p.kernels[k].scheduled), rows(p.kernels[k].source)
-    before, of = rows(p.kernels[k].loops) if k >= 0 else [], edits(s)
+    before, of = rows(begin(p, s, k)) if k >= 0 else [], edits(s)
     for i in range(step):
         if s.steps.kernel[i] == k:
             before = applied(before, of[i], s.steps.moved[i])
+    if makes(s, step):
+        return before, rows(p.kernels[k].source)
     return before, applied(before, of[step], s.steps.moved[step])
+
+
+def begin(p: Program, s: Stage, kernel: int) -> Code:
+    """The text of a kernel that the steps of a stage begin with."""
+    return p.kernels[kernel].scheduled if s.name == "emit" else p.kernels[kernel].loops
 
 
 def group(p: Program, kernel: int) -> list[Row]:

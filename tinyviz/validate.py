@@ -147,7 +147,7 @@ def _steps(at: str, p: wire.Program, s: wire.Stage, r: wire.Recording) -> None:
     lines: dict[int, int] = {}
     for k, made in enumerate(steps.edits(s)):
         of = x.kernel[k]
-        size = lines.setdefault(of, len(p.kernels[of].loops.text) if of >= 0 else 0)
+        size = lines.setdefault(of, len(steps.begin(p, s, of).text) if of >= 0 else 0)
         end = 0
         for e in made:
             if not (end <= e.at and e.gone >= 0 and e.at + e.gone <= size):

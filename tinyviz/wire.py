@@ -147,8 +147,9 @@ class Edits(Columns):
 @dataclass
 class Steps(Columns):
     """What a stage did that makes no new graph, in order. A step changes a text: that of its kernel, which begins as the
-    kernel's `loops` and ends as `scheduled`; without a kernel the one of the stage, which begins empty. In `loops` and `emit` a
-    step changes none: it makes a text of a kernel that stands there (see tinyviz/steps.py)."""
+    kernel's `loops` and ends as `scheduled`; without a kernel the one of the stage, which begins empty. In `loops` a step changes
+    none: it makes a text of a kernel that stands there. In `emit` the text of a kernel begins as `scheduled`, and the last step
+    makes the source of it (see tinyviz/steps.py)."""
 
     rule: list[int] = field(default_factory=list)  # into rules of the recording: the kind of choice, or the primitive
     text: list[str] = field(default_factory=list)  # what was done: "tile(i, 32)", "whole"

@@ -418,8 +418,8 @@ def expr_text(e: Expr) -> str:
         return f"bitcast_{e.dtype}({a[0]})"
     if e.op == "add" and e.dtype is INDEX and e.lanes == 1:
         return _sum_text(e)
-    op = OPS[e.op]
-    if op.symbol:
+    op = OPS.get(e.op)  # none: an instruction that only some machines have
+    if op is not None and op.symbol:
         return f"{_wrap(a[0], e.args[0])} {op.symbol} {_wrap(a[1], e.args[1])}"
     return f"{e.op}({', '.join(a)})"
 

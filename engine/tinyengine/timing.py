@@ -38,8 +38,8 @@ from tinyengine.loopnest import (
 )
 from tinyengine.machine import Machine
 from tinyengine.ops import OPS
-from tinyengine.stages.arithmetic.affine import shared
-from tinyengine.stages.schedules.cost import NEAR, conflict
+from tinyengine.stages.arithmetic.affine import NEAR, shared
+from tinyengine.stages.schedules.cost import conflict
 from tinyengine.traffic import LINE, Moved, Traffic
 
 UNITS = 2  # arithmetic units of a core for vectors, and load ports

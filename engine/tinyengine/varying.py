@@ -10,6 +10,7 @@ program, as ever.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -138,11 +139,13 @@ def _with_inputs(graph: Graph, varying: Sequence[tuple[Place, Any, int, str]]) -
         known = names.get(group)
         word = "number" if place.axis < 0 else "position"
         if known is None:
-            count = len(names)
-            while (name := f"{word}_{count}") in taken:
+            count, stem = len(names), "number" if place.axis < 0 else "at"
+            while (name := f"{stem}_{count}") in taken:
                 count += len(varying)
             names[group] = known = name
-            why = f"it is {value!r} and was {before}: one program serves every {word}"
+            line = graph.nodes[place.node].origin[0]
+            spot = f" at {os.path.basename(line.file)}:{line.line}" if line.frames else ""
+            why = f"it is {value!r} and was {before}{spot}: one program serves every {word}"
             decisions.append(Decision("record", "vary", (name,), "input", why))
         if place.axis < 0:
             dtype = graph.nodes[place.node].dtype

@@ -28,6 +28,12 @@ export function nodeName({ nodes }: Program, node: number): string {
   return arg && arg.length < 24 ? `${op} ${arg}` : op;
 }
 
+/** The name of a node where there is little room: a slice whose ranges are long is known by them. */
+export function boxName(program: Program, node: number): string {
+  const [name, arg] = [nodeName(program, node), program.nodes.arg[node] ?? ""];
+  return program.nodes.op[node] === "slice" && name.length > 15 && arg ? arg : name;
+}
+
 /** "0.09999999999999998" → "0.1": a constant in six digits, where that is shorter. */
 function short(value: string): string {
   const number = Number(value);

@@ -49,6 +49,9 @@ export function applied(before: readonly Row[], edits: readonly Edit[], moved: r
   return out;
 }
 
+/** Whether a step makes a text of a kernel from another one, and edits none: every one of loops, and in emit the last of a kernel. */
+export const makes = ({ name, steps }: Stage, step: number): boolean => name === "loops" || (name === "emit" && steps.kernel.lastIndexOf(steps.kernel[step]!) === step);
+
 /** The texts of one stage, at any step: from where it stood last on, or anew from the first. */
 export class Texts {
   readonly edits: Edit[][];
@@ -58,10 +61,15 @@ export class Texts {
     this.edits = editsOf(program.stages[stage]!);
   }
 
-  /** Whether a step changed a text, or made one. */
+  /** Whether a step changed a text, or made one; in emit, what changes no loops shows in the source. */
   changes(step: number): boolean {
     const { name, steps } = this.program.stages[this.stage]!;
     return name === "loops" || name === "emit" || this.edits[step]!.length + steps.moved[step]!.length > 0;
+  }
+
+  /** Whether a step makes a text and edits none. */
+  makes(step: number): boolean {
+    return makes(this.program.stages[this.stage]!, step);
   }
 
   /** Before and after a step. */
@@ -71,16 +79,16 @@ export class Texts {
     if (kernel === undefined) throw new RangeError(`there is no step ${step} of stage ${name}`);
     const code = this.program.kernels[kernel];
     if (name === "loops") return [groupRows(this.program, kernel), rowsOf(code!.loops)];
-    if (name === "emit") return [rowsOf(code!.scheduled), rowsOf(code!.source)];
     let text = this.at.get(kernel);
     const before = text?.steps ?? steps.kernel.flatMap((each, i) => (each === kernel ? [i] : []));
     const place = before.indexOf(step);
-    if (!text || text.done > place) text = { steps: before, done: 0, text: kernel >= 0 ? rowsOf(code!.loops) : [] };
+    if (!text || text.done > place) text = { steps: before, done: 0, text: kernel >= 0 ? rowsOf(name === "emit" ? code!.scheduled : code!.loops) : [] };
     for (; text.done < place; text.done++) {
       const at = before[text.done]!;
       text.text = applied(text.text, this.edits[at]!, steps.moved[at]!);
     }
     this.at.set(kernel, text);
+    if (this.makes(step)) return [text.text, rowsOf(code!.source)];
     return [text.text, applied(text.text, this.edits[step]!, steps.moved[step]!)];
   }
 }

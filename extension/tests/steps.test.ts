@@ -57,7 +57,16 @@ test("loops begin with what fuse left of the kernel, and emit ends with its sour
     assert.ok(before.slice(1).every(row => row.nodes.every(node => program.kernels[kernel]!.nodes.includes(node))));
     assert.deepEqual(lines(after), program.kernels[kernel]!.loops.text);
   });
-  program.stages[emit]!.steps.kernel.forEach((kernel, k) => assert.deepEqual(lines(new Texts(program, emit).change(k)[1]), program.kernels[kernel]!.source.text));
+  const texts = new Texts(program, emit);
+  const now = program.kernels.map(({ scheduled }) => scheduled.text);
+  program.stages[emit]!.steps.kernel.forEach((kernel, k) => {
+    const [before, after] = texts.change(k);
+    assert.deepEqual(lines(before), now[kernel]);
+    assert.ok(texts.changes(k));
+    now[kernel] = lines(after);
+  });
+  assert.deepEqual(now, program.kernels.map(({ source }) => source.text));
+  assert.ok(program.stages[emit]!.steps.kernel.length > now.length, "some op of the sample is expanded");
 });
 
 test("lines side by side are all lines of both, in order", () => {

@@ -159,7 +159,7 @@ def test_other_shapes_and_bools_are_other_programs() -> None:
 def test_a_name_of_the_users_is_not_taken() -> None:
     from tinyengine import Variable
 
-    n = Variable("position_0", 1, 8).bind(3)
+    n = Variable("at_0", 1, 8).bind(3)
     x, y = Tensor(A), Tensor(A)
     for i in range(3):
         np.testing.assert_array_equal((x[:n] + y[i : i + 1]).numpy(), A[:3] + A[i])
@@ -190,12 +190,12 @@ def test_the_decision_says_what_varies(backend: str) -> None:
     x, seen = Tensor(A), list[Any]()
     x[1].numpy()
     with hooks.subscribed(seen.append, hooks.Decision, hooks.Launch):
-        x[2].numpy()
-        x[5].numpy()
+        x[2].numpy(), x[5].numpy()
+    here = f"test_varying.py:{test_the_decision_says_what_varies.__code__.co_firstlineno + 4}"
     said = [(d.subject, d.verdict, d.reason) for d in seen if isinstance(d, hooks.Decision) and d.stage == "record"]
     assert said == [
-        (("position_0",), "input", "it is 2 and was 1: one program serves every position"),
-        (("position_0",), "input", "it is 5 and was 2: one program serves every position"),
+        (("at_0",), "input", f"it is 2 and was 1 at {here}: one program serves every position"),
+        (("at_0",), "input", f"it is 5 and was 2 at {here}: one program serves every position"),
     ]
     launched = [e.program for e in seen if isinstance(e, hooks.Launch)]
-    assert [d.subject for p in launched for d in p.decisions if d.stage == "record"] == [("position_0",)] * 2
+    assert [d.subject for p in launched for d in p.decisions if d.stage == "record"] == [("at_0",)] * 2

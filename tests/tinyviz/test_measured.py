@@ -299,7 +299,7 @@ def test_every_rule_has_a_reason_a_source_and_a_time(sample: wire.Recording) -> 
         for rule in row.rules:
             assert sample.rules.reason[rule]
             if row.name not in ("record", "differentiate"):
-                assert sample.rules.file[rule].startswith(("stages/", "rules")), sample.rules.name[rule]
+                assert sample.rules.file[rule].startswith(("stages/", "rules", "backends/")), sample.rules.name[rule]
     simplified = next(x for x in made.data.rows if x.name == "simplify")
     assert all(t is not None and t > 0 for t in simplified.times)
     assert all(x.firings for x in made.data.rows), "every stage can be stepped through"

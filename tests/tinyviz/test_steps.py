@@ -161,6 +161,26 @@ def test_any_step_can_be_looked_at_without_the_others(p: wire.Program) -> None:
         steps.change(p, stage(p, "fuse")[0], 10_000)
 
 
+def test_emit_ends_with_the_source_and_begins_with_what_no_instruction_does() -> None:
+    x = Tensor(np.zeros((64, 4), np.float32))
+    low = lower((x[:, 1].exp() + 2.0).log())
+    p, r = low.recording.programs[0], low.recording.data
+    at, s = stage(p, "emit")
+    names = [r.rules.name[k] for k in s.steps.rule]
+    assert names[-2:] == ["load", "emit"] and names[0] in ("exp-by-powers-of-two", "add-to-power-by-one-fma")
+    before = steps.rows(p.kernels[0].scheduled)
+    for k in range(len(s.steps) - 1):
+        old, new = steps.change(p, at, k)
+        assert old == before and (old != new) == (names[k] != "load")
+        before = new
+    assert "exp(" not in "".join(row.text for row in before)
+    assert steps.change(p, at, len(s.steps) - 1) == (before, steps.rows(p.kernels[0].source))
+    text = make(r, "kernel").text
+    assert "on the way to the source\nwhat" in text and "lines and shuffles" in text and "log-by-exponent" in text
+    one = wire.Selection("firing", f"0.{at}.{len(names) - 2}")
+    assert "why: loading what lies between" in make(r, "stages", selection=one).text
+
+
 def test_a_node_knows_the_kernel_and_the_primitives_that_touched_it(p: wire.Program) -> None:
     names = [s.name for s in p.stages]
     at, fuse = stage(p, "fuse")

@@ -113,6 +113,12 @@ def label(p: Program, n: int) -> str:
     return p.nodes.op[n] + (f" {arg}" if arg and len(arg) < 40 else "")
 
 
+def box_name(p: Program, n: int) -> str:
+    """The label where there is little room: a slice whose ranges are long is known by them."""
+    name = label(p, n)
+    return p.nodes.arg[n] if p.nodes.op[n] == "slice" and len(name) > 14 else name
+
+
 def text(r: Recording, d: GraphData) -> str:
     p = r.programs[d.program]
     src = operands(p, d.drawn)
@@ -236,7 +242,7 @@ def svg(r: Recording, d: GraphData) -> str:
         result = f"{p.nodes.dtype[n]}{units.shape(p.nodes.shape[n])}"
         tip = f"{label(p, n)} {result} {' '.join(where(r, i) for i in p.nodes.lines[n][:3])}"
         out.rect(x - W / 2, y - H / 2, W, H, f"box {css(phase)}", rx=6, tip=tip)
-        out.text(x - W / 2 + 6, y - 8, cut(f"{phase[:1].upper()} {label(p, n)}", 16), "mono bold")
+        out.text(x - W / 2 + 6, y - 8, cut(f"{phase[:1].upper()} {box_name(p, n)}", 16), "mono bold")
         out.text(
             x - W / 2 + 6, y + 6, cut(f"{'×'.join(map(str, p.nodes.shape[n])) or 'scalar'} {p.nodes.dtype[n]}", 16), "mono faint"
         )

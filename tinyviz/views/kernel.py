@@ -9,7 +9,7 @@ from tinyviz.svg import LINE, Svg, css, cut
 from tinyviz.viewdata import KernelData, KernelRow
 from tinyviz.views import base, choose
 from tinyviz.views.lines import where
-from tinyviz.wire import PHASES, Code, Kernel, Program, Recording, Selection
+from tinyviz.wire import PHASES, Code, Kernel, Program, Recording, Selection, Steps
 
 NAME = "kernel"
 HOWTO = (
@@ -79,9 +79,22 @@ def text(r: Recording, d: KernelData) -> str:
     if k.attempts:
         out.append(f"what the tuner tried{f', {k.tuned}' if k.tuned else ''}\n" + attempts(k))
     out.append("scheduled loops\n" + listing(k.scheduled, own=True))
+    if rows := emission(r, p, d.kernel):
+        out.append("on the way to the source\n" + texts.table(["what", "about", "reason"], rows))
     for name, code in (("source", k.source), ("assembly", k.assembly)):
         out.append(f"{name} ({code.language or 'none'})\n" + (listing(code) if code.text else f"  {units.MISSING} {k.missing}"))
     return "\n\n".join(out)
+
+
+def emission(r: Recording, p: Program, kernel: int) -> list[list[str]]:
+    """What stage emit did with the scheduled loops of a kernel before it wrote the source: expansions, ways to load and store."""
+    steps = next((s.steps for s in p.stages if s.name == "emit"), Steps())
+    out = []
+    for k in [k for k, of in enumerate(steps.kernel) if of == kernel][:-1]:
+        rule, d = steps.rule[k], p.decisions[steps.decision[k]] if steps.decision[k] >= 0 else None
+        refused = "".join(f"; not {v}: {why}" for v, why in d.alternatives.items()) if d else ""
+        out.append([r.rules.name[rule], steps.text[k], (d.reason if d else r.rules.reason[rule]) + refused])
+    return out
 
 
 def attempts(k: Kernel) -> str:

@@ -62,7 +62,7 @@ def _row(p: Program, i: int) -> StageRow:
     firings = count(s) if recorded else None
     if has_graph:
         changed: bool | None = s.before != s.after or bool(firings)
-    else:  # loops and emit make texts, and edit none
+    else:  # loops and emit make texts
         changed = len(s.edits) > 0 or (s.name in ("loops", "emit") and bool(firings)) if recorded else None
     decisions = sum(d.stage == s.name for d in p.decisions)
     before, after = (len(s.before) if has_graph else None), (len(s.after) if has_graph else None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyengine import hooks, units
 from tinyengine.backends import Times, llvm_code, llvm_jit
@@ -15,6 +15,9 @@ from tinyengine.runtime import native
 from tinyengine.runtime.buffer import Buffer
 from tinyengine.stages.arithmetic.displace import displaced
 from tinyengine.stages.emit import Code, prepare
+
+if TYPE_CHECKING:
+    from tinyengine.stages.arithmetic.expand import Step
 
 
 def prepared(program: Program) -> list[Code]:
@@ -121,6 +124,21 @@ class LLVMExecutable:
     def source(self, call: int) -> str:
         """The LLVM IR of a kernel, every instruction with the line of the kernel's text that it came from."""
         return llvm_code.module([self.codes[call]], self.target, debug=True)
+
+    def expansions(self, call: int) -> Iterator[Step]:
+        """What a kernel becomes where the machine has no instruction for an op, one rule after the other."""
+        from tinyengine.stages.arithmetic import expand
+
+        kernel = self.program.calls[call].kernel
+        lower = expand.expander(self.target.scales, self.target.dots)
+        return expand.explain(kernel, lower, expand.powers_added(kernel.body))
+
+    def moves(self, call: int) -> Iterator[hooks.Decision]:
+        """How a kernel does loads and stores whose lanes are no neighbours, and which loads stand in front of a loop."""
+        from tinyengine.backends import llvm_memory, llvm_module
+
+        code = self.codes[call]
+        return llvm_module.functions(code, self.target).moves.decisions(code.kernel.name, llvm_memory.MAX_HOISTED)
 
     def assembly(self, call: int) -> str:
         """The machine's instructions; `.loc 1 N` says that what follows came from line N of the kernel's text."""

@@ -17,6 +17,7 @@ from tinyengine import dtypes
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import MAX_HOISTED
 from tinyengine.backends.llvm_store import Memory
+from tinyengine.backends.moves import Moves
 from tinyengine.backends.strided import Access, Key, Run, columns, prefix, strided, woven
 from tinyengine.loopnest import (
     Accumulate,
@@ -48,6 +49,7 @@ class Scope:
     hoisted: int = 0
     loop: bool = True
     innermost: bool = True
+    variable: str = ""  # of the loop, as the kernel names it
 
 
 def identifier(text: str) -> str:
@@ -93,6 +95,7 @@ class Writer:
         self.woven: dict[Key, Run] = {}  # the stores that wait for each other
         self.waiting: dict[Key, list[str]] = {}  # their values so far
         self.scopes: list[Scope] = [Scope([], "entry", frozenset(), 0)]
+        self.moves = Moves()
         self.memory = Memory(self)
 
     # ---- text
@@ -156,7 +159,11 @@ class Writer:
         if depth >= here:
             return depth
         outer = max(depth, loops[-2])
-        if not self.scopes[here].innermost or self.scopes[outer].hoisted >= MAX_HOISTED:
+        if not self.scopes[here].innermost:
+            return here
+        front = self.scopes[outer].hoisted < MAX_HOISTED
+        self.moves.held[self.scopes[here].variable, front] += 1
+        if not front:
             return here
         self.scopes[outer].hoisted += 1
         return outer
@@ -424,6 +431,7 @@ class Writer:
         written = self.written(s.body)
         carried = {slot: operand for slot, (operand, _) in self.registers.items() if self.group(slot[0]) in written}
         self.enter(written, label)
+        self.scope.variable = s.name
         self.scope.innermost = not any(isinstance(b, Loop) and b.kind != "unroll" and b.trips > 1 for b in walk(s.body))
         depth = self.depth
         self.values[s.var] = (f"%{name}", depth)

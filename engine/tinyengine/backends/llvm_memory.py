@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tinyengine import dtypes
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_strided import Strided
+from tinyengine.backends.moves import ONE_BY_ONE
 from tinyengine.backends.strided import prefix
 from tinyengine.loopnest import Alloc, Buf, Expr, load_index, load_mask
 from tinyengine.stages.arithmetic import affine as af
@@ -178,16 +179,19 @@ class Loads:
             wide = None if held is None else self._wide(w.at(depth), e, held)
             apart = self.strided.load(e, a, depth, reads, wide)
         if same is not None:
+            w.moves.note("load", buf.name, "elements repeated", 0, e.lanes)
             apart = self.strided.repeated(buf, same, e.lanes, on or 0, depth)
         if apart is not None:
             value = self._from_memory(w.at(depth), buf, apart, e.lanes)
         elif a is None or not direct:
+            w.moves.note("load", buf.name, ONE_BY_ONE, 0 if a is None else a.lane, e.lanes)
             value = self._gather(w.at(depth), e, offsets, held)
         elif a.lane == 0 or e.lanes == 1:
             value = self._scalar(w.at(depth), e, a, mask, held, depth)
         elif a.lane == 1:
             value = self._contiguous(w.at(depth), e, a, held, depth)
         else:
+            w.moves.note("load", buf.name, "reversed", a.lane, e.lanes)
             value = self._reversed(w.at(depth), e, a, depth)
         w.remember(e, value, depth, reads)
 

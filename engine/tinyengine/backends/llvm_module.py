@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tinyengine.backends.llvm_ir import Writer, identifier
 from tinyengine.backends.llvm_jit import Target
 from tinyengine.backends.llvm_memory import ZERO, ZERO_BYTES, NotRegister
+from tinyengine.backends.moves import Moves
 from tinyengine.loopnest import (
     Accumulate,
     Kernel,
@@ -33,18 +34,20 @@ def module(codes: Sequence[Code], target: Target, debug: bool = False) -> str:
 
 
 class Functions(NamedTuple):
-    """The functions of a kernel as text, and the declarations that they need."""
+    """The functions of a kernel as text, the declarations that they need, and how they load and store."""
 
     text: str
     declared: tuple[str, ...]
+    moves: Moves
 
 
 def functions(c: Code, target: Target, lines: Lines | None = None) -> Functions:
     """The functions of one kernel, for a module to be made of."""
     declared: dict[str, None] = {}
+    moves = Moves()
     lower = expander(target.scales, target.dots)
-    text = "\n\n".join([_function(c, i, part, lower, lines, declared) for i, part in enumerate(c.parts)])
-    return Functions(text, tuple(declared))
+    text = "\n\n".join([_function(c, i, part, lower, lines, declared, moves) for i, part in enumerate(c.parts)])
+    return Functions(text, tuple(declared), moves)
 
 
 def joined(parts: Sequence[Functions], target: Target, lines: Lines | None = None) -> str:
@@ -88,7 +91,9 @@ class Lines:
         return out
 
 
-def _function(c: Code, i: int, part: Part, lower: Expander, lines: Lines | None, declared: dict[str, None]) -> str:
+def _function(
+    c: Code, i: int, part: Part, lower: Expander, lines: Lines | None, declared: dict[str, None], moves: Moves
+) -> str:
     """The entry of one part and a function for each of its parallel loops, which takes its own share of the iterations."""
     symbol = c.part_symbol(i)
     before = tuple(s for s in part.body if not any(s is t for t in part.loops))
@@ -96,7 +101,7 @@ def _function(c: Code, i: int, part: Part, lower: Expander, lines: Lines | None,
     used = _used(part.body)
     names = [f"{symbol}.body{n or ''}" for n in range(len(runs))]
     bodies = [
-        _body(c, name, run, loop, used, lower, lines, declared)
+        _body(c, name, run, loop, used, lower, lines, declared, moves)
         for name, run, loop in zip(names, runs, part.loops or (None,), strict=True)
     ]
     loads, arguments = [], []
@@ -146,6 +151,7 @@ def _body(
     lower: Expander,
     lines: Lines | None,
     declared: dict[str, None],
+    moves: Moves,
 ) -> str:
     """The function of `body`, of which the loop, if there is one, runs from %begin to %end. Register buffers that turn out not
     to be registers are tried again as memory."""
@@ -158,7 +164,7 @@ def _body(
     while True:
         least = {n: min(w) for n, w in widths.items()}
         try:
-            return _try_body(c, name, body, loop, used, lower, numbers, first, declared, least, in_memory)
+            return _try_body(c, name, body, loop, used, lower, numbers, first, declared, moves, least, in_memory)
         except NotRegister as e:
             in_memory |= {e.name}
 
@@ -173,6 +179,7 @@ def _try_body(
     numbers: dict[int, int],
     first_location: int,
     declared: dict[str, None],
+    moves: Moves,
     widths: dict[str, int],
     in_memory: frozenset[str],
 ) -> str:
@@ -219,6 +226,7 @@ def _try_body(
         signature.append(f"ptr {attributes}align 64 {w.places[p.name]}")
     signature += ["i64 %begin", "i64 %end", "ptr noalias align 64 %scratch", "ptr noalias %status"]
     declared.update(w.declared)
+    moves.add(w.moves)
     scope = f" !dbg !{first_location}" if numbers else ""
     end = f", !dbg !{first_location + 1}" if numbers else ""
     lines = [

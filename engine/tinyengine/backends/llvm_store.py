@@ -12,7 +12,8 @@ from collections.abc import Callable
 from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import Loads
 from tinyengine.backends.llvm_strided import spread
-from tinyengine.backends.strided import NEAR, interleaved, prefix
+from tinyengine.backends.moves import ONE_BY_ONE
+from tinyengine.backends.strided import interleaved, prefix
 from tinyengine.loopnest import Accumulate, Buf, Expr, Prefetch, Store
 from tinyengine.stages.arithmetic import affine as af
 
@@ -49,10 +50,13 @@ class Memory(Loads):
             slot = self._slot(buf, a, lanes)
             self._set_register(buf, slot, value, lanes, s.mask, m)
         elif a is not None and (buf.name, a.terms, a.lane) in w.woven:
+            w.moves.note("store", buf.name, "woven", a.lane, lanes)
             self._weave(s, a, value, lanes)
-        elif a is not None and lanes > 1 and 1 < a.lane <= NEAR and (s.mask is None or s.mask.lanes > 1):
+        elif a is not None and lanes > 1 and 1 < a.lane <= af.NEAR and (s.mask is None or s.mask.lanes > 1):
+            w.moves.note("store", buf.name, "lines with gaps", a.lane, lanes)
             self._spread(buf, a, value, lanes, m)
         elif a is None or (lanes > 1 and a.lane != 1):
+            w.moves.note("store", buf.name, ONE_BY_ONE, 0 if a is None else a.lane, lanes)
             self._scatter(buf, s.index, value, lanes, s.mask, m)
         else:
             self._store_at(buf, a, value, lanes, s.mask, m, s.hint)
@@ -198,6 +202,7 @@ class Memory(Loads):
             slot = self._slot(buf, a, lanes)
             self._set_register(buf, slot, merged(w.registers[slot][0], value, lanes), lanes, s.mask if m is not None else None, m)
         elif a is None or (lanes > 1 and a.lane != 1):
+            w.moves.note("store", buf.name, ONE_BY_ONE, 0 if a is None else a.lane, lanes)
             self._scatter_accumulate(s, value, lanes, m)
         else:
             self._accumulate_at(s, a, value, merged, lanes, m)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tinyengine.backends import llvm_ops as ops
-from tinyengine.backends.strided import BLOCK, NEAR, block, interleaved, prefix
+from tinyengine.backends.strided import BLOCK, block, interleaved, prefix
 from tinyengine.loopnest import Buf, Expr, load_mask
 from tinyengine.stages.arithmetic import affine as af
 
@@ -40,13 +40,16 @@ class Strided:
         if m is None and a.lane & (a.lane - 1) == 0 and 1 < a.lane <= lanes:
             start = block(self.w.columns, buf, a, a.lane)
             if start is not None:
+                self.w.moves.note("load", buf.name, "lines shared", a.lane, lanes)
                 return self._every(buf, a._replace(constant=start), lanes, a.lane, a.constant - start, 0, depth, reads)
         for n in (k for k in (lanes, lanes // 2, lanes // 4) if k > 1) if m is None and lanes <= BLOCK else ():
             start = block(self.w.columns, buf, a, n)
             if start is not None:
+                self.w.moves.note("load", buf.name, "block turned", a.lane, lanes)
                 return self._column(buf, a._replace(constant=start), lanes, n, a.constant - start, depth, reads)
-        if a.lane > NEAR:
+        if a.lane > af.NEAR:
             return None
+        self.w.moves.note("load", buf.name, "lines and shuffles", a.lane, lanes)
         on = lanes if m is None else prefix(load_mask(e))
         if m is not None and on is None:
             return self._masked(buf, a, lanes, depth, m)

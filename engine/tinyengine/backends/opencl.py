@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,13 +23,14 @@ from tinyengine import machine as machines
 from tinyengine.backends import BackendError, Times
 from tinyengine.backends import opencl_device as dev
 from tinyengine.backends.llvm import shared_memory
+from tinyengine.backends.moves import Moves
 from tinyengine.backends.opencl_device import Device, Memory
 from tinyengine.backends.opencl_module import Function, Source, identifier, program_text, source, uses_doubles
 from tinyengine.machine import Machine
 from tinyengine.program import Program
 from tinyengine.runtime import native, threads
 from tinyengine.runtime.buffer import Buffer
-from tinyengine.stages.arithmetic.expand import Expander
+from tinyengine.stages.arithmetic.expand import Expander, Step, explain
 from tinyengine.stages.emit import prepare
 
 ITEMS_PER_UNIT = 4  # work-items at once for each compute unit, where each needs scratch memory
@@ -65,7 +66,7 @@ class OpenCLExecutable:
     def __init__(self, program: Program, device: Device) -> None:
         self.program, self.device = program, device
         began = time.perf_counter()
-        lower = expander(device.doubles)
+        self._lower = lower = expander(device.doubles)
         codes = [prepare(c.kernel, shared_memory(program, c)) for c in program.calls]
         self.messages: list[str] = []
         in_place = {i for i, s in enumerate(program.slots) if s.role == "state"}
@@ -227,6 +228,17 @@ class OpenCLExecutable:
     def source(self, call: int) -> str:
         """OpenCL C, with the helpers that this kernel uses; `#line N` says that what follows does line N of the kernel's text."""
         return self.sources[call].text()
+
+    def expansions(self, call: int) -> Iterator[Step]:
+        """What a kernel becomes where OpenCL C has no operator for an op, one rule after the other."""
+        return explain(self.program.calls[call].kernel, self._lower)
+
+    def moves(self, call: int) -> Iterator[hooks.Decision]:
+        """How a kernel does loads and stores whose lanes are no neighbours."""
+        found = Moves()
+        for f in self.sources[call].functions:
+            found.add(f.moves)
+        return found.decisions(self.program.calls[call].kernel.name)
 
     def assembly(self, call: int) -> str:
         """Empty: OpenCL does not define one."""

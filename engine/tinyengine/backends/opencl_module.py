@@ -13,10 +13,11 @@ are written by opencl_groups on devices with groups.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tinyengine import dtypes
 from tinyengine.backends import opencl_ops as ops
+from tinyengine.backends.moves import Moves
 from tinyengine.backends.opencl_groups import GroupWriter
 from tinyengine.backends.opencl_ops import Helpers
 from tinyengine.backends.opencl_source import Writer
@@ -38,7 +39,7 @@ class Function:
     number of the kernel's first message (`checks`), and scratch if `scratch_bytes`, per work-item, or `group_scratch`, per group,
     is not 0. `trips`: groups, or iterations for work-items without groups. `work`: estimated cycles of all of it on one core of a
     CPU. `items`: for how many work-items of a group there are iterations; 0 for a function without groups. `local_bytes`: per
-    group; `barriers`: in the text."""
+    group; `barriers`: in the text; `moves`: how it loads and stores."""
 
     name: str
     part: Part
@@ -53,6 +54,7 @@ class Function:
     local_bytes: int = 0
     group_scratch: int = 0
     barriers: int = 0
+    moves: Moves = field(default_factory=Moves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +188,12 @@ def _try_function(code: Code, part: Part, name: str, w: Writer, guarded: bool, c
     if isinstance(w, GroupWriter):
         lines = (opening, *w.header(), *w.lines, Line("}", 1))
         trips = sum(grid_of(s).trips for s in part.loops)
-        sizes = (w.scratch_bytes, lines, trips, cycles, w.items, w.local_bytes, w.group_scratch, w.barriers)
+        sizes = (w.scratch_bytes, lines, trips, cycles, w.items, w.local_bytes, w.group_scratch, w.barriers, w.moves)
         return Function(name, part, params, checks, guarded, *sizes)
     mine = f"  global uchar* mine = scratch + get_global_id(0) * {w.scratch_bytes};"
     head = [Line(mine, 1)] if w.scratch_bytes else []
     lines = (opening, *w.lines[:start], *head, *w.lines[start:], Line("}", 1))
-    return Function(name, part, params, checks, guarded, w.scratch_bytes, lines, part.trips, cycles)
+    return Function(name, part, params, checks, guarded, w.scratch_bytes, lines, part.trips, cycles, moves=w.moves)
 
 
 def _shared(w: Writer, part: Part, runs: bool) -> None:

@@ -13,6 +13,7 @@ from math import gcd
 from tinyengine import dtypes
 from tinyengine.backends import opencl_memory as mem
 from tinyengine.backends import opencl_ops as ops
+from tinyengine.backends.moves import ONE_BY_ONE
 from tinyengine.backends.opencl_ops import Operand, bare, pieces, register
 from tinyengine.backends.opencl_values import ROOM, Address, Line, NotRegister, Value, Values
 from tinyengine.backends.strided import columns, prefix, strided
@@ -190,6 +191,8 @@ class Writer(Values):
     def lane_by_lane(self, a: Address, lanes: int, value: Value, mask: Expr | None, write: _Write) -> None:
         """Writes in the order of the lanes: later lanes win, and equal addresses see each other's result."""
         d, e = a.buf.dtype, a.offsets
+        if lanes > 1:
+            self.moves.note("store", a.buf.name, ONE_BY_ONE, 0 if a.affine is None else a.affine.lane, lanes)
         names, places = [], []
         for k, (_, w) in enumerate(pieces(lanes)):
             x = value[k].full

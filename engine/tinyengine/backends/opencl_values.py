@@ -13,8 +13,9 @@ from typing import NamedTuple
 from tinyengine import dtypes
 from tinyengine.backends import opencl_memory as mem
 from tinyengine.backends import opencl_ops as ops
+from tinyengine.backends.moves import ONE_BY_ONE, Moves
 from tinyengine.backends.opencl_ops import Helpers, Operand, bare, pieces, register
-from tinyengine.backends.strided import BLOCK, NEAR, Access, Key, Run, block, prefix
+from tinyengine.backends.strided import BLOCK, Access, Key, Run, block, prefix
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Buf, Expr, load_index, load_mask
 from tinyengine.stages.arithmetic import affine as af
@@ -110,6 +111,7 @@ class Values:
         self.addresses: dict[Expr, Address] = {}
         self.apart: dict[int, tuple[Access, ...]] = {}  # by id of an unrolled loop: its strided loads
         self.columns: dict[Key, Run] = {}
+        self.moves = Moves()
 
     # ---- text
 
@@ -339,8 +341,10 @@ class Values:
                 text = mem.load_one(h, d, base, self.offset(a, first))
                 x = Operand(text, text)
             elif f.lane != 1 and m is not None and whole is None:
+                self.moves.note("load", a.buf.name, ONE_BY_ONE, f.lane, w)
                 return mem.load_apart(h, d, w, space, base, self.offset(a, first), f.lane, m)
             elif f.lane == -1:
+                self.moves.note("load", a.buf.name, "reversed", f.lane, w)
                 text = mem.backwards(h, d, w, base, self.offset(a, first + w - 1))
                 x = Operand(text, text)
             elif f.lane != 1:
@@ -381,10 +385,13 @@ class Values:
         base, space = self.places[buf.name]
         start = block(self.columns, buf, f, w) if w == a.lanes and w <= BLOCK and not masked else None
         if start is not None:
+            self.moves.note("load", buf.name, "block turned", f.lane, w)
             at = self.offset(a._replace(affine=f._replace(constant=start)), 0)
             return mem.column(h, buf.dtype, w, space, base, at, f.lane, f.constant - start)
         at = self.offset(a, first)
-        if 1 < f.lane <= NEAR and not masked:
+        near = 1 < f.lane <= af.NEAR and not masked
+        self.moves.note("load", buf.name, "lines and shuffles" if near else ONE_BY_ONE, f.lane, w)
+        if near:
             return mem.load_near(h, buf.dtype, w, space, base, at, f.lane)
         return mem.load_apart(h, buf.dtype, w, space, base, at, f.lane, None)
 
@@ -392,6 +399,8 @@ class Values:
         assert a.offsets is not None
         base, space = self.places[a.buf.name]
         text, t = self.values[a.offsets][k].full, register(a.offsets.dtype, 1)
+        if e.lanes > 1:
+            self.moves.note("load", a.buf.name, ONE_BY_ONE, 0, w)
         if w == 1:
             x = mem.load_one(self.helpers, e.dtype, base, text)
             return x if m is None else f"({m} ? {x} : {ops.literal(0, e.dtype)})"

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from tinyengine.loopnest import Accumulate, Buf, Expr, Let, Loop, Store, load_index, load_mask, name, stmt_exprs, subexprs, walk
 from tinyengine.stages.arithmetic import affine as af
 
-NEAR = 8  # elements between lanes up to which contiguous loads and shuffles are cheaper than a load per lane
 BLOCK = 16  # rows at most of a block that is turned in registers
 Access = tuple[Buf, tuple[Expr, ...]]  # memory and the index into it
 Key = tuple[str, tuple[tuple[Expr, int], ...], int]  # buffer, terms of the offset, step between lanes
@@ -47,7 +46,7 @@ def woven(s: Loop, group: Callable[[str], str]) -> tuple[Store, ...]:
     """The stores of an unrolled loop whose iterations together write every element from the first lane to the last (of those
     that a mask leaves on, the same in every iteration), to memory that the loop does not touch otherwise: they can wait for each
     other. `group`: the name that stands for all buffers in one memory."""
-    if s.step != 1 or s.trips < 2 or s.trips & (s.trips - 1) or s.trips > NEAR or s.first is not None or s.limit is not None:
+    if s.step != 1 or s.trips < 2 or s.trips & (s.trips - 1) or s.trips > af.NEAR or s.first is not None or s.limit is not None:
         return ()
     inside = list(walk(s.body))
     moved = {s.var, *(name(x.name, x.value.dtype, x.value.lanes) for x in inside if isinstance(x, Let))}

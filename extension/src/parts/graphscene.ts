@@ -1,6 +1,6 @@
 /** From a program's nodes to a scene: in Python's places, or composed where nodes stand in groups that open and close. */
 
-import { dtypeName, lineName, nodeName, shapeName } from "../names";
+import { dtypeName, lineName, boxName, nodeName, shapeName } from "../names";
 import type { Selection } from "../selection";
 import type { Layout, Program, Recording } from "../wire";
 import { compose, type Part } from "./compose";
@@ -49,7 +49,7 @@ export function nodeItem({ recording, at }: Drawn, node: number, x: number, y: n
   ];
   return {
     key: { kind: "node", id: `${at}.${node}` }, node, group: "", x, y, w: WIDTH, h: HEIGHT, shape, tip: tip.filter(Boolean).join("\n"),
-    title: nodeName(program, node), detail: look.detail?.(node) ?? short, category: look.category?.(node) ?? nodes.phase[node] ?? "",
+    title: boxName(program, node), detail: look.detail?.(node) ?? short, category: look.category?.(node) ?? nodes.phase[node] ?? "",
     bar: look.bar?.(node) ?? null, change: look.change?.(node) ?? "", root: roots.has(node),
   };
 }

@@ -33,8 +33,7 @@ export function textStepper(el: HTMLElement, steps: Steps, context: Context): Cl
 
   const what = h(`div.tv-step.tv-of${given.name}`, { role: "status", "aria-live": "polite" });
   const [left, right] = [side("before"), side("after")];
-  const together2 = (from: HTMLElement, to: HTMLElement) => from.addEventListener("scroll", () => to.scrollTop !== from.scrollTop && compares && (to.scrollTop = from.scrollTop));
-  const compares = given.name !== "loops" && given.name !== "emit";
+  const together2 = (from: HTMLElement, to: HTMLElement) => from.addEventListener("scroll", () => to.scrollTop !== from.scrollTop && step >= 0 && !texts.makes(step) && (to.scrollTop = from.scrollTop));
   together2(left.body, right.body), together2(right.body, left.body);
 
   const own = [...new Set(kernel.filter(k => k >= 0))];
@@ -63,11 +62,12 @@ export function textStepper(el: HTMLElement, steps: Steps, context: Context): Cl
   const draw = (k: number) => {
     step = k;
     const [before, after] = texts.change(k);
+    const compares = !texts.makes(k);
     const held = [left.body, right.body].find(body => body.matches(":focus-within"));
     const row = held ? [...held.children].findIndex(line => line.matches(":focus")) : -1;
     const select = jump?.querySelector("select");
     if (select && kernel[k]! >= 0) select.value = String(kernel[k]);
-    what.replaceChildren(...describe(context, program, at, stage, k, texts.changes(k)));
+    what.replaceChildren(...describe(context, program, at, stage, k, texts.makes(k) || texts.edits[k]!.length > 0, texts.changes(k)));
     lines = [];
     const put = (row: Row | null, change: string, content: (Node | string)[]): HTMLElement => {
       const element = h("div.tv-stepline", { "data-change": change || null }, ...content);
@@ -84,7 +84,7 @@ export function textStepper(el: HTMLElement, steps: Steps, context: Context): Cl
     else plain(left.body, before, given.name === "loops" ? row => valueWords(program, row) : row => row.text, put), plain(right.body, after, row => row.text, put);
     for (const { body } of [left, right]) body.tabIndex = body.querySelector("[tabindex]") ? -1 : 0; // one stop of the Tab key each
     left.note.textContent = count(before, given.name === "emit" ? "loops" : given.name === "loops" ? "values" : "");
-    right.note.textContent = count(after, given.name === "emit" ? program.kernels[kernel[k]!]?.source.language ?? "" : "");
+    right.note.textContent = count(after, given.name !== "emit" ? "" : compares ? "loops" : program.kernels[kernel[k]!]?.source.language ?? "");
     const spot = [...right.body.children, ...left.body.children].find(each => (each as HTMLElement).dataset.change);
     if (compares && spot instanceof HTMLElement) scrollTo(spot.parentElement!, spot, true);
     else {
@@ -159,12 +159,12 @@ function fill(left: HTMLElement, right: HTMLElement, pairs: readonly Pair[], wor
 const indent = (text: string): string => text.slice(0, text.length - text.trimStart().length);
 
 /** Rule, what was done to what, why, and what it cost or refused. */
-function describe(context: Context, program: Program, at: number, stage: number, k: number, changes: boolean): Node[] {
+function describe(context: Context, program: Program, at: number, stage: number, k: number, edits: boolean, changes: boolean): Node[] {
   const { name, steps } = program.stages[stage]!;
   const decision = program.decisions[steps.decision[k]!];
   const kernel = steps.kernel[k]! >= 0 ? steps.kernel[k]! : decision?.kernel ?? -1;
   const changed = steps.nodes[k]!.length;
-  const facts = [changes ? "" : "changes nothing", changed > 0 ? `${some(changed, "node")} touched` : "", steps.seconds[k] === null ? "" : seconds(steps.seconds[k])].filter(Boolean);
+  const facts = [!changes ? "changes nothing" : name === "emit" && !edits ? "it shows in the source" : "", changed > 0 ? `${some(changed, "node")} touched` : "", steps.seconds[k] === null ? "" : seconds(steps.seconds[k])].filter(Boolean);
   const line = h("div.tv-headrow", {}, h("code", {}, steps.text[k] || "–"));
   if (kernel >= 0) {
     line.append(h("span", {}, "of ", button(kernelName(program, kernel), () => context.selection.set({ kind: "kernel", id: `${at}.${kernel}` }), { class: "tv-link" })),
@@ -172,5 +172,5 @@ function describe(context: Context, program: Program, at: number, stage: number,
   }
   if (name === "plan" && steps.nodes[k]!.length > 0) line.append(button("open in the view memory", () => context.open("memory"), { class: "tv-link" }));
   line.append(h("span.tv-faint", {}, facts.join(" · ")));
-  return [ruleRow(context, steps.rule[k]!), line, decision ? decisionCard(context, program, decision) : h("p.tv-faint", {}, name === "loops" || name === "emit" ? "" : `${MISSING} no decision was recorded about it`)];
+  return [ruleRow(context, steps.rule[k]!), line, decision ? decisionCard(context, program, decision) : h("p.tv-faint", {}, name === "loops" || (name === "emit" && changes) ? "" : `${MISSING} no decision was recorded about it`)];
 }

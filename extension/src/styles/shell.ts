@@ -20,7 +20,7 @@ export const SHELL = `
 .tv-crumb { font-family: var(--tv-code); font-size: 12px; }
 .tv-counts { display: flex; gap: 4px; overflow: auto hidden; scrollbar-width: none; }
 .tv-counts > * { flex: none; }
-@container (max-width: 860px) { .tv-crumbs { grid-template-rows: 24px 50px; } .tv-counts { flex-wrap: wrap; overflow: hidden auto; align-content: center; } }
+@container (max-width: 860px) { .tv-crumbs { grid-template-rows: 24px 50px; } .tv-counts { flex-wrap: wrap; overflow: hidden auto; align-self: stretch; align-content: safe center; } }
 @container (min-width: 1500px) { .tv-crumbs { grid-template: 26px / auto auto; } .tv-counts { justify-content: end; } }
 .tv-chip { border: 1px solid var(--tv-line); border-radius: 10px; padding: 0 8px; background: var(--tv-back); font-size: 11.5px; line-height: 18px; white-space: nowrap; }
 .tv-status { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }

@@ -6,7 +6,7 @@ import { Links, type Lit } from "../links";
 import { fail, message } from "../mount";
 import { colorRules } from "../parts/head";
 import { crumbs, viewOf } from "../parts/crumbs";
-import { hoverOf, type SelectionStore } from "../selection";
+import { hoverOf, type Selection, type SelectionStore } from "../selection";
 import { followTheme } from "../theme";
 import { percent, seconds, some } from "../units";
 import { WIRE_VERSION, type Category, type LineRow, type Page, type ProgramPage, type Recording, type ViewData, type Views } from "../wire";
@@ -127,7 +127,7 @@ export const explorer: View<Page> = (el, page, selection, host) => {
       const other = more.get(at);
       context.page = other ? { ...page, views: other.views, texts: other.texts } : page;
       views = context.page.views;
-      selection.set(null);
+      if (programOf(selection.value) !== at) selection.set(null);
       path.refresh();
       show(views[current as keyof Views] ? current : there[0]!, false, true);
     });
@@ -145,6 +145,8 @@ export const explorer: View<Page> = (el, page, selection, host) => {
   const chosen = selection.value;
   const linked = chosen && location.hash === `#${chosen.kind}:${chosen.id}` ? viewOf(chosen.kind) : undefined;
   show([linked, page.view as keyof Views].find(name => name && there.includes(name)) ?? there[0]!);
+  const other = linked && el.querySelector<HTMLOptionElement>(`.tv-program option[value="${programOf(chosen)}"]:not(:checked, :disabled)`);
+  if (other) (other.selected = true), other.dispatchEvent(new Event("change", { bubbles: true }));
   const first = notice(page);
   const unpost = context.onSelect(lit => post(owner, { ...first, lit: lit.of("line").flatMap(line => cellLine(recording, Number(line)) ?? []) }));
   const keys = (event: KeyboardEvent) => {
@@ -153,6 +155,11 @@ export const explorer: View<Page> = (el, page, selection, host) => {
   el.addEventListener("keydown", keys);
   return together(untheme, unpost, () => undo(), () => post(owner, null), () => el.removeEventListener("keydown", keys), () => hover.set(null));
 };
+
+/** The program that a selected thing belongs to; -1 for lines and rules, which all share. */
+function programOf(selected: Selection | null): number {
+  return selected && selected.kind !== "line" && selected.kind !== "rule" ? Number(selected.id.split(".")[0]) : -1;
+}
 
 /** What watching cost, by the recorder's own clock. */
 function cost({ seconds: watched, observer_seconds: own, observer_apart }: Recording): HTMLElement | string {

@@ -13,7 +13,7 @@ import { mainPhase } from "../parts/phase";
 import { iterationSpace } from "../parts/space";
 import { kernelName, lineName } from "../names";
 import { amount, bytes, count, MISSING, percent, seconds, some } from "../units";
-import type { Attempt, Kernel, KernelData, KernelRow, Program, TuneAnswer } from "../wire";
+import type { Attempt, Decision, Kernel, KernelData, KernelRow, Program, TuneAnswer } from "../wire";
 import { NEEDS_KERNEL, together, type Cleanup, type Context, type Part } from "./view";
 
 const PANES = ["your lines", "loops", "scheduled", "source", "assembly"] as const;
@@ -124,7 +124,7 @@ function one(el: HTMLElement, data: KernelData, at: number, shown: Set<Pane>, co
   place();
   const edit = editor(context, data.program, row.kernel, kernel.schedule, kept.trail, show);
   el.replaceChildren(
-    h("div.tv-title", {}, kernelName(program, row.kernel)), figures(kernel, row), schedule(context, data, at, kernel), edit.element, choice, lines, grid,
+    h("div.tv-title", {}, kernelName(program, row.kernel)), figures(kernel, row), schedule(context, data, at, kernel), emission(context, data.program, row.kernel) ?? "", edit.element, choice, lines, grid,
     section("iteration space", "which elements one iteration touches", () => (kernel.space ? iterationSpace(kernel.space, kernel.loops.text) : h("p.tv-missing", {}, `${MISSING} not recorded`))),
     section("tuning", kept.attempts.length > 0 ? `${kept.attempts.length} schedules were tried` : "not tuned yet", () => tuning(context, data.program, row.kernel, kernel, kept, edit)),
   );
@@ -132,6 +132,22 @@ function one(el: HTMLElement, data: KernelData, at: number, shown: Set<Pane>, co
     context.onSelect(lit => Object.values(panes).forEach(pane => pane.light(lit, !pane.element.contains(document.activeElement)))),
     context.onHover(lit => Object.values(panes).forEach(pane => pane.preview(lit))),
   );
+}
+
+/** What stage emit did with the scheduled loops before it wrote the source; a row leads to its step. */
+function emission(context: Context, at: number, kernel: number): HTMLElement | null {
+  const { rules } = context.recording;
+  const { program } = context.links.program(at);
+  const stage = program.stages.findIndex(({ name }) => name === "emit");
+  const steps = program.stages[stage]?.steps;
+  const own = (steps?.kernel ?? []).flatMap((of, k) => (of === kernel ? [k] : [])).slice(0, -1);
+  if (!steps || own.length === 0) return null;
+  const why = (k: number) => program.decisions[steps.decision[k]!];
+  return h("details.tv-twin", {}, h("summary", {}, `on the way to the source: ${some(own.length, "step")}`), table([
+    { name: "what", text: k => rules.name[steps.rule[k]!]! },
+    { name: "about", text: k => steps.text[k]! },
+    { name: "reason", text: k => [why(k)?.reason ?? rules.reason[steps.rule[k]!]!, numbers(why(k)), refused(why(k)) && `not ${refused(why(k))}`].filter(Boolean).join("; ") },
+  ], own, k => (context.selection.set({ kind: "firing", id: `${at}.${stage}.${k}` }), context.open("stages"))));
 }
 
 /** What happened to a kernel while the view was open. */
@@ -243,8 +259,12 @@ function schedule(context: Context, data: KernelData, at: number, kernel: Kernel
     { name: "about", text: i => program.decisions[i]!.kind },
     { name: "verdict", text: i => program.decisions[i]!.verdict },
     { name: "reason", text: i => program.decisions[i]!.reason },
-    { name: "numbers", text: i => Object.entries(program.decisions[i]!.numbers).map(([name, value]) => `${name} ${amount(value, name.includes("bytes") ? "bytes" : name.startsWith("seconds") ? "s" : "")}`).join(", ") },
-    { name: "refused", text: i => Object.entries(program.decisions[i]!.alternatives).map(([name, why]) => `${name}: ${why}`).join("; ") },
+    { name: "numbers", text: i => numbers(program.decisions[i]) },
+    { name: "refused", text: i => refused(program.decisions[i]) },
   ], ids, i => context.selection.set({ kind: "decision", id: `${data.program}.${i}` })));
   return h("div.tv-schedulebox", {}, h("span.tv-faint", {}, "schedule "), list, reasons);
 }
+
+const numbers = (d: Decision | undefined): string => Object.entries(d?.numbers ?? {}).map(([name, value]) => `${name} ${amount(value, name.includes("bytes") ? "bytes" : name.startsWith("seconds") ? "s" : "")}`).join(", ");
+
+const refused = (d: Decision | undefined): string => Object.entries(d?.alternatives ?? {}).map(([name, why]) => `${name}: ${why}`).join("; ");

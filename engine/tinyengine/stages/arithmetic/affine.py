@@ -15,6 +15,7 @@ from tinyengine import dtypes
 from tinyengine.loopnest import Expr, Loop, apply, const, index, ramp
 
 INT32_MAX = 2**31 - 1
+NEAR = 8  # elements between lanes up to which contiguous loads and shuffles are cheaper than a load per lane
 
 
 class Affine(NamedTuple):

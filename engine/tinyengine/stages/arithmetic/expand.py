@@ -10,10 +10,13 @@ print as source, in which every value that is used more than once has a name (`L
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
+from typing import NamedTuple
 
 from tinyengine import dtypes
 from tinyengine.dtypes import DType
@@ -55,11 +58,22 @@ class Expansion:
 
 
 def _through_float32(f: Callable[[Expr, m.Powers], Expr]) -> Callable[[Expr, m.Powers], Expr | None]:
+    @functools.wraps(f)
     def build(e: Expr, powers: m.Powers) -> Expr | None:
         x = e.args[0]
         if x.dtype is dtypes.float16:
             return apply("cast", (f(apply("cast", (x,), dtypes.float32), powers),), dtypes.float16)
         return f(x, powers) if x.dtype.is_float else None
+
+    return build
+
+
+def _alone(f: Callable[[Expr], Expr]) -> Callable[[Expr, m.Powers], Expr]:
+    """For what needs no power of two."""
+
+    @functools.wraps(f)
+    def build(x: Expr, powers: m.Powers) -> Expr:
+        return f(x)
 
     return build
 
@@ -255,25 +269,25 @@ EXPANSIONS: tuple[Expansion, ...] = (
         "log-by-exponent",
         "log(2**k m) = k ln2 + log m, and m near 1 has a short series.",
         "log",
-        _through_float32(lambda x, p: m.log(x)),
+        _through_float32(_alone(m.log)),
     ),
     Expansion(
         "sin-by-quarter-turns",
         "Subtracting quarter turns leaves sin or cos of |r| <= pi/4.",
         "sin",
-        _through_float32(lambda x, p: m.sin(x)),
+        _through_float32(_alone(m.sin)),
     ),
     Expansion(
         "tanh-by-expm1",
         "tanh a = E/(E+2) with E = e**2a - 1; the sign is put back.",
         "tanh",
-        _through_float32(lambda x, p: m.tanh(x)),
+        _through_float32(_alone(m.tanh)),
     ),
     Expansion(
         "erf-by-powers-of-two",
         "log2(1 - erf a) is a short polynomial; float64 takes another one near 0.",
         "erf",
-        _through_float32(lambda x, p: m.erf(x)),
+        _through_float32(_alone(m.erf)),
     ),
     Expansion("threefry-rounds", "Threefry2x32-20 is 20 rounds of add, rotate and xor.", "threefry", _threefry),
     Expansion(
@@ -336,6 +350,13 @@ class Expander:
             self.whole.clear()
         return af.rewrite(e, self._one, self.memo)
 
+    def only(self, *rules: Expansion) -> Expander:
+        """One that knows no other rules."""
+        out = copy.copy(self)
+        out.memo, out.whole = {}, {}
+        out.table = {op: [x for x in known if x in rules] for op, known in self.table.items()}
+        return out
+
     def fired(self, e: Expr) -> Expansion | None:
         """The rule that rewrites `e` itself, if one does."""
         return next((x for x in self.table.get(e.op, ()) if x.build(e, self.powers) is not None), None)
@@ -383,10 +404,59 @@ def powers_added(body: tuple[Stmt, ...]) -> frozenset[str]:
 _ATOMS = ("const", "var", "name", "splat", "ramp")
 
 
-def expand_kernel(kernel: Kernel, scales: bool = False) -> Kernel:
-    """The kernel with every op expanded; values that are used more than once in a statement get a Let in front of it."""
-    e = expander(scales)
-    counter = [0]
+Labels = dict[tuple[int, Expr], str]  # (number of the statement, value) -> its name
+
+
+class Step(NamedTuple):
+    """What one rule did to a kernel: in how many places, and the kernel after it."""
+
+    expansion: Expansion
+    places: int
+    kernel: Kernel
+
+
+def explain(kernel: Kernel, lower: Expander, inlined: frozenset[str] = frozenset()) -> Iterator[Step]:
+    """What each rule makes of a kernel, in the order of `EXPANSIONS`, those before it done. `inlined`: see `powers_added`."""
+    labels: Labels = {}
+    done: list[Expansion] = []
+    before, inside = kernel, inline(kernel, inlined)
+    distinct = {e for s in walk(inside.body) for root in stmt_exprs(s) for e in subexprs(root)}
+    places = Counter(x for e in distinct if (x := lower.fired(e)) is not None)
+    for x in EXPANSIONS:
+        if places[x]:
+            done.append(x)
+            after = expand_kernel(inside, lower.only(*done), labels)
+            if after != before:
+                yield Step(x, places[x], after)
+                before = after
+
+
+def inline(kernel: Kernel, names: frozenset[str]) -> Kernel:
+    """The kernel with these values computed where they are used."""
+
+    def block(body: tuple[Stmt, ...], values: dict[Expr, Expr]) -> tuple[Stmt, ...]:
+        out: list[Stmt] = []
+        for s in body:
+            if isinstance(s, Loop):
+                out.append(replace(s, body=block(s.body, dict(values))))
+                continue
+            memo: dict[Expr, Expr] = {}
+            new = s if isinstance(s, Alloc) else map_stmt(s, lambda e: af.rewrite(e, lambda n: values.get(n, n), memo))  # noqa: B023
+            if isinstance(new, Let) and new.name in names:
+                values[name(new.name, new.value.dtype, new.value.lanes)] = new.value
+            else:
+                out.append(new)
+        return tuple(out)
+
+    return replace(kernel, body=block(kernel.body, {})) if names else kernel
+
+
+def expand_kernel(kernel: Kernel, lower: Expander | None = None, labels: Labels | None = None) -> Kernel:
+    """The kernel with every op expanded; values that are used more than once in a statement get a Let in front of it. `labels`:
+    the names that they have got before, for the same names again."""
+    e = lower or expander()
+    known: Labels = {} if labels is None else labels
+    numbers = count()
 
     def block(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
         out: list[Stmt] = []
@@ -394,17 +464,18 @@ def expand_kernel(kernel: Kernel, scales: bool = False) -> Kernel:
             if isinstance(s, Loop):
                 out.append(replace(s, body=block(s.body)))
                 continue
+            number = next(numbers)
             new = s if isinstance(s, Alloc) else map_stmt(s, e)
             if stmt_exprs(new) == stmt_exprs(s):
                 out.append(s)
             else:
-                out += _named(new, counter)
+                out += _named(new, number, known)
         return tuple(out)
 
     return replace(kernel, body=block(kernel.body))
 
 
-def _named(s: Stmt, counter: list[int]) -> list[Stmt]:
+def _named(s: Stmt, number: int, labels: Labels) -> list[Stmt]:
     """Lets for what stands more than once in `s`, then `s` in terms of them."""
     uses: dict[Expr, int] = {}
     seen: set[Expr] = set()
@@ -426,8 +497,7 @@ def _named(s: Stmt, counter: list[int]) -> list[Stmt]:
     for e in distinct:
         new = af.rewrite(e, named, memo)
         if uses.get(e, 0) > 1 and e.op not in _ATOMS and e.dtype is not dtypes.int64:
-            label = f"v{counter[0]}"
-            counter[0] += 1
+            label = labels.setdefault((number, e), f"e{len(labels)}")
             lets.append(Let(label, new, getattr(s, "nodes", ())))
             memo[e] = name(label, e.dtype, e.lanes)
     return [*lets, map_stmt(s, lambda e: memo[e])]

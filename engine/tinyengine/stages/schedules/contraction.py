@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from tinyengine.dependence import Access
 from tinyengine.loopnest import Loop
+from tinyengine.stages.arithmetic.affine import NEAR
 from tinyengine.stages.primitives.nest import loops
 from tinyengine.stages.schedules import columns, depth, dots, outer_sum, patches, tile
-from tinyengine.stages.schedules.cost import NEAR, PAGE, stride
+from tinyengine.stages.schedules.cost import PAGE, stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, chain, depends, find
 from tinyengine.stages.schedules.tile import (
     EVEN,

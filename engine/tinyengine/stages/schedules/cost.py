@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from tinyengine.dependence import accesses
 from tinyengine.index import terms
 from tinyengine.loopnest import INDEX, Accumulate, Alloc, Buf, Expr, Let, Loop, Stmt, Store, stmt_exprs, subexprs, walk
+from tinyengine.stages.arithmetic.affine import NEAR
 
 EXPENSIVE = {
     "exp": 8.0, "exp2": 6.0, "log": 12.0, "sin": 12.0, "tanh": 14.0, "erf": 20.0, "threefry": 60.0, "div": 4.0, "sqrt": 4.0,
     "reciprocal": 4.0,
 }  # fmt: skip
 FREE = frozenset(("const", "var", "name", "load", "ramp", "splat", "cast", "bitcast"))
-NEAR = 8  # elements between lanes up to which a vector of them is loaded or stored as it lies (backends/strided.py)
 PAGE, WAYS = 4096, 8  # bytes that one way of the first cache holds; its ways
 CONFLICT = 4.0  # times as many cycles where each line is gone before its neighbouring elements are needed
 PICKED = 1.5  # times as many cycles for lanes that lie where data says

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from tinyengine.dependence import accesses, carried
 from tinyengine.index import terms
 from tinyengine.loopnest import INDEX, Buf, Let, Loop, stmt_exprs, subexprs, walk
+from tinyengine.stages.arithmetic.affine import NEAR
 from tinyengine.stages.primitives.nest import loops
-from tinyengine.stages.schedules.cost import NEAR, body_cycles, stride
+from tinyengine.stages.schedules.cost import body_cycles, stride
 from tinyengine.stages.schedules.lanes import CODE, PARALLEL_CYCLES, few, stream, streamed, together, vectorize
 
 if TYPE_CHECKING:

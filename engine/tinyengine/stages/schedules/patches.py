@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from tinyengine.dependence import Access
 from tinyengine.loopnest import Loop
+from tinyengine.stages.arithmetic.affine import NEAR
 from tinyengine.stages.primitives.nest import loops
-from tinyengine.stages.schedules.cost import NEAR, stride
+from tinyengine.stages.schedules.cost import stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, chain, depends
 from tinyengine.stages.schedules.tile import PARALLEL_CYCLES, parallel
 

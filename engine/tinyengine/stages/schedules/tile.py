@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from tinyengine.dependence import Access
 from tinyengine.dtypes import bfloat16
 from tinyengine.loopnest import Loop
+from tinyengine.stages.arithmetic.affine import NEAR
 from tinyengine.stages.primitives.nest import fresh_buffer, loops
 from tinyengine.stages.schedules import ahead
-from tinyengine.stages.schedules.cost import NEAR, stride
+from tinyengine.stages.schedules.cost import stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, depends, last
 
 if TYPE_CHECKING:
