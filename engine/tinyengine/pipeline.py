@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tinyengine import backends, hooks, spec, stages, units
 from tinyengine.choices import DEFAULT, Choices
 from tinyengine.extent import valued
-from tinyengine.loopnest import Kernel
 from tinyengine.machine import Machine
 from tinyengine.node import Graph, Node
 from tinyengine.origin import user_line
@@ -24,6 +23,7 @@ from tinyengine.program import Program, Slot
 from tinyengine.runtime.buffer import Buffer, SizeBuffer
 
 if TYPE_CHECKING:
+    from tinyengine.loopnest import Kernel
     from tinyengine.stages.fuse import Fusion
     from tinyengine.stages.loops import Nest
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tinyengine import units
 from tinyengine.dtypes import DType
-from tinyengine.loopnest import Kernel
+
+if TYPE_CHECKING:
+    from tinyengine.loopnest import Kernel
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from tinyengine.backends.llvm_jit import Target
 from tinyengine.program import Call, Program
 from tinyengine.runtime import native
 from tinyengine.runtime.buffer import Buffer
-from tinyengine.stages.arithmetic.displace import displaced
-from tinyengine.stages.emit import Code, prepare
+
+if TYPE_CHECKING:
+    from tinyengine.stages.emit import Code
 
 if TYPE_CHECKING:
     from tinyengine.stages.arithmetic.expand import Step
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 def prepared(program: Program) -> list[Code]:
     """What the kernel of each call becomes, with the constants of its addresses in the pointers that it is given."""
+    from tinyengine.stages.arithmetic.displace import displaced  # a program that was restored from disk needs none of this
+    from tinyengine.stages.emit import prepare
+
     out = []
     for c in program.calls:
         aliases = shared_memory(program, c)

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinyengine import hooks
 from tinyengine.backends import llvm_jit
@@ -14,7 +15,9 @@ from tinyengine.backends.llvm_jit import Target
 from tinyengine.runtime import cache, threads
 from tinyengine.runtime.native import Runner
 from tinyengine.runtime.threads import Pool
-from tinyengine.stages.emit import Code
+
+if TYPE_CHECKING:
+    from tinyengine.stages.emit import Code
 
 ENOUGH = 48 << 10  # characters of IR that are worth a module of their own: some 15 ms of LLVM's time
 
@@ -88,7 +91,9 @@ def _link(code: bytes, symbols: tuple[str, ...], key: str) -> None:
 
 def _from_disk(codes: Sequence[Code], key: str, target: Target) -> list[Code]:
     """Link what the disk cache has; returns what it has not."""
-    disk, by_object, missing = cache.default(), dict[str, list[Code]](), list[Code]()
+    disk = cache.default()
+    by_object: dict[str, list[Code]] = {}
+    missing: list[Code] = []
     for c in codes:
         name = disk.name_of(f"{c.symbol} {key}")
         if name:

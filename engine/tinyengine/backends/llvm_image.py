@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tinyengine.index import size_of
-from tinyengine.loopnest import Loop
 from tinyengine.program import Program
 from tinyengine.runtime import native
-from tinyengine.stages.emit import Code
+
+if TYPE_CHECKING:
+    from tinyengine.loopnest import Loop
+    from tinyengine.stages.emit import Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,8 @@ def _end(loops: Sequence[Loop], slots: Mapping[str, int]) -> native.End | None:
     limit = limits.pop() if len(limits) == 1 else None
     if limit is None:
         return None
+    from tinyengine.index import size_of
+
     of = size_of(limit)
     terms = tuple((tuple(slots[s.name] for s in factors), c) for factors, c in of.terms)
     return native.End(tuple((s.start, s.step, s.trips) for s in loops), terms)
