@@ -83,7 +83,7 @@ class _Trace(core.Trace):
         may change between replays."""
         nodes = toposort([t.node for t in kept])
         reads = reading([t.node for t in kept], _Any())
-        recorded = {n for n in self.before.values() if n.op != "buffer" and reads.get(n)}
+        recorded = {n for n in self.before.values() if n.op != "buffer" and n in reads}
         old = [core.make(n, core.NO_FLOW, True) for n in nodes if n in recorded]
         if old:
             force.realize(old, "read by a jitted function")
@@ -131,7 +131,7 @@ def _seal(memory: set[int]) -> None:
     tensors = [(t, t.node) for t in engine.live()]  # another thread may change them meanwhile
     inside = reading([n for _, n in tensors], memory)
     for t, n in tensors:
-        if inside[n]:
+        if n in inside:
             t.node = Node("buffer", t.dtype, t.shape, (), _Escaped(t.dtype, t.node.size), t.node.origin[:1])
 
 

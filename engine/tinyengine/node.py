@@ -101,11 +101,12 @@ def toposort(roots: Iterable[Node]) -> list[Node]:
     return order
 
 
-def reading(roots: Iterable[Node], memory: Container[int]) -> dict[Node, bool]:
-    """For every node under `roots` whether its value comes, directly or not, from one of these buffers (by identity)."""
-    reads: dict[Node, bool] = {}
+def reading(roots: Iterable[Node], memory: Container[int]) -> set[Node]:
+    """The nodes under `roots` whose value comes, directly or not, from one of these buffers (by identity)."""
+    reads: set[Node] = set()
     for n in toposort(roots):
-        reads[n] = id(n.arg) in memory if n.op == "buffer" else any([reads[s] for s in n.src])
+        if not reads.isdisjoint(n.src) or (n.op == "buffer" and id(n.arg) in memory):
+            reads.add(n)
     return reads
 
 

@@ -70,9 +70,9 @@ def dependents(pending: Sequence[tuple[Any, Node]], written: set[int]) -> list[t
     others = [(t, t.node) for t in live() if id(t) not in chosen]
     while others:
         reads = reading([n for _, n in others], written)
-        found = [(t, n) for t, n in others if reads[n]]
+        found = [(t, n) for t, n in others if n in reads]
         extra += found
-        others = [(t, n) for t, n in others if not reads[n]]
+        others = [(t, n) for t, n in others if n not in reads]
         more = targets(toposort([n for _, n in found])) - written
         if not more:
             break
@@ -251,15 +251,19 @@ def realize(tensors: Sequence[Any], cause: str) -> list[tuple[Any, Node]]:
     pending = [(t, t.node) for t in {id(t): t for t in tensors}.values() if t.node.op != "buffer"]
     if not pending:
         return []
-    everything, extra = pending, list[tuple[Any, Node]]()
-    roots = [n for _, n in pending]
-    outline = Outline(roots)
-    if outline.writes:
-        extra = dependents(pending, targets(outline.writes))
+    written = targets([n for _, n in pending])
+    while True:
+        extra = dependents(pending, written) if written else []
         everything = pending + extra
-        latest = last_updates([n for _, n in everything])
-        if latest != roots:
-            roots, outline = latest, Outline(latest)
+        roots = [n for _, n in everything]
+        outline = Outline(roots)
+        more = targets(outline.writes) - written  # updates below the roots
+        if not more:
+            break
+        written |= more
+    if len(written) < len(outline.writes):
+        roots = last_updates(roots)
+        outline = Outline(roots)
     if hooks.watching:
         hooks.publish(hooks.Realized(cause, origin.capture(2), tuple(roots)))
         if extra:

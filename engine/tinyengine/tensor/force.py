@@ -76,7 +76,7 @@ def overwriting(memory: Sequence[Buffer], following: Container[int] = ()) -> Non
     recorded = [(t, t.node) for t in core.alive()]
     if recorded:
         reads = reading([n for _, n in recorded], set(map(id, memory)))
-        stale = [t for t, n in recorded if reads[n] and id(t) not in following]
+        stale = [t for t, n in recorded if n in reads and id(t) not in following]
         if stale:
             realize(stale, "an update of its memory")
     for b in memory:
