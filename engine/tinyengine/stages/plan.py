@@ -9,6 +9,7 @@ still needed, a copy is made, and a Decision says so.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -98,6 +99,14 @@ class _Order:
                 if _is_memory(v):  # a buffer may be overwritten only when nobody waits for its old content
                     before.update(readers.get(v, ()))
             self.after[s] = before - {s}
+        self.before: dict[_Step, list[_Step]] = {s: [] for s in steps}  # the same, the other way round
+        for s, before in self.after.items():
+            for o in before:
+                self.before[o].append(s)
+        self.left = {s: len(before) for s, before in self.after.items()}  # how many of them have not
+        self.waiting = dict.fromkeys(steps)
+        # what is computed again for its gradient: as late as can be
+        self.late = {s for s in steps if s.writes and all(isinstance(v, Node) and again(v) for v in s.writes)}
         self.open: dict[Any, set[_Step]] = {}  # temporary -> steps that still touch it
         for s in steps:
             for key in self._temporaries(s):
@@ -110,15 +119,18 @@ class _Order:
             s, reason = found
             out.append(_Pick(s, reason, *self._grows(s), self._passed(s)))
             self.done.add(s)
+            del self.waiting[s]
+            for o in self.before[s]:
+                self.left[o] -= 1
             for key in self._temporaries(s):
                 self.alive.add(key)
                 self.open[key].discard(s)
         return out
 
     def _next(self) -> tuple[_Step, str] | None:
-        waiting = [s for s in self.steps if s not in self.done]
-        ready = [s for s in waiting if self.after[s] <= self.done]
-        late = {s for s in waiting if s.writes and all(isinstance(v, Node) and again(v) for v in s.writes)}
+        waiting, left = self.waiting, self.left
+        ready = [s for s in waiting if not left[s]]
+        late = self.late - self.done if self.late else self.late
         for s in ready:
             taken, freed = self._grows(s)
             if s not in late and taken <= freed:
@@ -126,7 +138,7 @@ class _Order:
         for s in waiting:
             if s in late:
                 continue
-            if s in ready:
+            if not left[s]:
                 return s, FIRST
             below = self._below(s) if late else set()
             if below and below <= late:
@@ -136,14 +148,12 @@ class _Order:
     def _passed(self, s: _Step) -> dict[str, str]:
         """Some of the steps that stand before `s` and are not done, with the reason."""
         out: dict[str, str] = {}
-        for o in self.steps:
+        for o in self.waiting:
             if o is s or len(out) == 3:
                 break
-            if o not in self.done:
-                open_ = self.after[o] - self.done
-                waits = [x.kernel.name for x in self.steps if x in open_] if open_ else []
-                taken, freed = self._grows(o)
-                out[o.kernel.name] = f"it waits for {_some(waits)}" if waits else f"it takes {taken} bytes and frees {freed}"
+            waits = [x.kernel.name for x in self.waiting if x in self.after[o]] if self.left[o] else []
+            taken, freed = self._grows(o)
+            out[o.kernel.name] = f"it waits for {_some(waits)}" if waits else f"it takes {taken} bytes and frees {freed}"
         return out
 
     def _below(self, s: _Step) -> set[_Step]:
@@ -327,17 +337,20 @@ class _Planner:
                     spans.setdefault(k, [i, i])[1] = i
         arena = 0
         taken: list[_Taken] = []
+        by_place: list[_Taken] = []
         for k, (first, last) in sorted(spans.items(), key=lambda kv: (-_nbytes(kv[0]), kv[1])):
             n = k if isinstance(k, Node) else k[1]
             label = f"t{self.graph.number[n]}" + ("" if isinstance(k, Node) else "_old")
             nbytes = -(-_nbytes(k) // ALIGN) * ALIGN
             offset = 0
             passed: list[str] = []  # what stands lower, at the same time
-            for t in sorted(taken):
+            for t in by_place:
                 if t.first <= last and first <= t.last and t.offset < offset + nbytes and offset < t.end:
                     offset = t.end
                     passed.append(t.name)
-            self._decide_place(n, offset, passed, taken, _Taken(offset, offset + nbytes, first, last, label))
+            new = _Taken(offset, offset + nbytes, first, last, label)
+            self._decide_place(n, offset, passed, taken, new)
+            insort(by_place, new)
             arena = max(arena, offset + nbytes)
             place[k] = len(slots)
             slots.append(Slot(label, n.dtype, n.shape, "temporary", offset))
