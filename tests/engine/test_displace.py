@@ -15,7 +15,11 @@ from tinyengine.jit import jit
 from tinyengine.loopnest import load_index, stmt_exprs, subexprs, walk
 from tinyengine.node import Graph
 from tinyengine.pipeline import Lowered, lower
+from tinyengine.stages import schedule
 from tinyengine.stages.arithmetic.displace import displaced
+from tinyengine.stages.primitives.apply import apply
+from tinyengine.stages.primitives.nest import settled
+from tinyengine.stages.schedules.rows import first_rows
 from tinyengine.tensor import Tensor
 
 
@@ -127,3 +131,40 @@ def test_it_is_said_and_kept_on_disk() -> None:
     assert Image.from_json(data) == image
     with pytest.raises(ValueError, match="moved on"):
         Image.from_json({**data, "moved": [[7, 384]]})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_schedule_chosen_for_the_first_rows_is_one_of_the_rows_that_are_meant(name: str) -> None:
+    lowered = program(CASES[name](Tensor(numbers(9, 64))))
+    for nest, scheduled in zip(lowered.nests, lowered.scheduled, strict=True):
+        again = settled(apply(nest.kernel, scheduled.schedule))
+        assert (again.body, again.params) == (scheduled.body, scheduled.params)
+
+
+def test_one_schedule_is_chosen_for_the_steps_of_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    real = schedule.choose
+
+    def choose(kernel: Any, *rest: Any) -> Any:
+        chosen.append(kernel.name)
+        return real(kernel, *rest)
+
+    monkeypatch.setattr(schedule, "choose", choose)
+    counts = []
+    for steps in (5, 11):
+        monkeypatch.setattr(schedule, "_known", {})
+        chosen.clear()
+        xs, w = Tensor(numbers(steps, 4, 16)), Tensor(numbers(16, 16))
+        kernels = program(unrolled(steps, lambda xs, i: xs[i])(xs, w)).kernels
+        texts = [k.scheduled.text() for k in kernels]
+        assert all(any(f"[{i}, " in t for t in texts) for i in range(steps))  # each names its own rows
+        counts.append(len(chosen))
+    assert counts[0] == counts[1]
+
+
+def test_rows_of_half_a_line_and_rows_behind_a_mask_stay_where_they_are() -> None:
+    for y in (Tensor(numbers(9, 8))[3] * 2.0, Tensor(numbers(9, 16)).pad((0, 0, 0, 3))[2:] * 2.0):
+        kernel = program(y).nests[0].kernel
+        found = first_rows(kernel)
+        assert found.put_back(found.kernel) == kernel
+        assert not found.begin or all(row % 2 == 0 for _, row in found.begin.values())

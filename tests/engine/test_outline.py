@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from tinyengine import Tensor, dtypes, hooks, varying
 from tinyengine import realize as engine
 from tinyengine.node import Graph, Node, const
 from tinyengine.outline import Known, Outline
+from tinyengine.pipeline import lower
 
 
 @pytest.fixture
@@ -122,3 +124,16 @@ def test_an_outline_alone_finds_no_program() -> None:
     assert engine._known.find(o) is not None and Known().find(o) is None
     engine.programs.clear()
     np.testing.assert_array_equal((x * 1.25).numpy(), x.numpy() * np.float32(1.25))
+
+
+def test_what_a_compilation_leaves_is_old_for_the_collector() -> None:
+    x = f32(11, 13)
+    y = (x.softmax(-1) @ x.T).layernorm().gelu().sum(0)
+    gc.collect()
+    before = len(gc.get_objects())
+    made = lower(Graph([y.node]), backend="null")
+    with engine.uncollected():
+        assert made.plan.calls
+        kept = len(gc.get_objects()) - before
+    young = len(gc.get_objects(generation=0)) + len(gc.get_objects(generation=1))
+    assert young < 1000 < kept

@@ -24,6 +24,7 @@ from tinyengine.stages.schedules.cost import body_cycles, plan
 from tinyengine.stages.schedules.forms import form
 from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES, few, short, stream, together, vectorize
 from tinyengine.stages.schedules.product import chain
+from tinyengine.stages.schedules.rows import first_rows
 from tinyengine.stages.specs.nests import SCHEDULED as SPEC
 
 
@@ -85,14 +86,15 @@ def _run(kernel: Kernel, choices: Choices, machine: Machine) -> tuple[Kernel, tu
     tuned, decisions = _tuned(kernel, choices)
     if tuned is not None:
         return tuned, decisions
-    f = form(kernel)
+    rows = first_rows(kernel)
+    f = form(rows.kernel)
     key = (f.key, choices.vector_width, machine.key())
     found = _known.get(key)
     if found is None:
         if len(_known) > 2000:
             _known.clear()
         found = _known[key] = choose(f.kernel, choices, machine)
-    return f.named(found[0]), (*decisions, *f.explained(found[1]))
+    return rows.put_back(f.named(found[0])), (*decisions, *f.explained(found[1]))
 
 
 # form of a kernel, with all that its schedule depends on -> what `choose` says

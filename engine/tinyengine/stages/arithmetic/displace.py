@@ -6,10 +6,11 @@ A pointer is moved by a whole number of cache lines, so that what is aligned sta
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 from math import gcd
 
+from tinyengine.index import add
 from tinyengine.loopnest import (
     INDEX,
     Accumulate,
@@ -20,6 +21,7 @@ from tinyengine.loopnest import (
     Prefetch,
     Stmt,
     Store,
+    apply,
     load,
     load_index,
     load_mask,
@@ -31,6 +33,7 @@ from tinyengine.loopnest import (
     subexprs,
     walk,
 )
+from tinyengine.loopnest import index as number
 
 At = tuple[Expr, ...]
 ALIGN = 64  # bytes: where memory begins, and what is aligned is taken to be
@@ -39,18 +42,23 @@ ALIGN = 64  # bytes: where memory begins, and what is aligned is taken to be
 def displaced(kernel: Kernel, fixed: Container[str] = ()) -> tuple[Kernel, dict[str, int]]:
     """The kernel without the constant that all indices of a parameter have, and by how many bytes the pointers of its parameters
     are moved on for it. `fixed`: parameters whose pointers stay, as they share memory with others."""
-    least = {b.name: at for b, at in _least(kernel).items() if b.name not in fixed and any(at)}
+    least = {b: at for b, at in _least(kernel).items() if b.name not in fixed and any(at)}
     if not least:
         return kernel, {}
-    params = {p.name: p for p in kernel.params if p.name in least}
+    by = {b.name: at for b, at in least.items()}
+    nbytes = {
+        b.name: sum([m * stride for m, stride in zip(at, b.strides, strict=True)]) * b.dtype.itemsize for b, at in least.items()
+    }
+    return rewritten(kernel, by, lambda b, at: (b, tuple([minus(e, m) for e, m in zip(at, by[b.name], strict=True)]))), nbytes
+
+
+def rewritten(kernel: Kernel, names: Container[str], change: Callable[[Buf, At], tuple[Buf, At]]) -> Kernel:
+    """The kernel with other accesses to the parameters of these names."""
     memo: dict[Expr, Expr] = {}
 
-    def moved(name: str, at: At) -> At:
-        return tuple([_minus(e, m) for e, m in zip(at, least[name], strict=True)])
-
     def access(e: Expr) -> Expr | None:
-        if e.op == "load" and e.arg.name in least:
-            return load(e.arg, moved(e.arg.name, load_index(e)), load_mask(e))
+        if e.op == "load" and e.arg.name in names:
+            return load(*change(e.arg, load_index(e)), load_mask(e))
         return None
 
     def stmt(s: Stmt) -> Stmt:
@@ -58,33 +66,32 @@ def displaced(kernel: Kernel, fixed: Container[str] = ()) -> tuple[Kernel, dict[
             ends = [e if e is None else map_expr(e, access, memo) for e in (s.limit, s.first)]
             return replace(s, body=tuple([stmt(b) for b in s.body]), limit=ends[0], first=ends[1])
         s = map_stmt(s, lambda e: map_expr(e, access, memo))
-        if isinstance(s, (Store, Accumulate, Prefetch)) and s.buf.name in least:
-            s = replace(s, index=moved(s.buf.name, s.index))
+        if isinstance(s, (Store, Accumulate, Prefetch)) and s.buf.name in names:
+            buf, at = change(s.buf, s.index)
+            s = replace(s, buf=buf, index=at)
         return s
 
-    nbytes = {
-        name: sum([m * stride for m, stride in zip(at, params[name].strides, strict=True)]) * params[name].dtype.itemsize
-        for name, at in least.items()
-    }
-    return replace(kernel, body=tuple([stmt(s) for s in kernel.body])), nbytes
+    return replace(kernel, body=tuple([stmt(s) for s in kernel.body]))
 
 
 def _least(kernel: Kernel) -> dict[Buf, tuple[int, ...]]:
     """For each parameter and axis the constant that all of its indices have, in whole cache lines."""
     found: dict[Buf, list[int]] = {}
-    for buf, at in _accesses(kernel):
-        own = [_constant(e) for e in at]
+    for buf, at in accesses(kernel):
+        own = [constant(e) for e in at]
         known = found.get(buf)
         found[buf] = own if known is None else [min(a, b) for a, b in zip(known, own, strict=True)]
-    out = {}
-    for buf, least in found.items():
-        line = ALIGN // buf.dtype.itemsize
-        steps = [line // gcd(line, stride) for stride in buf.strides]
-        out[buf] = tuple([m // k * k for m, k in zip(least, steps, strict=True)])
-    return out
+    return {buf: tuple([lines(buf, axis, m) for axis, m in enumerate(least)]) for buf, least in found.items()}
 
 
-def _accesses(kernel: Kernel) -> Iterator[tuple[Buf, At]]:
+def lines(buf: Buf, axis: int, m: int) -> int:
+    """At most `m`, such that so many steps along the axis are whole cache lines."""
+    line = ALIGN // buf.dtype.itemsize
+    whole = line // gcd(line, buf.strides[axis])
+    return m // whole * whole
+
+
+def accesses(kernel: Kernel) -> Iterator[tuple[Buf, At]]:
     """Every access to a parameter that holds elements."""
     seen: set[int] = set()
     for s in walk(kernel.body):
@@ -96,30 +103,41 @@ def _accesses(kernel: Kernel) -> Iterator[tuple[Buf, At]]:
                     yield e.arg, load_index(e)
 
 
-def _constant(e: Expr) -> int:
-    """What `_minus` may take from an index."""
+def constant(e: Expr) -> int:
+    """What `minus` may take from an index."""
     if e.op == "const":
         return max(0, int(e.arg))
     if e.op == "add" and e.dtype is INDEX:
-        return max(_constant(e.args[0]), _constant(e.args[1]))
-    return _constant(e.args[0]) if e.op in ("ramp", "splat") else 0
+        return max(constant(e.args[0]), constant(e.args[1]))
+    return constant(e.args[0]) if e.op in ("ramp", "splat") else 0
 
 
-def _minus(e: Expr, m: int) -> Expr:
-    """e - m, where m is at most `_constant(e)`."""
+def minus(e: Expr, m: int) -> Expr:
+    """e - m, where m is at most `constant(e)`."""
     if not m:
         return e
     if e.op == "const":
         return Expr("const", e.dtype, e.lanes, (), e.arg - m)
     if e.op == "ramp":
-        return ramp(_minus(e.args[0], m), e.lanes, e.arg)
+        return ramp(minus(e.args[0], m), e.lanes, e.arg)
     if e.op == "splat":
-        return splat(_minus(e.args[0], m), e.lanes)
+        return splat(minus(e.args[0], m), e.lanes)
     a, b = e.args
-    if _constant(b) < m:
+    if constant(b) < m:
         a, b = b, a
-    rest = _minus(b, m)
+    rest = minus(b, m)
     return a if rest.op == "const" and not rest.arg else Expr("add", e.dtype, e.lanes, (a, rest))
 
 
-__all__ = ["displaced"]
+def plus(e: Expr, m: int) -> Expr:
+    """e + m, as `index` writes it."""
+    if e.op == "const":
+        return Expr("const", e.dtype, e.lanes, (), e.arg + m)
+    if e.op == "ramp":
+        return ramp(plus(e.args[0], m), e.lanes, e.arg)
+    if e.op == "splat":
+        return splat(plus(e.args[0], m), e.lanes)
+    return add(e, number(m)) if e.lanes == 1 else apply("add", (e, number(m)))
+
+
+__all__ = ["accesses", "constant", "displaced", "lines", "minus", "plus", "rewritten"]
