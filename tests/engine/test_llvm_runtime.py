@@ -57,9 +57,9 @@ def increment(n: int, target: str = "y", by: float = 1.0) -> Kernel:
     )
 
 
-def slow(n: int, rounds: int) -> Kernel:
-    """Takes long: y = x after `rounds` additions of 0 that depend on each other."""
-    x, y, acc = Buf("x", float32, (n,)), Buf("y", float32, (n,)), Buf("acc", float32, (W,), "register")
+def slow(n: int, rounds: int, target: str = "y") -> Kernel:
+    """Takes long: target = x after `rounds` additions of 0 that depend on each other."""
+    x, y, acc = Buf("x", float32, (n,)), Buf(target, float32, (n,)), Buf("acc", float32, (W,), "register")
     i, k, at = var("i", 0, n - W), var("k", 0, rounds - 1), (ramp(index(0), W),)
     body = (
         Alloc(acc, 0.0),
@@ -67,7 +67,7 @@ def slow(n: int, rounds: int) -> Kernel:
         Loop(k, 0, rounds, 1, (Accumulate(acc, at, "add", const(0.0, float32, W)),)),
         Store(y, (ramp(i, W),), load(acc, at)),
     )
-    return Kernel("slow", (x, y), (Loop(i, 0, n, W, body, "parallel"),), ("y",))
+    return Kernel("slow", (x, y), (Loop(i, 0, n, W, body, "parallel"),), (target,))
 
 
 # ---- threads
@@ -351,6 +351,38 @@ def test_an_interrupt_comes_before_the_first_write_or_not_at_all(four, ctrl_c):
     p = nests.program(increment(1 << 12, "w"), roles={"w": "state"})
     LLVMBackend().compile(p).run([w])  # the pool works on
     assert (w.array == 1).all()
+
+
+def long_program():
+    """Kernels of some hundredths of a second each that write nothing in place: (executable, memory)."""
+    p = nests.program(*(slow(1 << 9, 1_000_000, f"y{i}") for i in range(40)))
+    return LLVMBackend().compile(p), nests.buffers(p, {"x": np.ones(1 << 9)})
+
+
+def test_an_interrupt_ends_a_program_that_writes_nothing_in_place(four, ctrl_c):
+    e, memory = long_program()
+    timer = threading.Timer(0.02, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt, match="before it wrote"):
+        e.run(memory)
+    timer.join()
+    assert (memory[-1].array == 77).all()  # the last kernel has not run
+
+
+def test_what_a_signal_handler_raises_while_a_program_runs_comes_through(four):
+    def late(number, frame):
+        raise TimeoutError("too long")
+
+    e, memory = long_program()
+    before = signal.signal(signal.SIGALRM, late)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(TimeoutError, match="too long"):
+            e.run(memory)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert (memory[-1].array == 77).all()
 
 
 def test_a_run_can_be_cancelled_from_another_thread(four):

@@ -117,6 +117,7 @@ class LLVMExecutable:
 
     def _failed(self, status: int) -> None:
         if status == native.CANCELLED:
+            llvm_code.pool().reraise()
             raise KeyboardInterrupt("the program was interrupted before it wrote anything in place")
         step, number = self._native.failed
         raise IndexError(self.image.messages[self._native.steps[step].call][number - 1])

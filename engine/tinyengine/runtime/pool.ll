@@ -10,7 +10,7 @@
 ;   0 ticket | 64 done | 128 function, 136 which, 144 trips, 152 chunk, 160 slots, 168 status
 ; 192 parked, 200 quit, 208 spin nanoseconds | 256 scratch, 264 scratch stride | 320 mutex, 328 cond
 ; 336 pthread_mutex_lock, 344 pthread_mutex_unlock, 352 pthread_cond_wait, 360 pthread_cond_broadcast, 368 clock_gettime, 376 sched_yield
-; 384 PyGILState_Ensure, 392 PyErr_CheckSignals, 400 PyErr_Clear, 408 PyGILState_Release
+; 384 PyGILState_Ensure, 392 PyErr_CheckSignals, 400 PyErr_Fetch, 408 PyGILState_Release | 416 what a handler has raised: three words
 
 define internal i64 @word(ptr %base, i64 %offset) nounwind {
   %p = getelementptr i8, ptr %base, i64 %offset
@@ -247,7 +247,7 @@ exit:
   ret void
 }
 
-; Whether a signal handler of Python wants to interrupt (KeyboardInterrupt): asked once, before the first write in place.
+; Whether a signal handler of Python wants to interrupt: what it has raised (KeyboardInterrupt) is kept for the caller.
 define internal i1 @interrupted(ptr %pool) nounwind {
 entry:
   %ef = call i64 @word(ptr %pool, i64 384)
@@ -255,15 +255,18 @@ entry:
   %cf = call i64 @word(ptr %pool, i64 392)
   %check = inttoptr i64 %cf to ptr
   %kf = call i64 @word(ptr %pool, i64 400)
-  %clear = inttoptr i64 %kf to ptr
+  %fetch = inttoptr i64 %kf to ptr
   %rf = call i64 @word(ptr %pool, i64 408)
   %release = inttoptr i64 %rf to ptr
   %state = call i32 %ensure()
   %r = call i32 %check()
   %hit = icmp ne i32 %r, 0
-  br i1 %hit, label %forget, label %exit
-forget:
-  call void %clear()
+  br i1 %hit, label %keep, label %exit
+keep:
+  %type = getelementptr i8, ptr %pool, i64 416
+  %value = getelementptr i8, ptr %pool, i64 424
+  %trace = getelementptr i8, ptr %pool, i64 432
+  call void %fetch(ptr %type, ptr %value, ptr %trace)
   br label %exit
 exit:
   call void %release(i32 %state)
@@ -295,14 +298,14 @@ entry:
   store i64 -1, ptr %failed, align 8
   %scratch0 = call i64 @word(ptr %pool, i64 256)
   %scratch = inttoptr i64 %scratch0 to ptr
-  %guarded = icmp ult i64 %first, %count
-  br i1 %guarded, label %begin, label %loop
+  %several = icmp ugt i64 %count, 1
+  br i1 %several, label %begin, label %loop
 begin:
   %b = call i64 @now(ptr %pool)
   br label %loop
 loop:
   %i = phi i64 [ 0, %entry ], [ 0, %begin ], [ %i1, %next ]
-  %began = phi i64 [ 0, %entry ], [ %b, %begin ], [ %began, %next ]
+  %began = phi i64 [ 0, %entry ], [ %b, %begin ], [ %asked, %next ]
   %rest = icmp ult i64 %i, %count
   br i1 %rest, label %step, label %end
 step:
@@ -315,7 +318,7 @@ stamp:
 ready:
   %offset = mul i64 %i, 64
   %sp = getelementptr i8, ptr %steps, i64 %offset
-  %gate = icmp eq i64 %i, %first
+  %gate = icmp ule i64 %i, %first
   br i1 %gate, label %guard, label %launch
 guard:
   %st = load atomic i64, ptr %status monotonic, align 8
@@ -324,16 +327,23 @@ guard:
 flag:
   %cv = load atomic i64, ptr %cancel monotonic, align 8
   %cut = icmp ne i64 %cv, 0
-  br i1 %cut, label %cancelled, label %age
+  %early = icmp eq i64 %i, 0
+  %sure = or i1 %cut, %early
+  br i1 %sure, label %settle, label %age
+settle:
+  br i1 %cut, label %cancelled, label %launch
 age:
   %gt = call i64 @now(ptr %pool)
   %spent = sub i64 %gt, %began
-  %old = icmp ugt i64 %spent, 1000000
+  %written = icmp eq i64 %i, %first
+  %patience = select i1 %written, i64 1000000, i64 50000000
+  %old = icmp ugt i64 %spent, %patience
   br i1 %old, label %ask, label %launch
-ask: ; only after a millisecond: it takes the interpreter's lock
+ask: ; a millisecond before the first write, else every twentieth of a second: it takes the interpreter's lock
   %hit = call i1 @interrupted(ptr %pool)
   br i1 %hit, label %cancelled, label %launch
 launch:
+  %asked = phi i64 [ %began, %ready ], [ %began, %settle ], [ %began, %age ], [ %gt, %ask ]
   %chunk = call i64 @word(ptr %sp, i64 24)
   %alone = icmp eq i64 %chunk, 0
   br i1 %alone, label %here, label %everywhere

@@ -91,7 +91,7 @@ _FUNCTIONS = (
     "clock_gettime",
     "sched_yield",
 )
-_PYTHON = ("PyGILState_Ensure", "PyErr_CheckSignals", "PyErr_Clear", "PyGILState_Release")
+_PYTHON = ("PyGILState_Ensure", "PyErr_CheckSignals", "PyErr_Fetch", "PyGILState_Release")
 
 
 class Pool:
@@ -151,6 +151,16 @@ class Pool:
             yield self._arenas[depth].address
         finally:
             self._running -= 1
+
+    def reraise(self) -> None:
+        """Raise what a signal handler has raised while a program ran, unless that is KeyboardInterrupt or nothing."""
+        kind, value, trace = (int(w) for w in self.words[52:55])
+        self.words[52:55] = 0
+        if kind:
+            restore = ctypes.pythonapi.PyErr_Restore
+            restore.argtypes = [ctypes.c_void_p] * 3
+            with contextlib.suppress(KeyboardInterrupt):
+                restore(kind, value or None, trace or None)  # ctypes sees that an exception is set, and raises it
 
     def start(self) -> None:
         """Start the workers, if they do not run yet."""
