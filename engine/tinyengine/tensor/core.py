@@ -235,21 +235,20 @@ class enable_grad(no_grad):
 
 def broadcast_shape(*shapes: Shape) -> Shape:
     """The common shape by NumPy's rule. Raises RuntimeError, as PyTorch does, when there is none."""
-    out: list[int] = []
-    rank = max((len(s) for s in shapes), default=0)
-    for d in range(rank):
-        n = 1
-        for s in shapes:
-            k = s[d - rank + len(s)] if d - rank + len(s) >= 0 else 1
-            if k != 1:
-                if n not in (1, k):
+    out: list[Any] = []
+    for s in shapes:
+        out = list(s) if len(s) > len(out) else out
+    for s in shapes:
+        for d, k in enumerate(s, len(out) - len(s)):
+            n = out[d]
+            if k != n and k != 1:
+                if n != 1:
                     given = " and ".join(str(list(s)) for s in shapes)
                     raise RuntimeError(
-                        f"shapes {given} do not broadcast: axis {d - rank} has {n} and {k}, and extents must be equal or 1\n"
+                        f"shapes {given} do not broadcast: axis {d - len(out)} has {n} and {k}, and extents must be equal or 1\n"
                         f"  at {user_line()}"
                     )
-                n = k
-        out.append(n)
+                out[d] = k
     return tuple(out)
 
 

@@ -93,17 +93,21 @@ def pair(a: Any, b: Any, op: str, to_float: bool = False) -> tuple[Node, Node, i
 
 
 def binary(op: str, a: Any, b: Any) -> Tensor:
-    """`op` of two operands. First the short ways: two tensors of one dtype and shape; a float tensor and a number."""
+    """`op` of two operands. First the short ways: two tensors of one dtype; a float tensor and a number."""
     kind = b.__class__
     if a.__class__ is kind:
         m, n = a.node, b.node
-        if m.dtype is n.dtype and m.shape == n.shape and m.dtype is not dtypes.bool_:
+        if m.dtype is n.dtype and m.dtype is not dtypes.bool_:
             flow = a.flow | b.flow
             if flow > core.state.limit:
                 flow, (m, n) = core.settle(a, b)
+            at = here(3)
+            if m.shape != n.shape:
+                shape = core.broadcast_shape(m.shape, n.shape)
+                m, n = core.broadcast_node(m, shape, at), core.broadcast_node(n, shape, at)
             if op in _NO_GRADIENT:
-                return make(record.binary(op, m, n, here(3)), core.NO_FLOW)
-            return make(_node(Node, (op, m.dtype, m.shape, (m, n), None, here(3))), flow)
+                return make(record.binary(op, m, n, at), core.NO_FLOW)
+            return make(_node(Node, (op, m.dtype, m.shape, (m, n), None, at)), flow)
     elif kind is float or kind is int:
         m = a.node
         if m.dtype.kind == "float" and m.dtype.itemsize > 2 and op not in _NO_GRADIENT:
