@@ -12,14 +12,17 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from tinyengine.loopnest import Loop
-from tinyengine.stages.schedules.cost import stride
+from tinyengine.stages.schedules.cost import held, stride
 from tinyengine.stages.schedules.product import Contraction, depends
-from tinyengine.stages.schedules.tile import PACK_ROWS, PARALLEL_CYCLES, Tile
+from tinyengine.stages.schedules.tile import PARALLEL_CYCLES, Tile
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
 
 ROWS = 8  # are added before a result is stored again
+MANY_ROWS = 32  # the same for several rows of results: they are stored less often, and what is fetched ahead has time
+LEAST = 10  # products of a turn that hide a hint
+SEVERAL = 64  # rows of results from which on a copy of the wide rows pays
 PIECE = 2048  # bytes of a row, at least, for one thread: half a page
 MOST = 16 << 10  # of the results of one thread: half of the first cache
 
@@ -78,7 +81,7 @@ def wide(c: Chooser, k: Contraction) -> Loop | None:
         size = along[0].buf.dtype.itemsize
         whole = k.footprint(along[0], {v.name: v.trips, k.reduce[0].name: k.reduce[0].trips})
         long = v.trips * size // c.machine.threads >= PIECE and k.reduce[0].trips >= 8 * ROWS
-        if long and 1 < m.trips < PACK_ROWS and whole > c.machine.l2_bytes:
+        if long and 1 < m.trips < SEVERAL and whole > c.machine.l2_bytes:
             return v
     return None
 
@@ -110,22 +113,22 @@ def run_long(c: Chooser, k: Contraction, t: Tile) -> bool:
     width = -(-t.v.trips // c.machine.threads // (nv * c.lanes)) * nv * c.lanes
     size = max(a.buf.dtype.itemsize for a in k.reads)
     block = max(ROWS, c.machine.l1_bytes // 2 // ((t.v.trips + t.m.trips) * size) // ROWS * ROWS)
-    return _by_rows(c, k, replace(t, nv=nv, mr=mr), width, block)
+    return _by_rows(c, k, replace(t, nv=nv, mr=mr), width, block, False)
 
 
 def run_rows(c: Chooser, k: Contraction, t: Tile) -> bool:
     """The form for several rows of results: each piece of the wide rows serves all of them. False where a step was not legal."""
     assert t.m is not None
-    # written out, the terms need a register more than in a loop
-    nv = next((n for n in range(t.nv, 1, -1) if t.mr * n + n + 1 < c.machine.vector_registers), 1)
-    each, size = nv * c.lanes, max(a.buf.dtype.itemsize for a in k.stores)
+    each, size = t.nv * c.lanes, max(a.buf.dtype.itemsize for a in k.stores)
     pieces = -(-t.v.trips * size // c.machine.threads // max(PIECE, MOST // t.m.trips)) * c.machine.threads
     width = -(-t.v.trips // pieces // each) * each  # as many pieces for every thread
-    return _by_rows(c, k, replace(t, nv=nv), width, ROWS * min(2, -(-t.m.trips // t.mr)))
+    wide = next(a for a in k.reads if depends(a, t.v))
+    near = held(c.machine, abs(stride(wide.buf, wide.at, k.reduce[0].name) or 0) * wide.buf.dtype.itemsize)
+    return _by_rows(c, k, t, width, max(ROWS, min(MANY_ROWS, near) // ROWS * ROWS), True)
 
 
-def _by_rows(c: Chooser, k: Contraction, t: Tile, width: int, rows: int) -> bool:
-    """`rows` terms of the sum at a time, added to results of `width` columns."""
+def _by_rows(c: Chooser, k: Contraction, t: Tile, width: int, rows: int, ahead: bool) -> bool:
+    """`rows` terms of the sum at a time, added to results of `width` columns. `ahead`: hints for the next ones."""
     assert t.m is not None
     v, m, r, acc, lanes, each = t.v.name, t.m.name, k.reduce[0].name, k.accumulators[0], c.lanes, t.nv * c.lanes
     numbers = {"rows": rows, "results": t.m.trips * width, "mr": t.mr, "nv": t.nv, "threads": c.machine.threads}
@@ -139,10 +142,11 @@ def _by_rows(c: Chooser, k: Contraction, t: Tile, width: int, rows: int) -> bool
         (f"reorder({v}io, {m}, {v}ii)", "reorder", "what is read serves all rows of results"),
         (f"tile({m}, {t.mr})", "tile", "mr * nv + nv + 1 registers"),
         (f"reorder({r}i, {m}i, {v}ii)", "register tile", "results stay in registers for these rows"),
-        (f"vectorize({v}ii, {lanes})", "vectorize", "contiguous along it"),
     ]
-    if rows <= 2 * ROWS:
-        steps.append((f"unroll({r}i)", "unroll", "a few rows: their addresses become constants"))
+    if ahead and t.mr * t.nv >= LEAST:
+        name = next(a.buf.name for a in k.reads if depends(a, t.v))
+        steps.append((f"prefetch({name}, {r}o, at={r}i)", "prefetch", "pieces of the next rows come while these are added"))
+    steps.append((f"vectorize({v}ii, {lanes})", "vectorize", "contiguous along it"))
     if c.machine.threads > 1 and prod(s.trips for s in (*k.space, *k.reduce)) / lanes >= PARALLEL_CYCLES:
         steps.append((f"parallel({v}o)", "parallel", "columns are independent"))
     return all(c.do(text, kind, reason, numbers) for text, kind, reason in steps)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from math import gcd, prod
+from math import prod
 from typing import TYPE_CHECKING
 
 from tinyengine.dependence import Access
@@ -18,7 +18,7 @@ from tinyengine.loopnest import Loop
 from tinyengine.stages.arithmetic.affine import NEAR
 from tinyengine.stages.primitives.nest import loops
 from tinyengine.stages.schedules import columns, depth, dots, outer_sum, patches, tile
-from tinyengine.stages.schedules.cost import PAGE, stride
+from tinyengine.stages.schedules.cost import held, stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, chain, depends, find
 from tinyengine.stages.schedules.tile import (
     EVEN,
@@ -285,13 +285,12 @@ def sizes(c: Chooser, k: Contraction, t: Tile, panels: Iterable[tuple[int, int]]
 
 
 def together(c: Chooser, k: Contraction, v: Loop, m: Loop) -> int:
-    """How many rows of the operand that is read element by element the first cache holds at once: rows that lie whole pages
-    apart share one set of it, of which the vectors take a way."""
+    """How many rows of the operand that is read element by element the first cache holds at once."""
     most = m.trips
     for a in k.reads:
         step = abs(stride(a.buf, a.at, m.name) or 0) * a.buf.dtype.itemsize
         if step and not depends(a, v):
-            most = min(most, max(1, c.machine.l1_bytes // PAGE - 1) * (PAGE // gcd(step, PAGE)))
+            most = min(most, held(c.machine, step))
     return most
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
+from math import gcd
 
 from tinyengine.dependence import accesses
 from tinyengine.index import terms
 from tinyengine.loopnest import INDEX, Accumulate, Alloc, Buf, Expr, Let, Loop, Stmt, Store, stmt_exprs, subexprs, walk
+from tinyengine.machine import Machine
 from tinyengine.stages.arithmetic.affine import NEAR
 
 EXPENSIVE = {
@@ -75,6 +77,12 @@ def share(buf: Buf, at: tuple[Expr, ...], v: str) -> int:
                 return 0
             found = int(n.arg)
     return found
+
+
+def held(machine: Machine, step: int) -> int:
+    """How many rows that lie `step` bytes apart the first cache holds beside something else: rows whole pages apart share one set
+    of it, of which the others take a way."""
+    return max(1, machine.l1_bytes // PAGE - 1) * (PAGE // gcd(step, PAGE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 from tinyengine.stages.schedules.cost import stride
 from tinyengine.stages.schedules.product import Contraction, depends
-from tinyengine.stages.schedules.tile import EVEN, PACK_ROWS, Tile, copy_loops, even, parallel, vector_lanes
+from tinyengine.stages.schedules.tile import (
+    EVEN,
+    PACK_ROWS,
+    Tile,
+    copy_loops,
+    even,
+    panel_ahead,
+    parallel,
+    rows_ahead,
+    vector_lanes,
+)
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -64,7 +74,10 @@ def run(c: Chooser, k: Contraction, t: Tile) -> bool:
     for text, kind, reason in steps:
         if not c.do(text, kind, reason, numbers):
             return False
+    rows_ahead(c, k, t, inner + "o", r + "i")
     if packed:
-        copy_loops(c, name, tuple(range(len(next(a.buf.shape for a in k.reads if a.buf.name == name)))), False)
+        a = next(a for a in k.reads if depends(a, t.v))
+        copy_loops(c, name, tuple(range(len(a.buf.shape))), False)
+        panel_ahead(c, k, a, name)
     parallel(c, outer, outer, t.m.trips * t.v.trips * k.reduce[0].trips / c.lanes)
     return True

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from tinyengine.dependence import Access
+from tinyengine.dependence import Access, accesses
 from tinyengine.dtypes import bfloat16
 from tinyengine.loopnest import Loop
 from tinyengine.stages.arithmetic.affine import NEAR
 from tinyengine.stages.primitives.nest import fresh_buffer, loops
 from tinyengine.stages.schedules import ahead
 from tinyengine.stages.schedules.cost import stride
-from tinyengine.stages.schedules.product import Contraction, axis_of, depends, last
+from tinyengine.stages.schedules.product import Contraction, axis_of, depends, last, variables
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -30,6 +30,8 @@ TAPS = 5  # a reduce loop of at most this many iterations is unrolled in a windo
 KEPT = 8  # registers for elements of a row that the taps of a window share, where they are written out
 SHORT_ROW = 6  # vectors of an image's row up to which the masks at its ends cost nothing
 MOST_MASKS = 16  # vectors of a row whose copy is written out
+AHEAD_ROWS = 8  # of a panel that are fetched while as many are copied
+LINE = 64  # bytes
 PARALLEL_CYCLES = 12_000.0  # below this a second thread costs more than it brings
 
 
@@ -262,6 +264,11 @@ class _Applier:
                 self.do(f"spill({acc}, at={inner[0]})", "spill", why)
         for name, x in packed:
             copy_loops(self.c, name, x.axes, x.transposed, x.a.buf.name in self.k.masked)
+        if self.m and not self.l and not self.k.masked:
+            rows_ahead(self.c, self.k, self.t, self.rows + "o", self.k.reduce[-1].name)
+            for name, x in packed:
+                if depends(x.a, self.t.v) and not x.transposed:
+                    panel_ahead(self.c, self.k, x.a, name)
         for a in scattered:
             turned_back(self.c, a.buf.name, axis_of(a, self.t.v))
         if self.window and len(reduce) > 1 and not self.c.within:
@@ -471,6 +478,41 @@ def parallel(c: Chooser, loop: str, otherwise: str, work: float) -> None:
         elif c.machine.threads < 2:
             why = "there is one thread"
         c.refuse("parallel", otherwise, why, {"cycles": work, "least_cycles": PARALLEL_CYCLES})
+
+
+def rows_ahead(c: Chooser, k: Contraction, t: Tile, rows: str, at: str) -> None:
+    """Hints, in the loop `at` of the sum, for the rows that the next iteration of `rows` reads element by element. All rows of a
+    tile come to the ends of their pages at once, and the machine's own prefetching ends there; from the last cache they come soon
+    enough."""
+    assert t.m is not None
+    each = {s.name: s.trips for s in (*k.space, *k.reduce) if s not in t.batch}
+    moved = sum({a.buf.name: k.footprint(a, each) for a in (*k.reads, *k.stores)}.values())
+    read = {a for a in accesses(c.kernel.body) if a.op == "read"}
+    for a in k.reads:
+        step = abs(stride(a.buf, a.at, t.m.name) or 0) * a.buf.dtype.itemsize
+        copied = not any(at in variables(e) for b in read if b.buf == a.buf for e in b.at)
+        if depends(a, t.v) or copied or step < LINE or k.footprint(a, each) <= c.machine.l2_bytes:
+            continue
+        numbers = {"bytes": moved, "l3_bytes": c.machine.l3_bytes, "mr": t.mr, "nv": t.nv}
+        if moved <= c.machine.l3_bytes:
+            c.refuse("prefetch", rows, "the last cache holds both operands and the result", numbers)
+        elif t.mr + t.nv + 1 > t.mr * t.nv:
+            c.refuse("prefetch", rows, "hints would take the loads that the products need", numbers)
+        else:
+            why = "the rows of the next tile come from memory while this one is computed"
+            c.do(f"prefetch({a.buf.name}, {rows}, at={at})", "prefetch", why, numbers)
+
+
+def panel_ahead(c: Chooser, k: Contraction, a: Access, name: str) -> None:
+    """Hints in the copy of a panel for its next rows: each lies on a page of its own. `name`: what the loops of the copy are
+    named after."""
+    whole = {s.name: s.trips for s in (*k.space, *k.reduce)}
+    if len(a.at) != 2 or k.footprint(a, whole) <= c.machine.l2_bytes or prod(r.trips for r in k.reduce) < 4 * AHEAD_ROWS:
+        return
+    numbers = {"rows": AHEAD_ROWS, "bytes": k.footprint(a, whole), "l2_bytes": c.machine.l2_bytes}
+    if c.do(f"tile({name}_0, {AHEAD_ROWS})", "tile", "rows that are fetched ahead", numbers):
+        why = "the next rows of the panel come while these are copied"
+        c.do(f"prefetch({a.buf.name}, {name}_0o, at={name}_1)", "prefetch", why, numbers)
 
 
 def _turned(c: Chooser, target: str, after: list[str], trips: dict[str, int]) -> bool:
