@@ -13,7 +13,7 @@ from tinyengine import Tensor, autograd
 from tinyengine.backends import llvm_jit
 from tinyengine.backends.llvm_module import module
 from tinyengine.choices import DEFAULT
-from tinyengine.loopnest import Alloc, Kernel, walk
+from tinyengine.loopnest import Alloc, Kernel, Loop, Stmt, walk
 from tinyengine.machine import FIXTURE, Machine
 from tinyengine.node import Graph
 from tinyengine.pipeline import lower
@@ -118,3 +118,16 @@ def test_a_padded_copy_of_a_large_image_is_made_in_pieces() -> None:
     (copied,) = [b.buf for b in walk(k.body) if isinstance(b, Alloc) and b.buf.space == "local"]
     assert copied.nbytes <= machine.l2_bytes // 2
     assert copied.shape[-2] >= 20, "rows of results, with a margin of two"
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 56, 56), (16, 16, 28, 28)])
+def test_one_thread_copies_the_weights_once(shape: tuple[int, ...]) -> None:
+    """Not for each image, nor for each row of the only one."""
+    machine, _ = TARGETS["avx512"]
+    (k,) = kernels(convolution(shape, (64, 16, 3, 3)), machine)
+
+    def turns(body: tuple[Stmt, ...], around: int) -> int:
+        inside = sum(turns(s.body, around * s.trips) for s in body if isinstance(s, Loop))
+        return inside + sum(around for s in body if isinstance(s, Alloc) and s.buf.size == 64 * 16 * 9)
+
+    assert turns(k.body, 1) == 1, k.schedule

@@ -302,19 +302,21 @@ class _Applier:
             self.chunk = min(self.chunk or t.m.trips, max(t.mr, fit))
 
     def _share_weights(self) -> bool:
-        """Several images per ticket, where a copy serves them all."""
-        t = self.t
+        """Several images per ticket, where a copy serves them all; all images where there are no tickets."""
+        t, threads = self.t, self.c.machine.threads
         shared = any(not any(depends(x.a, b) for b in t.batch) for x in self.copies.values())
-        if not (shared and self.batch and self.threaded == self.batch[0]):
+        alone = not self.threaded and not self.outside
+        if not (shared and self.batch and (alone or self.threaded == self.batch[0])):
             return True
-        most = t.batch[0].trips // (self.c.machine.threads * 4)
-        images = next((n for n in range(most, 1, -1) if t.batch[0].trips % n == 0), 1)
+        trips = t.batch[0].trips
+        most = trips if alone else trips // (threads * 4)
+        images = next((n for n in range(most, 1, -1) if trips % n == 0), 1)
         if images == 1:
             return True
-        if not self.do(f"tile({self.threaded}, {images})", "tile", "one copy of the weights serves several images"):
-            return False
         first = self.batch[0]
-        self.threaded = first + "o"
+        if not self.do(f"tile({first}, {images})", "tile", "one copy of the weights serves several images"):
+            return False
+        self.threaded = first + "o" if self.threaded else ""
         self.batch = [first + "o", first + "i", *self.batch[1:]]
         at = self.order.index(first)
         self.order[at : at + 1] = [first + "o", first + "i"]
