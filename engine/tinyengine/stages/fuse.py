@@ -45,6 +45,7 @@ class Fuser(Uses):
         self.chosen: dict[Node, str] = {}
         self.decisions: list[hooks.Decision] = []
         self.row_loops: dict[tuple[Node, tuple[Expr, ...], tuple[int, ...]], str] = {}  # see fusion.blocks.row_loop
+        self.products_in: dict[Node, list[Node]] = {}  # see fusion.blocks.products_in
         self.leaves_at: dict[tuple[Node, tuple[Expr, ...]], list[tuple[Node, tuple[Expr, ...]]]] = {}  # see fusion.blocks.leaves
 
     def run(self) -> Fusion:

@@ -246,6 +246,13 @@ def operand_row(fuser: Fuser, n: Node, g: Group) -> str:
 
 def products_in(fuser: Fuser, n: Node) -> list[Node]:
     """The products of the size of n from which it is computed, seen through arithmetic and reductions of rows."""
+    found = fuser.products_in.get(n)
+    if found is None:
+        found = fuser.products_in[n] = _products_in(fuser, n)
+    return found
+
+
+def _products_in(fuser: Fuser, n: Node) -> list[Node]:
     out: list[Node] = []
     stack, seen = [n], {n}
     while stack and len(seen) < LOOK:
