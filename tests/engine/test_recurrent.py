@@ -10,6 +10,9 @@ import pytest
 from tests.engine.peer import draw, torch, value
 from tests.engine.test_nn import twin
 from tinyengine import Tensor, jit, nn, state
+from tinyengine.machine import FIXTURE
+from tinyengine.node import Graph
+from tinyengine.pipeline import lower
 
 LAYERS: list[tuple[str, dict[str, Any]]] = [
     ("RNN", {}),
@@ -66,6 +69,14 @@ def test_inputs_of_all_steps_are_one_product() -> None:
     f(x)
     assert sum(c.flops for c in f.lowered[0].certificate.kernels[:1]) >= 2 * 4 * 6 * 8 * 48
     assert len(f.kernels) <= 2 * 6 + 3
+
+
+def test_a_state_of_zeros_is_multiplied_once_for_all_of_the_batch() -> None:
+    """It is not left out: 0 times what is not finite is not 0."""
+    w = Tensor(draw((48, 16), -1, 1, 1))
+    found = lower(Graph([Tensor.zeros(64, 16).linear(w).node]), machine=FIXTURE)
+    assert found.certificate.flops == 2 * 48 * 16
+    assert not found.run()[0].any()
 
 
 def test_what_they_refuse() -> None:

@@ -380,6 +380,11 @@ CASES: dict[str, tuple[str, list[Callable[[Rng], Node]]]] = {
     "reduce-of-reduce": ("close", [two_reductions("sum"), two_reductions("max"), two_reductions("sum", I32)]),
     "reduce-past-permute": ("close", [sum_permute_sum]),
     "reduce-past-reshape": ("close", [sum_reshape_sum]),
+    "reduce-past-repeats": ("bits", [
+        lambda rng: g.red("sum", g.expand(data(rng, (1, 5)), 4, 5), 1),
+        lambda rng: g.red("sum", g.ew("mul", g.expand(data(rng, (2, 1, 5)), 2, 4, 5), g.num(0.0, 2, 4, 5)), 0),
+        lambda rng: g.red("max", g.ew("add", *[g.expand(data(rng, s), 3, 4, 5) for s in ((1, 4, 1), (1, 1, 5))]), 2),
+    ]),
     "slice-past-permute": ("close", [sliced_sum("permute")]),
     "slice-past-reshape": ("close", [sliced_sum("reshape")]),
     "slice-before-reduction": ("close", [sliced_sum(""), sliced_sum("permute"), sliced_sum("reshape")]),

@@ -319,9 +319,17 @@ def test_a_sum_of_one_vector_has_lanes_and_several_accumulators() -> None:
 
 
 def test_too_many_pieces_are_not_cut_and_that_is_said() -> None:
-    _, decisions = schedule.run(_cat(20, 0).nests[0].kernel, DEFAULT, FIXTURE)
+    _, decisions = schedule.run(_cat(40, 0).nests[0].kernel, DEFAULT, FIXTURE)
     cut = next(d for d in decisions if d.kind == "split")
-    assert cut.verdict == "none" and cut.numbers["parts"] == 20 > cut.numbers["most_parts"]
+    assert cut.verdict == "none" and cut.numbers["parts"] == 40 > cut.numbers["most_parts"]
+
+
+def test_a_part_of_a_stack_reads_its_own_piece_alone() -> None:
+    """Every part names its values as the others do: what one of them uses is no use in another."""
+    low = lower(Graph([Tensor.stack([Tensor(np.full((8, 16), k, np.float32)) for k in range(20)]).exp().node]), machine=FIXTURE)
+    (cost,) = low.certificate.kernels
+    assert cost.bytes_issued == cost.bytes_moved == 2 * 20 * 8 * 16 * 4
+    np.testing.assert_allclose(low.run()[0], evaluate(low.graph)[0], rtol=1e-6)
 
 
 def test_neighbours_that_are_split_are_merged_part_by_part() -> None:

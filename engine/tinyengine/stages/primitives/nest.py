@@ -351,6 +351,8 @@ def tidy(kernel: Kernel) -> Kernel:
                     continue
                 out.append(s if inner == s.body else replace(s, body=inner))
                 continue
+            if isinstance(s, Let):
+                live.discard(s.name)  # parts of a loop give values of one name, each to itself
             for e in stmt_exprs(s):
                 live.update(names_in(e))
             out.append(s)

@@ -14,7 +14,7 @@ from tinyengine.extent import Extent, symbolic
 from tinyengine.hooks import Decision
 from tinyengine.machine import Machine
 from tinyengine.node import Graph, Node, Shape, const
-from tinyengine.ops import REDUCE
+from tinyengine.ops import ELEMENTWISE, REDUCE
 from tinyengine.rules import Rule
 from tinyengine.stages.rules.movement import view
 from tinyengine.stages.values import is_contraction
@@ -120,6 +120,27 @@ def _max_expand(n: Node) -> Node | None:
     return None if found is None else reduced("max", found[0], found[1])
 
 
+def _past_repeats(n: Node) -> Node | None:
+    """sum(expand(x) * c) -> expand(sum(x * c)) for the axes that stay and along which all operands repeat."""
+    (x,) = n.src
+    operands = x.src if x.op in ELEMENTWISE else (x,)
+    repeats = [s for s in operands if s.op == "expand"]
+    if not repeats or any(s.op not in ("expand", "const") for s in operands):
+        return None
+    once = [a for a, d in enumerate(n.shape) if d != 1 and all(s.src[0].shape[a] == 1 for s in repeats)]
+    if not once or 0 in x.shape:
+        return None
+    shape = tuple([1 if a in once else d for a, d in enumerate(x.shape)])
+
+    def one(s: Node) -> Node:
+        if s.op == "const":
+            return const(s.arg, s.dtype, shape)
+        return view("expand", s.src[0], shape) if s.src[0].shape != shape else s.src[0]
+
+    y = one(x) if x.op == "expand" else Node(x.op, x.dtype, shape, tuple(map(one, operands)), x.arg, ())
+    return view("expand", reduced(n.op, y, n.arg), n.shape)
+
+
 def _constant(n: Node) -> Node | None:
     (x,) = n.src
     if x.op != "const" or n.op == "prod" or 0 in x.shape:
@@ -147,6 +168,7 @@ RULES: tuple[Rule, ...] = (
     Rule("reduce-past-reshape", "Axes of extent 1 come and go; the same terms are combined.", REDUCES, _past_reshape),
     Rule("sum-of-expand", "n equal terms add up to n times the term, rounded once instead of n times.", ("sum",), _sum_expand),
     Rule("sum-of-negated", "Every rounding is symmetric about 0, so the sign may wait for the sum.", ("sum",), _sum_neg),
+    Rule("reduce-past-repeats", "Equal terms combined in one order give one result, which repeats.", REDUCES, _past_repeats),
     Rule("max-of-expand", "The maximum of equal terms is the term.", ("max",), _max_expand),
 )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CHUNKS = 4  # pieces per thread, so that a thread that starts late finds less to do
 SYMBOLIC = 8  # times as many pieces for a loop whose end is not known
-PARTS = 16  # more of them only lengthen the code
+PARTS = 32  # more of them take long to compile
 AHEAD_BYTES = 2048  # of the operand are fetched while as many are computed with
 IN_ORDER, LONG_ORDER = 4, 64  # iterations that must keep their order are written out together, in loops of at least so many
 WOVEN = 1.5  # times as many cycles along a short loop, from which on a longer one takes its place
