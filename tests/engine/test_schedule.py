@@ -458,3 +458,15 @@ def test_stored_halves_fill_a_vector(vector_bytes: int, dtype: str, lanes: int) 
     low = lower(Graph([(x * 1.5).cast(dtype).node]), DEFAULT, machine, "reference")
     (line,) = [str(p) for p in low.scheduled[0].schedule if str(p).startswith("vectorize")]
     assert line.endswith(f", {lanes})")
+
+
+def test_columns_of_short_rows_are_columns_of_long_ones() -> None:
+    """Over an axis in the middle: the axes behind it are one loop in lanes, and so are those before it where every access is
+    contiguous over them too."""
+    x = Tensor(np.ones((16, 20, 12, 12), np.float32))
+    for axis, merges in ((0, ["merge(j, k)", "merge(i, jk)"]), (1, ["merge(j, k)"]), (3, [])):
+        (kernel,) = lower(Graph([x.logsumexp(axis).node]), machine=FIXTURE).scheduled
+        assert [str(p) for p in kernel.schedule if str(p).startswith("merge(")] == merges
+    (kernel,) = lower(Graph([x.logsumexp(0).node]), machine=FIXTURE).scheduled
+    lanes = FIXTURE.vector_bytes // 4
+    assert f"vectorize(ijk, {4 * lanes})" in map(str, kernel.schedule)  # 16 rows, one below the other

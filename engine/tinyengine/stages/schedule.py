@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from tinyengine.choices import Choices, word
+from tinyengine.dependence import accesses
 from tinyengine.hooks import Decision
 from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store
 from tinyengine.machine import Machine
@@ -20,7 +21,7 @@ from tinyengine.stages.primitives.apply import apply, apply_one, parse
 from tinyengine.stages.primitives.clip import clippable, needed, terms
 from tinyengine.stages.primitives.nest import ScheduleError, loops, settled, tidy
 from tinyengine.stages.schedules import ahead, block, border, contraction, elementwise, groups, scan
-from tinyengine.stages.schedules.cost import body_cycles, plan
+from tinyengine.stages.schedules.cost import body_cycles, plan, stride
 from tinyengine.stages.schedules.forms import form
 from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES, few, short, stream, together, vectorize
 from tinyengine.stages.schedules.product import chain
@@ -197,15 +198,24 @@ def cycles(s: Loop, lanes: int) -> float:
     return s.trips * body_cycles(s.body, None, lanes) / max(1, lanes)
 
 
+def beside(s: Loop) -> bool:
+    """Whether what iterations of `s` touch lies beside what the next ones do."""
+    return all(stride(a.buf, a.at, s.name) in (0, 1) for a in accesses((s,)) if a.buf.space == "global")
+
+
 def merged(c: Chooser, s: Loop) -> Loop:
-    """`s` with one innermost loop for two over which every access is contiguous."""
+    """`s` with one loop for two over which every access is contiguous: the innermost, and those that go into lanes."""
+    lanes = list(plan(s, c.lanes).loops)
     for outer in reversed([s, *loops(s.body)]):
         found = [y for y in loops(c.kernel.body) if y.name == outer.name]
         inner = [b for b in found[0].body if not isinstance(b, Let)] if found else []
-        if len(inner) == 1 and isinstance(inner[0], Loop) and inner[0].reduce == outer.reduce and not loops(inner[0].body):
+        if len(inner) != 1 or not isinstance(inner[0], Loop) or inner[0].reduce != outer.reduce:
+            continue
+        if not loops(inner[0].body) or (inner[0].name in lanes and beside(inner[0])):
             text = f"merge({outer.name}, {inner[0].name})"
             if c.try_all(text) is not None:
                 c.do(text, "merge", "every access is contiguous over these loops: one loop has no short rows")
+                lanes.append(outer.name + inner[0].name)
                 if outer is s:
                     return next(y for y in c.top() if y.name == outer.name + inner[0].name)
     return next(y for y in c.top() if y.name == s.name)

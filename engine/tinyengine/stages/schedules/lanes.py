@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PARALLEL_CYCLES = 12_000.0  # below this a second thread costs more than it brings
 SIDE_BY_SIDE = 4  # vectors whose long arithmetic goes on at once: each result waits some cycles for the one before
 LONG = 6.0  # cycles of arithmetic per vector that are worth it
-MANY = 128  # elements, iterations: rows this far apart, this many of them
+FAR, ROWS = 128, 16  # rows that are walked down: at least so many elements apart, so many of them
 SHORT = 16  # iterations of a reduction that is unrolled
 NARROWING = 64  # bytes of vectors that an instruction stores as narrower elements
 CODE = 400  # statements, unrolled: compile time counts too
@@ -73,7 +73,7 @@ def _columns(c: Chooser, s: Loop) -> int:
 
 def _down(a: Access, x: Loop) -> bool:
     """Whether `x` leads the access to one row after the other."""
-    if x.trips >= MANY and abs(stride(a.buf, a.at, x.name) or 0) >= MANY:
+    if x.trips >= ROWS and abs(stride(a.buf, a.at, x.name) or 0) >= FAR:
         return True
     return picked(a.at, changing(x))
 
