@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import io
 import re
@@ -88,6 +89,7 @@ def ts(kind: Any) -> str:
     raise TypeError(f"no TypeScript form for {kind}")
 
 
+@functools.cache  # finding the source of a class reads its whole file
 def comments(cls: type) -> dict[str, str]:
     """Field name -> the comment that stands behind it."""
     out: dict[str, str] = {}
