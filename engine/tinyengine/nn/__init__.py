@@ -26,6 +26,7 @@ from tinyengine.nn.activations import (
     Softsign,
     Tanh,
 )
+from tinyengine.nn.attention import MultiheadAttention, TransformerEncoderLayer
 from tinyengine.nn.containers import ModuleDict, ModuleList, Parameter
 from tinyengine.nn.layers import (
     BatchNorm,
@@ -119,6 +120,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "Parameter",
     "RMSNorm",
@@ -134,5 +136,6 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Tanh",
+    "TransformerEncoderLayer",
     "set_training",
 ]  # fmt: skip
