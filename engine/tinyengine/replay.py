@@ -14,7 +14,7 @@ from tinyengine.node import Node
 from tinyengine.origin import user_line
 from tinyengine.pipeline import Lowered
 from tinyengine.runtime.buffer import Buffer, Result, size_memory
-from tinyengine.signature import JitError
+from tinyengine.signature import JitError, rebuilt
 from tinyengine.size import Guard, Size, with_values
 from tinyengine.tensor import core, force, random
 from tinyengine.tensor.views import refresh, watched
@@ -195,4 +195,4 @@ def unflatten(tree: Any, tensors: Sequence[Any]) -> Any:
         return inner
     if kind is dict:
         return {k: unflatten(v, tensors) for k, v in inner.items()}
-    return kind(unflatten(v, tensors) for v in inner)
+    return rebuilt(kind, (unflatten(v, tensors) for v in inner))

@@ -60,13 +60,18 @@ def paths(x: Any, path: str, out: list[str], tensor: type) -> None:
             paths(v, f"{path}.{k}", out, tensor)
 
 
+def rebuilt(kind: Any, items: Iterable[Any]) -> Any:
+    """A list or tuple of this type; one with names for its items (NamedTuple) takes them one by one."""
+    return getattr(kind, "_make", kind)(items)
+
+
 def substitute(x: Any, placeholders: Iterator[Any], tensor: type) -> Any:
     """The same arguments with the next placeholder for each tensor, in the order of `_signature`: a tensor given twice is two
     inputs."""
     if isinstance(x, tensor):
         return next(placeholders)
     if isinstance(x, (tuple, list)):
-        return type(x)(substitute(i, placeholders, tensor) for i in x)
+        return rebuilt(type(x), (substitute(i, placeholders, tensor) for i in x))
     if isinstance(x, dict):
         return {k: substitute(v, placeholders, tensor) for k, v in x.items()}
     return x

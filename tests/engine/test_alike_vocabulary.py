@@ -47,9 +47,6 @@ FORMS = """
     i.nanmean()
     x.trace()
     y[0].trace()
-    x.kthvalue(2)
-    x.kthvalue(1, 0, True)
-    x.kthvalue(9)
     x.detach().sign().unique()
     x.detach().sign().unique(return_inverse=True, return_counts=True)
     (x / x.relu()).nan_to_num(1.0)
@@ -96,7 +93,7 @@ def test_vocabulary(form: str) -> None:
 
 def test_on_all_backends() -> None:
     some = (
-        "x.index_add(0, i, y)", "x.index_copy(0, i[:1], y[:1])", "x.norm(dim=0)", "x.kthvalue(2)", "x.diff()", "x.mm(x.T)",
+        "x.index_add(0, i, y)", "x.index_copy(0, i[:1], y[:1])", "x.norm(dim=0)", "x.diff()", "x.mm(x.T)",
         "x.histc(5, -1.0, 1.5)",
     )  # fmt: skip
     on_backends("\n".join(some), OPERANDS[1], EVERY[2:])

@@ -131,6 +131,14 @@ def test_structures_of_results() -> None:
     assert out["b"][1][0].item() == 3 and out["n"] == 3
 
 
+def test_items_that_have_names_keep_them() -> None:
+    a = rand(3, 4)
+    best = jit(lambda x: x.max(1))(Tensor(a))
+    np.testing.assert_array_equal(best.values.numpy(), a.max(1))
+    np.testing.assert_array_equal(best.indices.numpy(), a.argmax(1))
+    np.testing.assert_array_equal(jit(lambda pair: pair.values * 2)(Tensor(a).max(1)).numpy(), 2 * a.max(1))
+
+
 def test_reading_a_value_inside_names_the_line() -> None:
     @jit
     def f(x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from tinyengine.tensor.core import Base, make
 from tinyengine.tensor.decompose import Decomposition
 from tinyengine.tensor.elementwise import choose
 from tinyengine.tensor.functional import Functional
+from tinyengine.tensor.order import Order
 from tinyengine.tensor.refused import Refused
 from tinyengine.tensor.symbolic import valued, whole
 from tinyengine.tensor.views import share, update
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _KIND = {"bool": 0, "uint": 1, "int": 1, "float": 2}
 
 
-class Autograd(Functional, Decomposition, Vocabulary, Refused):
+class Autograd(Functional, Decomposition, Order, Vocabulary, Refused):
     """Gradients and values."""
 
     __slots__ = ()

@@ -11,7 +11,6 @@ from tinyengine.origin import user_line
 from tinyengine.tensor import core
 from tinyengine.tensor.core import axis_of
 from tinyengine.tensor.elementwise import choose
-from tinyengine.tensor.reduce import Selected
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -116,14 +115,6 @@ class Vocabulary:
         if self.ndim != 2:
             raise RuntimeError(f"trace needs a matrix, not shape {list(self.shape)}\n  at {user_line()}")
         return self.diagonal().sum()  # type: ignore[no-any-return]
-
-    def kthvalue(self: Any, k: int, dim: int = -1, keepdim: bool = False) -> Selected:
-        """(the k-th smallest along `dim`, its int32 position), k from 1. RuntimeError for another k."""
-        d = axis_of(dim, self.ndim)
-        if not 1 <= k <= (self.shape[d] if self.ndim else 1):
-            raise RuntimeError(f"kthvalue: {k} of shape {list(self.shape)} along axis {dim}\n  at {user_line()}")
-        found = [x.shrink([(k - 1, k) if a == d else None for a in range(self.ndim)]) for x in self.sort(dim)]
-        return Selected(*(found if keepdim or not self.ndim else [x.squeeze(d) for x in found]))
 
     def unique(self: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
         """The distinct elements in order; then, if asked for, for each element the int32 position of its like, and how often each
