@@ -60,6 +60,8 @@ LEGAL: list[tuple[str, str]] = [
     ("matmul", "tile(j, 8); reorder(k, ji); spill(acc, at=ji); parallel(i)"),
     ("two sums", "tile(j, 8); reorder(k, ji); spill(acc, at=ji); spill(other, at=ji)"),
     ("bf16 matmul", "dot(k)"),
+    ("matmul", "phases(j, 3); phases(i, 2); reorder(jo, io, ip, jp)"),
+    ("elementwise", "phases(i, 7); vectorize(io, 4)"),
     (
         "bf16 matmul",
         "reorder(j, i); tile(j, 8); reorder(i, ji); tile(i, 4); pack(w, at=jo); dot(k); reorder(k, ii, ji); vectorize(ji, 4);"

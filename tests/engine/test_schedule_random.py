@@ -63,6 +63,7 @@ def _primitive(draw: st.DrawFn, k: Kernel) -> str:
                 f"vectorize({loop}, {lanes})",
                 f"vectorize({loop}, {lanes})",
                 f"split({loop}, {factor})",
+                f"phases({loop}, {factor})",
                 f"unroll({loop})",
                 f"unroll({loop}, {factor})",
                 f"parallel({names[0]})",

@@ -411,7 +411,7 @@ class Writer:
             memo: dict[Expr, Expr] = {}
             self.columns = {**outer_columns, **columns(s, loads, lambda e: af.substitute(e, env, memo))}
             whole = [x for x in stores if x.mask is None or prefix(self.lower(af.substitute(x.mask, env, memo))) is not None]
-            at = tuple((x.buf, x.index) for x in whole)
+            at = tuple((x.buf, x.index, None) for x in whole)
             self.woven = {**outer_woven, **columns(s, at, lambda e: af.substitute(e, env, memo))}
         for i in af.iterations(s, self._machine):
             self.env, self.env_memo = {**outer_env, s.var: index(i)}, {}

@@ -175,7 +175,7 @@ class Loads:
         depth = w.hoist(depth)
         held = None if mask is None else w.value(mask)
         apart = None
-        if a is not None and not direct and a.lane > 1:
+        if a is not None and not direct and abs(a.lane) > 1:
             wide = None if held is None else self._wide(w.at(depth), e, held)
             apart = self.strided.load(e, a, depth, reads, wide)
         if same is not None:

@@ -13,22 +13,37 @@ from tinyengine.backends import llvm_ops as ops
 from tinyengine.backends.llvm_memory import Loads
 from tinyengine.backends.llvm_strided import spread
 from tinyengine.backends.moves import ONE_BY_ONE
-from tinyengine.backends.strided import interleaved, prefix
+from tinyengine.backends.strided import prefix
 from tinyengine.loopnest import Accumulate, Buf, Expr, Prefetch, Store
 from tinyengine.stages.arithmetic import affine as af
 
+STREAMED = 32  # bytes, at least, of a store past the caches: fewer leave the line open for too long
 Merge = Callable[[str, str, int], str]  # (old, new, lanes) -> combined
 
 
 def _interleave(line: ops.Line, ty: str, rows: list[str], lanes: int) -> list[str]:
-    """The first lanes of all rows, the second ones, and so on, in as many vectors. The rows' number is a power of two."""
-    if len(rows) == 1:
+    """The first lanes of all rows, the second ones, and so on, in as many vectors: groups of rows first, then the groups."""
+    n = len(rows)
+    p = next((k for k in range(2, n) if n % k == 0), n)  # the smallest prime in it
+    if n == 1:
         return rows
-    out = []
-    for x, y in zip(_interleave(line, ty, rows[::2], lanes), _interleave(line, ty, rows[1::2], lanes), strict=True):
-        for half in (0, 1):
-            picks = ", ".join([f"i32 {p}" for p in interleaved(lanes, half)])
-            out.append(line(f"shufflevector {ty} {x}, {ty} {y}, <{lanes} x i32> <{picks}>"))
+    groups = zip(*(_interleave(line, ty, rows[i::p], lanes) for i in range(p)), strict=True)
+    return [_merged(line, ty, parts, k * lanes, lanes) for parts in groups for k in range(p)]
+
+
+def _merged(line: ops.Line, ty: str, rows: tuple[str, ...], start: int, lanes: int) -> str:
+    """`lanes` elements of the line that holds the first lanes of all rows, the second ones and so on, from `start` on."""
+    places = [divmod(start + k, len(rows)) for k in range(lanes)]  # (lane, row)
+    needed = sorted({row for _, row in places})
+    out, have = rows[needed[0]], {needed[0]}
+    for row in needed[1:]:
+        first = len(have) == 1
+        picks = []
+        for k, (at, r) in enumerate(places):
+            picks.append(lanes + at if r == row else at if first and r in have else k if r in have else -1)
+        text = ", ".join(f"i32 {p}" if p >= 0 else "i32 poison" for p in picks)
+        out = line(f"shufflevector {ty} {out}, {ty} {rows[row]}, <{lanes} x i32> <{text}>")
+        have.add(row)
     return out
 
 
@@ -49,7 +64,7 @@ class Memory(Loads):
         if self._in_registers(buf):
             slot = self._slot(buf, a, lanes)
             self._set_register(buf, slot, value, lanes, s.mask, m)
-        elif a is not None and (buf.name, a.terms, a.lane) in w.woven:
+        elif a is not None and (buf.name, a.terms, a.lane, None) in w.woven:
             w.moves.note("store", buf.name, "woven", a.lane, lanes)
             self._weave(s, a, value, lanes)
         elif a is not None and lanes > 1 and 1 < a.lane <= af.NEAR and (s.mask is None or s.mask.lanes > 1):
@@ -78,8 +93,9 @@ class Memory(Loads):
         align = w.alignment(a, buf.dtype.itemsize)
         value = self._to_memory(here, buf, value, lanes)
         if m is None or mask is None:
-            # a streaming store must be aligned; one that is not keeps to the caches
-            stream = hint == "stream" and align >= min(64, lanes * buf.dtype.itemsize)
+            # a streaming store must be aligned; one that is not, or of a small part of a line, keeps to the caches
+            size = lanes * buf.dtype.itemsize
+            stream = hint == "stream" and size >= STREAMED and align >= min(64, size)
             self._put_store(f"{ty} {value}", pointer, align, hint if stream else "")
         elif mask.lanes == 1:
             end = self._guard(m)
@@ -108,7 +124,7 @@ class Memory(Loads):
         """One of `a.lane` stores that together write every element up to where a mask ends: the last one writes what all of them
         have."""
         w, buf = self.w, s.buf
-        key = (buf.name, a.terms, a.lane)
+        key = (buf.name, a.terms, a.lane, None)
         values = w.waiting.setdefault(key, [])
         values.append(value)
         if len(values) < a.lane:

@@ -10,10 +10,10 @@ what the lanes, or the columns of the unrolled loop, need is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinyengine.backends import llvm_ops as ops
-from tinyengine.backends.strided import BLOCK, block, interleaved, prefix
+from tinyengine.backends.strided import WIDEST, block, interleaved, prefix
 from tinyengine.loopnest import Buf, Expr, load_mask
 from tinyengine.stages.arithmetic import affine as af
 
@@ -28,6 +28,15 @@ def spread(line: ops.Line, ty: str, x: str, start: int, step: int, lanes: int, r
     return line(f"shufflevector {ty} {x}, {ty} {rest}, <{lanes} x i32> <{text}>")
 
 
+class Block(NamedTuple):
+    """`lanes` rows of `n` columns, as blocks of n x n beside each other; so many rows and columns of them are there."""
+
+    lanes: int
+    n: int
+    rows: int
+    columns: int
+
+
 class Strided:
     """The strided loads of one function being written by `w`. `pointer(buf, offset, depth)` gives an address."""
 
@@ -37,21 +46,24 @@ class Strided:
     def load(self, e: Expr, a: af.Affine, depth: int, reads: frozenset[str], m: str | None) -> str | None:
         """The lanes as they lie in memory, or None where a load per lane is as good."""
         buf, lanes = e.arg, e.lanes
-        if m is None and a.lane & (a.lane - 1) == 0 and 1 < a.lane <= lanes:
-            start = block(self.w.columns, buf, a, a.lane)
-            if start is not None:
+        if m is None and 1 < a.lane <= af.WOVEN and lanes & (lanes - 1) == 0:
+            start, count = block(self.w.columns, buf, a, a.lane)
+            if count == a.lane:
                 self.w.moves.note("load", buf.name, "lines shared", a.lane, lanes)
                 return self._every(buf, a._replace(constant=start), lanes, a.lane, a.constant - start, 0, depth, reads)
-        for n in (k for k in (lanes, lanes // 2, lanes // 4) if k > 1) if m is None and lanes <= BLOCK else ():
-            start = block(self.w.columns, buf, a, n)
-            if start is not None:
+        on = lanes if m is None else prefix(load_mask(e))
+        near = 1 < a.lane <= af.NEAR
+        if on and not near and lanes <= af.BLOCK and lanes & (lanes - 1) == 0:
+            start, count = block(self.w.columns, buf, a, lanes, None if m is None else on)
+            beside = m is None and count in (lanes // 2, lanes // 4)  # blocks that many rows high, side by side
+            if count > 1 and (beside or lanes * buf.dtype.itemsize <= WIDEST):
                 self.w.moves.note("load", buf.name, "block turned", a.lane, lanes)
-                return self._column(buf, a._replace(constant=start), lanes, n, a.constant - start, depth, reads)
-        if a.lane > af.NEAR:
+                size = Block(lanes, count if beside else lanes, on, count)
+                return self._column(buf, a._replace(constant=start), size, a.constant - start, depth, reads)
+        if not near:
             return None
         self.w.moves.note("load", buf.name, "lines and shuffles", a.lane, lanes)
-        on = lanes if m is None else prefix(load_mask(e))
-        if m is not None and on is None:
+        if on is None and m is not None:
             return self._masked(buf, a, lanes, depth, m)
         return self._apart(buf, a, lanes, depth, on or 0)
 
@@ -63,7 +75,7 @@ class Strided:
 
     def _shuffle(self, buf: Buf, lanes: int, x: str, y: str, picks: Sequence[int], depth: int) -> str:
         ty = ops.vector(ops.memory_type(buf.dtype), lanes)
-        text = ", ".join(f"i32 {p}" for p in picks)
+        text = ", ".join(f"i32 {p}" if p >= 0 else "i32 poison" for p in picks)
         return self.w.at(depth)(f"shufflevector {ty} {x}, {ty} {y}, <{len(picks)} x i32> <{text}>")
 
     def _known(self, key: object, make: Callable[[], str], depth: int, reads: frozenset[str]) -> str:
@@ -76,41 +88,51 @@ class Strided:
     def _every(
         self, buf: Buf, a: af.Affine, lanes: int, step: int, rest: int, piece: int, depth: int, reads: frozenset[str]
     ) -> str:
-        """Elements rest, rest + step, ... of the line that begins at `a`; the lanes number `piece` of them. `step`: 1, 2, 4..."""
+        """Elements rest, rest + step, ... of the line that begins at `a`; the lanes number `piece` of them."""
         key = ("every", buf.name, a.terms, a.constant, lanes, step, rest, piece)
         if step == 1:
             return self._known(key, lambda: self._line(buf, a, a.constant + piece * lanes, lanes, depth), depth, reads)
-        half = step // 2
+        p = next(k for k in range(2, step + 1) if step % k == 0)  # the smallest prime in it
+        below = step // p
 
         def make() -> str:
-            x, y = (self._every(buf, a, lanes, half, rest % half, 2 * piece + k, depth, reads) for k in (0, 1))
-            return self._shuffle(buf, lanes, x, y, [2 * k + rest // half for k in range(lanes)], depth)
+            parts = [self._every(buf, a, lanes, below, rest % below, p * piece + k, depth, reads) for k in range(p)]
+            places = [p * k + rest // below for k in range(lanes)]  # in all parts behind each other
+            out = parts[0]
+            for i in range(1, p):
+                seen = i * lanes  # places before this are in `out`
+                picks = [(x if i == 1 else k) if x < seen else x - seen + lanes for k, x in enumerate(places)]
+                out = self._shuffle(buf, lanes, out, parts[i], [x if x < 2 * lanes else -1 for x in picks], depth)
+            return out
 
         return self._known(key, make, depth, reads)
 
-    def _column(
-        self, buf: Buf, a: af.Affine, lanes: int, n: int, column: int, depth: int, reads: frozenset[str]
-    ) -> str:  # fmt: skip
-        """Column `column` of a block of n columns that begins at `a`, whose rows are the lanes: rounds of interleaving rows i and
-        i + n/2. Where the lanes are more than n, blocks of n rows stand side by side."""
+    def _column(self, buf: Buf, a: af.Affine, size: Block, column: int, depth: int, reads: frozenset[str]) -> str:
+        """Column `column` of the block that begins at `a`: rounds of interleaving rows i and i + n/2. Rows that are not there are
+        zeros."""
+        lanes, n, rows, count = size
 
         def row(r: int, i: int) -> str:
-            key = ("block", buf.name, a.terms, a.constant, a.lane, lanes, n, r, i)
+            if r == 0 and i >= rows:
+                return "zeroinitializer"
+            key = ("block", buf.name, a.terms, a.constant, a.lane, size, r, i)
             if r == 0:
                 starts = [a.constant + k * a.lane for k in range(i, lanes, n)]
-                return self._known(key, lambda: self._beside(buf, a, starts, n, depth), depth, reads)
+                return self._known(key, lambda: self._beside(buf, a, starts, n, count, depth), depth, reads)
 
             def make() -> str:
                 x, y = row(r - 1, i // 2), row(r - 1, i // 2 + n // 2)
+                if x == y == "zeroinitializer":
+                    return x
                 return self._shuffle(buf, lanes, x, y, interleaved(n, i, lanes), depth)
 
             return self._known(key, make, depth, reads)
 
         return row(n.bit_length() - 1, column)
 
-    def _beside(self, buf: Buf, a: af.Affine, starts: Sequence[int], n: int, depth: int) -> str:
-        """The n neighbours from each of these constants on, in one vector."""
-        pieces = [self._line(buf, a, start, n, depth) for start in starts]
+    def _beside(self, buf: Buf, a: af.Affine, starts: Sequence[int], n: int, count: int, depth: int) -> str:
+        """The first `count` of n neighbours from each of these constants on, in one vector."""
+        pieces = [self._start(buf, a, start, n, count, depth) for start in starts]
         while len(pieces) > 1:
             pieces = [
                 self._shuffle(buf, n, x, y, range(2 * n), depth) for x, y in zip(pieces[::2], pieces[1::2], strict=True)
@@ -136,6 +158,20 @@ class Strided:
             kept = [k if p == width else lanes + k for k, p in enumerate(own)]
             out, reach = wide if not reach else self._shuffle(buf, lanes, out, wide, kept, depth), start + most
         return out
+
+    def _start(self, buf: Buf, a: af.Affine, constant: int, n: int, count: int, depth: int) -> str:
+        """The first `count` of n neighbours; the others are not read."""
+        if count == n:
+            return self._line(buf, a, constant, n, depth)
+        if 2 * count <= n:  # never a mask that is off in a whole register: LLVM was seen to forget it
+            x = self._start(buf, a, constant, n // 2, count, depth)
+            return self._shuffle(buf, n // 2, x, "poison", [k if k < n // 2 else -1 for k in range(n)], depth)
+        at, line, t = a._replace(constant=constant, lane=1), self.w.at(depth), ops.memory_type(buf.dtype)
+        ty, bits = ops.vector(t, n), ", ".join([f"i1 {str(k < count).lower()}" for k in range(n)])
+        name = f"@llvm.masked.load.{ops.suffix(t, n)}.p0"
+        self.w.declare(f"declare {ty} {name}(ptr, i32, <{n} x i1>, {ty})")
+        pointer = self.pointer(buf, at, depth)
+        return line(f"call {ty} {name}(ptr {pointer}, i32 {buf.dtype.itemsize}, <{n} x i1> <{bits}>, {ty} poison)")
 
     def _apart(self, buf: Buf, a: af.Affine, lanes: int, depth: int, on: int) -> str:
         """The first `on` lanes, `a.lane` elements apart, and zeros: exactly the elements from the first of them to the last. (A

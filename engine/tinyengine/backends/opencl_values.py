@@ -15,7 +15,7 @@ from tinyengine.backends import opencl_memory as mem
 from tinyengine.backends import opencl_ops as ops
 from tinyengine.backends.moves import ONE_BY_ONE, Moves
 from tinyengine.backends.opencl_ops import Helpers, Operand, bare, pieces, register
-from tinyengine.backends.strided import BLOCK, Access, Key, Run, block, prefix
+from tinyengine.backends.strided import Access, Key, Run, block, prefix
 from tinyengine.dtypes import DType
 from tinyengine.loopnest import Buf, Expr, load_index, load_mask
 from tinyengine.stages.arithmetic import affine as af
@@ -383,8 +383,8 @@ class Values:
         apart are picked from what lies between them, others loaded one by one."""
         h, buf = self.helpers, a.buf
         base, space = self.places[buf.name]
-        start = block(self.columns, buf, f, w) if w == a.lanes and w <= BLOCK and not masked else None
-        if start is not None:
+        start, count = block(self.columns, buf, f, w)
+        if count == w == a.lanes and w <= af.BLOCK and f.lane > 1 and not masked:
             self.moves.note("load", buf.name, "block turned", f.lane, w)
             at = self.offset(a._replace(affine=f._replace(constant=start)), 0)
             return mem.column(h, buf.dtype, w, space, base, at, f.lane, f.constant - start)

@@ -12,9 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from tinyengine.choices import Choices, word
+<<<<<<< HEAD
 from tinyengine.dependence import accesses
+=======
+from tinyengine.dtypes import bool_
+>>>>>>> ded4122 (Movement in registers: rows are woven, turned and taken by phases, also where they fill no block; borders have their masks apart; rows within lines do not stream)
 from tinyengine.hooks import Decision
-from tinyengine.loopnest import Alloc, Check, Kernel, Let, Loop, Store
+from tinyengine.loopnest import INDEX, Accumulate, Alloc, Check, Kernel, Let, Loop, Store, subexprs, walk
 from tinyengine.machine import Machine
 from tinyengine.stages.keys import kernel_key, localise
 from tinyengine.stages.primitives.apply import apply, apply_one, parse
@@ -171,9 +175,24 @@ def _tuned(kernel: Kernel, choices: Choices) -> tuple[Kernel | None, tuple[Decis
 
 
 def widest(kernel: Kernel) -> int:
-    """Bytes of the largest element that the kernel computes with; indices do not count."""
+    """Bytes of the largest element that the kernel computes with; indices do not count. What only moves is not computed with."""
     sizes = [p.dtype.itemsize for p in kernel.params if p.dtype.is_float] or [p.dtype.itemsize for p in kernel.params]
-    return max([4, *sizes])
+    least = 1 if moves(kernel) else 4
+    return max([least, *sizes])
+
+
+def moves(kernel: Kernel) -> bool:
+    """Whether elements only change place: no arithmetic, nothing decided by data, and all of one size."""
+    if len({p.dtype.itemsize for p in kernel.params}) > 1:
+        return False
+    for s in walk(kernel.body):
+        if isinstance(s, (Accumulate, Check, Alloc)):
+            return False
+        if isinstance(s, (Let, Store)):
+            values = [x for x in subexprs(s.value) if x.dtype is not INDEX and x.op not in ("load", "const", "name", "where")]
+            if any(x.dtype is not bool_ or any(a.dtype is not INDEX and a.dtype is not bool_ for a in x.args) for x in values):
+                return False
+    return True
 
 
 def nest(c: Chooser, s: Loop) -> None:

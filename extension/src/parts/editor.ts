@@ -10,7 +10,7 @@ import { strip } from "./strip";
 
 /** one of each form, offered while a line is typed */
 const PRIMITIVES = [
-  "tile(i, 32)", "split(i, 8)", "reorder(j, i)", "reorder(k, i, memory=local)", "merge(i, j)", "fission(i, j)", "parallel(i)", "clip(k)",
+  "tile(i, 32)", "split(i, 8)", "phases(i, 2)", "reorder(j, i)", "reorder(k, i, memory=local)", "merge(i, j)", "fission(i, j)", "parallel(i)", "clip(k)",
   "vectorize(j, 16)", "unroll(k)", "unroll(k, 4)", "accumulate(k, 4)", "accumulate(k, 4, memory=local)", "scan(k, 16)", "dot(k)",
   "pack(w, at=jo)", "pack(w, at=jo, axes=(1, 0))", "pack(x, at=jo, of=ji)", "pack(x, at=i, by=(k, j))", "pack(x, at=i, dtype=float32)", "unpack(out, at=mo)", "unpack(out, at=mo, axes=(1, 0))",
   "partial(acc, at=k)", "spill(acc, at=i)", "streaming(out)", "prefetch(x, i, at=j)",

@@ -16,6 +16,8 @@ from tinyengine.loopnest import Expr, Loop, apply, const, index, ramp
 
 INT32_MAX = 2**31 - 1
 NEAR = 8  # elements between lanes up to which contiguous loads and shuffles are cheaper than a load per lane
+WOVEN = 16  # rows at most that an unrolled loop reads or writes woven into each other, in registers
+BLOCK = 16  # rows at most of a block that is turned in registers
 
 
 class Affine(NamedTuple):

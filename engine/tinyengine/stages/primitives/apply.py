@@ -2,6 +2,7 @@
 
     tile(i, 32)             for i in 0..100 → for io in 0..96 step 32: for ii in 0..32 (and a static tail: io in 96..100)
     split(j, 1024)          for j in 0..2048 → for j in 0..1024 and for j in 1024..2048, each without the masks that it settles
+    phases(i, 2)            for i in 0..100 → for io in 0..50: for ip in 0..2, i = 2 * io + ip: no divisions of i by 2
     reorder(j, i)           another order of nested loops; reorder(k, i, j) with a reduction k inside makes the register tile
     vectorize(j, 16)        the iterations as lanes of vectors
     unroll(k) unroll(k, 4)  no loop in the machine code; or only of every 4 iterations
@@ -63,6 +64,7 @@ from tinyengine.stages.primitives.nest import (
 )
 from tinyengine.stages.primitives.pack import pack
 from tinyengine.stages.primitives.partial import partial
+from tinyengine.stages.primitives.phases import phases
 from tinyengine.stages.primitives.prefetch import prefetch
 from tinyengine.stages.primitives.reorder import merge, reorder
 from tinyengine.stages.primitives.scan import scan
@@ -292,6 +294,7 @@ TABLE: dict[str, tuple[Callable[..., Kernel], tuple[str, ...], int, dict[str, st
     "tile": (tile, ("name", "int"), 2, {}),
     "split": (split, ("name", "int"), 2, {}),
     "reorder": (reorder, ("*name",), 2, {"memory": "name"}),
+    "phases": (phases, ("name", "int"), 2, {}),
     "fission": (fission, ("*name",), 2, {}),
     "merge": (merge, ("*name",), 2, {}),
     "vectorize": (vectorize, ("name", "int"), 2, {}),

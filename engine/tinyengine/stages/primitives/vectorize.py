@@ -74,6 +74,8 @@ def vectorize(kernel: Kernel, loop: str, lanes: int) -> Kernel:
             raise ScheduleError(f"vectorize({loop}, {lanes}): {loop} already contains vectors")
         if s.step != 1:
             raise ScheduleError(f"vectorize({loop}, {lanes}): {loop} has step {s.step}; vectorize the loop inside it")
+        if s.trips == 1 and not any(a.buf.space == "register" for a in accesses(s.body)):  # what a split leaves over
+            return [s]
         mine = _privatise(kernel, s, f"vectorize({loop}, {lanes})", private, (), (lanes,))
         main = s.start + s.trips // lanes * lanes
         out: list[Loop] = []

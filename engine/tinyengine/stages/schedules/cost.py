@@ -9,7 +9,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from math import gcd
 
-from tinyengine.dependence import accesses
+from tinyengine.dependence import Access, accesses
 from tinyengine.index import terms
 from tinyengine.loopnest import INDEX, Accumulate, Alloc, Buf, Expr, Let, Loop, Stmt, Store, stmt_exprs, subexprs, walk
 from tinyengine.machine import Machine
@@ -20,7 +20,7 @@ EXPENSIVE = {
     "reciprocal": 4.0,
 }  # fmt: skip
 FREE = frozenset(("const", "var", "name", "load", "ramp", "splat", "cast", "bitcast"))
-PAGE, WAYS = 4096, 8  # bytes that one way of the first cache holds; its ways
+PAGE, WAYS, LINE = 4096, 8, 64  # bytes that one way of the first cache holds; its ways; bytes of a line
 CONFLICT = 4.0  # times as many cycles where each line is gone before its neighbouring elements are needed
 PICKED = 1.5  # times as many cycles for lanes that lie where data says
 SCALARS = 0.5  # of the arithmetic's cycles are saved where it is scalar: twice as many units do it
@@ -110,26 +110,44 @@ def statement(s: Stmt, v: str | None, lanes: int, names: Container[str] = ()) ->
         if a.buf.space == "register":
             continue
         step = stride(a.buf, a.at, v, names) if v is not None else 0
-        if step in (0, 1):
-            total += 1.0
-        elif step is not None and 1 < step <= NEAR:
-            total += step
-        elif step is None and v is not None and a.op == "read" and (n := share(a.buf, a.at, v)) and lanes % n == 0:
+        if step is None and v is not None and a.op == "read" and (n := share(a.buf, a.at, v)) and lanes % n == 0:
             total += 1.5
         else:
-            apart = lanes * (1.0 if a.op == "read" else 1.5)
-            if step is None:
-                apart *= PICKED if picked(a.at, names) else 1.0
-            else:
-                apart *= conflict(step * a.buf.dtype.itemsize, lanes)
-            total += 2.0 if step == -1 else apart
+            total += apart(step, lanes, a) * (PICKED if step is None and picked(a.at, names) else 1.0)
     return total + (0.5 if isinstance(s, Accumulate) else 0.0)
+
+
+def apart(step: int | None, lanes: int, a: Access) -> float:
+    """Cycles of an access whose lanes lie `step` elements apart; None: anywhere."""
+    if step in (0, 1):
+        return 1.0
+    if step is not None and 1 < step <= NEAR:
+        return float(step)
+    each = lanes * (1.0 if a.op == "read" else 1.5)
+    return 2.0 if step == -1 else each * (1.0 if step is None else conflict(step * a.buf.dtype.itemsize, lanes))
+
+
+def woven(rows: int) -> float:
+    """Cycles of each of the vectors that hold `rows` vectors woven into each other: a store, and a shuffle less than it has for
+    each prime in it."""
+    cycles, left = 1.0, rows
+    while left > 1:
+        p = next(k for k in range(2, left + 1) if left % k == 0)
+        cycles, left = cycles + 0.5 * (p - 1), left // p
+    return cycles
 
 
 def conflict(nbytes: int, lanes: int) -> float:
     """Times as many cycles for lanes that lie `nbytes` apart: more where these are whole pages and the lanes more than the first
     cache has ways, as all are in one set of it."""
     return CONFLICT if lanes > WAYS and nbytes % PAGE == 0 else 1.0
+
+
+def crowded(pitch: int, rows: int) -> bool:
+    """Whether a vector of each of so many rows, `pitch` bytes apart, finds no place in the sets of the first cache that they fall
+    into. Where rows do not begin with a line, a vector is part of two lines."""
+    lines = 2 * rows if pitch % LINE else rows
+    return len({k * pitch % PAGE // LINE for k in range(rows)}) * WAYS < lines
 
 
 def body_cycles(body: tuple[Stmt, ...], v: Loop | None, lanes: int) -> float:

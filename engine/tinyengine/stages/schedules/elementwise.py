@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from tinyengine.dependence import accesses, carried
 from tinyengine.index import terms
-from tinyengine.loopnest import INDEX, Buf, Let, Loop, stmt_exprs, subexprs, walk
-from tinyengine.stages.arithmetic.affine import NEAR
+from tinyengine.loopnest import INDEX, Buf, Loop, stmt_exprs, subexprs, walk
 from tinyengine.stages.primitives.nest import loops
+from tinyengine.stages.schedules import across
+from tinyengine.stages.schedules.across import find
 from tinyengine.stages.schedules.cost import body_cycles, stride
-from tinyengine.stages.schedules.lanes import CODE, PARALLEL_CYCLES, few, stream, streamed, together, vectorize
+from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES, few, stream, streamed, together, vectorize
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -22,8 +23,6 @@ SYMBOLIC = 8  # times as many pieces for a loop whose end is not known
 PARTS = 32  # more of them take long to compile
 AHEAD_BYTES = 2048  # of the operand are fetched while as many are computed with
 IN_ORDER, LONG_ORDER = 4, 64  # iterations that must keep their order are written out together, in loops of at least so many
-WOVEN = 1.5  # times as many cycles along a short loop, from which on a longer one takes its place
-LINES = 4  # blocks beside each other along the contiguous axis of the source: whole pages are read, not single lines
 
 
 def run(c: Chooser, around: list[Loop]) -> None:
@@ -43,13 +42,12 @@ def run(c: Chooser, around: list[Loop]) -> None:
                 names = [names[0] + "o"]
     if work >= PARALLEL_CYCLES and c.machine.threads > 1:
         names = _outermost(c, names)
-    v, order = names[-1], names
+    v, order, block, alone = names[-1], names, False, len(names) == 1
     if not dependent and c.lanes > 1:
-        if len(names) > 1:
-            order = _turned(c, names) or _woven(c, names) or names
-            v = order[-1]
+        order, block = across.run(c, names)
+        v, alone = order[-1], len(order) == 1
         inner, threads = find(c, v), c.machine.threads
-        if len(names) == 1 and work >= PARALLEL_CYCLES and threads > 1:
+        if alone and work >= PARALLEL_CYCLES and threads > 1:
             # of a symbolic extent more pieces: few of them may be left
             size = chunk(inner.trips, threads * (SYMBOLIC if inner.limit is not None else 1), together(c, inner)[0])
             pieces = inner.trips // size
@@ -60,8 +58,8 @@ def run(c: Chooser, around: list[Loop]) -> None:
     elif not (dependent and len(names) == 1):
         c.do(f"parallel({order[0]})", "parallel", "iterations are independent", {"cycles": work, "threads": c.machine.threads})
     if not dependent and c.lanes > 1:
-        vectorize(c, _ahead(c, v) if len(names) == 1 else v)
-        if len(order) > len(names):
+        vectorize(c, _ahead(c, v) if alone else v)
+        if block:
             c.do(f"unroll({order[-2]})", "unroll", "the rows of a block share what is loaded, or the lines that are stored")
     stream(c)
 
@@ -88,11 +86,6 @@ def _ahead(c: Chooser, v: str) -> str:
         reason = "the next piece comes while this one is computed with"
         c.do(f"prefetch({b.name}, {v}o, at={v}i)", "prefetch", reason, numbers)
     return v + "i"
-
-
-def find(c: Chooser, name: str) -> Loop:
-    """The longest loop of this name."""
-    return max((s for s in loops(c.kernel.body) if s.name == name), key=lambda s: s.trips)
 
 
 def merged(c: Chooser, names: list[str]) -> list[str]:
@@ -125,19 +118,24 @@ def _outermost(c: Chooser, names: list[str]) -> list[str]:
 
 
 def _cut(c: Chooser, names: list[str]) -> None:
-    """Parts of a loop in which a condition holds throughout, or not at all: the pieces of a concatenation."""
+    """Parts of a loop in which a condition holds throughout, or not at all: the pieces of a concatenation. In the innermost loop
+    vectors in which it changes stand apart, where a part would be short: their masks are constants, and the others have none."""
     count = 1
     for name in names:
         v = find(c, name)
         row = prod(find(c, n).trips for n in names[names.index(name) + 1 :])
-        cuts, kept = _settling(v), list[int]()
+        cuts, kept = set[int]().union(*(_settling(s) for s in loops(c.kernel.body) if s.name == name)), list[int]()
         for at in sorted(cuts):
             if min(at - (kept[-1] if kept else v.start), v.stop - at) * row >= 4 * c.lanes:
                 kept.append(at)
+            elif name == names[-1]:
+                vector = v.start + (at - v.start) // c.lanes * c.lanes
+                ends = (vector, vector + c.lanes if at > vector else at)
+                kept += [x for x in ends if (kept[-1] if kept else v.start) < x < v.stop]
         numbers = {"parts": count * (len(kept) + 1), "most_parts": PARTS}
         if count * (len(kept) + 1) > PARTS:
             c.refuse("split", name, "a part for each piece would be more code than the masks cost", numbers)
-        elif len(kept) < len(cuts):
+        elif cuts and not kept:
             c.refuse("split", name, "a part of few iterations costs more than its masks", numbers)
         for at in kept if numbers["parts"] <= PARTS else ():
             c.do(f"split({name}, {at})", "split", "what is tested there is settled for each part: no masks", {"at": at})
@@ -158,61 +156,6 @@ def _settling(v: Loop) -> set[int]:
                 elif dict(right) == {v.var: 1} and not left:
                     cuts.add(a - b + 1)  # a < v + b
     return {at for at in cuts if v.start < at < v.stop}
-
-
-def _turned(c: Chooser, names: list[str]) -> list[str]:
-    """Blocks for operands that lie across: rows are read as they lie, and turned in registers. The loops from the outside in, or
-    nothing where no operand does, or it cannot be helped."""
-    v = find(c, names[-1])
-    far = [a for a in accesses(v.body) if a.op == "read" and abs(stride(a.buf, a.at, v.name) or 0) > NEAR]
-    across = [n for n in names[:-1] if all(stride(a.buf, a.at, n) == 1 for a in far)]
-    if not far or not across or any(stride(a.buf, a.at, v.name) is None for a in accesses(v.body)):
-        return []
-    m, lanes = find(c, across[0]), c.lanes
-    if min(m.trips, v.trips) < lanes or sum(not isinstance(s, Let) for s in v.body) * lanes * 2 > CODE:
-        return []
-    wide = m.trips >= 2 * LINES * lanes
-    steps, inner = [], m.name
-    if wide:
-        steps.append((f"tile({inner}, {LINES * lanes})", "tile", "neighbouring blocks of the source together"))
-        inner += "i"
-    steps.append((f"tile({inner}, {lanes})", "tile", "a block of rows that lie across"))
-    steps.append((f"tile({v.name}, {lanes})", "tile", "a block of rows that lie across"))
-    blocks = [m.name + "o"] if not wide else [m.name + "o", inner + "o"]
-    order = [*(blocks[0] if n == m.name else n for n in names[:-1]), v.name + "o", *blocks[1:], inner + "i", v.name + "i"]
-    steps.append((f"reorder({', '.join(order)})", "reorder", "a block in registers inside"))
-    if c.try_all(*(text for text, _, _ in steps)) is None:
-        c.refuse("turn", v.name, "the loops around the rows that lie across cannot be exchanged")
-        return []
-    numbers = {"bytes_between": max(abs(stride(a.buf, a.at, v.name) or 0) * a.buf.dtype.itemsize for a in far)}
-    for text, kind, reason in steps:
-        c.do(text, kind, reason, numbers)
-    return order
-
-
-def _woven(c: Chooser, names: list[str]) -> list[str]:
-    """The loop around a short innermost one in its place, where its lanes cost less: rows that are woven into each other, as
-    channels of pixels, are read as they lie and stored with gaps. The loops from the outside in, or nothing."""
-    v, m = find(c, names[-1]), find(c, names[-2])
-    if not 1 < v.trips <= NEAR or m.trips < c.lanes or any(isinstance(s, Loop) for s in v.body):
-        return []
-
-    def cycles(lanes: Loop, other: Loop) -> float:
-        return other.trips * -(-lanes.trips // c.lanes) * body_cycles(v.body, lanes, min(c.lanes, lanes.trips))
-
-    numbers = {"cycles": cycles(m, v), "cycles_along_short": cycles(v, m)}
-    if numbers["cycles"] * WOVEN > numbers["cycles_along_short"]:
-        return []
-    steps = [
-        (f"tile({m.name}, {c.lanes})", "tile", "rows that are woven into each other, a vector of each at a time"),
-        (f"reorder({v.name}, {m.name}i)", "reorder", "longer rows in lanes"),
-    ]
-    if c.try_all(*(text for text, _, _ in steps)) is None:
-        c.refuse("weave", v.name, "the loops cannot be exchanged", numbers)
-        return []
-    for text, kind, reason in steps:
-        c.do(text, kind, reason, numbers)
-    return [*names[:-2], m.name + "o", v.name, m.name + "i"]
 
 
 def chunk(trips: int, threads: int, lanes: int) -> int:

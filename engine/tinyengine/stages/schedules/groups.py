@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from tinyengine.dependence import accesses, carried
 from tinyengine.loopnest import Alloc, Loop
 from tinyengine.stages.primitives.nest import loops
+from tinyengine.stages.schedules.across import find
 from tinyengine.stages.schedules.contraction import undo
 from tinyengine.stages.schedules.cost import stride
-from tinyengine.stages.schedules.elementwise import find, merged
+from tinyengine.stages.schedules.elementwise import merged
 from tinyengine.stages.schedules.product import axis_of, chain, depends, last
 from tinyengine.stages.schedules.product import find as find_product
 

@@ -10,7 +10,7 @@ from tinyengine.loopnest import Alloc, Buf, Let, Loop, stmt_exprs, subexprs, wal
 from tinyengine.loopnest import name as named
 from tinyengine.stages.arithmetic.affine import flat
 from tinyengine.stages.primitives.nest import loops
-from tinyengine.stages.schedules.cost import changing, operations, picked, stride
+from tinyengine.stages.schedules.cost import LINE, changing, operations, picked, stride
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
@@ -128,6 +128,18 @@ def vectorize(c: Chooser, name: str) -> bool:
     return c.do(f"vectorize({name}, {lanes})", "vectorize", reason, {"lanes": lanes, "iterations": s.trips})
 
 
+def _within_lines(c: Chooser, p: Buf) -> int | None:
+    """Bytes between rows of `p`, as it is stored, that are not whole lines; None where there are none."""
+    steps = {s.name: s.step for s in loops(c.kernel.body)}
+    for a in accesses(c.kernel.body):
+        offset = flat(a.at, p.strides) if a.buf == p and a.op == "write" else None
+        for t, k in offset.terms if offset is not None else ():
+            pitch = abs(k) * steps.get(t.arg[0], 1) * p.dtype.itemsize if t.op == "var" else 0
+            if pitch % LINE and abs(k) > 1:
+                return pitch
+    return None
+
+
 def streamed(c: Chooser) -> list[Buf]:
     """Results far larger than the cache, which need not pass through it."""
     reads = {x.arg.name for s in walk(c.kernel.body) for e in stmt_exprs(s) for x in subexprs(e) if x.op == "load"}
@@ -140,6 +152,10 @@ def streamed(c: Chooser) -> list[Buf]:
 def stream(c: Chooser) -> None:
     """Stores of such results that go past the cache."""
     for p in streamed(c):
+        if (pitch := _within_lines(c, p)) is not None:
+            why = "rows begin within a line of the cache: a part of one that goes past it costs more than a whole one through it"
+            c.refuse("streaming", p.name, why, {"bytes": p.nbytes, "row_bytes": pitch, "line_bytes": LINE})
+            continue
         c.do(
             f"streaming({p.name})", "streaming", "larger than half of the last cache: its lines need not be read first",
             {"bytes": p.nbytes, "l3_bytes": c.machine.l3_bytes},

@@ -18,18 +18,20 @@ from tinyengine.stages.primitives.fission import fission
 from tinyengine.stages.primitives.nest import settled
 from tinyengine.stages.primitives.pack import pack
 from tinyengine.stages.primitives.partial import partial
+from tinyengine.stages.primitives.phases import phases
 from tinyengine.stages.primitives.prefetch import prefetch
 from tinyengine.stages.primitives.reorder import merge, reorder
 from tinyengine.stages.primitives.scan import scan
 from tinyengine.stages.primitives.spill import spill
 from tinyengine.stages.primitives.unpack import unpack
 from tinyengine.stages.primitives.vectorize import accumulate, vectorize
-from tinyengine.stages.schedules import contraction, elementwise, groups
+from tinyengine.stages.schedules import across, contraction, groups
 
 #: primitive, or what else is decided -> (why it is allowed, the function that does it)
 RULES: dict[str, tuple[str, Callable[..., Any]]] = {
     "tile": ("The same iterations in the same order, block by block.", primitives.tile),
     "split": ("The same iterations in the same order, in two loops, each without settled masks.", primitives.split),
+    "phases": ("The same iterations in the same order, counted by two variables.", phases),
     "reorder": ("Iterations that depend on each other only through a sum may change their order.", reorder),
     "fission": ("Iterations do not depend on each other, so each part may run over all of them first.", fission),
     "merge": ("Every access is contiguous over these loops, so that one loop reaches the same places.", merge),
@@ -49,10 +51,10 @@ RULES: dict[str, tuple[str, Callable[..., Any]]] = {
     "prefetch": ("A hint: it changes when memory comes to the caches, and no value.", prefetch),
     "tidy": ("What nothing uses may go; a condition that always holds need not be asked.", settled),
     "register tile": ("Sums in registers need their loops inside: see reorder.", contraction.along_sum),
-    "turn": ("Which of two ways a product is done: see the reason.", elementwise._turned),
+    "turn": ("Which of two ways a product is done: see the reason.", across._turned),
     "groups": ("Which work a group of work-items shares: see the reason.", groups._turned),
     "patches": ("Which of two ways a convolution is done: see the reason.", contraction.run),
-    "weave": ("Which rows are read as they lie: see the reason.", elementwise.run),
+    "weave": ("Which rows are read as they lie: see the reason.", across.run),
     "schedule": ("A schedule of yours comes before the engine's own; each primitive of it must be legal.", schedule.asked),
     "tuned": ("What was measured as fastest, and checked, comes before the engine's own choice.", schedule._tuned),
     "pin": ("Whether a kernel of the program is the one that a schedule was chosen for.", schedule.matched),
