@@ -12,11 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from tinyengine.choices import Choices, word
-<<<<<<< HEAD
 from tinyengine.dependence import accesses
-=======
 from tinyengine.dtypes import bool_
->>>>>>> ded4122 (Movement in registers: rows are woven, turned and taken by phases, also where they fill no block; borders have their masks apart; rows within lines do not stream)
 from tinyengine.hooks import Decision
 from tinyengine.loopnest import INDEX, Accumulate, Alloc, Check, Kernel, Let, Loop, Store, subexprs, walk
 from tinyengine.machine import Machine
