@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tinyengine.dependence import Access
 from tinyengine.loopnest import Loop
 from tinyengine.stages.arithmetic.affine import NEAR
 from tinyengine.stages.primitives.nest import loops
-from tinyengine.stages.schedules import columns, depth, dots, outer_sum, patches, tile
+from tinyengine.stages.schedules import columns, depth, dots, outer_sum, patches, tile, window_sums
 from tinyengine.stages.schedules.cost import held, stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, chain, depends, find
 from tinyengine.stages.schedules.tile import (
@@ -35,6 +35,8 @@ from tinyengine.stages.schedules.tile import (
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
+
+How = TypeVar("How")  # a tile, or the loop in the lanes
 
 VECTORS = 4  # of a panel
 SUM_VECTORS = 16  # of a panel that only sums: nothing is reused, long pieces of each row count
@@ -112,18 +114,14 @@ def run(c: Chooser, around: list[Loop]) -> bool:
         return True
     along = along_sum(c, k, o)
     if along is not None:
-        start, count = c.kernel, len(c.decisions)
-        if along and dots.run(c, k, along):
-            return True
-        undo(c, start, count)
-        return False
+        return bool(along) and any(attempt(c, k, along, form) for form in (dots.run, window_sums.run))
     return any(attempt(c, k, o.tile, form) for form in (columns.run, depth.run, tile.run))
 
 
-def attempt(c: Chooser, k: Contraction, t: Tile, form: Callable[[Chooser, Contraction, Tile], bool]) -> bool:
-    """Whether the tile could be applied in this form; where a step was refused, nothing is."""
+def attempt(c: Chooser, k: Contraction, how: How, form: Callable[[Chooser, Contraction, How], bool]) -> bool:
+    """Whether the tile, or lanes along a loop, could be applied in this form; where a step was refused, nothing is."""
     start, count = c.kernel, len(c.decisions)
-    if form(c, k, t):
+    if form(c, k, how):
         return True
     undo(c, start, count)
     return False
@@ -190,7 +188,10 @@ def nearest(candidates: list[Loop], others: list[Access]) -> Loop | None:
 def along_sum(c: Chooser, k: Contraction, o: Option) -> str | None:
     """The loop of the sum along which lanes, joined at its end, are better than `o`; empty where no lanes at all are better; None
     where `o` is best."""
-    dots = [r for r in k.reduce if all(stride(a.buf, a.at, r.name) in (0, 1) for a in k.reads)]
+    steps = {r.name: [stride(a.buf, a.at, r.name) for a in k.reads] for r in k.reduce}
+    dots = [r for r in k.reduce if all(x in (0, 1) for x in steps[r.name])]
+    if not dots and window_sums.taps(c, k) and all(x is not None and 0 <= x <= NEAR for x in steps[k.reduce[-1].name]):
+        dots = [k.reduce[-1]]  # what is read with a step serves several taps
     if dots:
         r = max(dots, key=lambda s: s.trips)
         cost = -(-r.trips // c.lanes) * c.lanes / r.trips + 1.0 + 16.0 / r.trips
