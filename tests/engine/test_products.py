@@ -68,3 +68,12 @@ def test_results_are_those_of_numpy() -> None:
     lowered = lower(Graph([(Tensor(a) @ Tensor(b)).node]), DEFAULT, small, "llvm")
     assert hints(lowered.scheduled[0])
     np.testing.assert_allclose(lowered.run()[0], a.astype(np.float64) @ b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("machine", [FIXTURE, AVX2], ids=lambda m: m.name[:7])
+def test_a_transposed_left_operand_is_turned_once_for_each_thread(machine: Machine) -> None:
+    """Panels of the other operand are copied once for each piece of the rows."""
+    a, b = (Tensor(np.ones((1024, 1024), np.float32)) for _ in range(2))
+    (kernel,) = lower(Graph([(a.T @ b).node]), DEFAULT, machine, "llvm").scheduled
+    rows = next(int(p.split(", ")[1][:-1]) for p in kernel.schedule if p.startswith("tile(i,"))
+    assert 512 <= rows < 540 and any(p.startswith("pack(") and "axes=(1, 0)" in p for p in kernel.schedule)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import lcm, prod
 from typing import TYPE_CHECKING
 
 from tinyengine.dependence import Access, accesses
@@ -11,6 +11,7 @@ from tinyengine.dtypes import bfloat16
 from tinyengine.loopnest import Loop
 from tinyengine.stages.arithmetic.affine import NEAR
 from tinyengine.stages.primitives.nest import fresh_buffer, loops
+from tinyengine.stages.primitives.pack import LOCAL_BYTES
 from tinyengine.stages.schedules import ahead
 from tinyengine.stages.schedules.cost import stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, depends, last, variables
@@ -154,6 +155,12 @@ def copies(c: Chooser, k: Contraction, t: Tile, dots: bool = False) -> dict[tupl
                 out[a.buf.name, a.at] = Copy(a, natural, "rows of the panel become neighbours: one stream, few pages")
         elif axis is not None:
             out[a.buf.name, a.at] = Copy(a, last(a, axis), "the copy is contiguous along the vectors")
+    panels = any(depends(x.a, t.v) for x in out.values()) and not dots and not k.masked
+    for key, x in out.items():
+        along = axis_of(x.a, k.reduce[0])
+        if panels and along is not None and not (depends(x.a, t.v) or x.dtype or x.transposed):
+            why = "rows of the copy lie along the sum: one for many panels, which are copied again for each piece"
+            out[key] = Copy(x.a, last(x.a, along), why)
     return out
 
 
@@ -297,8 +304,11 @@ class _Applier:
             self.chunk = piece(t.m.trips, t.mr, threads, PACK_COST if self.copies else 0)
             self.threaded = self.m + "o"
         if tall and not self.l and t.m is not None:
-            # the copy of the rows and a panel of the other operand share the cache
-            fit = self.c.machine.l2_bytes // 2 // (4 * prod(r.trips for r in self.k.reduce)) // t.mr * t.mr
+            # rows along the sum are read as they lie, from the last cache; else copy and panel share the second one
+            turned = all(x.transposed for x in self.copies.values() if not depends(x.a, t.v))
+            room = min(self.c.machine.l3_bytes // threads // 4, LOCAL_BYTES) if turned else self.c.machine.l2_bytes // 2
+            whole = lcm(t.mr, self.c.lanes) if turned else t.mr  # tiles, and blocks to turn
+            fit = room // (4 * prod(r.trips for r in self.k.reduce)) // whole * whole
             self.chunk = min(self.chunk or t.m.trips, max(t.mr, fit))
 
     def _share_weights(self) -> bool:
