@@ -214,9 +214,10 @@ def kernel_cost(
     asked: Kernel | None = None,
     program_bytes: int = 0,
     lines: Mapping[int, int] | None = None,
+    since: Mapping[str, int] | None = None,
 ) -> KernelCost:
     """The cost of one launch of `kernel`. `asked`: the same kernel before scheduling, whose FLOPs no padding has grown;
-    `program_bytes`: memory of the program around it (see `timing.predict`); `lines`: of the kernel's text by id of a statement,
+    `program_bytes`, `since`: the program around it (see `timing.predict`); `lines`: of the kernel's text by id of a statement,
     where the text is another's."""
     from tinyengine.stages.primitives.clip import clipped
 
@@ -226,7 +227,7 @@ def kernel_cost(
     written, write_exact = _touched([a for a in found if a.write])
     addresses = _addresses(kernel, found, lines)
     moved = sum(a.elements * b.dtype.itemsize for a, b in zip(addresses, (a.buf for a in found), strict=True))
-    time = timing.predict(kernel, machine, program_bytes)
+    time = timing.predict(kernel, machine, program_bytes, since=since)
     issued_flops = flops(kernel)
     return KernelCost(
         kernel.name, flops(clipped(asked)) if asked is not None else issued_flops, issued_flops, flops(kernel, True),
@@ -270,6 +271,26 @@ def _addresses(kernel: Kernel, found: Sequence[Access], lines: Mapping[int, int]
     return tuple(out)
 
 
+def reuse(program: Program) -> list[dict[str, int]]:
+    """For each call: parameter -> bytes that calls have touched since one last touched its memory, in a run after another one."""
+    slots = program.slots
+
+    def place(s: int) -> tuple[str, int]:
+        return ("arena", slots[s].offset) if slots[s].role == "temporary" else ("slot", s)
+
+    touched, last = 0, dict[tuple[str, int], int]()
+    out: list[dict[str, int]] = []
+    for _ in range(2):
+        out.clear()
+        for c in program.calls:
+            places = [place(s) for s in c.slots]
+            names = [p.name for p in c.kernel.params]
+            out.append({name: touched - last.get(at, touched) for name, at in zip(names, places, strict=True)})
+            touched += sum(slots[s].nbytes for s in set(c.slots))
+            last.update(dict.fromkeys(places, touched))
+    return out
+
+
 def certify(
     program: Program,
     machine: Machine | None = None,
@@ -282,17 +303,17 @@ def certify(
     given = sum(s.nbytes for s in program.slots if s.role != "temporary")
     peak = given + program.arena_bytes
     known: dict[int, KernelCost] = {}
-    for c in program.calls:
+    for c, since in zip(program.calls, reuse(program), strict=True):
         k = c.kernel
         if id(k) in known:
             continue
         before, lines = (asked or {}).get(k.name), None
         if static is None:
-            known[id(k)] = kernel_cost(k, machine, before, peak)
+            known[id(k)] = kernel_cost(k, machine, before, peak, since=since)
         else:
             lines = dict[int, int]()
             made = static(k, lines)
-            known[id(k)] = kernel_cost(made, machine, static(before, {}) if before is not None else None, peak, lines)
+            known[id(k)] = kernel_cost(made, machine, static(before, {}) if before is not None else None, peak, lines, since)
     kernels = tuple(known[id(c.kernel)] for c in program.calls)
     seconds = machine.start_seconds + sum(k.seconds for k in kernels)
     error = (machine.start_seconds * timing.error(machine) + sum(k.seconds * k.error for k in kernels)) / seconds

@@ -13,7 +13,7 @@ against the band). The first runs of a program, whose code and memory are cold, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -331,9 +331,12 @@ class Time:
     error: float
 
 
-def predict(kernel: Kernel, machine: Machine, program_bytes: int = 0, counted: Core | None = None) -> Time:
+def predict(
+    kernel: Kernel, machine: Machine, program_bytes: int = 0, counted: Core | None = None, since: Mapping[str, int] | None = None
+) -> Time:
     """The predicted time of one launch. `program_bytes`: memory of the program around it, which tells what stays in cache between
-    kernels (default: the kernel's own buffers)."""
+    kernels (default: the kernel's own buffers); `since`: for each parameter the bytes that kernels have touched since they last
+    touched it (default: the whole program's)."""
     counted = counted or core(kernel, machine)
     found = accesses(kernel)
     p = kernel.parallel
@@ -345,7 +348,8 @@ def predict(kernel: Kernel, machine: Machine, program_bytes: int = 0, counted: C
     def rate(level: str) -> float:
         return machine.read[level] + (machine.read_all[level] - machine.read[level]) * share
 
-    resident = max(program_bytes, sum(b.nbytes for b in kernel.params))
+    own = sum(b.nbytes for b in kernel.params)
+    resident = max(program_bytes, own)
     writes = {a.buf for a in found if a.write and a.buf.space == "global"}
     written = sum(b.nbytes for b in writes)
     write_share = written / max(1, sum(b.nbytes for b in kernel.params))
@@ -353,16 +357,22 @@ def predict(kernel: Kernel, machine: Machine, program_bytes: int = 0, counted: C
     limits = {"compute": cycles / machine.clock / busy}
     traffic = Traffic(kernel, found)
 
+    def beyond(capacity: int) -> Moved:
+        """What a cache fetches: of a kernel that fits, the buffers that others have pushed out."""
+        if since is None or own > capacity:
+            return traffic.at(capacity)
+        return Traffic(kernel, [a for a in found if since.get(a.buf.name, 0) > capacity]).at(capacity)
+
     def seconds_of(moved: Moved, level: str, rate: float) -> float:
         return max(moved.nbytes / rate, moved.scattered * SCATTERED[level] / busy)
 
     limits["L2"] = seconds_of(traffic.at(machine.l1_bytes), "L2", rate("l2"))
     if resident > machine.l2_bytes:
-        limits["L3"] = seconds_of(traffic.at(machine.l2_bytes), "L3", rate("l3"))
+        limits["L3"] = seconds_of(beyond(machine.l2_bytes), "L3", rate("l3"))
     if resident > machine.l3_bytes:
         read, write = rate("dram"), machine.stream_all if streamed else machine.write_all
         mixed = 1 / ((1 - write_share) / read + write_share / (write * read / machine.read_all["dram"]))
-        limits["memory"] = seconds_of(traffic.at(machine.l3_bytes), "memory", mixed)
+        limits["memory"] = seconds_of(beyond(machine.l3_bytes), "memory", mixed)
     work = max(limits.values())
     far = "memory" if resident > machine.l3_bytes else "L3" if resident > machine.l2_bytes else "L2"
     limits["launch"] = machine.launch_seconds * (1.0 if busy > 1 else ALONE)

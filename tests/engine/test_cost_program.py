@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.engine.test_cost import counted
-from tinyengine import cost, pipeline
+from tinyengine import cost, pipeline, timing
 from tinyengine.machine import FIXTURE
 from tinyengine.node import Graph
 from tinyengine.ops import OPS
@@ -68,3 +68,17 @@ def test_every_kernel_serves_lines_of_this_file(step: Lowered) -> None:
         assert {file for file, _, _ in shares} == {__file__}
         phases |= {phase for _, _, phase in shares}
     assert {"forward", "backward"} <= phases
+
+
+def test_what_a_kernel_has_just_written_is_near_however_much_the_program_touches() -> None:
+    big, small = (Tensor(np.ones(n, np.float32)) for n in (1 << 20, 64))
+    plan = pipeline.lower(Graph([(small * (big.sum() * 0.5).contiguous()).node]), machine=FIXTURE, backend="null").plan
+    since = cost.reuse(plan)
+    last, call = since[-1], plan.calls[-1]
+    read = [p.name for p in call.kernel.params if p.name not in call.kernel.outputs]
+    assert sorted(last[n] == 0 for n in read) == [False, True]  # the number is new, `small` was read before all of `big`
+    assert max(last.values()) >= 4 << 20
+    far, near = (
+        timing.predict(call.kernel, FIXTURE, 8 << 20, since=s).limits["L3"] for s in (None, dict.fromkeys(last, 0))
+    )  # fmt: skip
+    assert far > near == 0

@@ -14,11 +14,13 @@ import re
 import signal
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tinyviz import codec, export, frames, links, perfetto, query, tvz, views, wire
@@ -70,6 +72,7 @@ def rich() -> Any:
 
 SAMPLE = rich()
 COPY = json.dumps(SAMPLE)  # reading it again is several times as fast as copy.deepcopy
+MANY, PARTS = 3000, 2  # examples of the longest test; the processes that share them
 HANGS = 60  # seconds for everything that is done with one recording; it takes about one
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)>'\"`${alert(1)}\u2028\x00\x1b]0;x\x07"
@@ -238,14 +241,25 @@ def test_a_damaged_recording_is_refused_or_shown(data: Any) -> None:
             look(r)
 
 
+def many(part: int) -> None:
+    """One part of the examples of the test below, in a process of its own."""
+
+    @seed(part)
+    @settings(max_examples=MANY // PARTS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(damaged())
+    def refused_or_shown(data: Any) -> None:
+        with no_hang():
+            r = read(data)
+            if r is not None:
+                look(r)
+
+    refused_or_shown()
+
+
 @pytest.mark.slow
-@settings(max_examples=3000, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(damaged())
-def test_many_damaged_recordings_are_refused_or_shown(data: Any) -> None:
-    with no_hang():
-        r = read(data)
-        if r is not None:
-            look(r)
+def test_many_damaged_recordings_are_refused_or_shown() -> None:
+    with ProcessPoolExecutor(PARTS, get_context("spawn")) as pool:
+        list(pool.map(many, range(PARTS)))
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
