@@ -180,6 +180,13 @@ def test_rows_that_begin_within_a_line_do_not_stream() -> None:
     assert "nontemporal" in source(whole.scheduled[0])
 
 
+@pytest.mark.parametrize(("l3_bytes", "streams"), [(8 * 64 * 64 * 16, True), (8 * 64 * 64 * 16 + 128, False)])
+def test_half_of_the_last_cache_streams(l3_bytes: int, streams: bool) -> None:
+    """With as much that is read, the whole cache is used then."""
+    (k,) = lowered(ones(64, 64, 16).permute(1, 0, 2), replace(ONE, l3_bytes=l3_bytes)).scheduled
+    assert any(p.startswith("streaming(") for p in k.schedule) == streams
+
+
 def test_halves_move_without_rounding() -> None:
     x = ones(300, 70).cast(dtypes.bfloat16)
     x.realize()

@@ -145,7 +145,7 @@ def streamed(c: Chooser) -> list[Buf]:
     reads = {x.arg.name for s in walk(c.kernel.body) for e in stmt_exprs(s) for x in subexprs(e) if x.op == "load"}
     return [
         p for p in c.kernel.params
-        if p.name in c.kernel.outputs and p.name not in reads and p.nbytes > c.machine.l3_bytes // 2
+        if p.name in c.kernel.outputs and p.name not in reads and p.nbytes >= c.machine.l3_bytes // 2
     ]  # fmt: skip
 
 
@@ -157,6 +157,6 @@ def stream(c: Chooser) -> None:
             c.refuse("streaming", p.name, why, {"bytes": p.nbytes, "row_bytes": pitch, "line_bytes": LINE})
             continue
         c.do(
-            f"streaming({p.name})", "streaming", "larger than half of the last cache: its lines need not be read first",
+            f"streaming({p.name})", "streaming", "half of the last cache or more: its lines need not be read first",
             {"bytes": p.nbytes, "l3_bytes": c.machine.l3_bytes},
         )  # fmt: skip
