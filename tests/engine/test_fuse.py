@@ -8,10 +8,11 @@ import pytest
 from tinyengine import Tensor, jit
 from tinyengine.choices import Choices
 from tinyengine.machine import FIXTURE
+from tinyengine.nn import functional as F
 from tinyengine.node import Graph, Node
 from tinyengine.pipeline import lower
 from tinyengine.stages import loops
-from tinyengine.stages.fusion.across import WHY
+from tinyengine.stages.fusion.across import WHY, rows
 from tinyengine.stages.fusion.cost import LAUNCH
 from tinyengine.stages.fusion.groups import decision_text
 from tinyengine.stages.keys import edge_keys
@@ -375,3 +376,21 @@ def test_what_is_computed_for_each_column_of_a_large_matrix_does_not_turn_its_lo
     (said,) = [d for d in low.decisions if d.kind == "edge" and "walk down columns" in d.alternatives.get("at loop", "")]
     assert said.verdict == "whole" and said.numbers["seconds_whole"] < said.numbers["seconds_at_loop"]
     np.testing.assert_allclose(low.run()[0], a + np.exp(2 * b), rtol=1e-5, atol=1e-6)
+
+
+def test_rows_are_not_stored_where_vectors_go_down_columns() -> None:
+    """Contrastive loss: the gradient of the columns' softmax has a place for each label, whose sums want rows; the maximum and
+    the sum of each column want vectors from one column to the next."""
+    n = 512
+    u, v = (Tensor(rand(n, 32), requires_grad=True) for _ in range(2))
+
+    def step(labels: Tensor) -> list[Tensor | None]:
+        z = u @ v.T
+        loss = (F.cross_entropy(z, labels) + F.cross_entropy(z.T, labels)) / 2
+        loss.backward()
+        return [loss, u.grad, v.grad]
+
+    low = lower(jit(step).lower(Tensor(np.arange(n, dtype=np.int32))).graph, machine=FIXTURE)
+    stored = [g for g in low.fusion.groups if rows(g)]
+    assert stored and not any(x.op == "max" for g in stored for x in g.values)
+    assert WHY in {r for d in low.decisions for r in (d.reason, *d.alternatives.values())}

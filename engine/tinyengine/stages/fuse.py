@@ -137,7 +137,7 @@ class Fuser(Uses):
     def can_join(self, a: Group, b: Group) -> str:
         """Empty when a and b may become one kernel, else why not."""
         why = super().can_join(a, b)
-        if not why and across.seconds(self, a, across.reductions(self, b)) > self.costs.launch:
+        if not why and across.seconds(self, a, across.reductions(self, b), across.rows(b)) > self.costs.launch:
             return across.WHY
         return why
 

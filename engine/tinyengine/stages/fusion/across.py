@@ -1,7 +1,7 @@
 """Sums of one kernel that read along memory in different loops.
 
 A sum of each row reads along memory as it adds up; one of each column from one result to the next. Vectors go along one loop of a
-nest: what reads along memory in another takes a line of memory for each lane.
+nest: what reads along memory in another takes a line of memory for each lane, and so does a row that is stored on the way.
 """
 
 from __future__ import annotations
@@ -50,17 +50,23 @@ def reductions(fuser: Fuser, g: Group) -> list[Sum]:
     return [found for v in [*g.outputs, *g.inlined, *inside] if v.is_reduce for found in uses(fuser, v, g)]
 
 
-def seconds(fuser: Fuser, g: Group, more: list[Sum]) -> float:
-    """How much longer kernel g takes with `more` to add up, because vectors cannot follow all of its sums: of the smaller side a
-    vector takes a line of memory for each lane."""
+def rows(g: Group) -> int:
+    """Bytes that g stores by whole rows, from inside its loops: along memory as it adds up, across it from one result to the
+    next."""
+    return sum(v.nbytes for v in g.also_stored if g.rows.get(v))
+
+
+def seconds(fuser: Fuser, g: Group, more: list[Sum], stored: int = 0) -> float:
+    """How much longer kernel g takes with `more` to add up, and `stored` bytes of rows to store, because vectors cannot follow
+    all of its sums and rows: of the smaller side a vector takes a line of memory for each lane."""
     mine = reductions(fuser, g) if more and g.space else []
     if not mine:
         return 0.0
     last = fuser.space_vars(g.space)[-1]
 
-    def worst(sums: list[Sum]) -> int:
+    def worst(sums: list[Sum], stored: int) -> int:
         sides = [across(fuser, n, at, last) for n, at in dict.fromkeys(sums)]
-        return min(sum(a for a, _ in sides), sum(b for _, b in sides))
+        return min(sum(a for a, _ in sides) + stored, sum(b for _, b in sides))
 
     lanes = fuser.costs.machine.vector_bytes // more[0][0].dtype.itemsize
-    return (worst([*mine, *more]) - worst(mine)) * (lanes - 1) / fuser.costs.bandwidth
+    return (worst([*mine, *more], rows(g) + stored) - worst(mine, rows(g))) * (lanes - 1) / fuser.costs.bandwidth
