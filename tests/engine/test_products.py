@@ -77,3 +77,11 @@ def test_a_transposed_left_operand_is_turned_once_for_each_thread(machine: Machi
     (kernel,) = lower(Graph([(a.T @ b).node]), DEFAULT, machine, "llvm").scheduled
     rows = next(int(p.split(", ")[1][:-1]) for p in kernel.schedule if p.startswith("tile(i,"))
     assert 512 <= rows < 540 and any(p.startswith("pack(") and "axes=(1, 0)" in p for p in kernel.schedule)
+
+
+def test_a_sum_in_one_vector_has_several_chains() -> None:
+    """A row times a narrow matrix: each product would wait for the sum before it."""
+    x, w = (Tensor(np.ones(s, np.float32)) for s in ((5000,), (5000, 16)))
+    lowered = lower(Graph([(x @ w).node]), DEFAULT, FIXTURE, "llvm")
+    assert "accumulate(r, 4)" in lowered.scheduled[0].schedule
+    np.testing.assert_allclose(lowered.run()[0], 5000)

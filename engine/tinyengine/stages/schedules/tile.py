@@ -31,6 +31,7 @@ TAPS = 5  # a reduce loop of at most this many iterations is unrolled in a windo
 KEPT = 8  # registers for elements of a row that the taps of a window share, where they are written out
 SHORT_ROW = 6  # vectors of an image's row up to which the masks at its ends cost nothing
 MOST_MASKS = 16  # vectors of a row whose copy is written out
+CHAIN = 64  # terms from which on a sum in one register is several
 AHEAD_ROWS = 8  # of a panel that are fetched while as many are copied
 LINE = 64  # bytes
 PARALLEL_CYCLES = 12_000.0  # below this a second thread costs more than it brings
@@ -265,6 +266,8 @@ class _Applier:
                 self.c.refuse("unroll", tap.name, why, self.sizes)
             elif self.window and tap.trips <= TAPS:
                 self.do(f"unroll({tap.name})", "unroll", "a few taps: their addresses become constants")
+        if not (self.m or self.l or self.window) and self.t.nv == 1 and len(reduce) == 1 and self.k.reduce[0].trips >= CHAIN:
+            self.do(f"accumulate({reduce[0]}, 4)", "accumulate", "one chain of additions would wait for each result")
         if self.m and self.k.after - 2 > LONG_AFTER:
             why = "what follows the sum is long: its code is written once for each row"
             for acc in self.k.accumulators:
