@@ -257,6 +257,7 @@ def many(part: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # the alarm of a hang belongs to the processes
 def test_many_damaged_recordings_are_refused_or_shown() -> None:
     with ProcessPoolExecutor(PARTS, get_context("spawn")) as pool:
         list(pool.map(many, range(PARTS)))
