@@ -332,6 +332,17 @@ def test_a_part_of_a_stack_reads_its_own_piece_alone() -> None:
     np.testing.assert_allclose(low.run()[0], evaluate(low.graph)[0], rtol=1e-6)
 
 
+def test_what_one_part_alone_needs_stands_before_all_parts() -> None:
+    """Parts that run on several cores are beside each other, which the spec asks for."""
+    rows = [Tensor(np.full((2, 2048, 6), k, np.float32)) + Tensor(np.full(6, k, np.float32)) for k in range(5)]
+    low = lower(Graph([Tensor.stack(rows).node]), machine=FIXTURE)
+    (kernel,) = low.scheduled
+    kinds = [s.kind for s in kernel.body if isinstance(s, Loop)]
+    assert kinds == ["parallel"] * 5 and all(isinstance(s, Loop) for s in kernel.body[-5:])
+    assert any(isinstance(s, Let) for s in kernel.body[:-5])
+    np.testing.assert_array_equal(low.run()[0], evaluate(low.graph)[0])
+
+
 def test_neighbours_that_are_split_are_merged_part_by_part() -> None:
     said = _of(Tensor.cat([Tensor(np.ones((n, 3), np.float32)) for n in (100, 60)], dim=0))
     assert said[:2] == ("split(i, 100)", "merge(i, j)"), said

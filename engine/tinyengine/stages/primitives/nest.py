@@ -369,9 +369,11 @@ def _hoist(body: Body) -> Body:
         if isinstance(x, Let):
             values.setdefault(x.name, set()).add(x.value)
     defined = {s.name for s in body if isinstance(s, Let)}
+    front = 0  # of the loops beside each other: parts of one loop stay so
     for s in body:
         if not isinstance(s, Loop):
             out.append(s)
+            front = len(out)
             continue
         inner = _hoist(s.body)
         local = {x.name for x in inner if isinstance(x, Let)}
@@ -380,7 +382,8 @@ def _hoist(body: Body) -> Body:
             # siblings may define one name differently (a tail is narrower): such a name stays where it is
             if isinstance(x, Let) and len(values[x.name]) == 1 and _fixed(x.value, s.name, local, changing):
                 if x.name not in defined:
-                    out.append(x)
+                    out.insert(front, x)
+                    front += 1
                     defined.add(x.name)
                 local.discard(x.name)
             else:
