@@ -20,18 +20,9 @@ BOUNDS: dict[str, str] = {
     "chain_1k": "The call from Python: at 12 cycles for 8 floats the kernel itself takes 0.5 µs.",
     "softmax": "The exponential, where vectors have 32 bytes: 20 instructions for 8 floats, and a division.",
     "sum_64M": "The limit is the best of a few reads of as many bytes; the loads alone take all of its time (`ablate`).",
-    "matmul_512": (
-        "The kernel by itself takes 1.13 to 1.16 times the limit; the rest is copying panels and operands that "
-        "went cold between rounds."
-    ),
-    "matmul_1024": (
-        "The kernel by itself takes 1.09 to 1.14 times the limit; the rest is copying panels and operands that "
-        "went cold between rounds."
-    ),
-    "matmul_2048": (
-        "The kernel by itself takes 1.09 to 1.14 times the limit; the rest is copying panels, whose rows lie "
-        "pages apart."
-    ),
+    "matmul_512": "Panels come from the second cache: 3 % beyond the products (same rows and panel again and again); their copy 2 %.",
+    "matmul_1024": "Panels come from the second cache: 3 to 5 % beyond the products; their copy, a page for each row, 2 %.",
+    "matmul_2048": "Panels come from the second cache: 3 to 5 % beyond the products; their copy 1.4 %, rows from memory the rest.",
     "conv_32": "30 of 32 lanes do work (images of 30 pixels a row), and vectors cross cache lines.",
     "mlp": (
         "The forward kernel takes 356 µs, and 305 µs from a fresh copy of the weights: after the update they lie "
