@@ -20,9 +20,9 @@ BOUNDS: dict[str, str] = {
     "chain_1k": "The call from Python: at 12 cycles for 8 floats the kernel itself takes 0.5 µs.",
     "softmax": "The exponential, where vectors have 32 bytes: 20 instructions for 8 floats, and a division.",
     "sum_64M": "The limit is the best of a few reads of as many bytes; the loads alone take all of its time (`ablate`).",
-    "matmul_512": "Panels come from the second cache: 3 % beyond the products (same rows and panel again and again); their copy 2 %.",
+    "matmul_512": "Panels come from the second cache: 3 % beyond the products (same rows and panel again); their copy 2 %.",
     "matmul_1024": "Panels come from the second cache: 3 to 5 % beyond the products; their copy, a page for each row, 2 %.",
-    "matmul_2048": "Panels come from the second cache: 3 to 5 % beyond the products; their copy 1.4 %, rows from memory the rest.",
+    "matmul_2048": "Panels come from the second cache: 3 to 5 % beyond the products; their copy 1.4 %, rows from memory.",
     "conv_32": "30 of 32 lanes do work (images of 30 pixels a row), and vectors cross cache lines.",
     "mlp": (
         "The forward kernel takes 356 µs, and 305 µs from a fresh copy of the weights: after the update they lie "
