@@ -265,6 +265,20 @@ def test_rows_that_are_woven_into_each_other_are_read_as_they_lie() -> None:
     assert rows[1] == "16" and said[-1].startswith("unroll("), said  # two stores with gaps fill each line
 
 
+@pytest.mark.parametrize("machine", [FIXTURE, AVX2], ids=lambda m: m.name[:7])
+@pytest.mark.parametrize("columns", [5, 10, 16])
+def test_short_rows_lie_across_the_lanes_so_that_nothing_is_done_row_by_row(columns: int, machine: Machine) -> None:
+    """A row of ten classes fills no vector, and its logarithm is one number: sixteen rows at a time fill them."""
+    x = Tensor(np.random.default_rng(0).standard_normal((640, columns)).astype(np.float32))
+    low = lower(Graph([x.log_softmax(-1).node]), machine=machine)
+    (kernel,) = low.scheduled
+    lanes = {e.lanes for s in walk(kernel.body) for r in stmt_exprs(s) for e in subexprs(r) if e.op in ("exp", "log")}
+    assert lanes == {machine.vector_bytes // 4}
+    assert {f"unroll({r.name})" for r in loops(kernel.body) if r.trips == columns} <= {*kernel.schedule}
+    want = x.numpy() - np.log(np.exp(x.numpy().astype(np.float64)).sum(-1, keepdims=True))
+    np.testing.assert_allclose(low.run()[0].reshape(640, columns), want, rtol=1e-4, atol=1e-6)
+
+
 def test_lanes_do_not_all_fall_into_one_set_of_the_first_cache() -> None:
     x = Tensor(np.ones((64, 16, 8, 8), np.float32), requires_grad=True)  # images lie 4096 bytes apart, their channels 256
     x.relu().max_pool2d(2).sum().backward()

@@ -16,7 +16,7 @@ from tinyengine.stages.fusion.blocks import LEAST_ROWS, block_rows
 from tinyengine.stages.primitives.nest import fresh_buffer, loops
 from tinyengine.stages.schedules import contraction
 from tinyengine.stages.schedules.cost import body_cycles, plan, stride
-from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES, few, stream, together, vectorize
+from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES, few, short, stream, together, vectorize
 from tinyengine.stages.schedules.product import Contraction, axis_of, chain, depends, find, last, variables
 from tinyengine.stages.schedules.tile import copy_loops
 
@@ -200,6 +200,7 @@ class _Block:
             plain = together(self.c, loop)[0] == self.c.lanes
             if plain and loop.reduce and not loops(loop.body) and loop.trips >= 8 * self.c.lanes and pure(loop):
                 self.c.do(f"accumulate({name}, 4)", "accumulate", "one chain of additions would wait for each result")
+        short(self.c, [x.name for x in loops((s,))])
 
     def _parallel(self) -> bool:
         if not self.threaded:

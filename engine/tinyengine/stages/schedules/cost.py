@@ -13,7 +13,7 @@ from tinyengine.dependence import Access, accesses
 from tinyengine.index import terms
 from tinyengine.loopnest import INDEX, Accumulate, Alloc, Buf, Expr, Let, Loop, Stmt, Store, stmt_exprs, subexprs, walk
 from tinyengine.machine import Machine
-from tinyengine.stages.arithmetic.affine import NEAR
+from tinyengine.stages.arithmetic.affine import NEAR, WOVEN
 
 EXPENSIVE = {
     "exp": 8.0, "exp2": 6.0, "log": 12.0, "sin": 12.0, "tanh": 14.0, "erf": 20.0, "threefry": 60.0, "div": 4.0, "sqrt": 4.0,
@@ -103,18 +103,29 @@ def operations(s: Stmt) -> float:
     return total
 
 
-def statement(s: Stmt, v: str | None, lanes: int, names: Container[str] = ()) -> float:
-    """Cycles of one statement for one vector along v (or for one scalar). `names`: of the values that change with v."""
+def statement(s: Stmt, v: str | None, lanes: int, names: Container[str] = (), around: Loop | None = None) -> float:
+    """Cycles of one statement for one vector along v (or for one scalar). `names`: of the values that change with v. `around`: the
+    loop inside v that it stands in, where that is short."""
     total = operations(s)
     for a in accesses((s,)):
         if a.buf.space == "register":
             continue
         step = stride(a.buf, a.at, v, names) if v is not None else 0
+        if around is not None and step == around.trips and _behind(a, around):
+            total += woven(around.trips)
+            continue
         if step is None and v is not None and a.op == "read" and (n := share(a.buf, a.at, v)) and lanes % n == 0:
             total += 1.5
         else:
             total += apart(step, lanes, a) * (PICKED if step is None and picked(a.at, names) else 1.0)
     return total + (0.5 if isinstance(s, Accumulate) else 0.0)
+
+
+def _behind(a: Access, around: Loop) -> bool:
+    """Whether the short rows of `around`, written out, lie behind each other and can wait for each other: what they touch is not
+    both read and written."""
+    same = [x.op == "read" for x in accesses(around.body) if x.buf == a.buf]
+    return around.trips <= WOVEN and stride(a.buf, a.at, around.name) == 1 and (len(same) == 1 or all(same))
 
 
 def apart(step: int | None, lanes: int, a: Access) -> float:
@@ -154,16 +165,16 @@ def body_cycles(body: tuple[Stmt, ...], v: Loop | None, lanes: int) -> float:
     """Cycles of the statements for one vector along the loop v (or for one scalar)."""
     name, names = (None, frozenset[str]()) if v is None else (v.name, changing(v))
 
-    def cycles(body: tuple[Stmt, ...]) -> float:
+    def cycles(body: tuple[Stmt, ...], around: Loop | None) -> float:
         total = 0.0
         for s in body:
             if isinstance(s, Loop):
-                total += s.trips * (cycles(s.body) + 0.5)
+                total += s.trips * (cycles(s.body, s) + 0.5)
             elif not isinstance(s, Alloc):
-                total += statement(s, name, lanes, names)
+                total += statement(s, name, lanes, names, around)
         return total
 
-    return cycles(body)
+    return cycles(body, None)
 
 
 def plan(s: Loop, lanes: int, without: Container[str] = ()) -> Plan:
