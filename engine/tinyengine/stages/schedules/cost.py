@@ -104,8 +104,8 @@ def operations(s: Stmt) -> float:
 
 
 def statement(s: Stmt, v: str | None, lanes: int, names: Container[str] = (), around: Loop | None = None) -> float:
-    """Cycles of one statement for one vector along v (or for one scalar). `names`: of the values that change with v. `around`: the
-    loop inside v that it stands in, where that is short."""
+    """Cycles of one statement for one vector along v (or for one scalar). `names`: of the values that change with v. `around`:
+    the loop inside v that it stands in."""
     total = operations(s)
     for a in accesses((s,)):
         if a.buf.space == "register":
