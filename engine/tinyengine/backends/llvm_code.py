@@ -36,9 +36,9 @@ _linked: dict[str, int] = {}  # symbol of a part, with the target's key -> addre
 def emitter_version() -> str:
     """A hash of the source of everything that decides what a kernel's code is."""
     here = Path(__file__).parent
-    names = ["../stages/emit.py", *(f"../stages/arithmetic/{n}.py" for n in ("affine", "expand", "math"))]
+    names = ["../stages/emit.py", *(f"../stages/arithmetic/{n}.py" for n in ("affine", "expand", "math", "narrow"))]
     names += [f"llvm_{n}.py" for n in ("ops", "memory", "strided", "store", "ir", "module", "jit")]
-    names += ["strided.py", "../runtime/pool.ll", "../ops.py", "../loopnest.py"]
+    names += ["strided.py", "../runtime/pool.ll", "../ops.py", "../dtypes.py", "../loopnest.py"]
     h = hashlib.sha256()
     for n in names:
         h.update((here / n).read_bytes())
