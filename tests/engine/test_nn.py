@@ -151,6 +151,11 @@ OPTIMIZERS = [
     (optim.Adam, torch.optim.Adam, {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.1}),
     (optim.AdamW, torch.optim.AdamW, {"lr": 0.05}),
     (optim.AdamW, torch.optim.AdamW, {"lr": 0.05, "weight_decay": 0.3}),
+    (optim.Adam, torch.optim.Adam, {"lr": 0.05, "betas": (0.5, 0.5), "amsgrad": True}),
+    (optim.AdamW, torch.optim.AdamW, {"lr": 0.05, "betas": (0.5, 0.5), "amsgrad": True, "maximize": True}),
+    (optim.SGD, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1, "maximize": True}),
+    (optim.RMSprop, torch.optim.RMSprop, {"lr": 0.05, "weight_decay": 0.1, "maximize": True}),
+    (optim.Adagrad, torch.optim.Adagrad, {"lr": 0.05, "maximize": True}),
 ]
 
 

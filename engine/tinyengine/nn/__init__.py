@@ -36,13 +36,17 @@ from tinyengine.nn.layers import (
     Conv1d,
     Conv2d,
     Dropout,
+    Dropout2d,
     Embedding,
+    EmbeddingBag,
     Flatten,
     GroupNorm,
     LayerNorm,
     Linear,
+    PReLU,
     RMSNorm,
     Sequential,
+    Unflatten,
 )
 from tinyengine.nn.losses import (
     BCELoss,
@@ -56,8 +60,19 @@ from tinyengine.nn.losses import (
     SmoothL1Loss,
 )
 from tinyengine.nn.module import Module, set_training
-from tinyengine.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from tinyengine.nn.pooling import AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from tinyengine.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from tinyengine.nn.resizing import (
+    PixelShuffle,
+    PixelUnshuffle,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    Upsample,
+    ZeroPad1d,
+    ZeroPad2d,
+)
 from tinyengine.nn.spatial import (
     Conv3d,
     ConvTranspose1d,
@@ -78,6 +93,7 @@ __all__ = [
     "RNN",
     "SELU",
     "AdaptiveAvgPool2d",
+    "AvgPool1d",
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
@@ -92,7 +108,9 @@ __all__ = [
     "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
+    "Dropout2d",
     "Embedding",
+    "EmbeddingBag",
     "Flatten",
     "GRUCell",
     "GroupNorm",
@@ -115,6 +133,7 @@ __all__ = [
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MaxPool1d",
     "MaxPool2d",
     "Mish",
     "Module",
@@ -122,11 +141,18 @@ __all__ = [
     "ModuleList",
     "MultiheadAttention",
     "NLLLoss",
+    "PReLU",
     "Parameter",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "RMSNorm",
     "RNNCell",
     "ReLU",
     "ReLU6",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -137,5 +163,9 @@ __all__ = [
     "Softsign",
     "Tanh",
     "TransformerEncoderLayer",
+    "Unflatten",
+    "Upsample",
+    "ZeroPad1d",
+    "ZeroPad2d",
     "set_training",
 ]  # fmt: skip

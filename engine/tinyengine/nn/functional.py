@@ -3,6 +3,7 @@ methods of Tensor; those that have another name or other arguments there are bel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from tinyengine.size import Size
 from tinyengine.tensor import Tensor
 from tinyengine.tensor.core import no_grad
 from tinyengine.tensor.elementwise import choose
+from tinyengine.tensor.linalg import couple
 from tinyengine.tensor.losses import reduced
 from tinyengine.tensor.resize import area
 
@@ -42,6 +44,126 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
         return rows
     stopped: Tensor = (input == padding_idx % weight.shape[0]).unsqueeze(-1)
     return stopped.where(rows.detach(), rows)
+
+
+def embedding_bag(
+    input: Tensor, weight: Tensor, offsets: Tensor | None = None, *, mode: str = "mean", per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False, padding_idx: int | None = None,
+) -> Tensor:  # fmt: skip
+    """Each bag's 'sum', 'mean' or 'max' of rows of weight (count, width): ints (B, N), each row a bag, -> (B, width); or ints
+    (N,) with `offsets` (B,), ascending from 0: where each bag begins, and where the last ends with include_last_offset.
+    per_sample_weights (of input's shape): factors of the rows, for 'sum'. Rows `padding_idx` do not count; a bag of none gives
+    zeros. ValueError for what does not fit; IndexError, when it runs, for rows before the first bag."""
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError(f"embedding_bag: mode is 'sum', 'mean' or 'max', not {mode!r}\n  at {user_line()}")
+    if input.ndim not in (1, 2) or (offsets is not None) != (input.ndim == 1) or (offsets is not None and offsets.ndim != 1):
+        given = "no offsets" if offsets is None else f"offsets {list(offsets.shape)}"
+        given = f"shape {list(input.shape)} and {given}"
+        raise ValueError(f"embedding_bag takes (B, N), or (N,) with offsets (B,), got {given}\n  at {user_line()}")
+    if per_sample_weights is not None and mode != "sum":
+        raise NotImplementedError(f"embedding_bag: per_sample_weights go with mode 'sum', not {mode!r}\n  at {user_line()}")
+    if per_sample_weights is not None and per_sample_weights.shape != input.shape:
+        given = f"{list(per_sample_weights.shape)}, expected {list(input.shape)}"
+        raise ValueError(f"embedding_bag: per_sample_weights have shape {given}\n  at {user_line()}")
+    rows: Any = embedding(input, weight, padding_idx)
+    there: Any = input == input if padding_idx is None else input != padding_idx % weight.shape[0]
+    there = there.unsqueeze(-1)
+    rows = rows if per_sample_weights is None else rows * per_sample_weights.unsqueeze(-1)
+    if offsets is None:
+        bag, bags = None, input.shape[0]
+    else:
+        at = Tensor.arange(input.shape[0], dtype=offsets.dtype)
+        bag, bags = (offsets.searchsorted(at, right=True) - 1).unsqueeze(-1), offsets.shape[0] - include_last_offset
+
+    def gathered(x: Any, reduce: str, empty: float) -> Any:
+        if bag is None:
+            return x.sum(1) if reduce == "sum" else x.amax(1)
+        table = Tensor.full((bags, x.shape[-1]), empty, dtype=x.dtype)
+        return table.scatter_reduce(0, bag.expand(x.shape), x, reduce)
+
+    if mode == "sum" and padding_idx is None:
+        return gathered(rows, "sum", 0.0)  # type: ignore[no-any-return]
+    count = gathered(there.cast(rows.dtype), "sum", 0.0)
+    if mode == "max":
+        most = gathered(choose(there, rows, -math.inf), "amax", -math.inf)
+        return choose(count > 0, most, 0.0)
+    total = gathered(choose(there, rows, 0.0), "sum", 0.0)
+    return total / count.maximum(1.0) if mode == "mean" else total  # type: ignore[no-any-return]
+
+
+def dropout2d(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """In training each channel, (..., H, W) of (N, C, ...), is 0 with probability p, else divided by 1 - p. RuntimeError for
+    fewer than two axes, ValueError when p is no probability."""
+    if input.ndim < 2:
+        raise RuntimeError(f"dropout2d takes (N, C, ...), got shape {list(input.shape)}\n  at {user_line()}")
+    if not training or p == 0:
+        return input.dropout(p, training)
+    return input * Tensor.ones(*input.shape[:2], *(1,) * (input.ndim - 2), dtype=input.dtype).dropout(p, training)
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """x where x > 0, else weight * x; weight () or (1,), or (C,) for the channels, axis 1. RuntimeError for other shapes."""
+    channels = input.shape[1] if input.ndim > 1 else 1
+    if weight.ndim > 1 or weight.numel() not in (1, channels):
+        raise RuntimeError(
+            f"prelu: a weight of shape {list(weight.shape)} is neither one slope nor one for each of {channels} channels of shape"
+            f" {list(input.shape)}\n  at {user_line()}"
+        )
+    slope: Any = weight.reshape([-1 if d == 1 else 1 for d in range(input.ndim)] if weight.numel() > 1 else ())
+    return choose(input > 0, input, input * slope)
+
+
+def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
+    """(..., C r r, H, W) -> (..., C, H r, W r) for r = upscale_factor: channel c r r + i r + j is pixel (i, j) of each square
+    (Shi et al. 2016). RuntimeError when the channels do not divide."""
+    r = upscale_factor
+    if input.ndim < 3 or not isinstance(r, int) or r < 1 or input.shape[-3] % (r * r):
+        given = f"{r!r} of shape {list(input.shape)}"
+        raise RuntimeError(f"pixel_shuffle takes r > 0 and (..., C r r, H, W), got {given}\n  at {user_line()}")
+    *lead, c, h, w = input.shape
+    k = len(lead)
+    x = input.reshape(*lead, c // (r * r), r, r, h, w)
+    return x.permute(*range(k + 1), k + 3, k + 1, k + 4, k + 2).reshape(*lead, c // (r * r), h * r, w * r)
+
+
+def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
+    """The inverse: (..., C, H r, W r) -> (..., C r r, H, W). RuntimeError when height or width does not divide."""
+    r = downscale_factor
+    if input.ndim < 3 or not isinstance(r, int) or r < 1 or input.shape[-2] % r or input.shape[-1] % r:
+        given = f"{r!r} of shape {list(input.shape)}"
+        raise RuntimeError(f"pixel_unshuffle takes r > 0 and (..., C, H r, W r), got {given}\n  at {user_line()}")
+    *lead, c, h, w = input.shape
+    k = len(lead)
+    x = input.reshape(*lead, c, h // r, r, w // r, r)
+    return x.permute(*range(k + 1), k + 2, k + 4, k + 1, k + 3).reshape(*lead, c * r * r, h // r, w // r)
+
+
+def max_pool1d(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:  # fmt: skip
+    """`Tensor.max_pool2d` over one axis: (..., L) -> (..., OL), and with `return_indices` where the maxima are."""
+    k, s, p = _along("max_pool1d", input, kernel_size, stride, padding)
+    d = (1, couple(dilation, 1, "dilation")[0])
+    out = input.unsqueeze(-2).max_pool2d(k, s, p, d, ceil_mode, return_indices)
+    return tuple([t.squeeze(-2) for t in out]) if return_indices else out.squeeze(-2)
+
+
+def avg_pool1d(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
+) -> Tensor:
+    """`Tensor.avg_pool2d` over one axis: (..., L) -> (..., OL)."""
+    k, s, p = _along("avg_pool1d", input, kernel_size, stride, padding)
+    return input.unsqueeze(-2).avg_pool2d(k, s, p, ceil_mode, count_include_pad).squeeze(-2)
+
+
+def _along(what: str, input: Tensor, kernel_size: Any, stride: Any, padding: Any) -> Any:
+    """Kernel, stride and padding of one axis, as of two."""
+    if not input.ndim:
+        raise RuntimeError(f"{what} takes (..., L), got shape []\n  at {user_line()}")
+    k = couple(kernel_size, 1, "kernel_size")[0]
+    s = k if stride is None else couple(stride, 1, "stride")[0]
+    return (1, k), (1, s), (0, couple(padding, 1, "padding")[0])
 
 
 def layer_norm(
@@ -183,11 +305,12 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
 
 
 __all__ = [
-    "adaptive_avg_pool2d", "avg_pool2d", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu",
-    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_similarity",
-    "cross_entropy", "dropout", "elu", "embedding", "gelu", "group_norm", "hardsigmoid", "hardswish", "hardtanh",
-    "huber_loss", "instance_norm", "interpolate", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
-    "logsigmoid", "max_pool2d", "max_unpool2d", "mish", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu",
+    "adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "batch_norm", "binary_cross_entropy",
+    "binary_cross_entropy_with_logits", "celu", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+    "conv_transpose3d", "cosine_similarity", "cross_entropy", "dropout", "dropout2d", "elu", "embedding", "embedding_bag",
+    "gelu", "group_norm", "hardsigmoid", "hardswish", "hardtanh", "huber_loss", "instance_norm", "interpolate", "kl_div",
+    "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid", "max_pool1d", "max_pool2d", "max_unpool2d",
+    "mish", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "pixel_shuffle", "pixel_unshuffle", "prelu", "relu",
     "relu6", "rms_norm", "scaled_dot_product_attention", "selu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softmin",
     "softplus", "softsign", "tanh",
 ]  # fmt: skip

@@ -204,10 +204,34 @@ class Embedding(Module):
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
 
 
-class Dropout(Module):
-    """In training each element is 0 with probability p, else divided by 1 - p."""
+class EmbeddingBag(Module):
+    """`functional.embedding_bag` of weight (num_embeddings, embedding_dim), normal with variance 1; the row `padding_idx` starts
+    as zeros."""
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, *, mode: str = "mean", include_last_offset: bool = False,
+        padding_idx: int | None = None,
+    ) -> None:  # fmt: skip
+        if mode not in ("sum", "mean", "max"):
+            raise ValueError(f"EmbeddingBag: mode is 'sum', 'mean' or 'max', not {mode!r}\n  at {user_line()}")
+        rows = Embedding(num_embeddings, embedding_dim, padding_idx)
+        self.weight, self.padding_idx = rows.weight, rows.padding_idx
+        self.mode, self.include_last_offset = mode, include_last_offset
+
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        return F.embedding_bag(
+            input, self.weight, offsets, mode=self.mode, per_sample_weights=per_sample_weights,
+            include_last_offset=self.include_last_offset, padding_idx=self.padding_idx,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, {self.weight.shape[1]}, mode={self.mode!r}"
+
+
+class Dropout(Module):
+    """In training each element is 0 with probability p, else divided by 1 - p. `inplace` changes nothing."""
+
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         if not 0 <= p <= 1:
             raise ValueError(f"dropout: p is a probability, not {p}\n  at {user_line()}")
         self.p = p
@@ -217,6 +241,26 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+class Dropout2d(Dropout):
+    """The same of whole channels of (N, C, ...)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout2d(x, self.p, self.training)
+
+
+class PReLU(Module):
+    """x where x > 0, else weight * x (He et al. 2015). weight (num_parameters,), one or one for each channel, at first `init`."""
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        self.weight = filled((num_parameters,), init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.prelu(x, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.weight.shape[0]}"
 
 
 class Sequential(Module):
@@ -251,7 +295,23 @@ class Flatten(Module):
         return x.flatten(self.start_dim, self.end_dim)
 
 
+class Unflatten(Module):
+    """The axis `dim` becomes several of the extents `unflattened_size`, of which one may be -1."""
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
+        if not isinstance(dim, int) or not isinstance(unflattened_size, (tuple, list)):
+            given = f"{dim!r}, {unflattened_size!r}"
+            raise TypeError(f"Unflatten takes an axis and a tuple of extents, not {given}\n  at {user_line()}")
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(self.dim, self.unflattened_size)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
 __all__ = [
-    "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Conv1d", "Conv2d", "Dropout", "Embedding", "Flatten", "GroupNorm",
-    "LayerNorm", "Linear", "RMSNorm", "Sequential",
+    "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Conv1d", "Conv2d", "Dropout", "Dropout2d", "Embedding",
+    "EmbeddingBag", "Flatten", "GroupNorm", "LayerNorm", "Linear", "PReLU", "RMSNorm", "Sequential", "Unflatten",
 ]  # fmt: skip

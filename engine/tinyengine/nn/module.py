@@ -14,6 +14,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from tinyengine import origin, state
+from tinyengine.tensor import core
+from tinyengine.tensor.casting import target
 
 if TYPE_CHECKING:
     from tinyengine.tensor import Tensor
@@ -70,6 +72,48 @@ class Module:
     def eval(self) -> Module:
         """Switch to evaluation: dropout does nothing, batch norm uses its running statistics."""
         return self.train(False)
+
+    def to(self, *targets: Any, **kwargs: Any) -> Module:
+        """Parameters, their gradients, and buffers of floats become this float dtype (given as for `Tensor.to`), in place. Make
+        optimizers afterwards: their state keeps its dtype. Names of devices change nothing. TypeError for a dtype that is no
+        float."""
+        dtype = target(f"{type(self).__name__}.to", targets, kwargs)
+        if dtype is None:
+            return self
+        if not dtype.is_float:
+            raise TypeError(f"{type(self).__name__}.to takes a float dtype, not {dtype}\n  at {origin.user_line()}")
+        held = [t for t in self.state_dict().values() if t.dtype.is_float and t.dtype is not dtype]
+        for t in held:
+            flow = t.flow
+            t.to_(dtype).flow = flow  # also inside no_grad
+            if t.grad is not None:
+                t.grad = t.grad.detach().cast(dtype)  # not computed: that of a jitted step has no value outside it
+        if held:
+            held[0].realize(*held[1:])
+        return self
+
+    def half(self) -> Module:
+        """`to` float16."""
+        return self.to("float16")
+
+    def bfloat16(self) -> Module:
+        """`to` bfloat16."""
+        return self.to("bfloat16")
+
+    def float(self) -> Module:
+        """`to` float32."""
+        return self.to("float32")
+
+    def double(self) -> Module:
+        """`to` float64."""
+        return self.to("float64")
+
+    def requires_grad_(self, requires_grad: bool = True) -> Module:
+        """Freeze the parameters with False; train those again that were frozen, here or one by one. Buffers stay as they are."""
+        held = self.state_dict().values()
+        for t in [t for t in held if id(t) in core.frozen] if requires_grad else list(self.parameters()):
+            t.requires_grad = requires_grad
+        return self
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

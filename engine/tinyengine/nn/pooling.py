@@ -42,6 +42,20 @@ class AvgPool2d(Module):
         return f"kernel_size={self.kernel_size}, stride={self.stride or self.kernel_size}, padding={self.padding}"
 
 
+class MaxPool1d(MaxPool2d):
+    """`functional.max_pool1d` as a layer: (..., L) -> (..., OL), and the positions of the maxima with `return_indices`."""
+
+    def forward(self, x: Tensor) -> Any:
+        return F.max_pool1d(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
+
+
+class AvgPool1d(AvgPool2d):
+    """`functional.avg_pool1d` as a layer: (..., L) -> (..., OL)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool1d(x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+
+
 class AdaptiveAvgPool2d(Module):
     """`functional.adaptive_avg_pool2d` as a layer: (..., H, W) -> (..., *output_size); None keeps an extent."""
 
@@ -55,4 +69,4 @@ class AdaptiveAvgPool2d(Module):
         return f"output_size={self.output_size}"
 
 
-__all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
+__all__ = ["AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "MaxPool1d", "MaxPool2d"]

@@ -4,7 +4,9 @@ nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Number
 from typing import Any
 
@@ -76,11 +78,32 @@ def _groups(params: Any, defaults: Mapping[str, Any]) -> list[Group]:
     return groups
 
 
+def _checked(name: str, init: Callable[..., None]) -> Callable[..., None]:
+    form = inspect.signature(init)
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **options: Any) -> None:
+        try:
+            form.bind(self, *args, **options)
+        except TypeError as e:
+            taken = form.replace(parameters=list(form.parameters.values())[1:], return_annotation=form.empty)
+            raise TypeError(f"{name}{taken}: {e}\n  at {user_line()}") from None
+        init(self, *args, **options)
+
+    return __init__
+
+
 class Optimizer:
     """`params`: tensors, or dicts {"params": tensors, "lr": ..., any option} for groups with settings of their own; tensors that
-    do not require a gradient are left alone. `options`: the optimizer's settings by name. Subclasses give `update`."""
+    do not require a gradient are left alone. `options`: the optimizer's settings by name; with `maximize` the gradients' signs
+    are changed first. Subclasses give `update`."""
 
     per_parameter: tuple[str, ...] = ()  # attributes that are lists of tensors, one for each parameter
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:  # an argument that it does not take is said on the line of who gave it
+            cls.__init__ = _checked(cls.__name__, cls.__dict__["__init__"])  # type: ignore[method-assign]
 
     def __init__(self, params: Iterable[Any], lr: float, **options: Any) -> None:
         self.param_groups = _groups(params, {"lr": lr, **options})
@@ -129,7 +152,7 @@ class Optimizer:
         for g, new in zip(self.param_groups, groups, strict=True):
             pairs += [(t, new["memory"][k]) for k, t in g.memory.items()]
             for k in g:
-                if k != "params":
+                if k != "params" and k in new:  # a file may be older than an option
                     g[k] = new[k]
         for mine, theirs in pairs:
             mine.assign(theirs)
@@ -153,7 +176,8 @@ class Optimizer:
         changed = [t for group in self.param_groups for t in self.begin(group)]
         for i, p in enumerate(self.params):
             if p.grad is not None:
-                changed += self.update(i, p, p.grad, self._group[i])
+                o = self._group[i]
+                changed += self.update(i, p, -p.grad if o.get("maximize") else p.grad, o)
         return changed
 
     def begin(self, o: Group) -> list[Tensor]:

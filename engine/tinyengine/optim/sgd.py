@@ -14,15 +14,17 @@ from tinyengine.tensor import Tensor
 
 class SGD(Optimizer):
     """g += weight_decay * p; v = momentum * v + (1 - dampening) * g (at first v = g); p -= lr * (g + momentum * v if nesterov
-    else v)."""
+    else v). maximize: g's sign is changed first."""
 
     per_parameter = ("velocity",)
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
-        weight_decay: float = 0.0, nesterov: bool = False,
+        weight_decay: float = 0.0, nesterov: bool = False, *, maximize: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(params, lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
+        super().__init__(
+            params, lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov, maximize=maximize
+        )
         used = any(g["momentum"] for g in self.param_groups)
         self.velocity = [self._like(p, "velocity") for p in self.params] if used else []
         for group in self.param_groups:

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 _KIND = {"bool": 0, "uint": 1, "int": 1, "float": 2}
 
 
+def _hold(table: dict[int, weakref.ref[Base]], t: Base) -> None:
+    """Put `t` there as long as it lives."""
+    key = id(t)
+    table[key] = weakref.ref(t, lambda _: table.pop(key, None))
+
+
 class Autograd(Functional, Decomposition, Order, Vocabulary, Refused):
     """Gradients and values."""
 
@@ -45,7 +51,8 @@ class Autograd(Functional, Decomposition, Order, Vocabulary, Refused):
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if not value:
-            core.leaves.pop(id(self), None)
+            if core.leaves.pop(id(self), None) is not None:
+                _hold(core.frozen, self)
             self.flow = core.NO_FLOW
             return
         if not self.dtype.is_float:
@@ -55,8 +62,8 @@ class Autograd(Functional, Decomposition, Order, Vocabulary, Refused):
                 return
             core.become(self, record.bitcast(self.node, self.dtype, here()))  # a value of its own, differentiated no further
         self.flow = core.FLOWS
-        key = id(self)
-        core.leaves[key] = weakref.ref(self, lambda _: core.leaves.pop(key, None))
+        core.frozen.pop(id(self), None)
+        _hold(core.leaves, self)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set `requires_grad`; returns the tensor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinyengine import dtypes
@@ -20,6 +21,25 @@ def _backend_of(device: str) -> None:
     from tinyengine.device import Device
 
     Device.backend(device)
+
+
+_WHERE = ("device", "non_blocking", "copy", "memory_format")  # keywords of `to` that change no value
+
+
+def target(what: str, targets: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The dtype among the arguments of `to`, or None. BackendError for an unknown device, TypeError for other keywords."""
+    unknown = next((k for k in kwargs if k not in ("dtype", *_WHERE)), None)
+    if unknown is not None:
+        raise TypeError(f"{what} takes a dtype or a device, no argument {unknown!r}\n  at {user_line()}")
+    dtype = kwargs.get("dtype")
+    for t in (*targets, kwargs.get("device")):
+        if isinstance(t, core.Base):
+            dtype = t.dtype
+        elif isinstance(t, str) and not dtypes.known(t):
+            _backend_of(t)
+        elif t is not None and not isinstance(t, bool):
+            dtype = t
+    return None if dtype is None else core.dtype_of(dtype)
 
 
 class Casting(Elementwise):
@@ -68,16 +88,9 @@ class Casting(Elementwise):
 
     def to(self, *targets: Any, **kwargs: Any) -> Tensor:
         """Cast to a dtype, given as such, by name, or as that of a tensor. Names of devices change nothing: memory is the host's
-        whatever computes. Keywords as in PyTorch: dtype, device. BackendError for a device that there is not."""
-        dtype = kwargs.pop("dtype", None)
-        named = [*targets, *([kwargs.pop("device")] if "device" in kwargs else [])]
-        for t in named:
-            if isinstance(t, core.Base):
-                dtype = t.dtype
-            elif isinstance(t, str) and not dtypes.known(t):
-                _backend_of(t)
-            elif t is not None and not isinstance(t, bool):
-                dtype = t
+        whatever computes. Keywords as in PyTorch: dtype, device. BackendError for a device that there is not, TypeError for other
+        keywords."""
+        dtype = target("to", targets, kwargs)
         return derive(self, self.node, self.node, self.flow) if dtype is None else self.cast(dtype)
 
     def to_(self, *targets: Any, **kwargs: Any) -> Tensor:

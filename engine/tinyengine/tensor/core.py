@@ -54,6 +54,7 @@ _prune_at = 2000  # tensors in `live`
 _pruning = threading.Lock()
 live: list[weakref.ref[Base]] = []  # every tensor that may still be alive and not computed, in order of creation; see `alive`
 leaves: dict[int, weakref.ref[Base]] = {}  # id(tensor) -> tensors with requires_grad=True
+frozen: dict[int, weakref.ref[Base]] = {}  # id(tensor) -> tensors that were among `leaves` and were told to be no more
 _ref = weakref.ref
 _append = live.append
 _object_new = object.__new__
