@@ -1,5 +1,5 @@
-"""Rows that miss what they should reach, or where a peer is quicker, and what bounds each: by measurement, not by guess.
-`report.stale` names the rows that stand here and miss nothing."""
+"""Rows that miss what they should reach on some machine, or where a peer is quicker, and what bounds each: by measurement, not by
+guess. `report.stale` names those that stand here and miss nothing in a run."""
 
 from __future__ import annotations
 
@@ -23,15 +23,6 @@ BOUNDS: dict[str, str] = {
     "matmul_512": "Panels come from the second cache: 3 % beyond the products (same rows and panel again); their copy 2 %.",
     "matmul_1024": "Panels come from the second cache: 3 to 5 % beyond the products; their copy, a page for each row, 2 %.",
     "matmul_2048": "Panels come from the second cache: 3 to 5 % beyond the products; their copy 1.4 %, rows from memory.",
-    "conv_32": "30 of 32 lanes do work (images of 30 pixels a row), and vectors cross cache lines.",
-    "mlp": (
-        "The forward kernel takes 356 µs, and 305 µs from a fresh copy of the weights: after the update they lie "
-        "in the other core's cache."
-    ),
-    "cnn": "Convolutions take 1.1 to 1.2 times their products; passes of norms and pooling are bound by memory.",
-    "gpt": (
-        "Of 64 positions little of a panel of scores is masked as a whole; passes of norms, gelu and Adam are bound by memory."
-    ),
     "cold_cnn_empty": "NumPy by hand imports in 0.1 s and compiles nothing; of the engines none is quicker.",
     "cold_gpt_empty": "NumPy by hand imports in 0.1 s and compiles nothing; of the engines none is quicker.",
     "lazy_op": "PyTorch executes it without a line of the user's in its record; here the line is captured too.",
