@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from tinyengine.nn.arguments import layer
 from tinyengine.nn.module import Module
-from tinyengine.origin import user_line
 from tinyengine.tensor import Tensor
 
 
@@ -15,14 +15,7 @@ def _layer(name: str, method: str, *fixed: str) -> type[Module]:
     nothing."""
     found = inspect.signature(getattr(Tensor, method)).parameters.values()
     kept = [p for p in found if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in ("self", *fixed)]
-    form = inspect.Signature([*kept, inspect.Parameter("inplace", inspect.Parameter.KEYWORD_ONLY, default=False)])
-
-    def __init__(self: Any, *args: Any, **options: Any) -> None:
-        try:
-            given = form.bind(*args, **options).arguments
-        except TypeError as e:
-            raise TypeError(f"{name}{form}: {e}\n  at {user_line()}") from None
-        self.options = {k: v for k, v in given.items() if k != "inplace"}
+    inplace = inspect.Parameter("inplace", inspect.Parameter.KEYWORD_ONLY, default=False)
 
     def forward(self: Any, x: Tensor) -> Any:
         return getattr(x, method)(**self.options)
@@ -30,11 +23,8 @@ def _layer(name: str, method: str, *fixed: str) -> type[Module]:
     def extra_repr(self: Any) -> str:
         return ", ".join(f"{k}={v!r}" for k, v in self.options.items())
 
-    me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    __init__.__signature__ = form.replace(parameters=[me, *form.parameters.values()])  # type: ignore[attr-defined]
     about = f"`x.{method}` as a layer."
-    members = {"__init__": __init__, "forward": forward, "extra_repr": extra_repr, "__doc__": about, "__module__": __name__}
-    return type(name, (Module,), members)
+    return layer(name, [*kept, inplace], forward, about, __name__, ignored=("inplace",), extra_repr=extra_repr)
 
 
 CELU = _layer("CELU", "celu")

@@ -7,28 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 from tinyengine.nn import functional as F
+from tinyengine.nn.arguments import layer
 from tinyengine.nn.module import Module
-from tinyengine.origin import user_line
 from tinyengine.tensor import Tensor
 
 
 def _loss(name: str, f: Callable[..., Tensor]) -> type[Module]:
     takes = list(inspect.signature(f).parameters.values())[2:]  # behind input and target
-    form = inspect.Signature(takes)
-
-    def __init__(self: Any, *args: Any, **options: Any) -> None:
-        try:
-            self.options = dict(form.bind(*args, **options).arguments)
-        except TypeError as e:
-            raise TypeError(f"{name}{form}: {e}\n  at {user_line()}") from None
 
     def forward(self: Any, input: Tensor, target: Any) -> Tensor:
         return f(input, target, **self.options)
 
-    me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    __init__.__signature__ = form.replace(parameters=[me, *takes])  # type: ignore[attr-defined]
     doc = f"`F.{f.__name__}` with these arguments, as a layer: (input, target) -> loss."
-    return type(name, (Module,), {"__init__": __init__, "forward": forward, "__doc__": doc, "__module__": __name__})
+    return layer(name, takes, forward, doc, __name__)
 
 
 CrossEntropyLoss, NLLLoss = _loss("CrossEntropyLoss", F.cross_entropy), _loss("NLLLoss", F.nll_loss)
