@@ -352,7 +352,7 @@ def predict(
     resident = max(program_bytes, own)
     writes = {a.buf for a in found if a.write and a.buf.space == "global"}
     written = sum(b.nbytes for b in writes)
-    write_share = written / max(1, sum(b.nbytes for b in kernel.params))
+    write_share = written / max(1, own)
     streamed = any(isinstance(s, Store) and s.hint == "stream" for s in walk(kernel.body))
     limits = {"compute": cycles / machine.clock / busy}
     traffic = Traffic(kernel, found)

@@ -66,6 +66,15 @@ class Chooser:
             return None
         return k
 
+    def do_all(self, steps: Iterable[tuple[str, str, str]], numbers: Mapping[str, float] | None = None) -> bool:
+        """Apply all of these (primitive, kind, reason), or none, and say nothing, when one is not legal."""
+        steps = tuple(steps)
+        if self.try_all(*(text for text, _, _ in steps)) is None:
+            return False
+        for step in steps:
+            self.do(*step, numbers)
+        return True
+
     def top(self) -> Iterator[Loop]:
         for s in self.kernel.body:
             if isinstance(s, Loop):

@@ -34,9 +34,9 @@ from tinyengine.loopnest import (
     walk,
 )
 from tinyengine.loopnest import index as number
+from tinyengine.stages.specs.plan import ALIGN
 
 At = tuple[Expr, ...]
-ALIGN = 64  # bytes: where memory begins, and what is aligned is taken to be
 
 
 def displaced(kernel: Kernel, fixed: Container[str] = ()) -> tuple[Kernel, dict[str, int]]:

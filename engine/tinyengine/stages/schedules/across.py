@@ -108,11 +108,9 @@ def _through_memory(c: Chooser, names: list[str]) -> list[str]:
         (f"reorder({', '.join(order)})", "reorder", "a block inside"),
         (f"pack({a.buf.name}, at={v.name}o, axes={axes})", "pack", "rows of the result share few sets of the first cache"),
     ]
-    if c.try_all(*(text for text, _, _ in steps)) is None:
+    if not c.do_all(steps, numbers):
         c.refuse("pack", v.name, "what lies across cannot be copied block by block", numbers)
         return []
-    for text, kind, reason in steps:
-        c.do(text, kind, reason, numbers)
     whole, c.lanes = c.lanes, lanes
     copy_loops(c, a.buf.name if copy == f"{a.buf.name}_pack" else copy, axes, True)
     c.lanes = whole
@@ -145,12 +143,10 @@ def _turned(c: Chooser, names: list[str]) -> list[str]:
     order = [*outside, *strips, *blocks[len(wide) :], inner, rows]
     if order != [*before, *strips, rows]:
         steps.append((f"reorder({', '.join(order)})", "reorder", "a block in registers inside"))
-    if c.try_all(*(text for text, _, _ in steps)) is None:
+    numbers = {"bytes_between": max(abs(stride(a.buf, a.at, v.name) or 0) * a.buf.dtype.itemsize for a in far)}
+    if not c.do_all(steps, numbers):
         c.refuse("turn", v.name, "the loops around the rows that lie across cannot be exchanged")
         return []
-    numbers = {"bytes_between": max(abs(stride(a.buf, a.at, v.name) or 0) * a.buf.dtype.itemsize for a in far)}
-    for text, kind, reason in steps:
-        c.do(text, kind, reason, numbers)
     return order
 
 
@@ -197,9 +193,7 @@ def _woven(c: Chooser, names: list[str], whole: bool) -> list[str]:
         (f"tile({m.name}, {c.lanes})", "tile", "rows that are woven into each other, a vector of each at a time"),
         (f"reorder({v.name}, {m.name}i)", "reorder", "longer rows in lanes"),
     ]
-    if c.try_all(*(text for text, _, _ in steps)) is None:
+    if not c.do_all(steps, numbers):
         c.refuse("weave", v.name, "the loops cannot be exchanged", numbers)
         return []
-    for text, kind, reason in steps:
-        c.do(text, kind, reason, numbers)
     return [*names[:-2], m.name + "o", v.name, m.name + "i"]

@@ -43,8 +43,7 @@ def run(c: Chooser, k: Contraction, sum_loop: str, images: tuple[str, ...]) -> N
             found = (moving[-1], "the next image comes while this one is computed with") if moving else None
         if found is not None:
             text = f"prefetch({name}, {found[0]}, at={sum_loop})"
-            if c.try_all(text) is not None:
-                c.do(text, "prefetch", found[1], {"bytes": p.nbytes, "l2_bytes": c.machine.l2_bytes})
+            c.do_all([(text, "prefetch", found[1])], {"bytes": p.nbytes, "l2_bytes": c.machine.l2_bytes})
 
 
 def rows(c: Chooser, around: Loop, vectors: tuple[str, ...]) -> None:
@@ -57,9 +56,10 @@ def rows(c: Chooser, around: Loop, vectors: tuple[str, ...]) -> None:
         for name, p in ((p.name, p) for p in c.kernel.params if p.nbytes > c.machine.l2_bytes):
             lines = _lines(s, name)
             text = f"prefetch({name}, {s.name}, at={at.name})"
-            if 0 < lines <= AT_ONCE * at.trips and c.try_all(text) is not None:
+            if 0 < lines <= AT_ONCE * at.trips:
                 numbers = {"bytes": p.nbytes, "l2_bytes": c.machine.l2_bytes, "lines": lines}
-                c.do(text, "prefetch", "the next piece lies elsewhere: it comes while this one is computed with", numbers)
+                why = "the next piece lies elsewhere: it comes while this one is computed with"
+                c.do_all([(text, "prefetch", why)], numbers)
 
 
 def _lines(s: Loop, name: str) -> int:

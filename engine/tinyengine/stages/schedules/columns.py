@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from tinyengine.loopnest import Loop
 from tinyengine.stages.schedules.cost import held, stride
+from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES
 from tinyengine.stages.schedules.product import Contraction, depends
-from tinyengine.stages.schedules.tile import PARALLEL_CYCLES, Tile
+from tinyengine.stages.schedules.tile import Tile
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser

@@ -18,7 +18,7 @@ from tinyengine.loopnest import Loop
 from tinyengine.stages.arithmetic.affine import NEAR
 from tinyengine.stages.primitives.nest import loops
 from tinyengine.stages.schedules import columns, depth, dots, outer_sum, patches, tile, window_sums
-from tinyengine.stages.schedules.cost import held, stride
+from tinyengine.stages.schedules.cost import LINE, held, stride
 from tinyengine.stages.schedules.product import Contraction, axis_of, chain, depends, find
 from tinyengine.stages.schedules.tile import (
     EVEN,
@@ -43,7 +43,6 @@ SUM_VECTORS = 16  # of a panel that only sums: nothing is reused, long pieces of
 FMAS, LOADS = 2, 2  # per cycle
 FMA_LATENCY = 4.0  # cycles until a sum may be added to again
 LINE_CYCLES = 2.6  # per line of the panel, which comes from the second cache
-LINE = 64  # bytes
 SPARE = 2  # registers for elements of the rows: the next one is loaded while products with the last one wait
 TILE_CYCLES, TAP_CYCLES = 0.25, 0.25  # of the loop around a tile, per term; more where its few taps are not written out
 PANEL_COST = 0.03  # more of the rows' operand is read for narrow panels

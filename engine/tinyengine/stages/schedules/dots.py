@@ -7,8 +7,9 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES
 from tinyengine.stages.schedules.product import Contraction, depends
-from tinyengine.stages.schedules.tile import PARALLEL_CYCLES, parallel
+from tinyengine.stages.schedules.tile import parallel
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser

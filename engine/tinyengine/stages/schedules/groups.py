@@ -80,11 +80,10 @@ def _turned(c: Chooser, names: list[str]) -> bool:
     why = "neighbours are read together, and turned in local memory"
     steps += [(f"pack({a.buf.name}, at={v.name}o)", "pack", why) for a in far]
     copies = [f"{a.buf.name}_{axis}" for a in far for axis in range(len(a.buf.shape))]
-    if c.try_all(*(text for text, _, _ in steps)) is None or SIDE * SIDE * 8 * len(far) > c.machine.local_bytes:
+    fit = SIDE * SIDE * 8 * len(far) <= c.machine.local_bytes
+    if not (fit and c.do_all(steps, {"local_bytes": 4 * SIDE * SIDE * len(far)})):
         c.refuse("groups", v.name, "squares of what lies across cannot be copied")
         return False
-    for step in steps:
-        c.do(*step, {"local_bytes": 4 * SIDE * SIDE * len(far)})
     for n in outer:
         c.do(f"parallel({n})", "parallel", WHOLE)
     for n in (m + "i", v.name + "i", *(n for n in copies if any(x.name == n for x in loops(c.kernel.body)))):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from tinyengine.loopnest import Loop
 from tinyengine.stages.schedules import ahead
 from tinyengine.stages.schedules.cost import stride
+from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES
 from tinyengine.stages.schedules.product import Contraction, axis_of, depends, last
-from tinyengine.stages.schedules.tile import PARALLEL_CYCLES, copy_loops, parallel, vector_lanes
+from tinyengine.stages.schedules.tile import copy_loops, parallel, vector_lanes
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser

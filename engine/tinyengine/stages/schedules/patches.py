@@ -15,8 +15,9 @@ from tinyengine.loopnest import Loop
 from tinyengine.stages.arithmetic.affine import NEAR
 from tinyengine.stages.primitives.nest import loops
 from tinyengine.stages.schedules.cost import stride
+from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES
 from tinyengine.stages.schedules.product import Contraction, axis_of, chain, depends
-from tinyengine.stages.schedules.tile import PARALLEL_CYCLES, parallel
+from tinyengine.stages.schedules.tile import parallel
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser

@@ -13,7 +13,8 @@ from tinyengine.stages.arithmetic.affine import NEAR
 from tinyengine.stages.primitives.nest import fresh_buffer, loops
 from tinyengine.stages.primitives.pack import LOCAL_BYTES
 from tinyengine.stages.schedules import ahead
-from tinyengine.stages.schedules.cost import stride
+from tinyengine.stages.schedules.cost import LINE, stride
+from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES
 from tinyengine.stages.schedules.product import Contraction, axis_of, depends, last, variables
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ SHORT_ROW = 6  # vectors of an image's row up to which the masks at its ends cos
 MOST_MASKS = 16  # vectors of a row whose copy is written out
 CHAIN = 64  # terms from which on a sum in one register is several
 AHEAD_ROWS = 8  # of a panel that are fetched while as many are copied
-LINE = 64  # bytes
-PARALLEL_CYCLES = 12_000.0  # below this a second thread costs more than it brings
 
 
 @dataclass
@@ -546,9 +545,7 @@ def _turned(c: Chooser, target: str, after: list[str], trips: dict[str, int]) ->
         (f"vectorize({target}i, {lanes})", "vectorize", "lines of the copy"),
         (f"unroll({row}i)", "unroll", "the lines of a block share what is loaded: it is turned in registers"),
     ]
-    if c.try_all(*(text for text, _, _ in steps)) is None:
-        return False
-    return all([c.do(text, kind, reason, numbers) for text, kind, reason in steps])
+    return c.do_all(steps, numbers)
 
 
 def _row(c: Chooser, after: list[str], trips: dict[str, int]) -> list[str]:
@@ -621,8 +618,6 @@ def turned_back(c: Chooser, name: str, along: int | None) -> None:
             (f"tile({name}_{along}, {block})", "tile", "a block"),
             (f"unroll({name}_{along}i)", "unroll", "the lines of a block share what is loaded: it is turned in registers"),
         ]
-        if block > 2 and trips.get(-1 if along is None else along, 0) % block == 0 and c.try_all(*(text for text, _, _ in steps)):
-            for text, kind, reason in steps:
-                c.do(text, kind, reason, numbers)
+        if block > 2 and trips.get(-1 if along is None else along, 0) % block == 0 and c.do_all(steps, numbers):
             return
     copy_loops(c, name, tuple(sorted(trips)), False)

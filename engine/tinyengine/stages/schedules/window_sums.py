@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from tinyengine.loopnest import Loop
 from tinyengine.stages.schedules import ahead
+from tinyengine.stages.schedules.lanes import PARALLEL_CYCLES
 from tinyengine.stages.schedules.product import Contraction, depends
-from tinyengine.stages.schedules.tile import LONG_AFTER, PARALLEL_CYCLES, copy_loops, parallel
+from tinyengine.stages.schedules.tile import LONG_AFTER, copy_loops, parallel
 
 if TYPE_CHECKING:
     from tinyengine.stages.schedule import Chooser
