@@ -15,10 +15,8 @@ from tinyengine.runtime import native
 from tinyengine.runtime.buffer import Buffer
 
 if TYPE_CHECKING:
-    from tinyengine.stages.emit import Code
-
-if TYPE_CHECKING:
     from tinyengine.stages.arithmetic.expand import Step
+    from tinyengine.stages.emit import Code
 
 
 def prepared(program: Program) -> list[Code]:
